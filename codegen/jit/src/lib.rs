@@ -1,0 +1,1 @@
+//! Programs to machine code with Cranelift.

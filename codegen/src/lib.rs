@@ -1,0 +1,1 @@
+//! Lowering of the integer IR to a program.

@@ -1,0 +1,1 @@
+//! The passes over the IR and the recipes made of them.

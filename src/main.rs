@@ -1,0 +1,2 @@
+//! The catc command.
+fn main() {}
