@@ -1,0 +1,98 @@
+//! What shape inference tells of an operation, and why inputs do not fit. The rules stand with the operations.
+
+use crate::types::{Dim, Element, Shape, TensorType};
+
+/// Why an operation cannot take its inputs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferError {
+    /// Too few or too many inputs.
+    #[error("takes {expected} inputs, not {found}")]
+    Arity {
+        /// What it takes.
+        expected: &'static str,
+        /// What it was given.
+        found: usize,
+    },
+    /// An input of another element type.
+    #[error("input {index} must be {expected}")]
+    Element {
+        /// Which input.
+        index: usize,
+        /// What it must hold.
+        expected: &'static str,
+    },
+    /// An input of another shape.
+    #[error("input {index} has shape {found}, {expected} is needed")]
+    Shape {
+        /// Which input.
+        index: usize,
+        /// Its shape.
+        found: Shape,
+        /// What is needed.
+        expected: String,
+    },
+    /// An attribute that makes no sense for these inputs.
+    #[error("{0}")]
+    Attribute(String),
+}
+
+/// The types of a node's inputs, with the checks that most operations share.
+pub struct Inputs<'a>(pub &'a [TensorType]);
+
+impl Inputs<'_> {
+    /// The number of inputs.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An error unless there are between `min` and `max` inputs.
+    pub fn arity(&self, min: usize, max: usize, expected: &'static str) -> Result<(), InferError> {
+        if (min..=max).contains(&self.len()) { Ok(()) } else { Err(InferError::Arity { expected, found: self.len() }) }
+    }
+
+    /// The type of input `index`.
+    pub fn ty(&self, index: usize) -> &TensorType {
+        &self.0[index]
+    }
+
+    /// The shape of input `index`.
+    pub fn shape(&self, index: usize) -> &Shape {
+        &self.0[index].shape
+    }
+
+    /// An error unless input `index` is f32.
+    pub fn f32(&self, index: usize) -> Result<&Shape, InferError> {
+        match self.0[index].element {
+            Element::F32 => Ok(&self.0[index].shape),
+            _ => Err(InferError::Element { index, expected: "f32" }),
+        }
+    }
+
+    /// An error unless every input is f32.
+    pub fn all_f32(&self) -> Result<(), InferError> {
+        (0..self.len()).try_for_each(|i| self.f32(i).map(|_| ()))
+    }
+
+    /// An error that says what shape input `index` should have.
+    pub fn bad_shape(&self, index: usize, expected: impl Into<String>) -> InferError {
+        InferError::Shape { index, found: self.shape(index).clone(), expected: expected.into() }
+    }
+
+    /// An error unless input `index` has exactly this shape.
+    pub fn expect_shape(&self, index: usize, shape: &Shape) -> Result<(), InferError> {
+        if self.shape(index) == shape { Ok(()) } else { Err(self.bad_shape(index, shape.to_string())) }
+    }
+
+    /// The four dimensions of an NCHW input whose last three are fixed: `(n, c, h, w)`.
+    pub fn nchw(&self, index: usize) -> Result<(Dim, usize, usize, usize), InferError> {
+        match self.shape(index).dims() {
+            [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok((*n, *c, *h, *w)),
+            _ => Err(self.bad_shape(index, "[N,C,H,W] with fixed C, H, W")),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Quantizers: the affine maps between reals and low-bit codes.
+//!
+//! The arithmetic is that of ONNX QuantizeLinear and DequantizeLinear (and of the CAT paper, appendix A):
+//! `q = saturate(round_half_even(x / scale) + zero_point)` and `x' = scale * (q - zero_point)`, each step in f32.
+
+use std::fmt;
+
+/// An integer format of 2 to 8 bits: `u2`..`u8` or `i2`..`i8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QFormat {
+    signed: bool,
+    bits: u8,
+}
+
+impl QFormat {
+    /// A format of `bits` bits, or `None` outside 2..=8.
+    pub fn new(signed: bool, bits: u8) -> Option<Self> {
+        (2..=8).contains(&bits).then_some(QFormat { signed, bits })
+    }
+
+    /// Reads `u2`, `i8`, ...
+    pub fn parse(text: &str) -> Option<Self> {
+        let signed = match text.as_bytes().first()? {
+            b'i' => true,
+            b'u' => false,
+            _ => return None,
+        };
+        match text.as_bytes() {
+            [_, d @ b'2'..=b'8'] => QFormat::new(signed, d - b'0'),
+            _ => None,
+        }
+    }
+
+    /// Whether the format is two's complement.
+    pub fn signed(self) -> bool {
+        self.signed
+    }
+
+    /// Width in bits.
+    pub fn bits(self) -> u8 {
+        self.bits
+    }
+
+    /// The smallest code.
+    pub fn min(self) -> i32 {
+        if self.signed { -(1 << (self.bits - 1)) } else { 0 }
+    }
+
+    /// The largest code.
+    pub fn max(self) -> i32 {
+        self.min() + (1 << self.bits) - 1
+    }
+}
+
+impl fmt::Display for QFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.signed { 'i' } else { 'u' }, self.bits)
+    }
+}
+
+/// A quantizer: per tensor (`axis` is `None`, one scale) or per slice of one axis (a scale each).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantizer {
+    /// Format of the codes.
+    pub format: QFormat,
+    /// The axis whose slices have scales of their own.
+    pub axis: Option<usize>,
+    /// One finite positive scale, or one for each slice.
+    pub scale: Vec<f32>,
+    /// As many zero-points, each a code of the format.
+    pub zero_point: Vec<i32>,
+}
+
+impl Quantizer {
+    /// A per-tensor quantizer.
+    pub fn per_tensor(format: QFormat, scale: f32, zero_point: i32) -> Self {
+        Quantizer { format, axis: None, scale: vec![scale], zero_point: vec![zero_point] }
+    }
+
+    /// A quantizer with a scale and zero-point for each slice of `axis`.
+    pub fn per_axis(format: QFormat, axis: usize, scale: Vec<f32>, zero_point: Vec<i32>) -> Self {
+        Quantizer { format, axis: Some(axis), scale, zero_point }
+    }
+
+    /// The code of `x` in slice `slice` (0 for a per-tensor quantizer). NaN becomes the zero-point.
+    pub fn quantize(&self, x: f32, slice: usize) -> i32 {
+        round_to_code(x / self.scale[slice], self.zero_point[slice], self.format)
+    }
+
+    /// The real value of `code` in slice `slice`.
+    pub fn dequantize(&self, code: i32, slice: usize) -> f32 {
+        self.scale[slice] * (code - self.zero_point[slice]) as f32
+    }
+}
+
+/// `saturate(round_half_even(t) + zero_point)` to `format`: the last step of every quantization, in evaluator and
+/// generated code alike.
+pub fn round_to_code(t: f32, zero_point: i32, format: QFormat) -> i32 {
+    // Clamping before the conversion keeps the sum exact in f32 and i32; NaN converts to 0, that is to the zero-point.
+    let lo = (format.min() - zero_point) as f32;
+    let hi = (format.max() - zero_point) as f32;
+    t.round_ties_even().clamp(lo, hi) as i32 + zero_point
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_have_their_ranges() {
+        let ranges: Vec<_> = ["u2", "i2", "u8", "i8"].map(|t| QFormat::parse(t).map(|f| (f.min(), f.max()))).into();
+        assert_eq!(ranges, [Some((0, 3)), Some((-2, 1)), Some((0, 255)), Some((-128, 127))]);
+        for bad in ["", "u", "u1", "u9", "f4", "i10"] {
+            assert_eq!(QFormat::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn quantize_rounds_half_to_even_and_saturates() {
+        let q = Quantizer::per_tensor(QFormat::parse("u2").unwrap(), 0.5, 1);
+        let codes: Vec<_> = [-9.0, -0.25, 0.25, 0.75, 9.0, f32::NAN].map(|x| q.quantize(x, 0)).into();
+        assert_eq!(codes, [0, 1, 1, 3, 3, 1]);
+        assert_eq!(q.dequantize(3, 0), 1.0);
+    }
+}
