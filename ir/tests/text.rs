@@ -67,10 +67,10 @@ fn errors_say_where_and_what() {
         ("graph @g weird {", "line 1, column 10: `weird` is no phase: float, qdq or integer"),
         (&QDQ.replace("conv2d v4", "conv2d v9"), "line 11, column 29: v9 is not defined before it"),
         (&QDQ.replace("u2<q0>", "u3<q0>"), "line 7, column 7: q0 is u2, not u3"),
-        (&QDQ.replace("strides", "stride"), "line 11, column 23: conv2d: unknown attribute `stride`"),
+        (&QDQ.replace("strides", "stride"), "line 11, column 22: conv2d: unknown attribute `stride`"),
         (&QDQ.replace("c2 = ", "c2000000 = "), "line 5, column 3: ids go up to c1048576"),
-        (&QDQ.replace("[0.0, -inf]", "[0.0]"), "line 5, column 20: 1 elements for [2]"),
-        (&QDQ.replace("random(7, normal, 0.1)", "blob 0"), "line 4, column 27: blob 0 is not there"),
+        (&QDQ.replace("[0.0, -inf]", "[0.0]"), "line 5, column 21: 1 elements for [2]"),
+        (&QDQ.replace("random(7, normal, 0.1)", "blob 0"), "line 4, column 28: blob 0 is not there"),
     ];
     for (text, message) in cases {
         let found = parse(text, &NoBlobs).unwrap_err().to_string();

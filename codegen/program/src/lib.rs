@@ -1,1 +1,15 @@
-//! The program and its file format, model.bin.
+//! The program: what a compiled network does, step by step, independent of the CPU that will run it.
+//!
+//! It is the boundary between the compiler and the runtime. The compiler lowers an integer graph to a [`Program`]; the
+//! program and its constants are what `model.bin` holds; on the machine that runs it, machine code is made from it. It
+//! names no IR type, and whatever a file claims is checked by `Program::validate` before code is made from it.
+
+pub mod epilogue;
+pub mod program;
+pub mod step;
+pub mod tensor;
+
+pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
+pub use program::{BuildInfo, ConstantId, Port, Program};
+pub use step::{Geometry, Op, Step};
+pub use tensor::{Constant, ConstantData, Format, Layout, TensorDecl, TensorId};

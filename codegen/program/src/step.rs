@@ -1,0 +1,156 @@
+//! The steps of a program: one fused layer each.
+
+use crate::epilogue::Epilogue;
+use crate::program::ConstantId;
+use crate::tensor::TensorId;
+
+/// The geometry of a sliding window over `[C,H,W]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Taps, `[y, x]`.
+    pub kernel: [usize; 2],
+    /// Steps, `[y, x]`.
+    pub strides: [usize; 2],
+    /// Padding `[top, left, bottom, right]`.
+    pub pads: [usize; 4],
+    /// Distance of the taps, `[y, x]`.
+    pub dilations: [usize; 2],
+}
+
+/// What a step computes. Output element `t` then goes through the step's [`Epilogue`] where it has one; `zp` is the zero-point of the
+/// tensor read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Convolution of codes, input `[C,H,W]` channels-last, weights `[O,C/groups,KH,KW]` codes, output `[O,H',W']` channels-last:
+    /// `t = (Σ (x - zp)(w - zp_w[o])) as f32 * multiplier[o] + bias[o]`, the sum exact in i32. Padding counts as `x = zp`.
+    ///
+    /// A fully connected layer on one row is the same with H = W = 1; on R rows, with H = R, W = 1.
+    Conv {
+        /// The window.
+        geometry: Geometry,
+        /// Channel groups.
+        groups: usize,
+        /// Codes.
+        weights: ConstantId,
+        /// f32 `[O]`.
+        multiplier: ConstantId,
+        /// f32 `[O]`.
+        bias: ConstantId,
+    },
+    /// Convolution of f32 (layouts as in `Conv`): `t = Σ x * w + bias[o]`, summed in any order. Weights are f32, or codes with scales
+    /// that are dequantized when the program is loaded: `scale * (code - zero_point)`.
+    FloatConv {
+        /// The window.
+        geometry: Geometry,
+        /// Channel groups.
+        groups: usize,
+        /// f32 or codes.
+        weights: ConstantId,
+        /// f32 `[O]`.
+        bias: ConstantId,
+    },
+    /// Fully connected layer of f32: input `[..,K]` row-major, weights `[O,K]`, output `[..,O]`: `t = Σ x * w + bias[o]`, where the sum runs in
+    /// four lanes: lane j adds the products of k = j, j+4, j+8, ... in order from 0.0, and the result is (l0+l1)+(l2+l3).
+    FloatLinear {
+        /// f32 or codes, as in `FloatConv`.
+        weights: ConstantId,
+        /// f32 `[O]`.
+        bias: ConstantId,
+    },
+    /// Matrix product of f32 tensors `[..,M,K]` and `[..,K,P]` (inputs 0 and 1, equal leading dimensions), four lanes as in `FloatLinear`.
+    MatMul,
+    /// Maximum over windows of codes or f32, `[C,H,W]` channels-last; input and output have the same format, and there is no epilogue.
+    MaxPool {
+        /// The window. Where it sticks out, only the taps inside count; the output size is that of the output tensor.
+        geometry: Geometry,
+    },
+    /// Average over windows, `[C,H,W]` channels-last. Codes: `t = (Σ (x - zp)) as f32 * (scale / count as f32)` with the quotient rounded to
+    /// f32; f32: `t = (Σ x) / count as f32`, summed over taps in row-major order from 0.0.
+    AvgPool {
+        /// The window; the output size is that of the output tensor.
+        geometry: Geometry,
+        /// Whether taps in the padding count in `count` (those beyond the padding never do).
+        count_include_pad: bool,
+        /// Factor for codes.
+        scale: f32,
+    },
+    /// Mean over axes of the input (which stay as size 1, or are dropped, in the output's dimensions). Codes: as in `AvgPool`. f32: `t = s / count as f32` with
+    /// the sum `s` over the reduced elements in row-major order of the logical dimensions, in four lanes as in `FloatLinear`.
+    Mean {
+        /// Reduced axes of the input's `dims`, ascending.
+        axes: Vec<usize>,
+        /// Factor for codes.
+        scale: f32,
+    },
+    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
+    Map {
+        /// Factor.
+        scale: f32,
+    },
+    /// The same elements under other dimensions: shares the memory of its input (both row-major, or of a layout that makes no difference). No
+    /// epilogue; same format.
+    View,
+    /// Inputs side by side along an axis; all of one format and layout. No epilogue.
+    Concat {
+        /// The axis of `dims`.
+        axis: usize,
+    },
+    /// Axis `i` of the output is axis `perm[i]` of the input. Any format, no epilogue.
+    Transpose {
+        /// A permutation.
+        perm: Vec<usize>,
+    },
+    /// Constant padding; codes are padded with their zero-point. No epilogue.
+    Pad {
+        /// Elements before each axis.
+        before: Vec<usize>,
+        /// What f32 padding holds.
+        value: f32,
+    },
+    /// Every `step`-th slice of an axis from `start`; the count is that of the output. No epilogue.
+    Slice {
+        /// The axis.
+        axis: usize,
+        /// First index.
+        start: usize,
+        /// Distance.
+        step: usize,
+    },
+    /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`, the sum in four lanes as in `FloatLinear`. No epilogue.
+    Softmax {
+        /// The axis.
+        axis: usize,
+    },
+    /// `t[k] = Σ_p (x[p] - c[k,p])²` of f32, input `[P]`, constant `[K,P]`, in four lanes as in `FloatLinear` (the difference is rounded, then its
+    /// square). No epilogue.
+    SquaredDistance {
+        /// f32 `[K,P]`.
+        centroids: ConstantId,
+    },
+    /// Index of the smallest element of f32 along an axis, the lowest index among equals and NaN never smaller. Output format `Index`, no epilogue.
+    ArgMin {
+        /// The axis, which goes away.
+        axis: usize,
+    },
+    /// Row `i` of an f32 table `[A,..]`, `i` the single element of the `Index` input. Indices are below A by construction of `ArgMin`; code
+    /// clamps them all the same. No epilogue.
+    GatherRow {
+        /// f32 table.
+        table: ConstantId,
+    },
+}
+
+/// One step: reads its inputs (and the operands of its epilogue), writes its output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The layer's name in the model file, for reports; unique names are not guaranteed.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Activation inputs of the operation, without the operands of the epilogue.
+    pub inputs: Vec<TensorId>,
+    /// What happens to each output element.
+    pub epilogue: Epilogue,
+    /// What it writes. Every tensor but the program's inputs is written by exactly one step, before any step reads it.
+    pub output: TensorId,
+}
