@@ -70,7 +70,7 @@ fn errors_say_where_and_what() {
         (&QDQ.replace("strides", "stride"), "line 11, column 22: conv2d: unknown attribute `stride`"),
         (&QDQ.replace("c2 = ", "c2000000 = "), "line 5, column 3: ids go up to c1048576"),
         (&QDQ.replace("[0.0, -inf]", "[0.0]"), "line 5, column 21: 1 elements for [2]"),
-        (&QDQ.replace("random(7, normal, 0.1)", "blob 0"), "line 4, column 28: blob 0 is not there"),
+        (&QDQ.replace("random(7, normal, 0.1)", "blob 0"), "line 4, column 27: blob 0 is not there"),
     ];
     for (text, message) in cases {
         let found = parse(text, &NoBlobs).unwrap_err().to_string();
