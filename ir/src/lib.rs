@@ -11,6 +11,7 @@
 pub mod entity;
 pub mod graph;
 pub mod infer;
+pub mod math;
 pub mod ops;
 pub mod quantizer;
 pub mod tensor;

@@ -3,6 +3,7 @@
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, AttrValue, Attrs};
 use crate::infer::{InferError, Inputs};
+use crate::math::{max, min, sigmoid};
 use crate::types::TensorType;
 
 /// A function of one real.
@@ -60,6 +61,26 @@ impl Unary {
             "hard_swish" => Unary::HardSwish,
             _ => return Ok(None),
         }))
+    }
+
+    /// The value at one real, in the operations and the order of the formulas above, `max` and `min` being those of
+    /// [`crate::math`]: NaN gives 0 in relu, the lower bound in clip, 0 in hard sigmoid and NaN elsewhere.
+    #[inline(always)]
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Unary::Relu => max(x, 0.0),
+            Unary::LeakyRelu { alpha } => {
+                if x >= 0.0 {
+                    x
+                } else {
+                    alpha * x
+                }
+            }
+            Unary::Clip { min: lo, max: hi } => min(max(x, lo), hi),
+            Unary::Sigmoid => sigmoid(x),
+            Unary::HardSigmoid { alpha, beta } => min(max(alpha * x + beta, 0.0), 1.0),
+            Unary::HardSwish => x * min(max(x / 6.0 + 0.5, 0.0), 1.0),
+        }
     }
 
     pub(crate) fn read(name: &str, r: &mut AttrReader) -> Result<Option<Self>, AttrError> {
