@@ -38,14 +38,13 @@ pub const EXP_HIGHEST: f32 = 89.0;
 pub const EXP_LOWEST: f32 = -104.0;
 /// The f32 next to `log2(e)`.
 pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
-/// The leading 10 bits of `ln(2)` (355 / 512): a product with a whole number of up to 14 bits is exact.
-pub const LN2_HIGH: f32 = 0.693_359_375;
+/// The leading 10 bits of `ln(2)`: a product with a whole number of up to 14 bits is exact.
+pub const LN2_HIGH: f32 = 355.0 / 512.0;
 /// `ln(2)` less [`LN2_HIGH`].
 pub const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Coefficients of the polynomial `P` of [`exp`], from the highest power: `exp(r) ~ 1 + (r + r^2 P(r))` for `|r| <= ln(2) / 2`
 /// (minimax, as in Cephes `expf`).
-pub const EXP_POLYNOMIAL: [f32; 6] =
-    [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+pub const EXP_POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// `e^x` in f32, within 2 ulp of the true value; subnormal results are rounded twice. NaN gives NaN, `-inf` 0, `inf` infinity.
 ///
