@@ -87,8 +87,14 @@ pub enum Op {
         /// Factor.
         scale: f32,
     },
-    /// The same elements under other dimensions: shares the memory of its input (both row-major, or of a layout that makes no difference). No
-    /// epilogue; same format.
+    /// Every output element is that of an f32 constant, which broadcasts to the output as an epilogue's operand does: `t = c`. No inputs. The
+    /// way to `c / x` and to operands of which neither has the output's shape.
+    Constant {
+        /// f32.
+        constant: ConstantId,
+    },
+    /// The same memory under other dimensions and layout: element `i` in the memory order of the input is element `i` in the
+    /// memory order of the output. Both have one format and as many elements. No epilogue. Ports can be viewed and can be views.
     View,
     /// Inputs side by side along an axis; all of one format and layout. No epilogue.
     Concat {
