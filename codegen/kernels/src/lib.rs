@@ -1,1 +1,21 @@
-//! The table of inner kernels.
+//! The table of inner kernels, and how each wants its weights laid out.
+//!
+//! This crate is a leaf: it knows nothing of graphs, programs or code generation. It answers three questions.
+//! Which inner kernels exist, for which operand widths, on which instruction sets ([`TABLE`], [`Tier`])? Which of
+//! them serves a given layer ([`choose`])? What bytes does that kernel read ([`lookup`], [`dot`], [`depthwise`])?
+//! The code generator, the tests, the benchmarks and the model inspector all take their answers from here.
+
+pub mod choose;
+pub mod depthwise;
+pub mod dot;
+pub mod layout;
+pub mod lookup;
+mod table;
+mod tier;
+mod weights;
+
+pub use choose::{Choice, Request, choose, choose_dot, choose_float};
+pub use layout::{Runs, WeightLayout};
+pub use table::{ActivationForm, Exactness, KernelId, KernelInfo, TABLE};
+pub use tier::Tier;
+pub use weights::{FloatWeights, PackError, QuantizedWeights, WeightShape};

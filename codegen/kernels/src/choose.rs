@@ -1,0 +1,140 @@
+//! Which kernel serves a layer.
+
+use crate::dot::steps_per_drain;
+use crate::lookup;
+use crate::table::KernelId;
+use crate::tier::Tier;
+use crate::weights::{QuantizedWeights, WeightShape};
+
+/// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
+pub const DEPTHWISE_TAPS: usize = 128;
+
+/// What a layer of quantized weights and activations asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The weights.
+    pub weights: &'a QuantizedWeights<'a>,
+    /// Width of the weight codes.
+    pub weight_bits: u8,
+    /// Width of the activation codes.
+    pub activation_bits: u8,
+    /// Zero-point of the activations on the scale of unsigned codes.
+    pub activation_zero_point: i32,
+    /// What the CPU offers.
+    pub tier: Tier,
+}
+
+/// The kernel for a layer, and what follows from the weights' values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
+    pub steps_per_drain: usize,
+    /// Whether every possible result fits a signed 16-bit integer.
+    pub fits_i16: bool,
+}
+
+impl Request<'_> {
+    fn largest_code(&self) -> u32 {
+        (1 << self.activation_bits) - 1
+    }
+
+    /// A bound on `|sum (a - za)(w - zw)|`.
+    pub fn largest_result(&self) -> u64 {
+        let largest = (self.largest_code() as i32 - self.activation_zero_point).max(self.activation_zero_point);
+        self.weights.largest_absolute_sum() * u64::from(largest.unsigned_abs())
+    }
+}
+
+/// The kernel for a layer of quantized weights.
+pub fn choose(request: &Request<'_>) -> Choice {
+    let shape = request.weights.shape();
+    let fits_i16 = request.largest_result() <= i16::MAX as u64;
+    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, fits_i16 };
+    if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
+        // Here the accumulator holds raw codes, `sum a * (w - zw)`.
+        let raw = request.weights.largest_absolute_sum() * u64::from(request.largest_code());
+        let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
+        return choice(kernel, 0);
+    }
+    if takes_lookup(shape, request.weight_bits, request.activation_bits) {
+        let limit = KernelId::Lookup.info().k_limit.unwrap_or(usize::MAX);
+        if fits_i16 || shape.reduction() <= limit {
+            return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
+        }
+    }
+    choose_dot(request)
+}
+
+/// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
+pub fn choose_dot(request: &Request<'_>) -> Choice {
+    let fits_i16 = request.largest_result() <= i16::MAX as u64;
+    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, fits_i16 };
+    if request.tier >= Tier::X86V3Vnni {
+        return choice(KernelId::DotVnni, 0);
+    }
+    match steps_per_drain(request.largest_code(), request.weights.largest_absolute()) {
+        0 => choice(KernelId::DotMadd16, 0),
+        steps => choice(KernelId::DotMaddubs, steps),
+    }
+}
+
+/// The kernel for a layer left in float.
+pub fn choose_float(shape: &WeightShape) -> KernelId {
+    if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
+        KernelId::DepthwiseFloat
+    } else {
+        KernelId::FloatDot
+    }
+}
+
+/// Whether the look-up kernel takes the operands: both 2 bits, and each group whole pairs of channels.
+fn takes_lookup(shape: &WeightShape, weight_bits: u8, activation_bits: u8) -> bool {
+    weight_bits == 2 && activation_bits == 2 && (shape.groups == 1 || shape.inputs.is_multiple_of(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(shape: WeightShape, code: u8, zero: i32, w: u8, a: u8, tier: Tier) -> Choice {
+        let codes = vec![code; shape.total_outputs() * shape.reduction()];
+        let zero_points = vec![zero; shape.total_outputs()];
+        let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
+        choose(&Request { weights: &weights, weight_bits: w, activation_bits: a, activation_zero_point: 0, tier })
+    }
+
+    const DENSE: WeightShape = WeightShape { groups: 1, outputs: 2, inputs: 7, kernel_height: 3, kernel_width: 3 };
+
+    #[test]
+    fn two_bits_are_looked_up_on_every_tier() {
+        for tier in Tier::ALL {
+            assert_eq!(chosen(DENSE, 3, 1, 2, 2, tier).kernel, KernelId::Lookup);
+        }
+        let odd_groups = WeightShape { groups: 2, ..DENSE };
+        assert_eq!(chosen(odd_groups, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+    }
+
+    #[test]
+    fn saturation_decides_without_vnni() {
+        assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3).kernel, KernelId::DotMadd16);
+        let choice = chosen(DENSE, 15, 0, 4, 4, Tier::X86V3);
+        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::DotMaddubs, 72));
+        assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+    }
+
+    #[test]
+    fn depthwise_kernels_are_chosen_by_their_sums() {
+        let shape = WeightShape { groups: 5, outputs: 1, inputs: 1, kernel_height: 3, kernel_width: 3 };
+        assert_eq!(chosen(shape, 15, 0, 4, 4, Tier::X86V2).kernel, KernelId::DepthwiseMaddubs);
+        assert_eq!(chosen(shape, 255, 128, 8, 8, Tier::X86V2).kernel, KernelId::DepthwiseMadd16);
+    }
+
+    #[test]
+    fn large_reductions_that_need_32_bits_leave_the_lookup() {
+        let shape = WeightShape { groups: 1, outputs: 1, inputs: 20_000, kernel_height: 1, kernel_width: 1 };
+        assert_eq!(chosen(shape, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+        assert_eq!(chosen(shape, 1, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::Lookup);
+    }
+}

@@ -1,0 +1,88 @@
+//! Weights of the depthwise kernels, where vector lanes are channels and there is no reduction over channels.
+//!
+//! Two taps of one channel are neighbours in memory after the activation vectors of the two taps have been interleaved,
+//! so that a multiply-add of neighbours (`pmaddubsw`, `pmaddwd`) sums over taps. An odd number of taps is filled up
+//! with a zero weight.
+
+use crate::weights::{FloatWeights, PackError, QuantizedWeights};
+
+/// Channels in a block.
+pub const CHANNELS: usize = 16;
+
+/// Channels in a block of the float kernel.
+pub const FLOAT_CHANNELS: usize = 4;
+
+/// Depthwise weights as a kernel reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepthwiseWeights<T> {
+    /// Weight pairs: `[block of 16 channels][pair of taps][channel][tap of the pair]`.
+    pub pairs: Vec<T>,
+    /// `- za * sum (w - zw)` for each channel.
+    pub constants: Vec<i32>,
+}
+
+/// Packs quantized weights as signed bytes or 16-bit integers.
+pub fn pack<T: From<i8> + Copy>(
+    weights: &QuantizedWeights<'_>,
+    activation_zero_point: i32,
+) -> Result<DepthwiseWeights<T>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let pair_count = taps.div_ceil(2);
+    let mut pairs = vec![T::from(0); shape.groups.div_ceil(CHANNELS) * pair_count * CHANNELS * 2];
+    for channel in 0..shape.groups {
+        for tap in 0..taps {
+            let value = weights.signed_byte(channel, 0, tap / shape.kernel_width, tap % shape.kernel_width)?;
+            let block = (channel / CHANNELS) * pair_count + tap / 2;
+            pairs[(block * CHANNELS + channel % CHANNELS) * 2 + tap % 2] = T::from(value);
+        }
+    }
+    let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs float weights: `[block of 4 channels][tap][channel]`.
+pub fn pack_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let mut values = vec![0.0; shape.groups.div_ceil(FLOAT_CHANNELS) * taps * FLOAT_CHANNELS];
+    for channel in 0..shape.groups {
+        for tap in 0..taps {
+            let at = ((channel / FLOAT_CHANNELS) * taps + tap) * FLOAT_CHANNELS + channel % FLOAT_CHANNELS;
+            values[at] = weights.value(channel, 0, tap / shape.kernel_width, tap % shape.kernel_width);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::WeightShape;
+
+    #[test]
+    fn pairs_hold_every_weight_of_their_channel() {
+        let shape = WeightShape { groups: 19, outputs: 1, inputs: 1, kernel_height: 3, kernel_width: 3 };
+        let codes: Vec<u8> = (0..19 * 9).map(|i| (i % 16) as u8).collect();
+        let zero_points: Vec<i32> = (0..19).map(|c| c % 16).collect();
+        let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
+        let packed: DepthwiseWeights<i16> = pack(&weights, 2).unwrap();
+        for channel in 0..19 {
+            let mut sum = 0;
+            for tap in 0..10 {
+                let block = (channel / 16) * 5 + tap / 2;
+                let value = i32::from(packed.pairs[(block * 16 + channel % 16) * 2 + tap % 2]);
+                let expected = if tap < 9 { weights.centred(channel, 0, tap / 3, tap % 3) } else { 0 };
+                assert_eq!(value, expected);
+                sum += value;
+            }
+            assert_eq!(packed.constants[channel], -2 * sum);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Weights of the multiply-accumulate kernels: four bytes of the reduction per step, or one float.
+//!
+//! A step broadcasts four consecutive activation codes `a[0..4]` (unsigned bytes) and multiplies them with a weight vector
+//! that holds four signed bytes for each of its output channels: `acc[o] += sum_i a[i] * w[o][i]`. Weights are stored less
+//! their zero-point; that of the activations is taken out after the loop, `- za * sum (w - zw)`, so padding of the input
+//! with the code `za` counts as nothing.
+
+use crate::layout::WeightLayout;
+use crate::weights::{FloatWeights, PackError, QuantizedWeights};
+
+/// Activation codes met in one step of the integer kernels.
+pub const UNITS: usize = 4;
+
+/// Output channels in a weight vector of 16 signed bytes, or of four floats.
+pub const CHANNELS: usize = 4;
+
+/// Output channels in a weight vector of 8 signed bytes, which the 16-bit kernel widens while loading.
+pub const WIDENED_CHANNELS: usize = 2;
+
+/// Weights packed for a dot kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DotWeights {
+    /// Weight vectors in the order of the layout, each `[channel][unit]` in signed bytes.
+    pub bytes: Vec<i8>,
+    /// `- za * sum (w - zw)` for each output channel.
+    pub constants: Vec<i32>,
+}
+
+/// Packs quantized weights. `layout` counts its units in activation codes.
+pub fn pack(
+    weights: &QuantizedWeights<'_>,
+    layout: &WeightLayout,
+    activation_zero_point: i32,
+) -> Result<DotWeights, PackError> {
+    let shape = *weights.shape();
+    if layout.shape != shape || layout.units_per_step != UNITS {
+        return Err(PackError::Unsupported { kernel: "dot", reason: "the layout is not that of a dot kernel" });
+    }
+    let channels = layout.channels_per_vector;
+    let mut bytes = vec![0; layout.vector_count() * channels * UNITS];
+    layout.for_each_vector(|group, vector, run, step, index| {
+        for unit in 0..UNITS {
+            let Some((ky, kx, input)) = layout.position(run, step * UNITS + unit) else { continue };
+            for lane in 0..channels {
+                let channel = vector * channels + lane;
+                if channel < shape.outputs {
+                    let value = weights.signed_byte(group * shape.outputs + channel, input, ky, kx)?;
+                    bytes[(index * channels + lane) * UNITS + unit] = value;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    Ok(DotWeights { bytes, constants })
+}
+
+/// Packs float weights: vectors of four output channels, one input value per step.
+pub fn pack_float(weights: &FloatWeights<'_>, layout: &WeightLayout) -> Result<Vec<f32>, PackError> {
+    let shape = *weights.shape();
+    if layout.shape != shape || layout.units_per_step != 1 || layout.channels_per_vector != CHANNELS {
+        return Err(PackError::Unsupported { kernel: "float", reason: "the layout is not that of the float kernel" });
+    }
+    let mut values = vec![0.0; layout.vector_count() * CHANNELS];
+    layout.for_each_vector(|group, vector, run, step, index| {
+        let Some((ky, kx, input)) = layout.position(run, step) else { return Ok(()) };
+        for lane in 0..CHANNELS {
+            let channel = vector * CHANNELS + lane;
+            if channel < shape.outputs {
+                values[index * CHANNELS + lane] = weights.value(group * shape.outputs + channel, input, ky, kx);
+            }
+        }
+        Ok::<(), PackError>(())
+    })?;
+    Ok(values)
+}
+
+/// Steps after which 16-bit accumulators of `pmaddubsw` results must be widened, given the largest activation code and the
+/// largest `|w - zw|`; 0 where a single result may already saturate.
+pub fn steps_per_drain(largest_activation: u32, largest_weight: u32) -> usize {
+    let pair = 2 * largest_activation * largest_weight;
+    (i16::MAX as u32).checked_div(pair).unwrap_or(i16::MAX as u32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Runs;
+    use crate::weights::WeightShape;
+
+    fn layout(shape: WeightShape, runs: Runs, channels: usize) -> WeightLayout {
+        WeightLayout { shape, runs, channels_per_vector: channels, units_per_step: UNITS, vectors_per_block: 3 }
+    }
+
+    #[test]
+    fn the_packed_form_gives_the_sum() {
+        let shape = WeightShape { groups: 1, outputs: 15, inputs: 3, kernel_height: 2, kernel_width: 3 };
+        let mut state = 7u32;
+        let mut next = move || {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            (state >> 24) as u8
+        };
+        let codes: Vec<u8> = (0..15 * 18).map(|_| next()).collect();
+        let zero_points = vec![128; 15];
+        let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
+        let activations: Vec<u8> = (0..18).map(|_| next()).collect();
+        let za = 3;
+        for (runs, channels) in
+            [(Runs::Row { pixel_stride: 3 }, 4), (Runs::Row { pixel_stride: 4 }, 2), (Runs::Tap, 4), (Runs::Tap, 2)]
+        {
+            let layout = layout(shape, runs, channels);
+            let packed = pack(&weights, &layout, za).unwrap();
+            for output in 0..15 {
+                let mut sum = packed.constants[output];
+                for run in 0..layout.run_count() {
+                    for unit in 0..layout.steps_per_run() * UNITS {
+                        let index = layout.vector_index(0, output / channels, run, unit / UNITS);
+                        let weight = packed.bytes[(index * channels + output % channels) * UNITS + unit % UNITS];
+                        match layout.position(run, unit) {
+                            Some((ky, kx, c)) => {
+                                sum += i32::from(activations[(ky * 3 + kx) * 3 + c]) * i32::from(weight);
+                            }
+                            None => assert_eq!(weight, 0),
+                        }
+                    }
+                }
+                let mut expected = 0;
+                for (ky, kx, c) in (0..18).map(|k| (k / 9, k / 3 % 3, k % 3)) {
+                    expected += (i32::from(activations[k_index(ky, kx, c)]) - za) * weights.centred(output, c, ky, kx);
+                }
+                assert_eq!(sum, expected, "{runs:?}");
+            }
+        }
+    }
+
+    fn k_index(ky: usize, kx: usize, c: usize) -> usize {
+        (ky * 3 + kx) * 3 + c
+    }
+
+    #[test]
+    fn a_weight_beyond_a_signed_byte_is_refused() {
+        let shape = WeightShape { groups: 1, outputs: 1, inputs: 1, kernel_height: 1, kernel_width: 1 };
+        let weights = QuantizedWeights::new(shape, &[255], &[0]).unwrap();
+        let error = pack(&weights, &layout(shape, Runs::Tap, 4), 0).unwrap_err();
+        assert_eq!(error, PackError::Range { channel: 0, code: 255, zero_point: 0 });
+    }
+
+    #[test]
+    fn drains_come_before_sixteen_bits_overflow() {
+        assert_eq!(steps_per_drain(255, 64), 1);
+        assert_eq!(steps_per_drain(255, 65), 0);
+        assert_eq!(steps_per_drain(15, 15), 72);
+        assert_eq!(steps_per_drain(15, 0), 32767);
+    }
+}

@@ -1,0 +1,229 @@
+//! The table of inner kernels.
+
+use crate::tier::Tier;
+use std::ops::RangeInclusive;
+
+/// The name of an inner kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KernelId {
+    /// 2-bit table look-up ([`crate::lookup`]).
+    Lookup,
+    /// Four-way dot product of unsigned and signed bytes in one instruction.
+    DotVnni,
+    /// `pmaddubsw` into 16-bit accumulators, drained to 32 bits.
+    DotMaddubs,
+    /// Bytes widened to 16 bits, `pmaddwd`.
+    DotMadd16,
+    /// Float multiply, then add.
+    FloatDot,
+    /// Depthwise by `pmaddubsw` on interleaved taps, 16-bit accumulators.
+    DepthwiseMaddubs,
+    /// Depthwise by `pmaddwd` on interleaved taps, 32-bit accumulators.
+    DepthwiseMadd16,
+    /// Depthwise in float.
+    DepthwiseFloat,
+}
+
+/// How a kernel reads the activations of one channel run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ActivationForm {
+    /// A float each.
+    Float,
+    /// A byte each, counted from the lowest code of the format.
+    Byte,
+    /// Two channels to a byte, as the offset of a table row ([`crate::lookup::row_offset`]).
+    RowOffset,
+}
+
+/// What a kernel's result is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// The exact integer sum.
+    Exact,
+    /// The exact integer sum where [`crate::choose()`] picks it; it saturates on larger weights.
+    ExactWhenChosen,
+    /// Every product and every sum rounded to f32.
+    Rounded,
+}
+
+/// One inner kernel.
+#[derive(Clone, Debug)]
+pub struct KernelInfo {
+    /// Its identity.
+    pub id: KernelId,
+    /// The name reports show.
+    pub name: &'static str,
+    /// The weakest tier it runs on.
+    pub tier: Tier,
+    /// Widths of weight codes it takes; 32 for floats.
+    pub weight_bits: RangeInclusive<u8>,
+    /// Widths of activation codes it takes; 32 for floats.
+    pub activation_bits: RangeInclusive<u8>,
+    /// Pixels and weight vectors of its usual tile.
+    pub tile: (usize, usize),
+    /// Output channels per weight vector.
+    pub channels_per_vector: usize,
+    /// Storage units of the input per step.
+    pub units_per_step: usize,
+    /// Bytes of a weight vector.
+    pub vector_bytes: usize,
+    /// How it reads activations.
+    pub form: ActivationForm,
+    /// What its result is worth.
+    pub exactness: Exactness,
+    /// The largest reduction it takes, `None` for any whose sum fits 32 bits.
+    pub k_limit: Option<usize>,
+    /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids) with 128-bit vectors.
+    pub rate: f32,
+}
+
+/// Every inner kernel.
+pub const TABLE: &[KernelInfo] = &[
+    KernelInfo {
+        id: KernelId::Lookup,
+        name: "lookup-w2a2",
+        tier: Tier::X86V2,
+        weight_bits: 2..=2,
+        activation_bits: 2..=2,
+        tile: (2, 2),
+        channels_per_vector: crate::lookup::CHANNELS,
+        units_per_step: 1,
+        vector_bytes: 16,
+        form: ActivationForm::RowOffset,
+        exactness: Exactness::Exact,
+        k_limit: Some(crate::lookup::DRAINS_PER_SPILL * 14 * 2),
+        rate: 44.5,
+    },
+    KernelInfo {
+        id: KernelId::DotVnni,
+        name: "dot-vnni",
+        tier: Tier::X86V3Vnni,
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (6, 2),
+        channels_per_vector: crate::dot::CHANNELS,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 16,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 30.5,
+    },
+    KernelInfo {
+        id: KernelId::DotMaddubs,
+        name: "dot-maddubs",
+        tier: Tier::X86V2,
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (2, 4),
+        channels_per_vector: crate::dot::CHANNELS,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 16,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 20.0,
+    },
+    KernelInfo {
+        id: KernelId::DotMadd16,
+        name: "dot-madd16",
+        tier: Tier::X86V2,
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (2, 4),
+        channels_per_vector: crate::dot::WIDENED_CHANNELS,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 8,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 10.0,
+    },
+    KernelInfo {
+        id: KernelId::FloatDot,
+        name: "float",
+        tier: Tier::X86V2,
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        tile: (2, 4),
+        channels_per_vector: crate::dot::CHANNELS,
+        units_per_step: 1,
+        vector_bytes: 16,
+        form: ActivationForm::Float,
+        exactness: Exactness::Rounded,
+        k_limit: None,
+        rate: 5.0,
+    },
+    KernelInfo {
+        id: KernelId::DepthwiseMaddubs,
+        name: "depthwise-maddubs",
+        tier: Tier::X86V2,
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (1, 1),
+        channels_per_vector: crate::depthwise::CHANNELS,
+        units_per_step: 1,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 10.0,
+    },
+    KernelInfo {
+        id: KernelId::DepthwiseMadd16,
+        name: "depthwise-madd16",
+        tier: Tier::X86V2,
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (1, 1),
+        channels_per_vector: crate::depthwise::CHANNELS,
+        units_per_step: 1,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 5.0,
+    },
+    KernelInfo {
+        id: KernelId::DepthwiseFloat,
+        name: "depthwise-float",
+        tier: Tier::X86V2,
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        tile: (1, 1),
+        channels_per_vector: crate::depthwise::FLOAT_CHANNELS,
+        units_per_step: 1,
+        vector_bytes: 16,
+        form: ActivationForm::Float,
+        exactness: Exactness::Rounded,
+        k_limit: None,
+        rate: 4.0,
+    },
+];
+
+impl KernelId {
+    /// Its line in [`TABLE`].
+    pub fn info(self) -> &'static KernelInfo {
+        // The table lists the kernels in the order of the enumeration; a test holds it to that.
+        &TABLE[self as usize]
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_ids() {
+        for (at, info) in TABLE.iter().enumerate() {
+            assert_eq!(info.id as usize, at);
+            assert_eq!(info.id.name(), info.name);
+        }
+        assert_eq!(TABLE.last().unwrap().id, KernelId::DepthwiseFloat);
+    }
+}
