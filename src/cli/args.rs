@@ -1,0 +1,226 @@
+//! The command line as it is written.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Compiles trained ONNX networks to 2-8-bit kernels for ordinary CPUs, without training.
+#[derive(Debug, Parser)]
+#[command(name = "catc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(arg_required_else_help = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; without a command, compile.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The compilation.
+    #[command(flatten)]
+    pub compile: Option<CompileArgs>,
+}
+
+/// The commands beside compiling.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Top-1 and top-5 accuracy of a model file on labelled data.
+    Eval(EvalArgs),
+    /// The outputs of a model file for given inputs, as a .npy file.
+    Run(RunArgs),
+    /// Latency of a compiled model on random inputs.
+    Bench(BenchArgs),
+    /// What a compiled model holds: bits, shapes, bytes and kernel of each layer.
+    Inspect(InspectArgs),
+    /// Runs chosen passes on the text form of a graph (or on an ONNX model) and prints the result.
+    Opt(OptArgs),
+}
+
+/// Compiling: `catc MODEL.onnx -o OUT.bin`.
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    /// The trained network.
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Where the compiled model goes.
+    #[arg(short, long, value_name = "OUT.bin")]
+    pub output: PathBuf,
+    /// Calibration inputs without labels.
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
+    /// Bits of the weights: 2 to 8, or 32 for float.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
+    pub wbits: u8,
+    /// Bits of the activations: 2 to 8, or 32 for float.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
+    pub abits: u8,
+    /// Bits of the first and the last layer (their weights and their inputs).
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
+    pub first_last_bits: u8,
+    /// How scales are found: auto (mse, with a refinement against the network's output at 4 bits and below), mse, minmax,
+    /// percentile, entropy.
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub method: String,
+    /// Leave out the cluster-wise affine correction of the outputs.
+    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data"])]
+    pub no_cat: bool,
+    /// Weight of the corrected outputs in the blend, 0 to 1 (default: chosen on the calibration outputs).
+    #[arg(long, value_name = "A", value_parser = parse_alpha)]
+    pub cat_alpha: Option<f32>,
+    /// Clusters of the correction; 1 is a plain affine correction (default: chosen).
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub cat_clusters: Option<u32>,
+    /// Principal components that clusters are found in (default: chosen).
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub cat_pca: Option<u32>,
+    /// Inputs that the correction is fitted on (default: a held-back part of the calibration inputs).
+    #[arg(long, value_name = "X", requires = "calib")]
+    pub cat_data: Option<PathBuf>,
+    /// Seed of everything random.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads; the result does not depend on their number (default: all cores).
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print the graph to standard error after this pass, or after all.
+    #[arg(long, value_name = "PASS|all")]
+    pub print_after: Option<String>,
+    /// Report to standard output as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where calibration inputs come from.
+#[derive(Debug, Args)]
+pub struct CalibrationArgs {
+    /// Unlabelled inputs: a .npy or .npz (float32 as the network takes it, or uint8 images) or a folder of PNG, JPEG or npy
+    /// files. Without it, ranges come from random inputs and accuracy is lost.
+    #[arg(long, value_name = "X")]
+    pub calib: Option<PathBuf>,
+    /// Use the first N inputs only (default: all; with synthetic inputs, 32).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// How images become network inputs.
+    #[arg(long, value_name = "P.toml")]
+    pub preprocess: Option<PathBuf>,
+}
+
+/// `catc eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A model: .onnx through the float evaluator, a compiled one through its machine code.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Inputs: a .npy or .npz, or a folder of images.
+    #[arg(long, value_name = "X")]
+    pub data: PathBuf,
+    /// Class of each input: an integer .npy, or a .csv of file name and class.
+    #[arg(long, value_name = "Y.npy")]
+    pub labels: PathBuf,
+    /// How images become network inputs.
+    #[arg(long, value_name = "P.toml")]
+    pub preprocess: Option<PathBuf>,
+    /// Threads (default: all cores).
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Report to standard output as JSON: top1, top5 (0 to 1), n, seconds.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `catc run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A model: .onnx through the float evaluator, a compiled one through its machine code.
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    /// Inputs: a .npy, or a .npz with an array for each input of the network, or a folder of images.
+    #[arg(long, value_name = "X.npy")]
+    pub input: PathBuf,
+    /// Where the outputs go: a .npy (a .npz if the network has several).
+    #[arg(long, value_name = "Y.npy")]
+    pub output: PathBuf,
+    /// How images become network inputs.
+    #[arg(long, value_name = "P.toml")]
+    pub preprocess: Option<PathBuf>,
+    /// Threads (default: all cores).
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+/// `catc bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A compiled model.
+    #[arg(value_name = "MODEL.bin")]
+    pub model: PathBuf,
+    /// Threads.
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
+    /// Images at a time.
+    #[arg(long, value_name = "B", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch: u32,
+    /// Timed runs, after a warm-up.
+    #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub runs: u32,
+    /// Report to standard output as JSON: median_ms, min_ms, p90_ms, threads, batch.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `catc inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A compiled model.
+    #[arg(value_name = "MODEL.bin")]
+    pub model: PathBuf,
+    /// Report to standard output as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `catc opt`.
+#[derive(Debug, Args)]
+pub struct OptArgs {
+    /// A graph in text form, or an ONNX model; `-` reads text from standard input.
+    #[arg(value_name = "FILE.catir", required_unless_present = "list")]
+    pub graph: Option<PathBuf>,
+    /// Passes in order, with their options: `fold-batch-norm,insert-qdq{wbits=2,abits=2}`.
+    #[arg(long, value_name = "A,B{K=V}", required_unless_present = "list")]
+    pub passes: Option<String>,
+    /// List the passes and their options.
+    #[arg(long)]
+    pub list: bool,
+    /// The tensors that the text names `blob N`: an .npz with arrays `blob_N`.
+    #[arg(long, value_name = "F.npz")]
+    pub blobs: Option<PathBuf>,
+    /// Write the tensors that the printed text names `blob N`.
+    #[arg(long, value_name = "F.npz")]
+    pub emit_blobs: Option<PathBuf>,
+    /// Calibration inputs without labels.
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
+    /// Seed of everything random.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Threads; the result does not depend on their number (default: all cores).
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print the graph to standard error after this pass, or after all.
+    #[arg(long, value_name = "PASS|all")]
+    pub print_after: Option<String>,
+    /// Where the text goes (default: standard output).
+    #[arg(short, long, value_name = "OUT.catir")]
+    pub output: Option<PathBuf>,
+}
+
+/// A width in bits: 2 to 8, or 32 for float.
+fn parse_bits(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(n @ (2..=8 | 32)) => Ok(n),
+        _ => Err("must be 2 to 8, or 32 for float".into()),
+    }
+}
+
+/// A weight from 0 to 1.
+fn parse_alpha(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(a) if (0.0..=1.0).contains(&a) => Ok(a),
+        _ => Err("must be a number from 0 to 1".into()),
+    }
+}

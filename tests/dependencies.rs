@@ -1,0 +1,37 @@
+//! Who may know whom: the arrows between the crates of the workspace.
+
+use cargo_metadata::{DependencyKind, MetadataCommand};
+use std::collections::BTreeSet;
+
+/// Every allowed arrow. An arrow that is not here is a design change: see ARCHITECTURE.md.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("catc-ir", &[]),
+    ("catc-onnx", &["catc-ir"]),
+    ("catc-interp", &["catc-ir"]),
+    ("catc-passes", &["catc-ir", "catc-interp"]),
+    ("catc-program", &[]),
+    ("catc-kernels", &[]),
+    ("catc-codegen", &["catc-ir", "catc-program"]),
+    ("catc-jit", &["catc-program", "catc-kernels"]),
+    ("catc-runtime", &["catc-program", "catc-jit", "catc-kernels"]),
+    (
+        "catc",
+        &["catc-ir", "catc-onnx", "catc-interp", "catc-passes", "catc-program", "catc-codegen", "catc-runtime"],
+    ),
+];
+
+#[test]
+fn crates_depend_only_as_the_architecture_allows() {
+    let metadata = MetadataCommand::new().no_deps().exec().expect("cargo metadata");
+    let members: BTreeSet<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
+    let listed: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(members, listed, "the workspace's crates and the table above");
+    for package in &metadata.packages {
+        let (_, allowed) = ALLOWED.iter().find(|(name, _)| *name == package.name.as_str()).expect("listed");
+        for d in package.dependencies.iter().filter(|d| d.kind != DependencyKind::Development) {
+            if members.contains(d.name.as_str()) {
+                assert!(allowed.contains(&d.name.as_str()), "{} must not depend on {}", package.name, d.name);
+            }
+        }
+    }
+}
