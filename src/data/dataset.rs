@@ -1,0 +1,274 @@
+//! A set of samples for one input of a network, whatever it is stored as.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::array::{Array, open_regular, unravel};
+use super::error::DataError;
+use super::image;
+use super::image_axes::ImageAxes;
+use super::kind::Kind;
+use super::npy::{Dtype, element_count};
+use super::pipeline::Pipeline;
+use super::preprocess::Layout;
+use super::synthetic::fill_normal;
+
+/// Longest image file that is read: 1 GiB.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Element types of samples.
+pub(super) const ACCEPTS: &str = "float32 samples as the network takes them (float16 and float64 are converted; convert \
+    others with x.astype('<f4')), or uint8 images";
+
+/// An input of a network: what samples for it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputSpec {
+    /// Its name, which is the name of its array in an npz.
+    pub name: String,
+    /// The shape of one sample, without the batch axis.
+    pub shape: Vec<usize>,
+}
+
+/// Samples of one shape, read when asked for, by any thread.
+#[derive(Debug)]
+pub struct DataSet {
+    pub(super) place: String,
+    pub(super) shape: Vec<usize>,
+    /// Elements of one sample.
+    pub(super) elements: usize,
+    pub(super) len: usize,
+    pub(super) total: usize,
+    pub(super) source: Source,
+    pub(super) notes: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    /// `[n, shape...]`, as the network takes it.
+    Floats(Array),
+    /// uint8 `[n, H, W, C]`, `[n, C, H, W]` or `[n, H, W]`.
+    Images { array: Array, axes: ImageAxes, pipeline: Box<Pipeline> },
+    /// One sample a file.
+    Files { files: Vec<PathBuf>, preprocess: Option<(Layout, Box<Pipeline>)> },
+    /// Standard normal numbers.
+    Synthetic { seed: u64, input: u16 },
+}
+
+impl DataSet {
+    /// Number of samples, after the limit; never 0.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Number of samples there are, before the limit.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The shape of one sample, without the batch axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The file or folder, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What the user should be told: samples left out, a preprocess file that was not needed. Whole sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// True if the samples were made up.
+    pub fn is_synthetic(&self) -> bool {
+        matches!(self.source, Source::Synthetic { .. })
+    }
+
+    /// One line on what the samples are, such as `calib.npy: 1024 samples of uint8 [32, 32, 3]`.
+    pub fn describe(&self) -> String {
+        let of = match &self.source {
+            Source::Floats(array) | Source::Images { array, .. } => {
+                format!("{} {:?}", array.dtype().name(), array.shape().get(1..).unwrap_or(&[]))
+            }
+            Source::Files { .. } => "one file each".to_owned(),
+            Source::Synthetic { .. } => format!("float32 {:?}", self.shape),
+        };
+        let all = if self.len < self.total { format!(" (of {})", self.total) } else { String::new() };
+        format!("{}: {}{all} samples, {of}", self.place, self.len)
+    }
+
+    /// The sample files of a folder in their order, before the limit; `None` for arrays.
+    pub fn sample_files(&self) -> Option<&[PathBuf]> {
+        match &self.source {
+            Source::Files { files, .. } => Some(files),
+            _ => None,
+        }
+    }
+
+    /// Sample `index` as the network takes it, in C order.
+    ///
+    /// # Errors
+    /// [`DataError::NotFinite`] for NaN and infinity, and whatever decoding and reading finds.
+    pub fn sample(&self, index: usize) -> Result<Vec<f32>, DataError> {
+        let mut sample = vec![0.0; self.elements];
+        self.sample_into(index, &mut sample)?;
+        Ok(sample)
+    }
+
+    /// The samples `indices` one after the other, decoded in parallel. The error, if any, is that of the first that fails.
+    pub fn samples(&self, indices: &[usize]) -> Result<Vec<f32>, DataError> {
+        let total = self.elements.saturating_mul(indices.len());
+        let mut samples: Vec<f32> = Vec::new();
+        samples.try_reserve_exact(total).map_err(|_| DataError::TooLarge {
+            place: self.place.clone(),
+            what: format!("{} samples of shape {:?}", indices.len(), self.shape),
+            bytes: (total as u64).saturating_mul(size_of::<f32>() as u64),
+            limit: isize::MAX as u64,
+            advice: "there is not so much memory, use fewer samples",
+        })?;
+        samples.resize(total, 0.0);
+        let failed = samples
+            .par_chunks_mut(self.elements)
+            .zip(indices)
+            .map(|(sample, &index)| self.sample_into(index, sample).err())
+            .find_first(Option::is_some);
+        match failed.flatten() {
+            Some(error) => Err(error),
+            None => Ok(samples),
+        }
+    }
+
+    /// Reads every sample once, in parallel, and reports the first that fails.
+    pub fn validate_all(&self) -> Result<(), DataError> {
+        let failed = (0..self.len).into_par_iter().map(|index| self.sample(index).err()).find_first(Option::is_some);
+        failed.flatten().map_or(Ok(()), Err)
+    }
+
+    /// A hash (XXH3, 64 bits) of the samples used, as stored: the same for the same samples in an npy or an npz.
+    ///
+    /// It reads all of them once. For folders it covers the names of the files too.
+    pub fn content_hash(&self) -> Result<u64, DataError> {
+        let mut hash = Xxh3::new();
+        match &self.source {
+            Source::Floats(array) | Source::Images { array, .. } => {
+                hash.update(array.dtype().name().as_bytes());
+                let item = array.shape().get(1..).unwrap_or(&[]);
+                for &axis in [self.len].iter().chain(item) {
+                    hash.update(&(axis as u64).to_le_bytes());
+                }
+                let item = element_count(item).unwrap_or(0);
+                for index in 0..self.len {
+                    hash.update(&array.bytes(index * item..(index + 1) * item)?);
+                }
+            }
+            Source::Files { files, .. } => {
+                for file in &files[..self.len] {
+                    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                    let bytes = read_file(file)?;
+                    for part in [name.as_bytes(), &bytes] {
+                        hash.update(&(part.len() as u64).to_le_bytes());
+                        hash.update(part);
+                    }
+                }
+            }
+            Source::Synthetic { seed, input } => {
+                for number in [*seed, u64::from(*input), self.len as u64].iter().chain(&[self.elements as u64]) {
+                    hash.update(&number.to_le_bytes());
+                }
+            }
+        }
+        Ok(hash.digest())
+    }
+
+    fn sample_into(&self, index: usize, sample: &mut [f32]) -> Result<(), DataError> {
+        if index >= self.len {
+            return Err(DataError::Index { place: self.place.clone(), index, len: self.len });
+        }
+        match &self.source {
+            Source::Floats(array) => self.copy_floats(array, index, index * self.elements, sample),
+            Source::Images { array, axes, pipeline } => {
+                let size = axes.height * axes.width * axes.channels;
+                let bytes = array.bytes(index * size..(index + 1) * size)?;
+                pipeline.apply(axes.pixels(bytes), sample, &self.place)
+            }
+            Source::Files { files, preprocess } => self.read_file(&files[index], index, preprocess.as_ref(), sample),
+            Source::Synthetic { seed, input } => {
+                fill_normal(sample, *seed, *input, index as u64);
+                Ok(())
+            }
+        }
+    }
+
+    /// Copies the sample that starts at element `first` of a float array.
+    fn copy_floats(&self, array: &Array, index: usize, first: usize, sample: &mut [f32]) -> Result<(), DataError> {
+        let values = array.floats(first..first + self.elements)?.ok_or_else(|| array.wrong_dtype(ACCEPTS))?;
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            return Err(DataError::NotFinite {
+                place: array.place().to_owned(),
+                sample: index,
+                position: unravel(at, &self.shape),
+                value: array.float_at(first + at)?.unwrap_or(f64::NAN),
+            });
+        }
+        sample.copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn read_file(
+        &self,
+        file: &Path,
+        index: usize,
+        preprocess: Option<&(Layout, Box<Pipeline>)>,
+        sample: &mut [f32],
+    ) -> Result<(), DataError> {
+        let place = file.display().to_string();
+        let needs = |what: &str| DataError::NeedsPreprocess { place: place.clone(), what: what.to_owned() };
+        if Kind::of(file)? != Kind::Npy {
+            let (_, pipeline) = preprocess.ok_or_else(|| needs("an image"))?;
+            return pipeline.apply(image::decode(&read_file(file)?, &place)?, sample, &place);
+        }
+        let array = Array::open(file, ACCEPTS)?;
+        // A batch of one is as good as a sample.
+        let shape = match array.shape() {
+            [1, rest @ ..] if rest.len() == self.shape.len() => rest,
+            shape => shape,
+        };
+        if array.dtype().is_float() {
+            if shape != self.shape {
+                let advice = ": in a folder each .npy is one sample".to_owned();
+                return Err(array.wrong_shape(format!("{:?}", self.shape), advice));
+            }
+            return self.copy_floats(&array, index, 0, sample);
+        }
+        if array.dtype() != Dtype::U8 {
+            return Err(array.wrong_dtype(ACCEPTS));
+        }
+        let (layout, pipeline) = preprocess.ok_or_else(|| needs("a uint8 image"))?;
+        let axes = ImageAxes::of(&array, shape, *layout)?;
+        pipeline.check(axes.height, axes.width, &place)?;
+        pipeline.apply(axes.pixels(array.bytes(0..array.elements())?), sample, &place)
+    }
+}
+
+/// The bytes of a whole regular file.
+fn read_file(path: &Path) -> Result<Vec<u8>, DataError> {
+    let place = || path.display().to_string();
+    let (file, length) = open_regular(path)?;
+    if length > MAX_FILE_BYTES {
+        return Err(DataError::TooLarge {
+            place: place(),
+            what: "the file".to_owned(),
+            bytes: length,
+            limit: MAX_FILE_BYTES,
+            advice: "no image is so long",
+        });
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| DataError::Read { place: place(), error })?;
+    Ok(bytes)
+}

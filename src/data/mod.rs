@@ -1,0 +1,45 @@
+//! The data side of the command line: calibration and evaluation samples in, arrays out.
+//!
+//! ```text
+//! .npy ─────────┐
+//! .npz ─────────┼─ array ── float ─────────────────────────────┐
+//!               │      └─── uint8 ─┐                           ├─ DataSet: sample i as f32
+//! folder, image ┼─ PNG, JPEG ──────┴─ pipeline(preprocess) ────┤
+//!               └─ npy of one sample ──────────────────────────┤
+//! seed ─────────── synthetic ──────────────────────────────────┘
+//! ```
+//!
+//! Nothing a file says of itself is believed before it is checked: sizes are compared with the bytes present before memory
+//! is taken, and every failure is a [`DataError`] that names the file, what was found, what was expected and what to do.
+//! This module knows nothing of networks; it speaks of paths, shapes and numbers.
+
+mod array;
+mod atomic;
+mod dataset;
+mod error;
+mod folder;
+mod image;
+mod image_axes;
+mod kind;
+mod labels;
+mod npy;
+mod npy_write;
+mod npz;
+mod open;
+mod pipeline;
+mod preprocess;
+mod resize;
+mod split;
+mod synthetic;
+
+pub use array::{Array, MAX_IN_MEMORY};
+pub use atomic::{remove_unfinished, write_atomically};
+pub use dataset::{DataSet, InputSpec};
+pub use error::DataError;
+pub use image::MAX_PIXELS;
+pub use labels::read_labels;
+pub use npy::Dtype;
+pub use npy_write::{Elements, write_npy, write_npz};
+pub use npz::Npz;
+pub use preprocess::{Color, KEYS as PREPROCESS_KEYS, Layout, Preprocess, Resize};
+pub use split::{Split, split};

@@ -1,0 +1,47 @@
+//! Disjoint parts of a data set.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::error::DataError;
+
+/// Two disjoint lists of sample indices, each ascending, together all samples.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Samples to fit on.
+    pub fit: Vec<usize>,
+    /// Samples held apart.
+    pub held_out: Vec<usize>,
+}
+
+/// Draws `held_out` of `n` samples to be held apart from the others.
+///
+/// A Fisher-Yates shuffle by ChaCha8: the same seed gives the same split on every machine.
+///
+/// # Errors
+/// [`DataError::Split`] if either side would be empty.
+pub fn split(n: usize, held_out: usize, seed: u64) -> Result<Split, DataError> {
+    if held_out == 0 || held_out >= n {
+        return Err(DataError::Split { n, held_out });
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut order: Vec<usize> = (0..n).collect();
+    for place in 0..held_out {
+        order.swap(place, place + below((n - place) as u64, &mut rng) as usize);
+    }
+    let mut fit = order.split_off(held_out);
+    fit.sort_unstable();
+    order.sort_unstable();
+    Ok(Split { fit, held_out: order })
+}
+
+/// Uniform below `bound`, which is at least 1; draws that would favour some values are repeated.
+fn below(bound: u64, rng: &mut ChaCha8Rng) -> u64 {
+    let fair = u64::MAX - u64::MAX % bound;
+    loop {
+        let draw = rng.next_u64();
+        if draw < fair {
+            return draw % bound;
+        }
+    }
+}

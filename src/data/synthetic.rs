@@ -1,0 +1,26 @@
+//! Standard normal numbers from a seed, for calibration without data.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Fills a sample with independent standard normal values.
+///
+/// The values depend on `seed`, `input` (which input of the network) and `sample` alone, so that samples can be made in any
+/// order and by any thread. ChaCha8 gives the bits, Box-Muller the distribution, in float64.
+pub(super) fn fill_normal(values: &mut [f32], seed: u64, input: u16, sample: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((u64::from(input) << 48) ^ sample);
+    for pair in values.chunks_mut(2) {
+        // In (0, 1], so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - uniform(&mut rng)).ln()).sqrt();
+        let (sine, cosine) = (std::f64::consts::TAU * uniform(&mut rng)).sin_cos();
+        for (value, factor) in pair.iter_mut().zip([cosine, sine]) {
+            *value = (radius * factor) as f32;
+        }
+    }
+}
+
+/// Uniform in [0, 1), a multiple of 2^-53.
+fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+}
