@@ -1,0 +1,146 @@
+//! What passes share: calibration data, the float graph to compare with, the seed, progress and notes.
+
+use crate::pass::{BoxError, PassError};
+use catc_ir::{Graph, Tensor};
+
+/// Inputs to calibrate on. Passes ask for samples in any order, from several threads, and more than once.
+pub trait CalibrationData: Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sample `index` (from 0): one tensor for each input of the network, in order, each with a batch of 1.
+    fn sample(&self, index: usize) -> Result<Vec<Tensor>, BoxError>;
+}
+
+/// Calibration samples held in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(pub Vec<Vec<Tensor>>);
+
+impl CalibrationData for Samples {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<Tensor>, BoxError> {
+        let count = self.0.len();
+        self.0.get(index).cloned().ok_or_else(|| format!("there are only {count} samples").into())
+    }
+}
+
+/// Where passes report how far they are. Called from several threads.
+pub trait Progress: Sync {
+    /// A piece of work of `total` steps begins.
+    fn start(&self, what: &str, total: u64);
+    /// `steps` more steps are done.
+    fn advance(&self, steps: u64);
+    /// The piece of work is done.
+    fn finish(&self);
+}
+
+/// Shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn start(&self, _: &str, _: u64) {}
+    fn advance(&self, _: u64) {}
+    fn finish(&self) {}
+}
+
+/// Something the user should know: a layer left in float, a correction that was skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The pass that says it.
+    pub pass: &'static str,
+    /// What it says.
+    pub text: String,
+}
+
+/// What a run of passes shares.
+pub struct PassContext<'a> {
+    /// Calibration data for ranges and refinements.
+    pub calibration: Option<&'a dyn CalibrationData>,
+    /// Calibration data that no other fit uses, for the cluster-wise affine correction.
+    pub cat_data: Option<&'a dyn CalibrationData>,
+    /// The float graph as it was before quantizers came in; set by the manager. Its values and inputs have the numbers
+    /// they have in the quantized graph.
+    pub reference: Option<Graph>,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Where progress is shown.
+    pub progress: &'a dyn Progress,
+    /// What was noted so far.
+    pub notes: Vec<Note>,
+    /// The pass that runs; set by the manager.
+    pub(crate) pass: &'static str,
+}
+
+impl PassContext<'static> {
+    /// A context without data, seed 0 and no progress shown.
+    pub fn empty() -> Self {
+        PassContext {
+            calibration: None,
+            cat_data: None,
+            reference: None,
+            seed: 0,
+            progress: &Silent,
+            notes: vec![],
+            pass: "",
+        }
+    }
+}
+
+impl<'a> PassContext<'a> {
+    /// A context with this calibration data and seed.
+    pub fn with_calibration(calibration: &'a dyn CalibrationData, seed: u64) -> Self {
+        PassContext { calibration: Some(calibration), seed, ..PassContext::empty() }
+    }
+
+    /// Notes something for the user, under the name of the pass that runs.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(Note { pass: self.pass, text: text.into() });
+    }
+
+    /// The calibration data, or an error that says how to give some. Not empty.
+    pub fn require_calibration(&self) -> Result<&'a dyn CalibrationData, PassError> {
+        match self.calibration {
+            Some(data) if !data.is_empty() => Ok(data),
+            Some(_) => Err(PassError::missing(self.pass, "at least one calibration sample; the set given is empty")),
+            None => {
+                let what = "calibration data: give some with --calib (an .npy or .npz file, or a folder of images)";
+                Err(PassError::missing(self.pass, what))
+            }
+        }
+    }
+
+    /// The float graph that the quantized one should match, or an error.
+    pub fn require_reference(&self) -> Result<&Graph, PassError> {
+        let what = "the float graph: run it on a graph that holds quantize and dequantize nodes";
+        self.reference.as_ref().ok_or_else(|| PassError::missing(self.pass, what))
+    }
+}
+
+/// Sample `index` of `data`, checked against the inputs of `graph`: as many tensors, of the right shapes, all finite.
+pub fn checked_sample(graph: &Graph, data: &dyn CalibrationData, index: usize) -> Result<Vec<Tensor>, PassError> {
+    let fail = |source: BoxError| PassError::Sample { index, source };
+    let tensors = data.sample(index).map_err(fail)?;
+    if tensors.len() != graph.inputs.len() {
+        return Err(fail(format!("{} tensors for {} inputs", tensors.len(), graph.inputs.len()).into()));
+    }
+    for (tensor, (v, name)) in tensors.iter().zip(&graph.inputs) {
+        let shape = graph.value_type(*v).shape.at_batch(1);
+        if tensor.shape() != shape {
+            let message = format!("input \"{name}\" takes shape {shape:?}, the sample has {:?}", tensor.shape());
+            return Err(fail(message.into()));
+        }
+        if let Some(x) = tensor.as_f32().and_then(|v| v.iter().find(|x| !x.is_finite())) {
+            return Err(fail(format!("holds {x}: input \"{name}\" must be finite").into()));
+        }
+    }
+    Ok(tensors)
+}

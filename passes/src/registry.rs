@@ -1,0 +1,287 @@
+//! Passes by name: `fold-constants,insert-qdq{wbits=2, abits=2}`.
+//!
+//! Every pass has one [`PassEntry`], which holds its documentation, the list of its options and the function that makes
+//! it of them. [`PASSES`] lists them all.
+
+use crate::pass::Pass;
+use std::fmt::Write;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A pass as the command line knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct PassEntry {
+    /// Its kebab-case name.
+    pub name: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Its options.
+    pub options: &'static [PassOption],
+    /// Makes the pass; takes every option it knows.
+    pub build: fn(&mut PassOptions) -> Result<Box<dyn Pass>, RegistryError>,
+}
+
+/// An option of a pass.
+#[derive(Clone, Copy, Debug)]
+pub struct PassOption {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes: `2-8`, `minmax|mse`, ...
+    pub values: &'static str,
+    /// Its default, as one would write it; empty if the option is needed.
+    pub default: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// All passes, in the order in which a compilation runs them.
+pub const PASSES: &[PassEntry] = &[];
+
+/// A list of passes that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// The text does not read as a list of passes.
+    #[error("in the list of passes, at column {column}: {message}")]
+    Syntax {
+        /// Where, in characters from 1.
+        column: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// There is no such pass.
+    #[error("there is no pass `{name}`; there are {known}")]
+    UnknownPass {
+        /// The name.
+        name: String,
+        /// The passes there are.
+        known: String,
+    },
+    /// The pass has no such option.
+    #[error("`{pass}` has no option `{option}`; {known}")]
+    UnknownOption {
+        /// The pass.
+        pass: String,
+        /// The option.
+        option: String,
+        /// The options it has.
+        known: String,
+    },
+    /// An option that is needed was not given, or given twice.
+    #[error("`{pass}`: option `{option}` {problem}")]
+    Count {
+        /// The pass.
+        pass: String,
+        /// The option.
+        option: String,
+        /// "is needed" or "stands twice".
+        problem: &'static str,
+    },
+    /// An option with a value it cannot take.
+    #[error("`{pass}`: {option}={value} is not possible; it takes {expected}")]
+    Value {
+        /// The pass.
+        pass: String,
+        /// The option.
+        option: String,
+        /// What was given.
+        value: String,
+        /// What can be given.
+        expected: String,
+    },
+}
+
+/// The options given to a pass, taken one by one.
+#[derive(Debug)]
+pub struct PassOptions {
+    entry: &'static PassEntry,
+    left: Vec<(String, String)>,
+}
+
+impl PassOptions {
+    /// The value of an option, made by `read`; `None` if the option was not given.
+    pub fn take<T>(
+        &mut self,
+        option: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, RegistryError> {
+        let help = self.entry.options.iter().find(|o| o.name == option);
+        debug_assert!(help.is_some(), "option {option} of {} is not in its entry", self.entry.name);
+        let Some(i) = self.left.iter().position(|(k, _)| k == option) else { return Ok(None) };
+        let (_, value) = self.left.remove(i);
+        match read(&value) {
+            Some(x) => Ok(Some(x)),
+            None => Err(RegistryError::Value {
+                pass: self.entry.name.into(),
+                option: option.into(),
+                value,
+                expected: help.map_or("", |h| h.values).into(),
+            }),
+        }
+    }
+
+    /// A number in a range.
+    pub fn number<T: FromStr + PartialOrd>(
+        &mut self,
+        option: &'static str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> Result<T, RegistryError> {
+        let read = |text: &str| text.parse().ok().filter(|x| range.contains(x));
+        Ok(self.take(option, read)?.unwrap_or(default))
+    }
+
+    /// Bits of a format: 2 to 8, or 32 for float.
+    pub fn bits(&mut self, option: &'static str, default: u8) -> Result<u8, RegistryError> {
+        let read = |text: &str| text.parse().ok().filter(|b| matches!(b, 2..=8 | 32));
+        Ok(self.take(option, read)?.unwrap_or(default))
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, option: &'static str, default: bool) -> Result<bool, RegistryError> {
+        Ok(self.take(option, |text| text.parse().ok())?.unwrap_or(default))
+    }
+
+    /// An error that says that an option is needed.
+    pub fn needed(&self, option: &'static str) -> RegistryError {
+        RegistryError::Count { pass: self.entry.name.into(), option: option.into(), problem: "is needed" }
+    }
+
+    fn finish(self) -> Result<(), RegistryError> {
+        let Some((option, _)) = self.left.into_iter().next() else { return Ok(()) };
+        let pass = self.entry.name.to_string();
+        if self.entry.options.iter().any(|o| o.name == option) {
+            return Err(RegistryError::Count { pass, option, problem: "stands twice" });
+        }
+        let names: Vec<_> = self.entry.options.iter().map(|o| o.name).collect();
+        let known = if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) };
+        Err(RegistryError::UnknownOption { pass, option, known })
+    }
+}
+
+/// The entry of this name.
+pub fn entry(name: &str) -> Result<&'static PassEntry, RegistryError> {
+    PASSES.iter().find(|e| e.name == name).ok_or_else(|| RegistryError::UnknownPass {
+        name: name.to_string(),
+        known: PASSES.iter().map(|e| e.name).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// The passes of a list such as `canonicalize,insert-qdq{wbits=2, abits=2}`.
+pub fn parse_passes(text: &str) -> Result<Vec<Box<dyn Pass>>, RegistryError> {
+    parse_items(text)?.into_iter().map(|(name, options)| build(&name, options)).collect()
+}
+
+/// The pass of this name with these options.
+pub fn build(name: &str, options: Vec<(String, String)>) -> Result<Box<dyn Pass>, RegistryError> {
+    let entry = entry(name)?;
+    let mut reader = PassOptions { entry, left: options };
+    let pass = (entry.build)(&mut reader)?;
+    reader.finish()?;
+    Ok(pass)
+}
+
+/// What there is to say of every pass and its options, for `--help`.
+pub fn help() -> String {
+    let mut text = String::new();
+    for e in PASSES {
+        let _ = writeln!(text, "{}: {}", e.name, e.summary);
+        for o in e.options {
+            let default = if o.default.is_empty() { "needed".into() } else { format!("default {}", o.default) };
+            let _ = writeln!(text, "    {}={}  {} ({default})", o.name, o.values, o.help);
+        }
+    }
+    text
+}
+
+type Item = (String, Vec<(String, String)>);
+
+/// Splits the text into names and options; spaces count nowhere.
+fn parse_items(text: &str) -> Result<Vec<Item>, RegistryError> {
+    let mut chars = text.chars().enumerate().filter(|(_, c)| !c.is_whitespace()).peekable();
+    let end = text.chars().count();
+    let mut word = |stop: &str| {
+        let mut w = String::new();
+        while let Some((_, c)) = chars.next_if(|(_, c)| !stop.contains(*c)) {
+            w.push(c);
+        }
+        let next = chars.next();
+        (w, next.map_or(end, |(i, _)| i) + 1, next.map(|(_, c)| c))
+    };
+    let syntax = |column, message: &str| Err(RegistryError::Syntax { column, message: message.into() });
+    let mut items = vec![];
+    loop {
+        let (name, column, mut mark) = word(",{}=");
+        if name.is_empty() {
+            return syntax(column, "a pass is missing");
+        }
+        let mut options = vec![];
+        if mark == Some('{') {
+            loop {
+                let (key, column, after) = word(",{}=");
+                match after {
+                    Some('}') if key.is_empty() => break,
+                    Some('=') if !key.is_empty() => {}
+                    _ => return syntax(column, "options stand as {name=value, ..}"),
+                }
+                let (value, column, after) = word(",{}=");
+                options.push((key, value));
+                match after {
+                    Some('}') => break,
+                    Some(',') => {}
+                    _ => return syntax(column, "options end with `}`"),
+                }
+            }
+            let (rest, column, after) = word(",{}=");
+            if !rest.is_empty() {
+                return syntax(column, "passes are separated by commas");
+            }
+            mark = after;
+            items.push((name, options));
+            match mark {
+                None => return Ok(items),
+                Some(',') => continue,
+                Some(_) => return syntax(column, "passes are separated by commas"),
+            }
+        }
+        items.push((name, options));
+        match mark {
+            None => return Ok(items),
+            Some(',') => {}
+            Some(c) => return syntax(column, &format!("`{c}` does not belong here")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(k: &str, v: &str) -> (String, String) {
+        (k.into(), v.into())
+    }
+
+    #[test]
+    fn lists_of_passes_are_split() {
+        let items = parse_items("a, b{x=1, y = z-2},c{}").unwrap();
+        let expected =
+            [("a".into(), vec![]), ("b".into(), vec![pair("x", "1"), pair("y", "z-2")]), ("c".into(), vec![])];
+        assert_eq!(items, expected);
+    }
+
+    #[test]
+    fn broken_lists_say_where() {
+        for (text, column) in [("", 1), ("a,,b", 3), ("a{x}", 4), ("a{x=1", 6), ("a{x=1}b", 8), ("a}", 2)] {
+            match parse_items(text) {
+                Err(RegistryError::Syntax { column: found, .. }) => assert_eq!(found, column, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_passes_list_the_known() {
+        let error = parse_passes("no-such-pass").unwrap_err().to_string();
+        assert!(error.starts_with("there is no pass `no-such-pass`; there are "), "{error}");
+        assert!(PASSES.iter().all(|e| error.contains(e.name)));
+    }
+}
