@@ -17,10 +17,13 @@ pub struct PassReport {
     pub time: Duration,
 }
 
+/// What is called after each pass.
+type Observer<'o> = Box<dyn FnMut(&PassReport, &Graph) + 'o>;
+
 /// Runs a list of passes over a graph.
 #[derive(Default)]
 pub struct PassManager<'o> {
-    observer: Option<Box<dyn FnMut(&PassReport, &Graph) + 'o>>,
+    observer: Option<Observer<'o>>,
 }
 
 impl<'o> PassManager<'o> {
