@@ -207,6 +207,11 @@ impl Graph {
         self.constants.push(constant)
     }
 
+    /// Puts another constant in the place of one; the caller keeps its type where nodes take it.
+    pub fn set_constant(&mut self, c: ConstId, constant: Constant) {
+        self.constants[c] = constant;
+    }
+
     /// Adds a quantizer.
     pub fn add_quantizer(&mut self, quantizer: Quantizer) -> QuantizerId {
         self.quantizers.push(quantizer)

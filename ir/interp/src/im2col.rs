@@ -1,0 +1,88 @@
+//! Convolution windows as the columns of a matrix.
+
+use catc_ir::ops::Window;
+
+/// The geometry of a convolution over one image.
+#[derive(Clone, Debug)]
+pub(crate) struct Geometry {
+    pub window: Window,
+    /// Size of the input, `[h, w]`.
+    pub input: [usize; 2],
+    /// Size of the output, `[h, w]`.
+    pub output: [usize; 2],
+}
+
+impl Geometry {
+    /// Taps of the window.
+    pub fn taps(&self) -> usize {
+        self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    /// Positions of the output.
+    pub fn positions(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Positions of the input.
+    pub fn pixels(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    /// Whether the windows are the pixels themselves, in order.
+    pub fn is_pointwise(&self) -> bool {
+        self.window.kernel == [1, 1] && self.window.strides == [1, 1] && self.window.pads == [0; 4]
+    }
+
+    /// The outputs along `axis` whose tap `t` lies inside the input: `lo..hi`, maybe empty.
+    pub fn inside(&self, axis: usize, t: usize) -> (usize, usize) {
+        let (stride, pad) = (self.window.strides[axis], self.window.pads[axis]);
+        let shift = t * self.window.dilations[axis];
+        let lo = pad.saturating_sub(shift).div_ceil(stride);
+        let hi = (self.input[axis] + pad).saturating_sub(shift).div_ceil(stride).min(self.output[axis]);
+        (lo.min(hi), hi)
+    }
+
+    /// Where tap `t` of output `o` lies in the input, for outputs that [`Geometry::inside`] gives.
+    pub fn source(&self, axis: usize, o: usize, t: usize) -> usize {
+        o * self.window.strides[axis] + t * self.window.dilations[axis] - self.window.pads[axis]
+    }
+}
+
+/// Writes the windows of the output rows `rows` as columns: `out` `[C * taps, (rows) * W']` row-major, a row for each channel and tap, from
+/// planes `x` `[C,H,W]`. Taps in the padding are 0.
+pub(crate) fn im2col(x: &[f32], g: &Geometry, rows: std::ops::Range<usize>, out: &mut [f32]) {
+    let [kh, kw] = g.window.kernel;
+    let width = g.output[1];
+    let columns = rows.len() * width;
+    if columns == 0 || g.taps() == 0 {
+        return;
+    }
+    let stride = g.window.strides[1];
+    let mut matrix_rows = out.chunks_exact_mut(columns);
+    for plane in x.chunks_exact(g.pixels().max(1)) {
+        for ky in 0..kh {
+            let (top, bottom) = g.inside(0, ky);
+            for kx in 0..kw {
+                let Some(row) = matrix_rows.next() else { return };
+                let (left, right) = g.inside(1, kx);
+                for (oy, line) in rows.clone().zip(row.chunks_exact_mut(width)) {
+                    if oy < top || oy >= bottom || left == right {
+                        line.fill(0.0);
+                        continue;
+                    }
+                    let first = g.source(0, oy, ky) * g.input[1] + g.source(1, left, kx);
+                    line[..left].fill(0.0);
+                    line[right..].fill(0.0);
+                    let (line, source) = (&mut line[left..right], &plane[first..]);
+                    if stride == 1 {
+                        line.copy_from_slice(&source[..right - left]);
+                    } else {
+                        for (d, s) in line.iter_mut().zip(source.iter().step_by(stride)) {
+                            *d = *s;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The evaluator of graphs.
+
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use crate::evaluator::Observer;
+use crate::ops::{Prepared, rule};
+use crate::plan::{Plan, Unreached, sizes};
+use crate::{EvalError, Evaluator};
+use catc_ir::{
+    ConstId, Constant, Dim, Element, Graph, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, TensorType,
+    ValueId, verify,
+};
+use cranelift_entity::{EntitySet, SecondaryMap};
+use std::sync::Arc;
+
+/// Evaluates one graph. Making it checks the graph and computes once what depends on constants alone (quantized weights
+/// among them); clones share all of that.
+///
+/// Memory: the values alive at the worst moment of an evaluation, each 4 bytes an element (2 for codes), twice the input
+/// of a convolution over codes, and a few MiB. An evaluation that would pass the limit
+/// ([`Interpreter::with_memory_limit`]) fails before it starts.
+#[derive(Clone)]
+pub struct Interpreter {
+    graph: Arc<Graph>,
+    /// Values that depend on constants alone.
+    constant: SecondaryMap<ValueId, Option<Arc<Tensor>>>,
+    /// What the rule of each node made of its constants.
+    prepared: Vec<Prepared>,
+    memory_limit: usize,
+}
+
+impl Interpreter {
+    /// Bytes of values that an evaluation may hold unless told otherwise.
+    pub const MEMORY_LIMIT: usize = 16 << 30;
+
+    /// An evaluator of `graph`, which it copies (constants are shared).
+    ///
+    /// # Errors
+    /// If the graph breaks a rule of the verifier, or if what depends on constants alone cannot be computed.
+    pub fn new(graph: &Graph) -> Result<Self, EvalError> {
+        verify(graph).map_err(|violations| {
+            let all: Vec<_> = violations.iter().map(|v| v.to_string()).collect();
+            EvalError::Invalid(all.join("; "))
+        })?;
+        let mut this = Interpreter {
+            graph: Arc::new(graph.clone()),
+            constant: SecondaryMap::new(),
+            prepared: vec![],
+            memory_limit: Self::MEMORY_LIMIT,
+        };
+        this.prepare(|_| true)?;
+        Ok(this)
+    }
+
+    /// The same with another limit on the bytes of values alive at once.
+    pub fn with_memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Bytes of values that evaluating the whole graph on `batch` images holds at the worst moment.
+    pub fn peak_bytes(&self, batch: usize) -> u128 {
+        let outputs: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
+        let known = self.known(self.graph.inputs.iter().map(|(v, _)| *v));
+        Plan::new(&self.graph, &known, &outputs, true).map_or(0, |plan| plan.peak_bytes(&self.graph, batch))
+    }
+
+    /// Replaces a quantizer by one of the same axis and number of scales. What was computed from it beforehand is
+    /// computed again, and nothing else: this is how scales are searched.
+    ///
+    /// # Errors
+    /// If the new quantizer does not fit where the old one stands; the evaluator stays as it was.
+    pub fn set_quantizer(&mut self, id: QuantizerId, quantizer: Quantizer) -> Result<(), EvalError> {
+        let bad = |message: String| EvalError::Replacement { place: id.to_string(), message };
+        if !self.graph.has_quantizer(id) {
+            return Err(bad("there is no such quantizer".into()));
+        }
+        let old = self.graph.quantizer(id);
+        if old.axis != quantizer.axis || old.scale.len() != quantizer.scale.len() || old.format != quantizer.format {
+            return Err(bad("another format, axis or number of scales".into()));
+        }
+        let range = quantizer.format.min()..=quantizer.format.max();
+        if quantizer.zero_point.len() != quantizer.scale.len()
+            || !quantizer.scale.iter().all(|s| s.is_finite() && *s > 0.0)
+            || !quantizer.zero_point.iter().all(|z| range.contains(z))
+        {
+            return Err(bad(
+                "scales must be positive numbers and zero-points codes of the format, as many of both".into()
+            ));
+        }
+        *Arc::make_mut(&mut self.graph).quantizer_mut(id) = quantizer;
+        self.refresh(|graph, node| {
+            let of = |ty: TensorType| ty.element.quantizer() == Some(id);
+            of(graph.value_type(node.output).clone()) || node.inputs.iter().any(|&o| of(graph.type_of(o)))
+        })
+    }
+
+    /// Replaces the elements of a constant by others of the same type. What was computed from it beforehand is computed again.
+    ///
+    /// # Errors
+    /// If shape or element differ, or a code is outside its format; the evaluator stays as it was.
+    pub fn set_constant(&mut self, id: ConstId, tensor: Arc<Tensor>) -> Result<(), EvalError> {
+        let bad = |message: String| EvalError::Replacement { place: id.to_string(), message };
+        if !self.graph.has_constant(id) {
+            return Err(bad("there is no such constant".into()));
+        }
+        let old = self.graph.constant(id);
+        if old.tensor.shape() != tensor.shape()
+            || std::mem::discriminant(old.tensor.data()) != std::mem::discriminant(tensor.data())
+        {
+            return Err(bad(format!("shape {:?} and its element are needed", old.tensor.shape())));
+        }
+        let element = old.element;
+        if let (Element::Code(q), Some(codes)) = (element, tensor.as_codes()) {
+            let f = self.graph.quantizer(q).format;
+            if let Some(c) = codes.iter().find(|c| !(f.min()..=f.max()).contains(&i32::from(**c))) {
+                return Err(bad(format!("{c} is no code of {f}")));
+            }
+        }
+        Arc::make_mut(&mut self.graph).set_constant(id, Constant { element, tensor });
+        self.refresh(|_, node| node.inputs.contains(&Operand::Const(id)))
+    }
+
+    /// Prepares anew the nodes for which `touched` holds and those that depend on them through constant values.
+    fn refresh(&mut self, touched: impl Fn(&Graph, &catc_ir::Node) -> bool) -> Result<(), EvalError> {
+        let graph = self.graph.clone();
+        let mut stale: EntitySet<ValueId> = EntitySet::new();
+        for node in graph.nodes() {
+            if touched(&graph, node) || node.inputs.iter().filter_map(|o| o.value()).any(|v| stale.contains(v)) {
+                stale.insert(node.output);
+            }
+        }
+        self.prepare(|v| stale.contains(v))
+    }
+
+    fn prepare(&mut self, stale: impl Fn(ValueId) -> bool) -> Result<(), EvalError> {
+        let graph = self.graph.clone();
+        self.prepared.resize_with(graph.nodes().len(), Prepared::default);
+        let mut held = 0u128;
+        for (i, node) in graph.nodes().iter().enumerate() {
+            if !stale(node.output) {
+                continue;
+            }
+            self.prepared[i] = rule(&node.op).prepare(&graph, node);
+            let known = |o: &Operand| o.value().is_none_or(|v| self.constant[v].is_some());
+            let shape = &graph.value_type(node.output).shape;
+            if matches!(node.op, Op::Fused(_)) || shape.as_fixed().is_none() || !node.inputs.iter().all(known) {
+                continue;
+            }
+            held += shape.volume().map_or(u128::MAX >> 8, |(n, _)| n as u128 * 8);
+            if held > self.memory_limit as u128 {
+                return Err(EvalError::Memory { batch: 0, needed: held, limit: self.memory_limit });
+            }
+            let mut inputs: Vec<Input> = node.inputs.iter().filter_map(|&o| self.constant_input(o)).collect();
+            let tensor = self.call(i, &mut inputs, 1, &mut Buffers::default())?;
+            self.constant[node.output] = Some(Arc::new(tensor));
+        }
+        Ok(())
+    }
+
+    fn constant_input(&self, operand: Operand) -> Option<Input<'_>> {
+        match operand {
+            Operand::Const(c) => Some(Input::Shared(&self.graph.constant(c).tensor)),
+            Operand::Value(v) => self.constant[v].as_deref().map(Input::Shared),
+        }
+    }
+
+    /// Runs node `index`.
+    fn call(
+        &self,
+        index: usize,
+        inputs: &mut [Input],
+        batch: usize,
+        buffers: &mut Buffers,
+    ) -> Result<Tensor, EvalError> {
+        let node = &self.graph.nodes()[index];
+        let ty = self.graph.value_type(node.output);
+        let too_large = EvalError::Memory { batch, needed: u128::MAX, limit: self.memory_limit };
+        let (shape, volume) = sizes(&ty.shape, batch).ok_or(too_large)?;
+        if volume == 0 {
+            let data = match ty.element {
+                Element::F32 => TensorData::F32(vec![]),
+                Element::I64 => TensorData::I64(vec![]),
+                Element::Bool => TensorData::Bool(vec![]),
+                Element::Code(_) => TensorData::Code(vec![]),
+            };
+            return Ok(Tensor::new(shape, data));
+        }
+        let call = Call { graph: &self.graph, node, prepared: &self.prepared[index], batch, shape: &shape };
+        rule(&node.op).forward(&call, inputs, buffers)
+    }
+
+    /// The values known from the start: `given` and those that depend on constants alone.
+    fn known(&self, given: impl Iterator<Item = ValueId>) -> EntitySet<ValueId> {
+        let mut known = EntitySet::new();
+        for v in given.chain(self.constant.iter().filter(|(_, t)| t.is_some()).map(|(v, _)| v)) {
+            known.insert(v);
+        }
+        known
+    }
+
+    fn evaluate(
+        &self,
+        given: &[(ValueId, &Tensor)],
+        wanted: &[ValueId],
+        mut observe: Option<&mut Observer>,
+    ) -> Result<Vec<Tensor>, EvalError> {
+        if let Some(&v) = wanted.iter().find(|v| !self.graph.has_value(**v)) {
+            return Err(EvalError::Unknown(v));
+        }
+        let batch = self.check_given(given)?;
+        let known = self.known(given.iter().map(|(v, _)| *v));
+        let plan =
+            Plan::new(&self.graph, &known, wanted, observe.is_some()).map_err(|Unreached(v)| EvalError::NotGiven(v))?;
+        let needed = plan.peak_bytes(&self.graph, batch);
+        if needed > self.memory_limit as u128 {
+            return Err(EvalError::Memory { batch, needed, limit: self.memory_limit });
+        }
+        let mut fixed: SecondaryMap<ValueId, Option<&Tensor>> = SecondaryMap::new();
+        for &(v, t) in given {
+            fixed[v] = Some(t);
+        }
+        if let Some(observe) = observe.as_deref_mut() {
+            given.iter().for_each(|&(v, t)| observe(v, t));
+        }
+        let mut computed: SecondaryMap<ValueId, Option<Tensor>> = SecondaryMap::new();
+        let mut buffers = Buffers::default();
+        for step in &plan.steps {
+            let node = &self.graph.nodes()[step.node];
+            let times = |v: ValueId| node.inputs.iter().filter(|o| o.value() == Some(v)).count();
+            let mut last: Vec<(ValueId, Option<Tensor>)> = vec![];
+            for &v in step.ends.iter().filter(|&&v| times(v) == 1) {
+                last.push((v, computed[v].take()));
+            }
+            let mut inputs: Vec<Input> = Vec::with_capacity(node.inputs.len());
+            for &o in &node.inputs {
+                let ending = o.value().and_then(|v| last.iter_mut().find(|(l, _)| *l == v)?.1.take());
+                let input = match (ending, o) {
+                    (Some(t), _) => Input::Last(t),
+                    (None, Operand::Const(c)) => Input::Shared(&self.graph.constant(c).tensor),
+                    (None, Operand::Value(v)) => {
+                        let found = fixed[v].or(computed[v].as_ref()).or(self.constant[v].as_deref());
+                        Input::Shared(found.ok_or(EvalError::NotGiven(v))?)
+                    }
+                };
+                inputs.push(input);
+            }
+            let result = self.call(step.node, &mut inputs, batch, &mut buffers);
+            for input in inputs {
+                if let Input::Last(t) = input {
+                    buffers.give(t);
+                }
+            }
+            computed[node.output] = Some(result?);
+            if let (Some(observe), Some(t)) = (observe.as_deref_mut(), &computed[node.output]) {
+                observe(node.output, t);
+            }
+            for &v in &step.ends {
+                if let Some(t) = computed[v].take() {
+                    buffers.give(t);
+                }
+            }
+        }
+        let mut results: Vec<Tensor> = Vec::with_capacity(wanted.len());
+        for (i, &v) in wanted.iter().enumerate() {
+            let again = wanted[i + 1..].contains(&v);
+            let tensor = match computed[v].take_if(|_| !again) {
+                Some(t) => t,
+                None => {
+                    let found = computed[v].as_ref().or(fixed[v]).or(self.constant[v].as_deref());
+                    found.ok_or(EvalError::NotGiven(v))?.clone()
+                }
+            };
+            results.push(tensor);
+        }
+        Ok(results)
+    }
+
+    /// Checks given tensors against their values and returns the batch size they agree on.
+    fn check_given(&self, given: &[(ValueId, &Tensor)]) -> Result<usize, EvalError> {
+        let mut batch: Option<usize> = None;
+        for &(value, tensor) in given {
+            if !self.graph.has_value(value) {
+                return Err(EvalError::Unknown(value));
+            }
+            let ty = self.graph.value_type(value);
+            let mismatch = || EvalError::Shape { value, expected: ty.shape.clone(), found: tensor.shape().to_vec() };
+            if ty.shape.rank() != tensor.shape().len() {
+                return Err(mismatch());
+            }
+            for (d, &n) in ty.shape.dims().iter().zip(tensor.shape()) {
+                match *d {
+                    Dim::Fixed(k) if k == n => {}
+                    Dim::Batch(k) if k > 0 && n % k == 0 => {
+                        let found = n / k;
+                        let expected = *batch.get_or_insert(found);
+                        if found != expected {
+                            return Err(EvalError::Batch { value, expected, found });
+                        }
+                    }
+                    _ => return Err(mismatch()),
+                }
+            }
+            let element = |expected| EvalError::Element { place: value.to_string(), expected };
+            match (ty.element, tensor.data()) {
+                (Element::F32, TensorData::F32(_))
+                | (Element::I64, TensorData::I64(_))
+                | (Element::Bool, TensorData::Bool(_)) => {}
+                (Element::Code(q), TensorData::Code(codes)) => {
+                    let format = self.graph.quantizer(q).format;
+                    let (lo, hi) = (format.min() as i16, format.max() as i16);
+                    if let Some(&code) = codes.iter().find(|c| **c < lo || **c > hi) {
+                        return Err(EvalError::Code { value, code, format });
+                    }
+                }
+                (Element::F32, _) => return Err(element("f32")),
+                (Element::I64, _) => return Err(element("i64")),
+                (Element::Bool, _) => return Err(element("bool")),
+                (Element::Code(_), _) => return Err(element("code")),
+            }
+        }
+        Ok(batch.unwrap_or(1))
+    }
+}
+
+impl Evaluator for Interpreter {
+    fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    fn run_from(&self, given: &[(ValueId, &Tensor)], wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError> {
+        self.evaluate(given, wanted, None)
+    }
+
+    fn run_observed(&self, inputs: &[Tensor], observe: &mut Observer) -> Result<Vec<Tensor>, EvalError> {
+        if self.graph.inputs.len() != inputs.len() {
+            return Err(EvalError::InputCount { expected: self.graph.inputs.len(), found: inputs.len() });
+        }
+        let given: Vec<_> = self.graph.inputs.iter().map(|(v, _)| *v).zip(inputs).collect();
+        let wanted: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
+        self.evaluate(&given, &wanted, Some(observe))
+    }
+}

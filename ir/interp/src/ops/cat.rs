@@ -1,0 +1,58 @@
+//! The operations of the cluster-wise affine correction, in the operations that [`catc_ir::math`] lists.
+
+use super::Rule;
+use super::reduce::axis_parts;
+use crate::EvalError;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use catc_ir::Tensor;
+use catc_ir::math::sum4_of;
+use catc_ir::ops::{ArgMin, Blend, SquaredDistance};
+use pulp::Arch;
+
+impl Rule for SquaredDistance {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let (x, c) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
+        let (k, p) = (inputs[1].shape()[0], inputs[1].shape()[1]);
+        let mut out = buffers.f32(call.shape.iter().product());
+        for (i, row) in out.chunks_exact_mut(k).enumerate() {
+            for (j, y) in row.iter_mut().enumerate() {
+                let pairs = x[i * p..][..p].iter().zip(&c[j * p..][..p]);
+                *y = sum4_of(pairs.map(|(x, c)| (x - c) * (x - c)));
+            }
+        }
+        Ok(call.output(out))
+    }
+}
+
+impl Rule for ArgMin {
+    /// NaN is never smaller; if every element is NaN the index is 0.
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        let x = call.f32(&inputs[0])?;
+        let (outer, size, inner) = axis_parts(inputs[0].shape(), self.axis);
+        let mut out = Vec::with_capacity(outer * inner);
+        for o in 0..outer {
+            for i in 0..inner {
+                let at = |j: usize| x[(o * size + j) * inner + i];
+                let mut best = 0;
+                for j in 1..size {
+                    if at(j) < at(best) {
+                        best = j;
+                    }
+                }
+                out.push(best as i64);
+            }
+        }
+        Ok(Tensor::i64(call.shape, out))
+    }
+}
+
+impl Rule for Blend {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let mut t = call.take_f32(&mut inputs[0], buffers)?;
+        let b = call.f32(&inputs[1])?;
+        let (keep, alpha) = (1.0 - self.alpha, self.alpha);
+        Arch::new().dispatch(|| t.iter_mut().zip(b).for_each(|(a, b)| *a = keep * *a + alpha * b));
+        Ok(call.output(t))
+    }
+}

@@ -1,0 +1,94 @@
+//! Element-wise functions.
+
+use super::Rule;
+use crate::EvalError;
+use crate::broadcast::runs;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use catc_ir::Tensor;
+use catc_ir::ops::{Binary, Unary};
+use pulp::Arch;
+
+/// `t = f(t)` for each element.
+pub(crate) fn unary_in_place(f: Unary, t: &mut [f32]) {
+    // One loop for each function, so that each is compiled to vector code of the CPU's own width.
+    macro_rules! each {
+        ($g:expr) => {
+            Arch::new().dispatch(|| t.iter_mut().for_each(|x| *x = $g.apply(*x)))
+        };
+    }
+    match f {
+        Unary::Relu => each!(Unary::Relu),
+        Unary::LeakyRelu { alpha } => each!(Unary::LeakyRelu { alpha }),
+        Unary::Clip { min, max } => each!(Unary::Clip { min, max }),
+        Unary::Sigmoid => each!(Unary::Sigmoid),
+        Unary::HardSigmoid { alpha, beta } => each!(Unary::HardSigmoid { alpha, beta }),
+        Unary::HardSwish => each!(Unary::HardSwish),
+    }
+}
+
+/// Runs `$body` with `$op` bound to a constant of each function, so that the choice stands outside of the loops.
+macro_rules! each_binary {
+    ($f:expr, $op:ident => $body:expr) => {
+        match $f {
+            Binary::Add => {
+                const $op: Binary = Binary::Add;
+                $body
+            }
+            Binary::Sub => {
+                const $op: Binary = Binary::Sub;
+                $body
+            }
+            Binary::Mul => {
+                const $op: Binary = Binary::Mul;
+                $body
+            }
+            Binary::Div => {
+                const $op: Binary = Binary::Div;
+                $body
+            }
+        }
+    };
+}
+
+/// `t = t op r` where `r` of shape `r_shape` broadcasts to the shape of `t`.
+pub(crate) fn binary_in_place(f: Binary, t: &mut [f32], shape: &[usize], r: &[f32], r_shape: &[usize]) {
+    runs(shape, [r_shape], |run| {
+        let t = &mut t[run.start..][..run.len];
+        each_binary!(f, OP => if run.advances[0] {
+            let r = &r[run.offset[0]..][..run.len];
+            Arch::new().dispatch(|| t.iter_mut().zip(r).for_each(|(t, r)| *t = OP.apply(*t, *r)));
+        } else {
+            let r = r[run.offset[0]];
+            Arch::new().dispatch(|| t.iter_mut().for_each(|t| *t = OP.apply(*t, r)));
+        });
+    });
+}
+
+impl Rule for Unary {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let mut t = call.take_f32(&mut inputs[0], buffers)?;
+        unary_in_place(*self, &mut t);
+        Ok(call.output(t))
+    }
+}
+
+impl Rule for Binary {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        if inputs[0].shape() == call.shape {
+            let mut t = call.take_f32(&mut inputs[0], buffers)?;
+            binary_in_place(*self, &mut t, call.shape, call.f32(&inputs[1])?, inputs[1].shape());
+            return Ok(call.output(t));
+        }
+        let (a, b) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
+        let mut out = buffers.f32(call.shape.iter().product());
+        runs(call.shape, [inputs[0].shape(), inputs[1].shape()], |run| {
+            let out = &mut out[run.start..][..run.len];
+            let at = |k: usize, i: usize| run.offset[k] + if run.advances[k] { i } else { 0 };
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = self.apply(a[at(0, i)], b[at(1, i)]);
+            }
+        });
+        Ok(call.output(out))
+    }
+}

@@ -1,0 +1,78 @@
+//! Matrix products. In the integer phase each element is one [`dot4`]; before it the GEMM crate computes each image.
+
+use super::Rule;
+use crate::EvalError;
+use crate::broadcast::runs;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use crate::gemm::{Matrix, gemm_f32};
+use catc_ir::Tensor;
+use catc_ir::math::dot4;
+use catc_ir::ops::{Linear, MatMul};
+
+impl Rule for Linear {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let (x, w) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
+        let bias = inputs.get(2).map(|b| call.f32(b)).transpose()?;
+        let [o, k] = [inputs[1].shape()[0], inputs[1].shape()[1]];
+        let mut out = buffers.f32(call.shape.iter().product());
+        if call.exact() {
+            for (i, row) in out.chunks_exact_mut(o).enumerate() {
+                let x = &x[i * k..][..k];
+                for (j, y) in row.iter_mut().enumerate() {
+                    let dot = dot4(x, &w[j * k..][..k]);
+                    *y = bias.map_or(dot, |b| dot + b[j]);
+                }
+            }
+            return Ok(call.output(out));
+        }
+        for row in out.chunks_exact_mut(o) {
+            match bias {
+                Some(b) => row.copy_from_slice(b),
+                None => row.fill(0.0),
+            }
+        }
+        let rows = out.len() / o / call.images(0);
+        for (i, image) in out.chunks_exact_mut(rows * o).enumerate() {
+            let x = &x[i * rows * k..][..rows * k];
+            gemm_f32([rows, o, k], image, o, true, Matrix::rows(x, k), Matrix::transposed(w, k));
+        }
+        Ok(call.output(out))
+    }
+}
+
+impl Rule for MatMul {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let (a, b) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
+        let (sa, sb) = (inputs[0].shape(), inputs[1].shape());
+        let (la, lb) = (sa.len() - 2, sb.len() - 2);
+        let [m, k, n] = [sa[la], sa[la + 1], sb[lb + 1]];
+        let mut out = buffers.f32(call.shape.iter().product());
+        let mut column = vec![];
+        let lead = &call.shape[..call.shape.len() - 2];
+        // A matrix of rank 2 over images has them as rows: one product for each, as if it were alone.
+        let parts = if la == 0 { call.images(0) } else { 1 };
+        runs(lead, [&sa[..la], &sb[..lb]], |run| {
+            for i in 0..run.len {
+                let at = |j: usize| run.offset[j] + if run.advances[j] { i } else { 0 };
+                let a = &a[at(0) * m * k..][..m * k];
+                let b = &b[at(1) * k * n..][..k * n];
+                let out = &mut out[(run.start + i) * m * n..][..m * n];
+                if call.exact() {
+                    for j in 0..n {
+                        column.clear();
+                        column.extend(b.iter().skip(j).step_by(n).take(k));
+                        (0..m).for_each(|r| out[r * n + j] = dot4(&a[r * k..][..k], &column));
+                    }
+                } else {
+                    let rows = m / parts;
+                    for (p, out) in out.chunks_exact_mut(rows * n).enumerate() {
+                        let a = &a[p * rows * k..][..rows * k];
+                        gemm_f32([rows, n, k], out, n, false, Matrix::rows(a, k), Matrix::rows(b, n));
+                    }
+                }
+            }
+        });
+        Ok(call.output(out))
+    }
+}

@@ -1,0 +1,74 @@
+//! Between reals and codes: exactly [`Quantizer::quantize`] and [`Quantizer::dequantize`].
+
+use super::Rule;
+use super::reduce::axis_parts;
+use crate::EvalError;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use catc_ir::ops::{Dequantize, Quantize};
+use catc_ir::quantizer::round_to_code;
+use catc_ir::{QFormat, Quantizer, Tensor, TensorData};
+use pulp::Arch;
+
+/// `code = round_to_code(f(x), zero_point, format)` for each element, without branches.
+pub(crate) fn round_all(x: &[f32], out: &mut [i16], zero_point: i32, format: QFormat, f: impl Fn(f32) -> f32 + Copy) {
+    // Adding 1.5 * 2^23 rounds a small real half to even and leaves the integer in the low bits: what
+    // `round_to_code` computes, with the clamp (to whole numbers) moved before the rounding.
+    const MAGIC: f32 = 12_582_912.0;
+    let lo = (format.min() - zero_point) as f32;
+    let hi = (format.max() - zero_point) as f32;
+    Arch::new().dispatch(|| {
+        for (c, &x) in out.iter_mut().zip(x) {
+            let t = f(x);
+            let t = if t.is_nan() { 0.0 } else { t };
+            let t = if t > lo { t } else { lo };
+            let t = if t < hi { t } else { hi };
+            let rounded = (t + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32;
+            *c = (rounded + zero_point) as i16;
+        }
+    });
+    debug_assert!(x.iter().zip(&*out).all(|(&x, &c)| round_to_code(f(x), zero_point, format) == i32::from(c)));
+}
+
+/// Calls `f(first, len, slice)` for stretches of a tensor that share a scale.
+pub(crate) fn slices(q: &Quantizer, shape: &[usize], mut f: impl FnMut(usize, usize, usize)) {
+    match q.axis {
+        None => f(0, shape.iter().product(), 0),
+        Some(axis) => {
+            let (outer, size, inner) = axis_parts(shape, axis);
+            (0..outer * size).for_each(|i| f(i * inner, inner, i % size));
+        }
+    }
+}
+
+impl Rule for Quantize {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let x = call.f32(&inputs[0])?;
+        let q = call.graph.quantizer(self.quantizer);
+        let mut out = buffers.code(x.len());
+        slices(q, call.shape, |first, len, slice| {
+            let scale = q.scale[slice];
+            let part = first..first + len;
+            round_all(&x[part.clone()], &mut out[part], q.zero_point[slice], q.format, |x| x / scale);
+        });
+        Ok(Tensor::new(call.shape.to_vec(), TensorData::Code(out)))
+    }
+}
+
+impl Rule for Dequantize {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let codes = call.codes(&inputs[0])?;
+        let q = call.quantizer(0).ok_or_else(|| call.element_error("code"))?;
+        let mut out = buffers.f32(codes.len());
+        slices(q, call.shape, |first, len, slice| {
+            let (scale, zero_point) = (q.scale[slice], q.zero_point[slice]);
+            let (codes, out) = (&codes[first..][..len], &mut out[first..][..len]);
+            Arch::new().dispatch(|| {
+                for (x, &c) in out.iter_mut().zip(codes) {
+                    *x = scale * (i32::from(c) - zero_point) as f32;
+                }
+            });
+        });
+        Ok(call.output(out))
+    }
+}

@@ -1,0 +1,68 @@
+//! Reductions over axes.
+
+use super::Rule;
+use crate::EvalError;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use catc_ir::Tensor;
+use catc_ir::math::{sum4, sum4_of};
+use catc_ir::ops::ReduceMean;
+
+/// A shape as `(outer, size, inner)` around an axis.
+pub(crate) fn axis_parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// Where the elements of a reduction lie.
+pub(crate) struct Reduction {
+    /// First element of each output, in order.
+    pub bases: Vec<usize>,
+    /// Elements of each sum from its first one, in row-major order.
+    pub offsets: Vec<usize>,
+}
+
+impl Reduction {
+    /// The reduction of `shape` over `axes`.
+    pub fn new(shape: &[usize], axes: &[usize]) -> Self {
+        let walk = |reduced: bool| {
+            let mut places = vec![0];
+            let mut stride: usize = shape.iter().product();
+            for (i, &n) in shape.iter().enumerate() {
+                stride /= n.max(1);
+                if axes.contains(&i) == reduced {
+                    places = places.iter().flat_map(|&p| (0..n).map(move |j| p + j * stride)).collect();
+                }
+            }
+            places
+        };
+        Reduction { bases: walk(false), offsets: walk(true) }
+    }
+
+    /// Terms of each sum.
+    pub fn count(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// Whether the terms of a sum lie side by side.
+    pub fn is_contiguous(&self) -> bool {
+        self.offsets.last().is_none_or(|&last| last + 1 == self.offsets.len())
+    }
+}
+
+impl Rule for ReduceMean {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let x = call.f32(&inputs[0])?;
+        let r = Reduction::new(inputs[0].shape(), &self.axes);
+        let mut out = buffers.f32(r.bases.len());
+        let count = r.count() as f32;
+        for (y, &base) in out.iter_mut().zip(&r.bases) {
+            let sum = if r.is_contiguous() {
+                sum4(&x[base..][..r.count()])
+            } else {
+                sum4_of(r.offsets.iter().map(|o| x[base + o]))
+            };
+            *y = sum / count;
+        }
+        Ok(call.output(out))
+    }
+}

@@ -1,0 +1,188 @@
+//! Operations that move elements.
+
+use super::Rule;
+use super::reduce::axis_parts;
+use crate::EvalError;
+use crate::buffers::Buffers;
+use crate::call::{Call, Input};
+use catc_ir::ops::{Concat, Gather, Identity, Pad, Reshape, Slice, Transpose};
+use catc_ir::{Tensor, TensorData};
+
+/// A tensor of the call's shape from the elements of another, whatever they are: `$body` turns a slice into a vector.
+macro_rules! moved {
+    ($call:expr, $tensor:expr, $x:ident => $body:expr) => {{
+        let data = match $tensor.data() {
+            TensorData::F32($x) => TensorData::F32($body),
+            TensorData::I64($x) => TensorData::I64($body),
+            TensorData::Bool($x) => TensorData::Bool($body),
+            TensorData::Code($x) => TensorData::Code($body),
+        };
+        Ok(Tensor::new($call.shape.to_vec(), data))
+    }};
+}
+
+/// The elements of an input under the call's shape, without a copy if the value ends here.
+fn renamed(call: &Call, input: &mut Input) -> Result<Tensor, EvalError> {
+    match input {
+        Input::Last(t) => {
+            let data = std::mem::replace(t, Tensor::f32(&[0], vec![])).into_data();
+            Ok(Tensor::new(call.shape.to_vec(), data))
+        }
+        Input::Shared(t) => moved!(call, t, x => x.clone()),
+    }
+}
+
+impl Rule for Reshape {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        renamed(call, &mut inputs[0])
+    }
+}
+
+impl Rule for Identity {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        renamed(call, &mut inputs[0])
+    }
+}
+
+/// The elements of a box of `sizes` in row-major order, `strides[i]` apart along axis `i`, from `start`.
+fn strided<T: Copy>(x: &[T], start: usize, sizes: &[usize], strides: &[usize], out: &mut Vec<T>) {
+    match (sizes, strides) {
+        ([], _) | (_, []) => out.push(x[start]),
+        (&[n], &[1]) => out.extend_from_slice(&x[start..][..n]),
+        (&[n], &[s]) => out.extend((0..n).map(|i| x[start + i * s])),
+        (&[n, ..], &[s, ..]) => (0..n).for_each(|i| strided(x, start + i * s, &sizes[1..], &strides[1..], out)),
+    }
+}
+
+impl Rule for Transpose {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        let shape = inputs[0].shape();
+        let strides: Vec<usize> = self.perm.iter().map(|&i| shape[i + 1..].iter().product()).collect();
+        moved!(call, inputs[0], x => {
+            let mut out = Vec::with_capacity(x.len());
+            strided(x, 0, call.shape, &strides, &mut out);
+            out
+        })
+    }
+}
+
+/// Copies blocks of each part in turn: the outer axes from `0..outer`, `block(part)` elements each time.
+fn interleave<T: Copy>(outer: usize, parts: &[(&[T], usize)]) -> Vec<T> {
+    let mut out = Vec::with_capacity(parts.iter().map(|(x, _)| x.len()).sum());
+    for i in 0..outer {
+        for (x, block) in parts {
+            out.extend_from_slice(&x[i * block..][..*block]);
+        }
+    }
+    out
+}
+
+impl Rule for Concat {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        let outer = call.shape[..self.axis].iter().product();
+        let block = |t: &Tensor| t.shape()[self.axis..].iter().product::<usize>();
+        macro_rules! parts {
+            ($variant:ident) => {{
+                let mut parts = vec![];
+                for t in inputs.iter() {
+                    match t.data() {
+                        TensorData::$variant(x) => parts.push((&x[..], block(t))),
+                        _ => return Err(call.element_error("equal")),
+                    }
+                }
+                TensorData::$variant(interleave(outer, &parts))
+            }};
+        }
+        let data = match inputs[0].data() {
+            TensorData::F32(_) => parts!(F32),
+            TensorData::I64(_) => parts!(I64),
+            TensorData::Bool(_) => parts!(Bool),
+            TensorData::Code(_) => parts!(Code),
+        };
+        Ok(Tensor::new(call.shape.to_vec(), data))
+    }
+}
+
+/// Copies `x` of `shape` into `out`, padded by `before` along each axis, axis by axis from `axis`.
+fn place<T: Copy>(x: &[T], shape: &[usize], out: &mut [T], padded: &[usize], before: &[usize]) {
+    let (&[n, ref shape @ ..], &[m, ref padded @ ..], &[b, ref before @ ..]) = (shape, padded, before) else {
+        if let (Some(o), Some(x)) = (out.first_mut(), x.first()) {
+            *o = *x;
+        }
+        return;
+    };
+    let (from, to) = (x.len() / n.max(1), out.len() / m.max(1));
+    if shape == padded {
+        out[b * to..][..n * from].copy_from_slice(x);
+        return;
+    }
+    for i in 0..n {
+        place(&x[i * from..][..from], shape, &mut out[(b + i) * to..][..to], padded, before);
+    }
+}
+
+impl Rule for Pad {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let volume: usize = call.shape.iter().product();
+        let shape = inputs[0].shape();
+        let data = match inputs[0].data() {
+            TensorData::F32(x) => {
+                let mut out = buffers.f32(volume);
+                out.fill(self.value);
+                place(x, shape, &mut out, call.shape, &self.before);
+                TensorData::F32(out)
+            }
+            TensorData::Code(x) => {
+                let q = call.quantizer(0).ok_or_else(|| call.element_error("code"))?;
+                let mut out = buffers.code(volume);
+                match q.axis {
+                    None => out.fill(q.zero_point[0] as i16),
+                    Some(axis) => {
+                        let (_, size, inner) = axis_parts(call.shape, axis);
+                        for (i, slice) in out.chunks_exact_mut(inner).enumerate() {
+                            slice.fill(q.zero_point[i % size] as i16);
+                        }
+                    }
+                }
+                place(x, shape, &mut out, call.shape, &self.before);
+                TensorData::Code(out)
+            }
+            _ => return Err(call.element_error("f32 or code")),
+        };
+        Ok(Tensor::new(call.shape.to_vec(), data))
+    }
+}
+
+impl Rule for Slice {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        let (outer, size, inner) = axis_parts(inputs[0].shape(), self.axis);
+        moved!(call, inputs[0], x => {
+            let mut out = Vec::with_capacity(call.shape.iter().product());
+            for o in 0..outer {
+                for i in (self.start..self.end).step_by(self.step) {
+                    out.extend_from_slice(&x[(o * size + i) * inner..][..inner]);
+                }
+            }
+            out
+        })
+    }
+}
+
+impl Rule for Gather {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        let (outer, size, inner) = axis_parts(inputs[0].shape(), self.axis);
+        let indices = inputs[1].as_i64().ok_or_else(|| call.element_error("i64"))?;
+        if let Some(&index) = indices.iter().find(|i| !(0..size as i64).contains(*i)) {
+            return Err(EvalError::Index { place: call.graph.label(call.node), index, size });
+        }
+        moved!(call, inputs[0], x => {
+            let mut out = Vec::with_capacity(call.shape.iter().product());
+            for o in 0..outer {
+                for &i in indices {
+                    out.extend_from_slice(&x[(o * size + i as usize) * inner..][..inner]);
+                }
+            }
+            out
+        })
+    }
+}
