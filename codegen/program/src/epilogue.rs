@@ -89,3 +89,21 @@ pub struct Epilogue {
     /// An output of codes is `clamp(round_half_even(t), min - zero_point, max - zero_point) + zero_point`, NaN giving the zero-point.
     pub requantize: Option<f32>,
 }
+
+impl Epilogue {
+    /// The operands of its binary steps, in order.
+    pub fn operands(&self) -> impl Iterator<Item = Operand> + '_ {
+        self.steps.iter().filter_map(|s| match s {
+            EpilogueStep::Binary { operand, .. } => Some(*operand),
+            EpilogueStep::Activation(_) | EpilogueStep::Scale(_) => None,
+        })
+    }
+
+    /// The tensors among its operands, in order.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorId> + '_ {
+        self.operands().filter_map(|o| match o {
+            Operand::Tensor(t) => Some(t),
+            Operand::Constant(_) => None,
+        })
+    }
+}

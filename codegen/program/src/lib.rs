@@ -5,11 +5,15 @@
 //! names no IR type, and whatever a file claims is checked by `Program::validate` before code is made from it.
 
 pub mod epilogue;
+pub mod file;
 pub mod program;
 pub mod step;
 pub mod tensor;
+pub mod validate;
 
 pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
+pub use file::{FormatError, LoadError, SaveError};
 pub use program::{BuildInfo, ConstantId, Port, Program};
 pub use step::{Geometry, Op, Step};
 pub use tensor::{Constant, ConstantData, Format, Layout, TensorDecl, TensorId};
+pub use validate::{InvalidProgram, Violation};

@@ -1,6 +1,6 @@
 //! The steps of a program: one fused layer each.
 
-use crate::epilogue::Epilogue;
+use crate::epilogue::{Epilogue, Operand};
 use crate::program::ConstantId;
 use crate::tensor::TensorId;
 
@@ -159,4 +159,72 @@ pub struct Step {
     pub epilogue: Epilogue,
     /// What it writes. Every tensor but the program's inputs is written by exactly one step, before any step reads it.
     pub output: TensorId,
+}
+
+impl Op {
+    /// Whether an epilogue follows each element. Without one the store is plain and the output has the format that the operation gives.
+    pub fn has_epilogue(&self) -> bool {
+        match self {
+            Op::Conv { .. }
+            | Op::FloatConv { .. }
+            | Op::FloatLinear { .. }
+            | Op::MatMul
+            | Op::AvgPool { .. }
+            | Op::Mean { .. }
+            | Op::Map { .. }
+            | Op::Constant { .. } => true,
+            Op::MaxPool { .. }
+            | Op::View
+            | Op::Concat { .. }
+            | Op::Transpose { .. }
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax { .. }
+            | Op::SquaredDistance { .. }
+            | Op::ArgMin { .. }
+            | Op::GatherRow { .. } => false,
+        }
+    }
+
+    /// The constants it takes, in order of declaration.
+    pub fn constants(&self) -> impl Iterator<Item = ConstantId> + use<> {
+        let own = match *self {
+            Op::Conv { weights, multiplier, bias, .. } => [Some(weights), Some(multiplier), Some(bias)],
+            Op::FloatConv { weights, bias, .. } | Op::FloatLinear { weights, bias } => {
+                [Some(weights), Some(bias), None]
+            }
+            Op::SquaredDistance { centroids: c } | Op::GatherRow { table: c } | Op::Constant { constant: c } => {
+                [Some(c), None, None]
+            }
+            Op::MatMul
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
+            | Op::Mean { .. }
+            | Op::Map { .. }
+            | Op::View
+            | Op::Concat { .. }
+            | Op::Transpose { .. }
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax { .. }
+            | Op::ArgMin { .. } => [None; 3],
+        };
+        own.into_iter().flatten()
+    }
+}
+
+impl Step {
+    /// The tensors it reads: those of the operation, then those of the epilogue.
+    pub fn reads(&self) -> impl Iterator<Item = TensorId> + '_ {
+        self.inputs.iter().copied().chain(self.epilogue.tensors())
+    }
+
+    /// The constants it takes: those of the operation, then those of the epilogue.
+    pub fn constants(&self) -> impl Iterator<Item = ConstantId> + '_ {
+        let operands = self.epilogue.operands().filter_map(|o| match o {
+            Operand::Constant(c) => Some(c),
+            Operand::Tensor(_) => None,
+        });
+        self.op.constants().chain(operands)
+    }
 }

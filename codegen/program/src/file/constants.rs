@@ -1,0 +1,66 @@
+//! The elements of constants: codes and reals each in a section of their own, in the order of the constants.
+
+use super::container::{Section, aligned};
+use super::packing::{pack, packed_len, unpack};
+use crate::validate::volume;
+use crate::{Constant, ConstantData};
+
+/// The sections of codes and of reals.
+pub(super) fn store(constants: &[Constant]) -> (Vec<u8>, Vec<u8>) {
+    let (mut stored_codes, mut stored_reals) = (vec![], vec![]);
+    for c in constants {
+        match &c.data {
+            ConstantData::F32(v) => {
+                stored_reals.resize(aligned(stored_reals.len()), 0);
+                stored_reals.extend(v.iter().flat_map(|x| x.to_le_bytes()));
+            }
+            ConstantData::Codes { bits, codes, .. } => {
+                stored_codes.resize(aligned(stored_codes.len()), 0);
+                pack(codes, *bits, &mut stored_codes);
+            }
+        }
+    }
+    (stored_codes, stored_reals)
+}
+
+/// Gives constants their elements. Everything is measured before any memory is taken.
+pub(super) fn load(constants: &mut [Constant], codes: &[u8], reals: &[u8]) -> Result<(), (Section, String)> {
+    let mut ends = [0usize; 2];
+    let mut places = Vec::with_capacity(constants.len());
+    for (i, c) in constants.iter().enumerate() {
+        let (section, bits) = match c.data {
+            ConstantData::F32(_) => (Section::Reals, 32),
+            ConstantData::Codes { bits: bits @ 2..=8, .. } => (Section::Codes, bits),
+            ConstantData::Codes { bits, .. } => {
+                return Err((Section::Metadata, format!("constant {i}: codes of {bits} bits: 2 to 8 are allowed")));
+            }
+        };
+        let n = volume(&c.dims).map_err(|e| (Section::Metadata, format!("constant {i}: {e}")))?;
+        let end = &mut ends[usize::from(section == Section::Reals)];
+        let start = aligned(*end);
+        // No overflow: fewer than 2^29 elements each, and ends stay within a file.
+        *end = start + packed_len(n, bits);
+        let available = if section == Section::Reals { reals.len() } else { codes.len() };
+        if *end > available {
+            return Err((section, format!("{available} bytes, but constant {i} ends at {end}")));
+        }
+        places.push((start..*end, n));
+    }
+    for (section, bytes, end) in [(Section::Codes, codes, ends[0]), (Section::Reals, reals, ends[1])] {
+        if bytes.len() != end {
+            return Err((section, format!("{} bytes where the constants take {end}", bytes.len())));
+        }
+    }
+    for (c, (place, n)) in constants.iter_mut().zip(places) {
+        match &mut c.data {
+            ConstantData::F32(v) => {
+                let words = reals[place].chunks_exact(4);
+                *v = words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            }
+            ConstantData::Codes { signed, bits, codes: elements, .. } => {
+                *elements = unpack(&codes[place], n, *signed, *bits);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Messages to program. What a message lacks is an error; what the numbers say is checked by [`Program::validate`].
+
+use super::schema as s;
+use crate::{
+    Activation, Binary, BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Geometry,
+    Layout, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
+};
+
+type Decoded<T> = Result<T, String>;
+
+pub(super) fn program(m: s::Program) -> Decoded<Program> {
+    Ok(Program {
+        name: m.name,
+        info: info(need(m.info, "the build information")?)?,
+        tensors: each(m.tensors, "tensor", tensor)?,
+        constants: each(m.constants, "constant", constant)?,
+        inputs: m.inputs.into_iter().map(port).collect(),
+        outputs: m.outputs.into_iter().map(port).collect(),
+        steps: each(m.steps, "step", step)?,
+    })
+}
+
+fn need<T>(x: Option<T>, what: &str) -> Decoded<T> {
+    x.ok_or_else(|| format!("{what} is missing"))
+}
+
+fn each<M, T>(messages: Vec<M>, what: &str, decode: impl Fn(M) -> Decoded<T>) -> Decoded<Vec<T>> {
+    messages.into_iter().enumerate().map(|(i, m)| decode(m).map_err(|e| format!("{what} {i}: {e}"))).collect()
+}
+
+fn bits(n: u32) -> Decoded<u8> {
+    n.try_into().map_err(|_| format!("{n} bits"))
+}
+
+fn size(n: u64) -> Decoded<usize> {
+    n.try_into().map_err(|_| format!("size {n} is too large"))
+}
+
+fn sizes(v: Vec<u64>) -> Decoded<Vec<usize>> {
+    v.into_iter().map(size).collect()
+}
+
+fn array<const N: usize>(v: Vec<u64>, what: &str) -> Decoded<[usize; N]> {
+    sizes(v)?.try_into().map_err(|v: Vec<usize>| format!("{what} has {} sizes, not {N}", v.len()))
+}
+
+fn info(m: s::BuildInfo) -> Decoded<BuildInfo> {
+    Ok(BuildInfo {
+        catc_version: m.catc_version,
+        method: m.method,
+        weight_bits: bits(m.weight_bits)?,
+        activation_bits: bits(m.activation_bits)?,
+        seed: m.seed,
+        calibration: m.calibration,
+        float_bytes: m.float_bytes,
+    })
+}
+
+fn tensor(m: s::Tensor) -> Decoded<TensorDecl> {
+    let format = match need(m.format, "the format")? {
+        s::tensor::Format::F32(_) => Format::F32,
+        s::tensor::Format::Index(_) => Format::Index,
+        s::tensor::Format::Codes(c) => Format::Codes {
+            signed: c.signed,
+            bits: bits(c.bits)?,
+            scale: need(c.scale, "the scale")?,
+            zero_point: c.zero_point,
+        },
+    };
+    let layout = if m.channels_last { Layout::ChannelsLast } else { Layout::RowMajor };
+    Ok(TensorDecl { name: m.name, format, dims: sizes(m.dims)?, layout })
+}
+
+fn constant(m: s::Constant) -> Decoded<Constant> {
+    let data = match need(m.data, "the element type")? {
+        s::constant::Data::F32(_) => ConstantData::F32(vec![]),
+        s::constant::Data::Codes(c) => ConstantData::Codes {
+            signed: c.signed,
+            bits: bits(c.bits)?,
+            codes: vec![],
+            scale: c.scale,
+            zero_point: c.zero_point,
+        },
+    };
+    Ok(Constant { dims: sizes(m.dims)?, data })
+}
+
+fn port(m: s::Port) -> Port {
+    Port { name: m.name, tensor: TensorId(m.tensor) }
+}
+
+fn window(m: Option<s::Window>) -> Decoded<Geometry> {
+    let m = need(m, "the window")?;
+    Ok(Geometry {
+        kernel: array(m.kernel, "the kernel")?,
+        strides: array(m.strides, "the list of strides")?,
+        pads: array(m.pads, "the padding")?,
+        dilations: array(m.dilations, "the list of dilations")?,
+    })
+}
+
+fn step(m: s::Step) -> Decoded<Step> {
+    Ok(Step {
+        name: m.name,
+        op: op(need(m.op, "the operation")?)?,
+        inputs: m.inputs.into_iter().map(TensorId).collect(),
+        epilogue: epilogue(need(m.epilogue, "the epilogue")?)?,
+        output: TensorId(m.output),
+    })
+}
+
+fn op(m: s::step::Op) -> Decoded<Op> {
+    use s::step::Op as M;
+    Ok(match m {
+        M::Conv(m) => Op::Conv {
+            geometry: window(m.window)?,
+            groups: size(m.groups)?,
+            weights: ConstantId(m.weights),
+            multiplier: ConstantId(m.multiplier),
+            bias: ConstantId(m.bias),
+        },
+        M::FloatConv(m) => Op::FloatConv {
+            geometry: window(m.window)?,
+            groups: size(m.groups)?,
+            weights: ConstantId(m.weights),
+            bias: ConstantId(m.bias),
+        },
+        M::FloatLinear(m) => Op::FloatLinear { weights: ConstantId(m.weights), bias: ConstantId(m.bias) },
+        M::MatMul(_) => Op::MatMul,
+        M::MaxPool(m) => Op::MaxPool { geometry: window(m.window)? },
+        M::AvgPool(m) => Op::AvgPool {
+            geometry: window(m.window)?,
+            count_include_pad: m.count_include_pad,
+            scale: need(m.scale, "the scale")?,
+        },
+        M::Mean(m) => Op::Mean { axes: sizes(m.axes)?, scale: need(m.scale, "the scale")? },
+        M::Map(m) => Op::Map { scale: need(m.scale, "the scale")? },
+        M::Constant(m) => Op::Constant { constant: ConstantId(m.constant) },
+        M::View(_) => Op::View,
+        M::Concat(m) => Op::Concat { axis: size(m.axis)? },
+        M::Transpose(m) => Op::Transpose { perm: sizes(m.perm)? },
+        M::Pad(m) => Op::Pad { before: sizes(m.before)?, value: need(m.value, "the value")? },
+        M::Slice(m) => Op::Slice { axis: size(m.axis)?, start: size(m.start)?, step: size(m.step)? },
+        M::Softmax(m) => Op::Softmax { axis: size(m.axis)? },
+        M::SquaredDistance(m) => Op::SquaredDistance { centroids: ConstantId(m.constant) },
+        M::ArgMin(m) => Op::ArgMin { axis: size(m.axis)? },
+        M::GatherRow(m) => Op::GatherRow { table: ConstantId(m.constant) },
+    })
+}
+
+fn epilogue(m: s::Epilogue) -> Decoded<Epilogue> {
+    let step = |m: s::EpilogueStep| epilogue_step(need(m.step, "the function")?);
+    Ok(Epilogue { steps: each(m.steps, "epilogue step", step)?, requantize: m.requantize })
+}
+
+fn epilogue_step(m: s::epilogue_step::Step) -> Decoded<EpilogueStep> {
+    use s::epilogue_step::Step as M;
+    Ok(EpilogueStep::Activation(match m {
+        M::Binary(m) => {
+            let op = match m.function() {
+                s::binary::Function::Unspecified => return Err("there is no such function of two reals".into()),
+                s::binary::Function::Add => Binary::Add,
+                s::binary::Function::Sub => Binary::Sub,
+                s::binary::Function::Mul => Binary::Mul,
+                s::binary::Function::Div => Binary::Div,
+            };
+            let operand = match need(m.operand, "the operand")? {
+                s::binary::Operand::Tensor(t) => Operand::Tensor(TensorId(t)),
+                s::binary::Operand::Constant(c) => Operand::Constant(ConstantId(c)),
+            };
+            return Ok(EpilogueStep::Binary { op, operand, scale: need(m.scale, "the scale")? });
+        }
+        M::Scale(factor) => return Ok(EpilogueStep::Scale(factor)),
+        M::Relu(_) => Activation::Relu,
+        M::LeakyRelu(m) => Activation::LeakyRelu { alpha: need(m.alpha, "the slope")? },
+        M::Clip(m) => Activation::Clip { min: need(m.min, "the lower bound")?, max: need(m.max, "the upper bound")? },
+        M::Sigmoid(_) => Activation::Sigmoid,
+        M::HardSigmoid(m) => {
+            Activation::HardSigmoid { alpha: need(m.alpha, "the slope")?, beta: need(m.beta, "the offset")? }
+        }
+        M::HardSwish(_) => Activation::HardSwish,
+    }))
+}

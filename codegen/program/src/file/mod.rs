@@ -1,0 +1,164 @@
+//! model.bin: the bytes of a program.
+//!
+//! A header with a table of sections, then the sections, each with a checksum: the metadata (protocol buffers), the
+//! codes of constants packed at their own width, and the reals. `docs/model-format.md` describes it byte by byte.
+//!
+//! Reading trusts nothing: sizes are checked against the length of the file before memory is taken (constants take at most
+//! eight times their bytes in the file), and the program is validated before it is handed out. Checksums find damage; they do
+//! not prove where a file comes from.
+
+mod constants;
+mod container;
+mod metadata;
+mod packing;
+mod save;
+mod schema;
+
+pub use save::SaveError;
+
+use crate::{InvalidProgram, Program};
+use container::{Container, Section};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The version of the format that this crate writes, and the newest it reads.
+pub const VERSION: u32 = 1;
+
+/// The largest metadata section that is read, in bytes.
+pub const MAX_METADATA: usize = 1 << 24;
+
+/// Why bytes are no program.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The first bytes are not those of a model.bin.
+    #[error(
+        "this is no model.bin: its first bytes are not the format's. Compile a network with `catc MODEL.onnx -o model.bin`"
+    )]
+    NotAModel,
+    /// Bytes are missing at the end.
+    #[error("the file is cut off: {found} bytes of {needed} are there. Copy or compile it again")]
+    Truncated {
+        /// Bytes that the header, or what is known of it, asks for.
+        needed: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// Bytes that do not belong to the file.
+    #[error("{found} bytes where the header says {expected}: something was appended. Copy or compile the file again")]
+    TrailingBytes {
+        /// The length in the header.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// Written by a newer catc.
+    #[error(
+        "the file has format version {found}, this catc reads up to {VERSION}: run it with a newer catc, or compile the network again with this one"
+    )]
+    NewerVersion {
+        /// The version in the file.
+        found: u32,
+    },
+    /// A section that must be understood and is not.
+    #[error(
+        "the file has a section of kind {kind} that this catc does not know: run it with a newer catc, or compile the network again with this one"
+    )]
+    UnknownSection {
+        /// Its kind.
+        kind: u32,
+    },
+    /// Bytes have changed since the file was written.
+    #[error("the {section} is damaged: its checksum does not match. Copy or compile the file again")]
+    Checksum {
+        /// Which part of the file.
+        section: &'static str,
+    },
+    /// The header, or a section, contradicts itself.
+    #[error("the {section} makes no sense: {message}. Compile the network again")]
+    Malformed {
+        /// Which part of the file.
+        section: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// What the file says is no program that can be run.
+    #[error("{0}. Compile the network again")]
+    Invalid(#[from] InvalidProgram),
+}
+
+/// Why a file could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It could not be opened or mapped.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is no regular file.
+    #[error("cannot read {}: not a regular file. Give the path of a model.bin", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// What it holds is no program.
+    #[error("cannot load {}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: FormatError,
+    },
+}
+
+impl Program {
+    /// The bytes of model.bin; equal programs give equal bytes. The program is validated first, so that what is written can be read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidProgram> {
+        self.validate()?;
+        let (codes, reals) = constants::store(&self.constants);
+        Ok(container::assemble(&[
+            (Section::Metadata, &metadata::encode(self)),
+            (Section::Codes, &codes),
+            (Section::Reals, &reals),
+        ]))
+    }
+
+    /// The program in the bytes of a model.bin, checked and validated.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Program, FormatError> {
+        let container = Container::open(bytes)?;
+        let encoded = container.section(Section::Metadata)?;
+        let malformed = |section: Section| move |message| FormatError::Malformed { section: section.name(), message };
+        if encoded.len() > MAX_METADATA {
+            let message = format!("{} bytes, at most {MAX_METADATA} are read", encoded.len());
+            return Err(malformed(Section::Metadata)(message));
+        }
+        let mut program = metadata::decode(encoded).map_err(malformed(Section::Metadata))?;
+        let (codes, reals) = (container.section(Section::Codes)?, container.section(Section::Reals)?);
+        constants::load(&mut program.constants, codes, reals)
+            .map_err(|(section, message)| malformed(section)(message))?;
+        program.validate()?;
+        Ok(program)
+    }
+
+    /// Maps a model.bin and reads the program in it. Nothing of the file stays mapped.
+    pub fn load(path: impl AsRef<Path>) -> Result<Program, LoadError> {
+        let path = path.as_ref();
+        let io = |source| LoadError::Io { path: path.to_path_buf(), source };
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            return Err(LoadError::NotAFile { path: path.to_path_buf() });
+        }
+        let format = |source| LoadError::Format { path: path.to_path_buf(), source };
+        if metadata.len() == 0 {
+            return Err(format(FormatError::Truncated { needed: container::HEADER as u64, found: 0 }));
+        }
+        // SAFETY: the map is read within this function alone. `save` never changes a file in place, it replaces it; another process that
+        // shortens the file meanwhile would end this one with SIGBUS, and one that overwrites it can at worst make the checks fail.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
+        Program::from_bytes(&map).map_err(format)
+    }
+}

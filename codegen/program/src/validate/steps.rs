@@ -1,0 +1,382 @@
+//! Rules of one step. Ids are in range and sizes bounded by the time these are looked at.
+
+use super::window::{conv_output, pool_output};
+use crate::epilogue::{Activation, EpilogueStep, Operand};
+use crate::program::{ConstantId, Program};
+use crate::step::{Geometry, Op, Step};
+use crate::tensor::{Constant, ConstantData, Format, Layout, TensorDecl};
+
+type Rules = Result<(), String>;
+
+/// The first rule that a step breaks.
+pub(super) fn step_rules(program: &Program, step: &Step) -> Rules {
+    let cx = Context { program, step, output: program.tensor(step.output) };
+    cx.operation()?;
+    cx.epilogue()
+}
+
+struct Context<'p> {
+    program: &'p Program,
+    step: &'p Step,
+    output: &'p TensorDecl,
+}
+
+fn ensure(condition: bool, message: impl FnOnce() -> String) -> Rules {
+    if condition { Ok(()) } else { Err(message()) }
+}
+
+/// The largest code of a format less the smallest; `None` for other formats.
+fn span(format: Format) -> Option<u64> {
+    match format {
+        Format::Codes { bits, .. } => Some((1 << bits) - 1),
+        Format::F32 | Format::Index => None,
+    }
+}
+
+fn sum_fits(terms: usize, spans: u64) -> Rules {
+    ensure((terms as u64).saturating_mul(spans) <= i32::MAX as u64, || "its sums may overflow i32".into())
+}
+
+impl<'p> Context<'p> {
+    fn inputs<const N: usize>(&self) -> Result<[&'p TensorDecl; N], String> {
+        let ids: [_; N] = self.step.inputs.as_slice().try_into().map_err(|_| self.arity(N))?;
+        Ok(ids.map(|t| self.program.tensor(t)))
+    }
+
+    fn arity(&self, expected: usize) -> String {
+        format!("takes {expected} inputs, not {}", self.step.inputs.len())
+    }
+
+    fn image(&self, t: &TensorDecl, what: &str) -> Result<[usize; 3], String> {
+        match (t.layout, t.dims.as_slice()) {
+            (Layout::ChannelsLast, &[c, h, w]) => Ok([c, h, w]),
+            _ => Err(format!("its {what} must be channels-last [C,H,W]")),
+        }
+    }
+
+    fn f32(&self, t: &TensorDecl, what: &str) -> Rules {
+        ensure(t.format == Format::F32, || format!("its {what} must be f32"))
+    }
+
+    /// An f32 tensor in row-major order.
+    fn rows(&self, t: &TensorDecl, what: &str) -> Rules {
+        ensure(t.format == Format::F32 && t.layout == Layout::RowMajor, || format!("its {what} must be f32, row-major"))
+    }
+
+    fn values(&self, t: &TensorDecl, what: &str) -> Rules {
+        ensure(t.format != Format::Index, || format!("its {what} must be f32 or codes"))
+    }
+
+    fn output_dims(&self, dims: &[usize]) -> Rules {
+        ensure(self.output.dims == dims, || format!("its output has dimensions {:?}, not {dims:?}", self.output.dims))
+    }
+
+    fn same_kind(&self, input: &TensorDecl) -> Rules {
+        let o = self.output;
+        ensure(input.format == o.format && input.layout == o.layout, || {
+            "its input and output must have one format and layout".into()
+        })
+    }
+
+    fn axis(&self, t: &TensorDecl, axis: usize) -> Rules {
+        ensure(axis < t.dims.len(), || format!("there is no axis {axis} in {:?}", t.dims))
+    }
+
+    fn f32_constant(&self, id: ConstantId, what: &str) -> Result<&'p Constant, String> {
+        let c = self.program.constant(id);
+        match c.data {
+            ConstantData::F32(_) => Ok(c),
+            ConstantData::Codes { .. } => Err(format!("its {what} must be f32")),
+        }
+    }
+
+    fn constant_dims(&self, id: ConstantId, what: &str, dims: &[usize]) -> Rules {
+        let found = &self.program.constant(id).dims;
+        ensure(found == dims, || format!("its {what} has dimensions {found:?}, not {dims:?}"))
+    }
+
+    /// An f32 constant with one element for each output channel.
+    fn per_channel(&self, id: ConstantId, what: &str, channels: usize, finite: bool) -> Rules {
+        let c = self.f32_constant(id, what)?;
+        self.constant_dims(id, what, &[channels])?;
+        match &c.data {
+            ConstantData::F32(v) if finite && v.iter().any(|x| !x.is_finite()) => {
+                Err(format!("its {what} holds a value that is not finite"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finite(&self, x: f32, what: &str) -> Rules {
+        ensure(x.is_finite(), || format!("{what} {x:?} is not finite"))
+    }
+
+    /// Weights, groups and sizes of a convolution. Returns the number of terms of a sum.
+    fn conv(&self, g: &Geometry, groups: usize, weights: ConstantId) -> Result<usize, String> {
+        let [x] = self.inputs()?;
+        let image = self.image(x, "input")?;
+        let [o, ..] = self.image(self.output, "output")?;
+        let [c, ..] = image;
+        ensure(groups > 0 && c.is_multiple_of(groups) && o.is_multiple_of(groups), || {
+            format!("{groups} groups do not divide {c} input and {o} output channels")
+        })?;
+        let depth = c / groups;
+        let [kh, kw] = g.kernel;
+        let [h, w] = conv_output(g, image)?;
+        self.constant_dims(weights, "weights", &[o, depth, kh, kw])?;
+        self.output_dims(&[o, h, w])?;
+        Ok(depth * kh * kw)
+    }
+
+    fn average(&self, x: &TensorDecl, count: usize, scale: f32) -> Rules {
+        self.values(x, "input")?;
+        self.finite(scale, "scale")?;
+        sum_fits(count, span(x.format).unwrap_or(0))
+    }
+
+    fn operation(&self) -> Rules {
+        match &self.step.op {
+            Op::Conv { geometry, groups, weights, multiplier, bias } => {
+                let terms = self.conv(geometry, *groups, *weights)?;
+                let [x] = self.inputs()?;
+                let x_span = span(x.format).ok_or("its input must be codes")?;
+                let ConstantData::Codes { bits, .. } = self.program.constant(*weights).data else {
+                    return Err("its weights must be codes".into());
+                };
+                sum_fits(terms, x_span * ((1 << bits) - 1))?;
+                self.per_channel(*multiplier, "multiplier", self.output.dims[0], true)?;
+                self.per_channel(*bias, "bias", self.output.dims[0], true)
+            }
+            Op::FloatConv { geometry, groups, weights, bias } => {
+                self.conv(geometry, *groups, *weights)?;
+                let [x] = self.inputs()?;
+                self.f32(x, "input")?;
+                self.per_channel(*bias, "bias", self.output.dims[0], false)
+            }
+            Op::FloatLinear { weights, bias } => {
+                let [x] = self.inputs()?;
+                self.rows(x, "input")?;
+                ensure(self.output.layout == Layout::RowMajor, || "its output must be row-major".into())?;
+                let Some((k, rows)) = x.dims.split_last() else {
+                    return Err("its input has no dimension".into());
+                };
+                let o = *self.output.dims.last().ok_or("its output has no dimension")?;
+                self.constant_dims(*weights, "weights", &[o, *k])?;
+                self.per_channel(*bias, "bias", o, false)?;
+                self.output_dims(&[rows, &[o]].concat())
+            }
+            Op::MatMul => self.matmul(),
+            Op::MaxPool { geometry } => {
+                let [x] = self.inputs()?;
+                self.values(x, "input")?;
+                self.same_kind(x)?;
+                self.pool(geometry, x)
+            }
+            Op::AvgPool { geometry, count_include_pad: _, scale } => {
+                let [x] = self.inputs()?;
+                self.pool(geometry, x)?;
+                self.average(x, geometry.kernel[0] * geometry.kernel[1], *scale)
+            }
+            Op::Mean { axes, scale } => self.mean(axes, *scale),
+            Op::Map { scale } => {
+                let [x] = self.inputs()?;
+                self.values(x, "input")?;
+                self.finite(*scale, "scale")?;
+                self.output_dims(&x.dims)
+            }
+            Op::Constant { constant } => {
+                let [] = self.inputs()?;
+                let c = self.f32_constant(*constant, "constant")?;
+                broadcasts(&c.dims, &self.output.dims)
+            }
+            Op::View => {
+                let [x] = self.inputs()?;
+                ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
+                ensure(x.len() == self.output.len(), || {
+                    format!("{:?} and {:?} differ in size", x.dims, self.output.dims)
+                })
+            }
+            Op::Concat { axis } => self.concat(*axis),
+            Op::Transpose { perm } => {
+                let [x] = self.inputs()?;
+                self.values(x, "input")?;
+                ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
+                let mut sorted = perm.clone();
+                sorted.sort_unstable();
+                ensure(sorted.into_iter().eq(0..x.dims.len()), || format!("{perm:?} is no permutation of the axes"))?;
+                self.output_dims(&perm.iter().map(|&i| x.dims[i]).collect::<Vec<_>>())
+            }
+            Op::Pad { before, value } => self.pad(before, *value),
+            Op::Slice { axis, start, step } => self.slice(*axis, *start, *step),
+            Op::Softmax { axis } => {
+                let [x] = self.inputs()?;
+                self.f32(x, "input")?;
+                self.axis(x, *axis)?;
+                self.same_kind(x)?;
+                self.output_dims(&x.dims)
+            }
+            Op::SquaredDistance { centroids } => {
+                let [x] = self.inputs()?;
+                self.rows(x, "input")?;
+                self.rows(self.output, "output")?;
+                let c = self.f32_constant(*centroids, "centroids")?;
+                let (&[p], &[k]) = (x.dims.as_slice(), self.output.dims.as_slice()) else {
+                    return Err("its input and output have one dimension each".into());
+                };
+                ensure(c.dims == [k, p], || format!("its centroids have dimensions {:?}, not {:?}", c.dims, [k, p]))
+            }
+            Op::ArgMin { axis } => {
+                let [x] = self.inputs()?;
+                self.rows(x, "input")?;
+                self.axis(x, *axis)?;
+                let o = self.output;
+                ensure(o.format == Format::Index && o.layout == Layout::RowMajor, || {
+                    "its output must be indices, row-major".into()
+                })?;
+                let mut dims = x.dims.clone();
+                dims.remove(*axis);
+                self.output_dims(&dims)
+            }
+            Op::GatherRow { table } => {
+                let [x] = self.inputs()?;
+                ensure(x.format == Format::Index && x.len() == 1, || "its input must be one index".into())?;
+                self.rows(self.output, "output")?;
+                let c = self.f32_constant(*table, "table")?;
+                let rest = c.dims.get(1..).ok_or("its table has no dimension")?;
+                self.output_dims(&[x.dims.as_slice(), rest].concat())
+            }
+        }
+    }
+
+    fn pool(&self, geometry: &Geometry, x: &TensorDecl) -> Rules {
+        let image = self.image(x, "input")?;
+        let [c, h, w] = self.image(self.output, "output")?;
+        ensure(c == image[0], || format!("{c} output channels for {} input channels", image[0]))?;
+        pool_output(geometry, image, [h, w])
+    }
+
+    fn matmul(&self) -> Rules {
+        let [a, b] = self.inputs()?;
+        self.rows(a, "input 0")?;
+        self.rows(b, "input 1")?;
+        ensure(self.output.layout == Layout::RowMajor, || "its output must be row-major".into())?;
+        let (Some(&[m, k]), Some(&[k2, p])) = (a.dims.last_chunk(), b.dims.last_chunk()) else {
+            return Err("its inputs must have two dimensions or more".into());
+        };
+        let lead = &a.dims[..a.dims.len() - 2];
+        ensure(k == k2 && lead == &b.dims[..b.dims.len() - 2], || {
+            format!("{:?} and {:?} do not multiply: [..,M,K] and [..,K,P] are needed", a.dims, b.dims)
+        })?;
+        self.output_dims(&[lead, &[m, p]].concat())
+    }
+
+    fn mean(&self, axes: &[usize], scale: f32) -> Rules {
+        let [x] = self.inputs()?;
+        ensure(!axes.is_empty() && axes.windows(2).all(|w| w[0] < w[1]), || {
+            format!("axes {axes:?} must be ascending and not empty")
+        })?;
+        axes.iter().try_for_each(|&a| self.axis(x, a))?;
+        self.average(x, axes.iter().map(|&a| x.dims[a]).product(), scale)?;
+        let reduced = |i: &usize| axes.contains(i);
+        let kept: Vec<usize> = (0..x.dims.len()).map(|i| if reduced(&i) { 1 } else { x.dims[i] }).collect();
+        let dropped: Vec<usize> = (0..x.dims.len()).filter(|i| !reduced(i)).map(|i| x.dims[i]).collect();
+        let dims = &self.output.dims;
+        ensure(*dims == kept || *dims == dropped, || {
+            format!("its output has dimensions {dims:?}, neither {kept:?} nor {dropped:?}")
+        })
+    }
+
+    fn concat(&self, axis: usize) -> Rules {
+        ensure(!self.step.inputs.is_empty(), || "takes at least 1 input, not 0".into())?;
+        self.axis(self.output, axis)?;
+        let mut total = 0;
+        for &t in &self.step.inputs {
+            let x = self.program.tensor(t);
+            self.values(x, "input")?;
+            self.same_kind(x)?;
+            let fits = |(i, (a, b)): (usize, (&usize, &usize))| i == axis || a == b;
+            let equal =
+                x.dims.len() == self.output.dims.len() && x.dims.iter().zip(&self.output.dims).enumerate().all(fits);
+            ensure(equal, || format!("{:?} does not fit into {:?} along axis {axis}", x.dims, self.output.dims))?;
+            total += x.dims[axis];
+        }
+        let size = self.output.dims[axis];
+        ensure(total == size, || format!("its inputs have {total} slices along axis {axis}, its output {size}"))
+    }
+
+    fn pad(&self, before: &[usize], value: f32) -> Rules {
+        let [x] = self.inputs()?;
+        self.values(x, "input")?;
+        self.same_kind(x)?;
+        ensure(x.format == Format::F32 || value == 0.0, || "codes can only be padded with zero".into())?;
+        let dims = &self.output.dims;
+        let rank = x.dims.len();
+        ensure(before.len() == rank && dims.len() == rank, || format!("padding for each axis of {:?}", x.dims))?;
+        let fits = |i: usize| before[i].checked_add(x.dims[i]).is_some_and(|end| end <= dims[i]);
+        ensure((0..rank).all(fits), || format!("{:?} from {before:?} does not lie in {dims:?}", x.dims))
+    }
+
+    fn slice(&self, axis: usize, start: usize, step: usize) -> Rules {
+        let [x] = self.inputs()?;
+        self.values(x, "input")?;
+        self.same_kind(x)?;
+        self.axis(x, axis)?;
+        let mut dims = x.dims.clone();
+        dims[axis] = *self.output.dims.get(axis).ok_or("its output has too few dimensions")?;
+        self.output_dims(&dims)?;
+        let last = (dims[axis] - 1).checked_mul(step).and_then(|n| n.checked_add(start));
+        ensure(step > 0 && last.is_some_and(|last| last < x.dims[axis]), || {
+            format!("no {} slices from {start} by {step} in an axis of {}", dims[axis], x.dims[axis])
+        })
+    }
+
+    fn epilogue(&self) -> Rules {
+        let e = &self.step.epilogue;
+        if !self.step.op.has_epilogue() {
+            return ensure(e.steps.is_empty() && e.requantize.is_none(), || "it takes no epilogue".into());
+        }
+        self.values(self.output, "output")?;
+        if let Some(factor) = e.requantize {
+            ensure(self.output.format != Format::F32, || "it requantizes, but its output is f32".into())?;
+            self.finite(factor, "requantization factor")?;
+        }
+        for step in &e.steps {
+            match step {
+                EpilogueStep::Binary { operand, scale, .. } => {
+                    self.finite(*scale, "operand scale")?;
+                    let dims = match operand {
+                        Operand::Tensor(t) => {
+                            let t = self.program.tensor(*t);
+                            self.values(t, "operand")?;
+                            &t.dims
+                        }
+                        Operand::Constant(c) => &self.f32_constant(*c, "operand")?.dims,
+                    };
+                    broadcasts(dims, &self.output.dims)?;
+                }
+                EpilogueStep::Activation(a) => activation(*a)?,
+                EpilogueStep::Scale(factor) => self.finite(*factor, "factor")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broadcasts(from: &[usize], to: &[usize]) -> Rules {
+    let fits = from.len() <= to.len() && from.iter().rev().zip(to.iter().rev()).all(|(a, b)| a == b || *a == 1);
+    ensure(fits, || format!("{from:?} does not broadcast to {to:?}"))
+}
+
+fn activation(a: Activation) -> Rules {
+    match a {
+        Activation::Relu | Activation::Sigmoid | Activation::HardSwish => Ok(()),
+        Activation::LeakyRelu { alpha } => ensure(alpha.is_finite(), || format!("slope {alpha:?} is not finite")),
+        // A NaN bound fails this too.
+        Activation::Clip { min, max } => {
+            ensure(min <= max, || format!("clip bounds {min:?} and {max:?} are out of order"))
+        }
+        Activation::HardSigmoid { alpha, beta } => ensure(alpha.is_finite() && beta.is_finite(), || {
+            format!("slope {alpha:?} or offset {beta:?} is not finite")
+        }),
+    }
+}
