@@ -3,6 +3,9 @@
 //! Every pass has one [`PassEntry`], which holds its documentation, the list of its options and the function that makes
 //! it of them. [`PASSES`] lists them all.
 
+use crate::canonicalize::Canonicalize;
+use crate::dead_code::DeadCode;
+use crate::fold_batch_norm::FoldBatchNorm;
 use crate::pass::Pass;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -35,7 +38,7 @@ pub struct PassOption {
 }
 
 /// All passes, in the order in which a compilation runs them.
-pub const PASSES: &[PassEntry] = &[];
+pub const PASSES: &[PassEntry] = &[Canonicalize::ENTRY, FoldBatchNorm::ENTRY, DeadCode::ENTRY];
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
