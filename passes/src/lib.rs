@@ -4,6 +4,7 @@
 //! Lists come from text ([`registry::parse_passes`]) or from a recipe.
 
 pub mod canonicalize;
+pub mod cat;
 pub mod context;
 pub mod dead_code;
 pub mod fold_batch_norm;
