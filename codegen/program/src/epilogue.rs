@@ -7,7 +7,7 @@
 use crate::TensorId;
 use crate::program::ConstantId;
 
-/// A function of one real.
+/// A function of one real. `max(a, b)` is `a` if `a > b`, else `b`, and `min(a, b)` is `a` if `a < b`, else `b`: the second where either is NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `max(t, 0)`; `0` for NaN.

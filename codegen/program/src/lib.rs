@@ -6,6 +6,7 @@
 
 pub mod epilogue;
 pub mod file;
+mod listing;
 pub mod program;
 pub mod step;
 pub mod tensor;

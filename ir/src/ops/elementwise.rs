@@ -32,7 +32,7 @@ pub enum Unary {
         /// Offset.
         beta: f32,
     },
-    /// `x * min(max(x / 6 + 0.5, 0), 1)`.
+    /// `x * min(max(x * (1/6) + 0.5, 0), 1)`, with 1/6 rounded to f32.
     HardSwish,
 }
 
@@ -79,7 +79,8 @@ impl Unary {
             Unary::Clip { min: lo, max: hi } => min(max(x, lo), hi),
             Unary::Sigmoid => sigmoid(x),
             Unary::HardSigmoid { alpha, beta } => min(max(alpha * x + beta, 0.0), 1.0),
-            Unary::HardSwish => x * min(max(x / 6.0 + 0.5, 0.0), 1.0),
+            // As ONNX defines it, with alpha = 1/6: a product, which generated code has cheaper than a quotient.
+            Unary::HardSwish => x * min(max(x * (1.0 / 6.0) + 0.5, 0.0), 1.0),
         }
     }
 

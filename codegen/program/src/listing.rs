@@ -1,0 +1,259 @@
+//! The readable form of a program: one line for each constant, port and step. For people and snapshots; it is not read back.
+
+use crate::{
+    Activation, Binary, Constant, ConstantData, EpilogueStep, Format, Geometry, Layout, Op, Operand, Program, Step,
+    TensorDecl, TensorId,
+};
+use std::fmt::{self, Display, Formatter, Write};
+use xxhash_rust::xxh3::Xxh3;
+
+/// Constants of up to this many elements, and scales of up to this many slices, are printed in full.
+const SHOWN: usize = 4;
+
+impl Display for Program {
+    /// Prints a program that is not valid too.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let i = &self.info;
+        writeln!(
+            f,
+            "program {:?} W{}A{} {:?} seed {} {{",
+            self.name, i.weight_bits, i.activation_bits, i.method, i.seed
+        )?;
+        for (i, c) in self.constants.iter().enumerate() {
+            writeln!(f, "  c{i} = {c}")?;
+        }
+        for port in &self.inputs {
+            writeln!(f, "  input {} {:?}", Declared(self, port.tensor), port.name)?;
+        }
+        for step in &self.steps {
+            writeln!(f, "  {} = {step} {:?}", Declared(self, step.output), step.name)?;
+        }
+        for port in &self.outputs {
+            writeln!(f, "  output {} {:?}", port.tensor, port.name)?;
+        }
+        f.write_str("}\n")
+    }
+}
+
+impl Display for TensorId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "t{}", self.0)
+    }
+}
+
+impl Display for crate::ConstantId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "c{}", self.0)
+    }
+}
+
+impl Display for Operand {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Operand::Tensor(t) => t.fmt(f),
+            Operand::Constant(c) => c.fmt(f),
+        }
+    }
+}
+
+/// Items between brackets.
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Debug> Display for List<'_, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_char('[')?;
+        for (i, x) in self.0.iter().enumerate() {
+            write!(f, "{}{x:?}", if i > 0 { "," } else { "" })?;
+        }
+        f.write_char(']')
+    }
+}
+
+/// The first items of a list, and how many there are.
+struct Head<'a, T>(&'a [T]);
+
+impl<T: fmt::Debug> Display for Head<'_, T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            all if all.len() <= SHOWN => List(all).fmt(f),
+            [a, b, ..] => write!(f, "[{a:?},{b:?},.. {}]", self.0.len()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A tensor and what it is.
+struct Declared<'a>(&'a Program, TensorId);
+
+impl Display for Declared<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0.tensors.get(self.1.0 as usize) {
+            Some(t) => write!(f, "{}: {t}", self.1),
+            None => write!(f, "{}: undeclared", self.1),
+        }
+    }
+}
+
+fn code_format(signed: bool, bits: u8) -> String {
+    format!("{}{bits}", if signed { 'i' } else { 'u' })
+}
+
+impl Display for TensorDecl {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.format {
+            Format::F32 => write!(f, "f32{}", List(&self.dims))?,
+            Format::Index => write!(f, "index{}", List(&self.dims))?,
+            Format::Codes { signed, bits, scale, zero_point } => {
+                write!(f, "{}({scale:?}, {zero_point}){}", code_format(signed, bits), List(&self.dims))?;
+            }
+        }
+        f.write_str(if self.layout == Layout::ChannelsLast { " hwc" } else { "" })
+    }
+}
+
+impl Display for Constant {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut hash = Xxh3::new();
+        match &self.data {
+            ConstantData::F32(v) => {
+                write!(f, "f32{} ", List(&self.dims))?;
+                if v.len() <= SHOWN {
+                    return List(v).fmt(f);
+                }
+                v.iter().for_each(|x| hash.update(&x.to_le_bytes()));
+            }
+            ConstantData::Codes { signed, bits, codes, scale, zero_point } => {
+                let format = code_format(*signed, *bits);
+                write!(f, "{format}{} scale {} zero_point {} ", List(&self.dims), Head(scale), Head(zero_point))?;
+                if codes.len() <= SHOWN {
+                    return List(codes).fmt(f);
+                }
+                codes.iter().for_each(|x| hash.update(&x.to_le_bytes()));
+            }
+        }
+        write!(f, "#{:016x}", hash.digest())
+    }
+}
+
+/// Attributes of an operation: `key=value` in braces.
+#[derive(Default)]
+struct Attributes(Vec<String>);
+
+impl Attributes {
+    fn with(mut self, key: &str, value: impl Display) -> Self {
+        self.0.push(format!("{key}={value}"));
+        self
+    }
+
+    /// The window; dilations only where there are any.
+    fn window(self, g: &Geometry) -> Self {
+        let a = self.with("kernel", List(&g.kernel)).with("strides", List(&g.strides)).with("pads", List(&g.pads));
+        if g.dilations == [1, 1] { a } else { a.with("dilations", List(&g.dilations)) }
+    }
+
+    fn groups(self, groups: usize) -> Self {
+        if groups == 1 { self } else { self.with("groups", groups) }
+    }
+}
+
+impl Op {
+    /// The name of the operation, as listings and reports print it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Conv { .. } => "conv",
+            Op::FloatConv { .. } => "float_conv",
+            Op::FloatLinear { .. } => "float_linear",
+            Op::MatMul => "matmul",
+            Op::MaxPool { .. } => "max_pool",
+            Op::AvgPool { .. } => "avg_pool",
+            Op::Mean { .. } => "mean",
+            Op::Map { .. } => "map",
+            Op::Constant { .. } => "constant",
+            Op::View => "view",
+            Op::Concat { .. } => "concat",
+            Op::Transpose { .. } => "transpose",
+            Op::Pad { .. } => "pad",
+            Op::Slice { .. } => "slice",
+            Op::Softmax { .. } => "softmax",
+            Op::SquaredDistance { .. } => "squared_distance",
+            Op::ArgMin { .. } => "argmin",
+            Op::GatherRow { .. } => "gather_row",
+        }
+    }
+
+    fn attributes(&self) -> Attributes {
+        let a = Attributes::default();
+        let real = |x: &f32| format!("{x:?}");
+        match self {
+            Op::Conv { geometry, groups, .. } | Op::FloatConv { geometry, groups, .. } => {
+                a.window(geometry).groups(*groups)
+            }
+            Op::MaxPool { geometry } => a.window(geometry),
+            Op::AvgPool { geometry, count_include_pad, scale } => {
+                let a = a.window(geometry).with("scale", real(scale));
+                if *count_include_pad { a.with("count_include_pad", true) } else { a }
+            }
+            Op::Mean { axes, scale } => a.with("axes", List(axes)).with("scale", real(scale)),
+            Op::Map { scale } => a.with("scale", real(scale)),
+            Op::Concat { axis } | Op::Softmax { axis } | Op::ArgMin { axis } => a.with("axis", axis),
+            Op::Transpose { perm } => a.with("perm", List(perm)),
+            Op::Pad { before, value } => a.with("before", List(before)).with("value", real(value)),
+            Op::Slice { axis, start, step } => a.with("axis", axis).with("start", start).with("step", step),
+            Op::FloatLinear { .. }
+            | Op::MatMul
+            | Op::Constant { .. }
+            | Op::View
+            | Op::SquaredDistance { .. }
+            | Op::GatherRow { .. } => a,
+        }
+    }
+}
+
+impl Display for Step {
+    /// `conv t1, c0, c1, c2 {..} -> add(t0, 0.5), relu, requantize(2.0)`, without output and name.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.op.name())?;
+        let taken = self.inputs.iter().map(|t| t.to_string()).chain(self.op.constants().map(|c| c.to_string()));
+        for (i, operand) in taken.enumerate() {
+            write!(f, "{} {operand}", if i > 0 { "," } else { "" })?;
+        }
+        let attributes = self.op.attributes().0;
+        if !attributes.is_empty() {
+            write!(f, " {{{}}}", attributes.join(", "))?;
+        }
+        let requantize = self.epilogue.requantize.map(|x| format!("requantize({x:?})"));
+        let steps: Vec<String> = self.epilogue.steps.iter().map(|s| s.to_string()).chain(requantize).collect();
+        if steps.is_empty() { Ok(()) } else { write!(f, " -> {}", steps.join(", ")) }
+    }
+}
+
+impl Display for EpilogueStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            EpilogueStep::Binary { op, operand, scale } => {
+                let name = match op {
+                    Binary::Add => "add",
+                    Binary::Sub => "sub",
+                    Binary::Mul => "mul",
+                    Binary::Div => "div",
+                };
+                write!(f, "{name}({operand}, {scale:?})")
+            }
+            EpilogueStep::Scale(x) => write!(f, "scale({x:?})"),
+            EpilogueStep::Activation(a) => a.fmt(f),
+        }
+    }
+}
+
+impl Display for Activation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Activation::Relu => f.write_str("relu"),
+            Activation::LeakyRelu { alpha } => write!(f, "leaky_relu({alpha:?})"),
+            Activation::Clip { min, max } => write!(f, "clip({min:?}, {max:?})"),
+            Activation::Sigmoid => f.write_str("sigmoid"),
+            Activation::HardSigmoid { alpha, beta } => write!(f, "hard_sigmoid({alpha:?}, {beta:?})"),
+            Activation::HardSwish => f.write_str("hard_swish"),
+        }
+    }
+}
