@@ -26,7 +26,12 @@ fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
 impl Buffers {
     /// `len` reals of any value.
     pub fn f32(&mut self, len: usize) -> Vec<f32> {
-        take(&mut self.f32, len)
+        let mut v = take(&mut self.f32, len);
+        if cfg!(debug_assertions) {
+            // Whoever reads what was not written shall see it.
+            v.fill(f32::NAN);
+        }
+        v
     }
 
     /// `len` codes of any value.
