@@ -50,7 +50,7 @@ impl Geometry {
 
 /// Writes the windows of the output rows `rows` as columns: `out` `[C * taps, (rows) * W']` row-major, a row for each channel and tap, from
 /// planes `x` `[C,H,W]`. Taps in the padding are 0.
-pub(crate) fn im2col(x: &[f32], g: &Geometry, rows: std::ops::Range<usize>, out: &mut [f32]) {
+pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: std::ops::Range<usize>, out: &mut [f32]) {
     let [kh, kw] = g.window.kernel;
     let width = g.output[1];
     let columns = rows.len() * width;
@@ -59,12 +59,17 @@ pub(crate) fn im2col(x: &[f32], g: &Geometry, rows: std::ops::Range<usize>, out:
     }
     let stride = g.window.strides[1];
     let mut matrix_rows = out.chunks_exact_mut(columns);
-    for plane in x.chunks_exact(g.pixels().max(1)) {
+    for c in 0..channels {
+        let plane = &x[c * g.pixels()..][..g.pixels()];
         for ky in 0..kh {
             let (top, bottom) = g.inside(0, ky);
             for kx in 0..kw {
                 let Some(row) = matrix_rows.next() else { return };
                 let (left, right) = g.inside(1, kx);
+                if stride == 1 && g.window.strides[0] == 1 && width == g.input[1] {
+                    shifted(plane, g, &rows, [ky, kx], row);
+                    continue;
+                }
                 for (oy, line) in rows.clone().zip(row.chunks_exact_mut(width)) {
                     if oy < top || oy >= bottom || left == right {
                         line.fill(0.0);
@@ -83,6 +88,30 @@ pub(crate) fn im2col(x: &[f32], g: &Geometry, rows: std::ops::Range<usize>, out:
                     }
                 }
             }
+        }
+    }
+}
+
+/// The row of one tap where output and input have one width and the window moves by single pixels: the plane shifted by a
+/// constant, but for the padding.
+fn shifted(plane: &[f32], g: &Geometry, rows: &std::ops::Range<usize>, [ky, kx]: [usize; 2], row: &mut [f32]) {
+    let width = g.output[1];
+    let ((top, bottom), (left, right)) = (g.inside(0, ky), g.inside(1, kx));
+    let (top, bottom) = (top.clamp(rows.start, rows.end), bottom.clamp(rows.start, rows.end));
+    if top >= bottom || left == right {
+        return row.fill(0.0);
+    }
+    let (first, last) = ((top - rows.start) * width, (bottom - rows.start) * width);
+    row[..first].fill(0.0);
+    row[last..].fill(0.0);
+    let source = &plane[g.source(0, top, ky) * width + g.source(1, left, kx)..];
+    let lines = &mut row[first..last];
+    let len = lines.len() - left - (width - right);
+    lines[left..][..len].copy_from_slice(&source[..len]);
+    if left > 0 || right < width {
+        for line in lines.chunks_exact_mut(width) {
+            line[..left].fill(0.0);
+            line[right..].fill(0.0);
         }
     }
 }

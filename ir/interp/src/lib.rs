@@ -10,6 +10,7 @@
 mod broadcast;
 mod buffers;
 mod call;
+mod depthwise;
 mod error;
 mod evaluator;
 mod gemm;

@@ -342,6 +342,11 @@ fn tensors_without_elements() {
     assert_eq!(run_op(Phase::Float, Op::Pad(pad), &[(empty.clone(), false)]).as_f32().unwrap(), [1.0; 4]);
     let y = run_op(Phase::Float, Op::Concat(Concat { axis: 1 }), &[(empty, false), (reals(1, &[2, 3]), false)]);
     assert_eq!(y, reals(1, &[2, 3]));
+    for groups in [1, 2] {
+        let conv = Op::Conv2d(Conv2d { pads: [1; 4], groups, ..Conv2d::default() });
+        let (x, w) = (Tensor::f32(&[1, 2, 0, 3], vec![]), reals(1, &[2, 2 / groups, 1, 1]));
+        assert_eq!(run_op(Phase::Float, conv, &[(x, false), (w, true)]).as_f32().unwrap(), [0.0; 20]);
+    }
     let conv = Op::Conv2d(Conv2d::default());
     let (x, w) = (Tensor::f32(&[1, 0, 4, 4], vec![]), Tensor::f32(&[2, 0, 3, 3], vec![]));
     assert_eq!(run_op(Phase::Float, conv, &[(x, false), (w, true)]).as_f32().unwrap(), [0.0; 8]);

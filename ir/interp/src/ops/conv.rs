@@ -4,11 +4,11 @@ use super::Rule;
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
+use crate::depthwise::Depthwise;
 use crate::gemm::{Matrix, gemm_f32};
 use crate::im2col::{Geometry, im2col};
 use catc_ir::Tensor;
 use catc_ir::ops::Conv2d;
-use std::ops::Range;
 
 /// Reals of an im2col matrix held at once: half of a usual second-level cache.
 const COLUMN_BLOCK: usize = 1 << 18;
@@ -75,53 +75,43 @@ impl Plane {
             for top in (0..g.output[0]).step_by(rows) {
                 let block = top..(top + rows).min(g.output[0]);
                 let n = block.len() * width;
-                im2col(planes, g, block, &mut columns);
+                im2col(planes, self.channels / self.groups, g, block, &mut columns);
                 f(group, top * width, n, Matrix::rows(&columns, n), buffers);
             }
         }
         buffers.give_f32(columns);
     }
 
-    /// Adds the products of the taps `taps` (counted row by row) of output channel `o` to its plane `out`. Depthwise only.
-    pub fn add_depthwise(&self, x: &[f32], w: &[f32], o: usize, taps: Range<usize>, out: &mut [f32]) {
-        let g = &self.geometry;
-        let [_, kw] = g.window.kernel;
-        let channel = o / (self.outputs / self.groups).max(1);
-        let plane = &x[channel * g.pixels()..][..g.pixels()];
-        let weights = &w[o * g.taps()..][..g.taps()];
-        let stride = g.window.strides[1];
-        for (oy, line) in out.chunks_exact_mut(g.output[1].max(1)).enumerate() {
-            for t in taps.clone() {
-                let (ky, kx) = (t / kw, t % kw);
-                let (top, bottom) = g.inside(0, ky);
-                let (left, right) = g.inside(1, kx);
-                if oy < top || oy >= bottom || left == right {
-                    continue;
-                }
-                let source = &plane[g.source(0, oy, ky) * g.input[1] + g.source(1, left, kx)..];
-                let (line, weight) = (&mut line[left..right], weights[t]);
-                if stride == 1 {
-                    line.iter_mut().zip(source).for_each(|(d, s)| *d += weight * s);
-                } else {
-                    line.iter_mut().zip(source.iter().step_by(stride)).for_each(|(d, s)| *d += weight * s);
-                }
-            }
+    /// Calls `f(output channel, channels)` for each output channel, its input channel loaded. Depthwise only.
+    pub fn each_depthwise(
+        &self,
+        x: &[f32],
+        buffers: &mut Buffers,
+        mut f: impl FnMut(usize, &mut Depthwise, &mut Buffers),
+    ) {
+        let mut channels = Depthwise::new(&self.geometry, buffers);
+        let multiplier = self.outputs / self.groups;
+        let pixels = self.geometry.pixels();
+        for c in 0..self.channels {
+            channels.load(&x[c * pixels..][..pixels]);
+            (c * multiplier..(c + 1) * multiplier).for_each(|o| f(o, &mut channels, buffers));
         }
+        channels.release(buffers);
     }
 }
 
 /// Convolves one image: `out` `[O,H',W']` from `x` `[C,H,W]`.
 fn conv_image(p: &Plane, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
     let positions = p.geometry.positions();
-    for (o, plane) in out.chunks_exact_mut(positions).enumerate() {
-        plane.fill(bias.map_or(0.0, |b| b[o]));
-        if p.is_depthwise() {
-            p.add_depthwise(x, w, o, 0..p.geometry.taps(), plane);
-        }
-    }
+    let start = |o: usize| bias.map_or(0.0, |b| b[o]);
     if p.is_depthwise() {
+        let taps = p.geometry.taps();
+        p.each_depthwise(x, buffers, |o, channel, _| {
+            channel.sum(&w[o * taps..][..taps], 0..taps, start(o), &mut out[o * positions..][..positions]);
+        });
         return;
     }
+    out.chunks_exact_mut(positions).enumerate().for_each(|(o, plane)| plane.fill(start(o)));
     let (group_outputs, depth) = (p.outputs / p.groups, p.depth());
     p.column_blocks(x, buffers, |group, first, n, columns, _| {
         let weights = &w[group * group_outputs * depth..][..group_outputs * depth];

@@ -77,12 +77,10 @@ fn centered(x: &[i16], q: &Quantizer, buffers: &mut Buffers) -> Vec<f32> {
 fn conv_sums(p: &Plane, weights: &Weights, x: &[f32], out: &mut [f32], buffers: &mut Buffers) {
     let (positions, depth) = (p.geometry.positions(), p.depth());
     if p.is_depthwise() {
-        for (o, plane) in out.chunks_exact_mut(positions).enumerate() {
-            add_parts(plane, &weights.parts, buffers, |part, plane| {
-                plane.fill(0.0);
-                p.add_depthwise(x, &weights.values, o, part, plane);
-            });
-        }
+        p.each_depthwise(x, buffers, |o, channel, buffers| {
+            let (weights_of, plane) = (&weights.values[o * depth..][..depth], &mut out[o * positions..][..positions]);
+            add_parts(plane, &weights.parts, buffers, |part, plane| channel.sum(weights_of, part, 0.0, plane));
+        });
         return;
     }
     let outputs = p.outputs / p.groups;
