@@ -6,6 +6,7 @@
 use crate::canonicalize::Canonicalize;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
+use crate::fold_constants::FoldConstants;
 use crate::pass::Pass;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -38,7 +39,7 @@ pub struct PassOption {
 }
 
 /// All passes, in the order in which a compilation runs them.
-pub const PASSES: &[PassEntry] = &[Canonicalize::ENTRY, FoldBatchNorm::ENTRY, DeadCode::ENTRY];
+pub const PASSES: &[PassEntry] = &[FoldConstants::ENTRY, Canonicalize::ENTRY, FoldBatchNorm::ENTRY, DeadCode::ENTRY];
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
