@@ -3,10 +3,12 @@
 //! Every pass has one [`PassEntry`], which holds its documentation, the list of its options and the function that makes
 //! it of them. [`PASSES`] lists them all.
 
+use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
+use crate::insert_qdq::InsertQdq;
 use crate::pass::Pass;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -39,7 +41,14 @@ pub struct PassOption {
 }
 
 /// All passes, in the order in which a compilation runs them.
-pub const PASSES: &[PassEntry] = &[FoldConstants::ENTRY, Canonicalize::ENTRY, FoldBatchNorm::ENTRY, DeadCode::ENTRY];
+pub const PASSES: &[PassEntry] = &[
+    FoldConstants::ENTRY,
+    Canonicalize::ENTRY,
+    FoldBatchNorm::ENTRY,
+    DeadCode::ENTRY,
+    Calibrate::ENTRY,
+    InsertQdq::ENTRY,
+];
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -35,7 +35,9 @@ fn passes_do_what_their_snapshots_say() {
             settings.set_omit_expression(true);
             settings.bind(|| insta::assert_snapshot!(stem, snapshot));
         }
-        assert!(fired.contains(&true) && fired.contains(&false), "`{}` needs a case for each", entry.name);
+        // What calibration changes is the context, and quantizing always moves to the next phase.
+        let both = fired.contains(&true) && fired.contains(&false);
+        assert!(both || ["calibrate", "lower-integer"].contains(&entry.name), "`{}` needs a case for each", entry.name);
     }
 }
 
@@ -77,6 +79,11 @@ fn run(pass: &str, text: &str) -> Result<(String, bool), Box<dyn std::error::Err
     for note in &cx.notes {
         writeln!(snapshot, "note: {}", note.text)?;
     }
+    if pass == "calibrate" {
+        for (v, observed) in &cx.activations {
+            writeln!(snapshot, "{v}: {observed}")?;
+        }
+    }
     snapshot += &diff(&before, &graph.to_string());
     let after = graph.to_string();
     match PassManager::new().run(&passes, &mut graph, &mut cx) {
@@ -89,11 +96,12 @@ fn run(pass: &str, text: &str) -> Result<(String, bool), Box<dyn std::error::Err
     Ok((snapshot, report.changed.is_yes()))
 }
 
-/// Samples whose elements are sums of sines: fixed, dense, of both signs.
+/// Samples of small multiples of 1/16 of both signs: with weights of that kind sums are exact, so that snapshots do not depend on
+/// the order in which a processor adds.
 fn random_samples(graph: &Graph, count: usize) -> Samples {
     let tensor = |sample: usize, shape: Vec<usize>| {
         let n = shape.iter().product();
-        let data = (0..n).map(|i| ((i * 37 + sample * 101) as f32 * 0.618).sin() * 1.5 + 0.25).collect();
+        let data = (0..n).map(|i| ((i * 37 + sample * 101) % 61) as f32 / 16.0 - 1.25).collect();
         Tensor::f32(&shape, data)
     };
     let sample = |i| graph.inputs.iter().map(|(v, _)| tensor(i, graph.value_type(*v).shape.at_batch(1))).collect();

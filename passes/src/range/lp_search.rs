@@ -39,6 +39,9 @@ pub fn search(points: &Points, format: QFormat, zero_points: ZeroPoints) -> (f64
     let min = f64::from(points.values.first().copied().unwrap_or(0.0).min(0.0));
     let max = f64::from(points.values.last().copied().unwrap_or(0.0).max(0.0));
     let (lo, hi) = (format.min(), format.max());
+    if min == max {
+        return (0.0, 0.clamp(lo, hi));
+    }
     let steps = f64::from(hi - lo);
     let (widest, tried): (f64, Vec<i32>) = match zero_points {
         ZeroPoints::Symmetric => ((-min).max(max) / f64::from(hi), vec![0]),
