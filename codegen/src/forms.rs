@@ -45,7 +45,7 @@ pub(crate) struct Forms {
 }
 
 /// Whether both orders are one: a single channel, a single pixel, or no image at all.
-fn one_order(dims: &[usize]) -> bool {
+pub(crate) fn one_order(dims: &[usize]) -> bool {
     match dims {
         &[c, h, w] => c == 1 || h * w == 1,
         _ => true,

@@ -1,6 +1,6 @@
 //! Nodes that move elements and compute nothing.
 
-use crate::forms::Order;
+use crate::forms::{Order, one_order};
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::{Node, Operand, TensorData};
 use catc_program::{Layout, Op, TensorDecl, TensorId};
@@ -149,7 +149,8 @@ impl Lowering<'_> {
             self.define(node.output, tensor, layout.into());
             return Ok(());
         }
-        let rows = if layout == Layout::RowMajor { tensor } else { self.copy(tensor, Layout::RowMajor) };
+        let in_order = layout == Layout::RowMajor || one_order(&self.builder.tensor(tensor).dims);
+        let rows = if in_order { tensor } else { self.copy(tensor, Layout::RowMajor) };
         let view = self.view(rows, &own, Layout::RowMajor);
         self.define(node.output, view, Order::Rows);
         Ok(())
