@@ -145,25 +145,48 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
     let (Some(start), Some(end)) = (start.fixed(), end.fixed()) else {
         return Err(NodeProblem::unsupported(format!("it cuts axis {axis} of size {size} at the batch size")));
     };
-    if step < 1 {
-        return Err(NodeProblem::unsupported(format!("its step along axis {axis} is {step}")));
+    if size == 0 {
+        return Ok(x);
     }
-    let bound = |n: i64| if n < 0 { n.saturating_add(size) } else { n }.clamp(0, size);
-    let (start, end) = (bound(start), bound(end));
+    let from_end = |n: i64| if n < 0 { n.saturating_add(size) } else { n };
+    if step < 0 {
+        // Backwards from `start` to after `end`: no slice of the IR, but a choice of indices.
+        let (first, last) = (from_end(start).clamp(0, size - 1), end_backwards(end, size));
+        let stride = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+        let picks: Vec<usize> = (last + 1..=first).rev().step_by(stride).map(|i| i as usize).collect();
+        return take(cx, &x, axis, picks);
+    }
+    let (start, end) = (from_end(start).clamp(0, size), from_end(end).clamp(0, size));
     let end = end.max(start);
     let (start, end, size) = (start as usize, end as usize, size as usize);
     // A step beyond the axis takes the first position only.
-    let step = usize::try_from(step).unwrap_or(usize::MAX).min(size.max(1));
+    let Some(step) = usize::try_from(step).ok().filter(|&s| s > 0).map(|s| s.min(size.max(1))) else {
+        return Err(NodeProblem::invalid(format!("its step along axis {axis} is 0")));
+    };
     if (start, end, step) == (0, size, 1) {
         return Ok(x);
     }
     match &x {
-        Value::Known(known) if folds(known) => {
-            let picks: Vec<usize> = (start..end).step_by(step).collect();
-            Ok(fold::pick_along(known, axis, &picks).into())
-        }
+        Value::Known(known) if folds(known) => take(cx, &x, axis, (start..end).step_by(step).collect()),
         _ => cx.emit_on(Op::Slice(ops::Slice { axis, start, end, step }), &x),
     }
+}
+
+/// The index before which a slice backwards stops, -1 for none.
+fn end_backwards(end: i64, size: i64) -> i64 {
+    if end < 0 { end.saturating_add(size).max(-1) } else { end.min(size - 1) }
+}
+
+/// The positions `picks` of an axis, in their order.
+fn take(cx: &mut NodeContext, x: &Value, axis: usize, picks: Vec<usize>) -> Result<Value, NodeProblem> {
+    if let Value::Known(known) = x
+        && folds(known)
+    {
+        return Ok(fold::pick_along(known, axis, &picks).into());
+    }
+    let indices: Known = Tensor::i64(&[picks.len()], picks.into_iter().map(|i| i as i64).collect()).into();
+    let operands = [cx.operand(0, x)?, cx.operand(1, &indices.into())?];
+    cx.emit(Op::Gather(ops::Gather { axis }), &operands)
 }
 
 pub(super) fn split(cx: &mut NodeContext) -> RuleResult {

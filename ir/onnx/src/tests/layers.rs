@@ -196,6 +196,13 @@ fn layout() {
                 .i64("a", &[0, 3])
                 .i64("t", &[1, 2]),
         ),
+        nodes(
+            &one_node(13, "Slice", "s e a t", &[])
+                .i64("s", &[-1, 6])
+                .i64("e", &[i64::MIN, 1])
+                .i64("a", &[1, 2])
+                .i64("t", &[-1, -2]),
+        ),
         nodes(&one_node(13, "Gather", "i", &[int("axis", 1)]).i64("i", &[-1, 0])),
         nodes(&one_node(11, "Split", "", &[int("axis", 1), ints("split", &[3])])),
     ];

@@ -125,3 +125,34 @@ fn constants_of_every_kind() {
         .node("Identity", "d", "k", &[]);
     insta::assert_snapshot!(m.text());
 }
+
+#[test]
+fn padding_as_torch_writes_it() {
+    // Amounts in torch's order, last axis first, are reversed by a slice of step -1.
+    let m = model(13)
+        .input("x", &["N", "3", "4", "4"])
+        .output("y")
+        .i64("amounts", &[1, 2, 3, 4])
+        .initializer(i64_tensor("four", &[1], &[4]))
+        .i64("pairs", &[-1, 2])
+        .i64("from", &[-1])
+        .i64("to", &[i64::MIN + 1])
+        .i64("axis", &[0])
+        .i64("back", &[-1])
+        .i64("all", &[-1])
+        .node("ConstantOfShape", "four", "zeros", &[tensor("value", i64_tensor("", &[1], &[0]))])
+        .node("Concat", "amounts zeros", "long", &[int("axis", 0)])
+        .node("Reshape", "long pairs", "table", &[])
+        .node("Slice", "table from to axis back", "reversed", &[])
+        .node("Transpose", "reversed", "columns", &[])
+        .node("Reshape", "columns all", "pads", &[])
+        .node("Cast", "pads", "pads64", &[int("to", 7)])
+        .node("Pad", "x pads64", "y", &[]);
+    insta::assert_snapshot!(m.text(), @r#"
+    graph @test float {
+    input(v0: f32[N,3,4,4] "x"):
+      v1: f32[N,3,11,7] = pad v0 {before=[0,0,3,1], after=[0,0,4,2]} "/y"
+      output v1 "y"
+    }
+    "#);
+}
