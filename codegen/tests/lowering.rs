@@ -274,7 +274,7 @@ fn errors_name_the_node_and_the_reason() {
                 "  q0 = quantizer i2 per_tensor scale [0.5] zero_point [0]\n  c0 = const f32[1] [inf]\n  c1 = const f32[1] [0.5]\n  c2 = const i2<q0>[1,2] [0, 1]\ninput(v0: f32[N,2]):",
                 "  v1: i2<q0>[N,2] = fused_map v0, q0 {scale=1.0, epilogue=[requantize]}\n  v2: f32[N,1] = fused_linear v1, c2, c1, c0 \"fc\"\n  output v2 \"y\"",
             ),
-            "the lowered graph cannot be run: the program is not valid: step 2 \"fc\": its bias holds a value that is not finite",
+            "the lowered graph cannot be run: the program is not valid: step 2 \"fc\": a value of its bias is not finite",
         ),
     ];
     for (text, message) in cases {
