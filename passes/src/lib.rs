@@ -11,6 +11,7 @@ pub mod dead_code;
 pub mod fold_batch_norm;
 pub mod fold_constants;
 pub mod insert_qdq;
+pub mod lower_integer;
 pub mod manager;
 pub mod pass;
 pub mod placement;

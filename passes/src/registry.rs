@@ -9,6 +9,7 @@ use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
 use crate::insert_qdq::InsertQdq;
+use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -48,6 +49,7 @@ pub const PASSES: &[PassEntry] = &[
     DeadCode::ENTRY,
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
+    LowerInteger::ENTRY,
 ];
 
 /// A list of passes that cannot be made.
