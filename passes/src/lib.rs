@@ -10,6 +10,7 @@ pub mod context;
 pub mod dead_code;
 pub mod fold_batch_norm;
 pub mod fold_constants;
+pub mod fold_scales;
 pub mod insert_qdq;
 pub mod lower_integer;
 pub mod manager;

@@ -8,6 +8,7 @@ use crate::canonicalize::Canonicalize;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_constants::FoldConstants;
+use crate::fold_scales::FoldScales;
 use crate::insert_qdq::InsertQdq;
 use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
@@ -50,6 +51,7 @@ pub const PASSES: &[PassEntry] = &[
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
     LowerInteger::ENTRY,
+    FoldScales::ENTRY,
 ];
 
 /// A list of passes that cannot be made.
