@@ -5,8 +5,8 @@
 //!   tensor, shared with the skip connection. The outputs of the graph stay as they are.
 //! - Weights: per output channel, signed, asymmetric below 8 bits, symmetric at 8 bits. Activations: per tensor, unsigned, with
 //!   the zero-point that their range asks for (0 where no value is negative).
-//! - The first and the last layer (those with no layer before or after them) keep `first_last` bits for weights and input.
-//! - `wbits=32` or `abits=32` leaves weights or activations in float.
+//! - The first and the last layer (those with no layer before or after them) have `first_last` bits for weights and input.
+//! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for these layers.
 //! - Other passes: after the folds, which change weights; before everything that refines scales, and before lowering.
 //! - Example, with `wbits=2, abits=2`:
 //!   ```text
@@ -22,7 +22,7 @@
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
-use crate::placement::Placement;
+use crate::placement::{Layer, Placement};
 use crate::range::{WeightMethod, weight_quantizer};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_ir::ops::{Dequantize, Quantize};
@@ -38,7 +38,7 @@ pub struct InsertQdq {
     pub wbits: u8,
     /// Bits of activations, 2 to 8, or 32 for float.
     pub abits: u8,
-    /// Least bits of weights and inputs of the first and the last layer.
+    /// Bits of weights and inputs of the first and the last layer, 2 to 8, or 32 for float.
     pub first_last: u8,
     /// How ranges of weights are chosen.
     pub weight_method: WeightMethod,
@@ -54,9 +54,9 @@ impl InsertQdq {
             PassOption { name: "abits", values: "2-8 or 32", default: "8", help: "bits of activations; 32 is float" },
             PassOption {
                 name: "first_last",
-                values: "2-8",
+                values: "2-8 or 32",
                 default: "8",
-                help: "least bits of weights and inputs of the first and last layer",
+                help: "bits of weights and inputs of the first and last layer",
             },
             PassOption {
                 name: "weight_method",
@@ -69,7 +69,7 @@ impl InsertQdq {
             Ok(Box::new(InsertQdq {
                 wbits: o.bits("wbits", 8)?,
                 abits: o.bits("abits", 8)?,
-                first_last: o.number("first_last", 8, 2..=8)?,
+                first_last: o.bits("first_last", 8)?,
                 weight_method: o.take("weight_method", WeightMethod::parse)?.unwrap_or(WeightMethod::Mse),
             }))
         },
@@ -97,7 +97,7 @@ impl Pass for InsertQdq {
         let tensors = self.tensor_quantizers(&placement, cx)?;
         let weights = self.weight_quantizers(graph, &placement)?;
         graph.phase = Phase::Qdq;
-        insert(graph, &placement, tensors, weights)?;
+        self.insert(graph, &placement, &tensors, &weights)?;
         Ok(Changed::Yes)
     }
 }
@@ -111,83 +111,93 @@ impl InsertQdq {
         if self.abits == 32 {
             return Ok(BTreeMap::new());
         }
-        let wanted: Vec<(ValueId, u8)> =
-            placement.tensors(self.first_last.max(self.abits), self.abits).into_iter().collect();
+        let wanted: Vec<(ValueId, u8)> = placement.tensors(self.first_last, self.abits).into_iter().collect();
         let quantizer = |&(v, bits): &(ValueId, u8)| {
             let observed = cx.activations.get(&v).ok_or_else(|| {
                 PassError::missing(self.name(), format!("the range of {v}: run `calibrate` right before it"))
             })?;
-            Ok((v, observed.quantizer(format(false, bits))))
+            Ok((v, observed.quantizer(format(false, bits)?)))
         };
         wanted.par_iter().map(quantizer).collect()
     }
 
+    /// Bits of the weights of a layer.
+    fn weight_bits(&self, layer: &Layer) -> u8 {
+        match (self.wbits, layer.first_or_last) {
+            (32, _) => 32,
+            (_, true) => self.first_last,
+            (bits, false) => bits,
+        }
+    }
+
+    /// A quantizer for each constant and number of bits that a layer has; weights shared by layers may have several.
     fn weight_quantizers(
         &self,
         graph: &Graph,
         placement: &Placement,
-    ) -> Result<BTreeMap<ConstId, Quantizer>, PassError> {
-        let mut wanted: BTreeMap<ConstId, (u8, usize)> = BTreeMap::new();
-        for layer in placement.layers.iter().filter(|_| self.wbits != 32) {
-            let bits = if layer.first_or_last { self.first_last.max(self.wbits) } else { self.wbits };
-            // Weights shared by two layers get one quantizer, with the bits of the more careful layer.
-            wanted.entry(layer.weight).and_modify(|(b, _)| *b = bits.max(*b)).or_insert((bits, layer.node));
-        }
-        let quantizer = |(&id, &(bits, node)): (&ConstId, &(u8, usize))| {
-            let place = || graph.label(&graph.nodes()[node]);
+    ) -> Result<BTreeMap<Weights, Quantizer>, PassError> {
+        let wanted: BTreeMap<Weights, usize> =
+            placement.layers.iter().map(|l| ((l.weight, self.weight_bits(l)), l.node)).collect();
+        let quantizer = |((id, bits), node): (Weights, usize)| {
+            let fail = |message: String| PassError::graph(self.name(), graph.label(&graph.nodes()[node]), message);
             let tensor = &graph.constant(id).tensor;
-            let weights =
-                tensor.as_f32().ok_or_else(|| PassError::graph(self.name(), place(), "weights must be f32"))?;
-            let quantizer = weight_quantizer(weights, tensor.shape()[0], bits, self.weight_method);
-            let quantizer =
-                quantizer.map_err(|e| PassError::graph(self.name(), place(), format!("its weights: {e}")))?;
-            Ok((id, quantizer))
+            let weights = tensor.as_f32().ok_or_else(|| fail("its weights must be f32".into()))?;
+            let quantizer = weight_quantizer(weights, tensor.shape()[0], format(true, bits)?, self.weight_method);
+            Ok(((id, bits), quantizer.map_err(|e| fail(format!("its weights hold {}", e.0)))?))
         };
-        wanted.iter().map(quantizer).collect()
+        wanted.into_iter().filter(|((_, bits), _)| *bits != 32).map(quantizer).collect()
+    }
+
+    fn insert(
+        &self,
+        graph: &mut Graph,
+        placement: &Placement,
+        tensors: &BTreeMap<ValueId, Quantizer>,
+        weights: &BTreeMap<Weights, Quantizer>,
+    ) -> Result<(), PassError> {
+        let layers: HashMap<usize, Weights> =
+            placement.layers.iter().map(|l| (l.node, (l.weight, self.weight_bits(l)))).collect();
+        // What the dequantize of each tensor, and of each layer's weights, gives.
+        let mut reals: HashMap<Operand, ValueId> = HashMap::new();
+        let mut weight_reals: HashMap<Weights, ValueId> = HashMap::new();
+        let nodes = graph.take_nodes();
+        let inputs: Vec<ValueId> = graph.inputs.iter().map(|(v, _)| *v).collect();
+        for v in inputs {
+            if let Some(q) = tensors.get(&v) {
+                reals.insert(v.into(), through(graph, v.into(), q)?);
+            }
+        }
+        for (index, mut node) in nodes.into_iter().enumerate() {
+            for operand in &mut node.inputs {
+                *operand = reals.get(operand).map_or(*operand, |&v| v.into());
+            }
+            if let Some(&key) = layers.get(&index)
+                && let Some(q) = weights.get(&key)
+            {
+                let v = match weight_reals.entry(key) {
+                    Entry::Occupied(e) => *e.get(),
+                    Entry::Vacant(e) => *e.insert(through(graph, key.0.into(), q)?),
+                };
+                node.inputs[1] = v.into();
+            }
+            let (output, place) = (node.output, graph.label(&node));
+            graph.append_node(node).map_err(PassError::infer(self.name(), place))?;
+            if let Some(q) = tensors.get(&output) {
+                reals.insert(output.into(), through(graph, output.into(), q)?);
+            }
+        }
+        Ok(())
     }
 }
+
+/// Weights and the bits they are quantized to.
+type Weights = (ConstId, u8);
 
 /// A format of these bits.
-fn format(signed: bool, bits: u8) -> QFormat {
-    QFormat::new(signed, bits).expect("options hold bits to 2..=8")
-}
-
-fn insert(
-    graph: &mut Graph,
-    placement: &Placement,
-    tensors: BTreeMap<ValueId, Quantizer>,
-    weights: BTreeMap<ConstId, Quantizer>,
-) -> Result<(), PassError> {
-    let layers: HashMap<usize, ConstId> = placement.layers.iter().map(|l| (l.node, l.weight)).collect();
-    let mut reals: HashMap<Operand, ValueId> = HashMap::new();
-    let nodes = graph.take_nodes();
-    let inputs: Vec<ValueId> = graph.inputs.iter().map(|(v, _)| *v).collect();
-    for v in inputs {
-        if let Some(q) = tensors.get(&v) {
-            reals.insert(v.into(), through(graph, v.into(), q)?);
-        }
-    }
-    for (index, mut node) in nodes.into_iter().enumerate() {
-        if let Some(weight) = layers.get(&index)
-            && let Some(q) = weights.get(weight)
-        {
-            let operand = Operand::Const(*weight);
-            let dequantized = match reals.entry(operand) {
-                Entry::Occupied(e) => *e.get(),
-                Entry::Vacant(e) => *e.insert(through(graph, operand, q)?),
-            };
-            node.inputs[1] = dequantized.into();
-        }
-        for operand in node.inputs.iter_mut().filter(|o| o.value().is_some()) {
-            *operand = reals.get(operand).map_or(*operand, |&v| v.into());
-        }
-        let (output, place) = (node.output, graph.label(&node));
-        graph.append_node(node).map_err(PassError::infer(InsertQdq::ENTRY.name, place))?;
-        if let Some(q) = tensors.get(&output) {
-            reals.insert(output.into(), through(graph, output.into(), q)?);
-        }
-    }
-    Ok(())
+fn format(signed: bool, bits: u8) -> Result<QFormat, PassError> {
+    let none =
+        || PassError::graph(InsertQdq::ENTRY.name, "its options", format!("{bits} bits: 2 to 8 are possible, or 32"));
+    QFormat::new(signed, bits).ok_or_else(none)
 }
 
 /// Appends quantize and dequantize; gives what comes out.

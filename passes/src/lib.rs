@@ -1,7 +1,7 @@
 //! The passes over the IR and the recipes made of them.
 //!
 //! A [`Pass`] changes a [`catc_ir::Graph`]; a [`PassManager`] runs a list of them and verifies the graph after each.
-//! Lists come from text ([`registry::parse_passes`]) or from a recipe.
+//! Lists come from text ([`registry::parse_passes`]) or from a recipe ([`recipe()`]).
 
 pub mod calibrate;
 pub mod canonicalize;
@@ -17,6 +17,7 @@ pub mod manager;
 pub mod pass;
 pub mod placement;
 pub mod range;
+pub mod recipe;
 pub mod reference;
 pub mod registry;
 mod rewrite;
@@ -24,5 +25,6 @@ mod rewrite;
 pub use context::{CalibrationData, Note, PassContext, Progress, Samples, Silent, checked_sample};
 pub use manager::{PassManager, PassReport};
 pub use pass::{BoxError, Changed, Pass, PassError};
+pub use recipe::{METHODS, Method, RecipeError, RecipeOptions, recipe, recipe_text};
 pub use reference::float_reference;
-pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes};
+pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};

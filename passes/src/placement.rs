@@ -51,12 +51,15 @@ impl Placement {
         found
     }
 
-    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` where one of its layers is the
-    /// first or last, else `others`; the larger of both where layers disagree.
+    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` if its layer is the first or last, else
+    /// `others`; the larger of both where layers disagree. 32 is float, and such layers ask for no quantizer.
     pub fn tensors(&self, first_last: u8, others: u8) -> BTreeMap<ValueId, u8> {
         let mut bits = BTreeMap::new();
         for layer in &self.layers {
             let wanted = if layer.first_or_last { first_last } else { others };
+            if wanted == 32 {
+                continue;
+            }
             bits.entry(layer.input).and_modify(|b: &mut u8| *b = wanted.max(*b)).or_insert(wanted);
         }
         bits

@@ -130,8 +130,8 @@ impl WeightMethod {
     }
 }
 
-/// The quantizer of weights `[O,..]`, a scale and zero-point for each output channel. Format `i8` is used symmetrically (zero-point
-/// 0, so that weights less their zero-point fit a byte), narrower formats with any zero-point. Channels are searched in parallel;
+/// The quantizer of weights `[O,..]`, a scale and zero-point for each output channel. Formats of 8 bits are used symmetrically
+/// (zero-point 0, so that weights less their zero-point fit a byte), narrower ones with any zero-point. Channels are searched in parallel;
 /// a channel of nothing but zeros gets scale 1.
 ///
 /// # Errors
@@ -139,14 +139,13 @@ impl WeightMethod {
 pub fn weight_quantizer(
     weights: &[f32],
     channels: usize,
-    bits: u8,
+    format: QFormat,
     method: WeightMethod,
 ) -> Result<Quantizer, histogram::NotFinite> {
     if let Some(&x) = weights.iter().find(|x| !x.is_finite()) {
         return Err(histogram::NotFinite(x));
     }
-    let format = QFormat::new(true, bits).unwrap_or(QFormat::new(true, 8).expect("8 bits are a format"));
-    let zero_points = if bits == 8 { ZeroPoints::Symmetric } else { ZeroPoints::All };
+    let zero_points = if format.bits() == 8 { ZeroPoints::Symmetric } else { ZeroPoints::All };
     let row = (weights.len() / channels.max(1)).max(1);
     let ranges: Vec<(f32, i32)> = weights
         .par_chunks(row)
@@ -228,15 +227,15 @@ mod tests {
         let weights = [0.0, 0.0, 0.0, 3.0, -1.0, 0.5, 2.0, 2.0, 2.0, 1e-42, 0.0, 0.0];
         for method in [WeightMethod::MinMax, WeightMethod::Mse] {
             for bits in 2..=8 {
-                let q = weight_quantizer(&weights, 4, bits, method).unwrap();
+                let q = weight_quantizer(&weights, 4, QFormat::new(true, bits).unwrap(), method).unwrap();
                 assert!(is_sound(&q) && q.scale.len() == 4 && q.axis == Some(0), "{q:?}");
                 assert!(bits < 8 || q.zero_point == [0; 4]);
                 // A constant channel is exact.
                 assert!((q.dequantize(q.quantize(2.0, 2), 2) - 2.0).abs() < 1e-5, "{bits} {q:?}");
             }
-            assert!(weight_quantizer(&[1.0, f32::NAN], 1, 2, method).is_err());
+            assert!(weight_quantizer(&[1.0, f32::NAN], 1, QFormat::new(true, 2).unwrap(), method).is_err());
         }
-        let q = weight_quantizer(&weights, 4, 2, WeightMethod::MinMax).unwrap();
+        let q = weight_quantizer(&weights, 4, QFormat::new(true, 2).unwrap(), WeightMethod::MinMax).unwrap();
         assert_eq!((q.scale[1], q.zero_point[1]), (4.0 / 3.0, -1));
     }
 }

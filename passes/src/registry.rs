@@ -177,10 +177,10 @@ impl PassOptions {
 
 /// The entry of this name.
 pub fn entry(name: &str) -> Result<&'static PassEntry, RegistryError> {
-    PASSES.iter().find(|e| e.name == name).ok_or_else(|| RegistryError::UnknownPass {
-        name: name.to_string(),
-        known: PASSES.iter().map(|e| e.name).collect::<Vec<_>>().join(", "),
-    })
+    PASSES
+        .iter()
+        .find(|e| e.name == name)
+        .ok_or_else(|| RegistryError::UnknownPass { name: name.to_string(), known: pass_names().join(", ") })
 }
 
 /// The passes of a list such as `canonicalize,insert-qdq{wbits=2, abits=2}`.
@@ -197,8 +197,13 @@ pub fn build(name: &str, options: Vec<(String, String)>) -> Result<Box<dyn Pass>
     Ok(pass)
 }
 
+/// The names of all passes, in the order of [`PASSES`].
+pub fn pass_names() -> Vec<&'static str> {
+    PASSES.iter().map(|e| e.name).collect()
+}
+
 /// What there is to say of every pass and its options, for `--help`.
-pub fn help() -> String {
+pub fn pass_help() -> String {
     let mut text = String::new();
     for e in PASSES {
         let _ = writeln!(text, "{}: {}", e.name, e.summary);
