@@ -3,12 +3,14 @@
 //! A [`Pass`] changes a [`catc_ir::Graph`]; a [`PassManager`] runs a list of them and verifies the graph after each.
 //! Lists come from text ([`registry::parse_passes`]) or from a recipe ([`recipe()`]).
 
+pub mod append_cat;
 pub mod calibrate;
 pub mod canonicalize;
 pub mod cat;
 pub mod context;
 pub mod dead_code;
 pub mod fold_batch_norm;
+pub mod fold_cat;
 pub mod fold_constants;
 pub mod fold_scales;
 pub mod insert_qdq;

@@ -3,10 +3,12 @@
 //! Every pass has one [`PassEntry`], which holds its documentation, the list of its options and the function that makes
 //! it of them. [`PASSES`] lists them all.
 
+use crate::append_cat::AppendCat;
 use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
+use crate::fold_cat::FoldCat;
 use crate::fold_constants::FoldConstants;
 use crate::fold_scales::FoldScales;
 use crate::insert_qdq::InsertQdq;
@@ -50,6 +52,8 @@ pub const PASSES: &[PassEntry] = &[
     DeadCode::ENTRY,
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
+    AppendCat::ENTRY,
+    FoldCat::ENTRY,
     LowerInteger::ENTRY,
     FoldScales::ENTRY,
 ];
