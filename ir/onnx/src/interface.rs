@@ -6,7 +6,7 @@ use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, ValueInfoProto, type_proto};
 use crate::tensor::{checked_dims, type_name};
-use catc_ir::{Dim, Element, Shape, TensorType};
+use catc_ir::{Dim, Element, Shape, Tensor, TensorData, TensorType};
 use std::collections::HashSet;
 
 /// A dimension as the file declares it.
@@ -21,6 +21,8 @@ struct Input<'m> {
     name: &'m str,
     element: Element,
     dims: Vec<Declared>,
+    /// Whether the file declares dimensions at all.
+    has_shape: bool,
 }
 
 /// The inputs of a graph, decided.
@@ -28,6 +30,8 @@ struct Input<'m> {
 pub(crate) struct Interface<'m> {
     /// Names and types in the order of the file.
     pub inputs: Vec<(&'m str, TensorType)>,
+    /// Inputs that the caller gave a value, and the value.
+    pub values: Vec<(&'m str, Tensor)>,
     /// The size that the file fixes for what became the batch, if it does: shapes written as numbers contain it.
     pub file_batch: Option<usize>,
     /// What a caller should be told.
@@ -50,6 +54,7 @@ pub(crate) fn inputs<'m>(
     for info in graph.input.iter().filter(|i| !initializers.contains(i.name())) {
         inputs.push(declared(info, &mut warnings)?);
     }
+    let values = fixed_values(&mut inputs, options)?;
     for (i, (name, sizes)) in options.shapes.iter().enumerate() {
         if options.shapes[..i].iter().any(|(other, _)| other == name) {
             return fail(name, "is given two shapes; give one");
@@ -60,10 +65,41 @@ pub(crate) fn inputs<'m>(
         };
         specialise(input, sizes)?;
     }
+    if let Some(input) = inputs.iter().find(|i| !i.has_shape) {
+        return fail(input.name, "has no declared shape; export the model with one, or give the input one");
+    }
     let shapes = decide(&inputs, policy)?;
     let file_batch = shapes.1;
     let inputs = inputs.iter().zip(shapes.0).map(|(i, shape)| (i.name, TensorType::new(i.element, shape))).collect();
-    Ok(Interface { inputs, file_batch, warnings })
+    Ok(Interface { inputs, values, file_batch, warnings })
+}
+
+/// Takes out the inputs that the caller gave a value.
+fn fixed_values<'m>(
+    inputs: &mut Vec<Input<'m>>,
+    options: &ImportOptions,
+) -> Result<Vec<(&'m str, Tensor)>, ImportErrorKind> {
+    let mut values = vec![];
+    for (name, value) in &options.values {
+        let Some(i) = inputs.iter().position(|x| x.name == name) else {
+            return fail(name, "is given a value, but the model has no such input, or it was given one already");
+        };
+        let input = inputs.remove(i);
+        let element = match value.data() {
+            TensorData::F32(_) => Element::F32,
+            TensorData::I64(_) => Element::I64,
+            TensorData::Bool(_) => Element::Bool,
+            TensorData::Code(_) => return fail(name, "is given codes; give reals, whole numbers or truth values"),
+        };
+        let fits = |(d, &n): (&Declared, &usize)| !matches!(d, Declared::Fixed(m) if *m != n);
+        let shape = value.shape();
+        let fits = shape.len() == input.dims.len() && input.dims.iter().zip(shape).all(fits);
+        if element != input.element || (input.has_shape && !fits) {
+            return fail(name, format!("is given a value of another type or shape, {shape:?}"));
+        }
+        values.push((input.name, value.clone()));
+    }
+    Ok(values)
 }
 
 /// An input as the file declares it.
@@ -87,18 +123,8 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
             return fail(name, format!("has elements of type {ty}; catc takes float, int64, int32 and bool"));
         }
     };
-    let Some(shape) = &tensor.shape else {
-        return Ok(Input { name, element, dims: vec![] }).and_then(|i| {
-            if element == Element::F32 {
-                fail(i.name, "has no declared shape; export the model with one")
-            } else {
-                Ok(i)
-            }
-        });
-    };
-    let dims = shape
-        .dim
-        .iter()
+    let dims = (tensor.shape.iter())
+        .flat_map(|s| &s.dim)
         .map(|d| match &d.value {
             // 0 and -1 are how some exporters write "not known".
             Some(dimension::Value::DimValue(n)) => match usize::try_from(*n) {
@@ -109,12 +135,16 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
             _ => Declared::Unknown,
         })
         .collect();
-    Ok(Input { name, element, dims })
+    Ok(Input { name, element, dims, has_shape: tensor.shape.is_some() })
 }
 
 /// Takes the sizes that the caller gave for an input. The first one says nothing where the batch is dynamic.
 fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind> {
     let given = sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
+    if !input.has_shape {
+        input.dims = vec![Declared::Unknown; sizes.len()];
+        input.has_shape = true;
+    }
     if sizes.len() != input.dims.len() {
         let rank = input.dims.len();
         return fail(input.name, format!("has {rank} dimensions, but is given the shape {given}"));

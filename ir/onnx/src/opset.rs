@@ -5,7 +5,7 @@ use crate::proto::ModelProto;
 use std::collections::BTreeMap;
 
 /// The oldest version of the standard operator set that the importer reads.
-pub const OLDEST_OPSET: i64 = 7;
+pub const OLDEST_OPSET: i64 = 6;
 /// The newest version of the standard operator set that the importer knows: that of ONNX 1.22.
 pub const NEWEST_OPSET: i64 = 27;
 

@@ -88,6 +88,9 @@ impl<'a, 'm> Importer<'a, 'm> {
             let v = graph.add_input(name, ty);
             bindings.insert(name, Binding::Value(Value::Computed(v)));
         }
+        for (name, tensor) in interface.values {
+            bindings.insert(name, Binding::Value(Value::Known(tensor.into())));
+        }
         Ok(Importer {
             proto,
             tensors,

@@ -9,6 +9,7 @@ use crate::size::Size;
 use crate::tensor::type_name;
 use crate::value::{Known, Value};
 use catc_ir::{Element, Tensor, TensorData};
+use half::{bf16, f16};
 
 /// The most elements of a tensor that a few bytes of the file ask for: 64 MiB of reals.
 const MAX_FILLED: i64 = 1 << 24;
@@ -79,14 +80,11 @@ pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     };
     let x = cx.input(0)?;
     let from = cx.element(&x);
-    if from == Element::F32 && matches!(to_type, Float16 | Bfloat16) {
+    if from == Element::F32 && matches!((&x, to_type), (Value::Computed(_), Float16 | Bfloat16)) {
         cx.warn(format!("the cast to {} is left out; catc computes in f32", type_name(to_type as i32)));
     }
-    if from == element && integer_range(to_type).is_none() {
-        return same(cx, x);
-    }
     let Value::Known(known) = x else {
-        if from == element && matches!(to_type, Int64 | Int32) {
+        if from == element && matches!(to_type, Float | Double | Float16 | Bfloat16 | Int64 | Int32 | Bool) {
             return same(cx, x);
         }
         let name = type_name(to_type as i32);
@@ -117,6 +115,11 @@ fn convert(known: &Known, to: DataType, element: Element) -> Result<Known, NodeP
         }
         _ => Ok(n),
     };
+    let round = |x: f32| match to {
+        DataType::Float16 => f16::from_f32(x).to_f32(),
+        DataType::Bfloat16 => bf16::from_f32(x).to_f32(),
+        _ => x,
+    };
     let symbolic = |s: &Size| NodeProblem::unsupported(format!("it turns the size {s} into a real or a truth value"));
     let Known::Tensor(t) = known else {
         // Multiples of the batch stay themselves among whole numbers.
@@ -127,7 +130,8 @@ fn convert(known: &Known, to: DataType, element: Element) -> Result<Known, NodeP
     };
     let data = match (t.data(), element) {
         (TensorData::I64(v), Element::I64) => TensorData::I64(v.iter().map(|&n| range(n)).collect::<Result<_, _>>()?),
-        (TensorData::I64(v), Element::F32) => TensorData::F32(v.iter().map(|&n| n as f32).collect()),
+        (TensorData::I64(v), Element::F32) => TensorData::F32(v.iter().map(|&n| round(n as f32)).collect()),
+        (TensorData::F32(v), Element::F32) => TensorData::F32(v.iter().map(|&x| round(x)).collect()),
         (TensorData::I64(v), Element::Bool) => TensorData::Bool(v.iter().map(|&n| n != 0).collect()),
         (TensorData::F32(v), Element::I64) => {
             let whole = |&x: &f32| {

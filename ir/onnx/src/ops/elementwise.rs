@@ -1,12 +1,14 @@
-//! Add, Sub, Mul, Div (7, 13, 14), with numpy broadcasting. Between known tensors they are worked out here.
+//! Add, Sub, Mul, Div (6, 7, 13, 14), with numpy broadcasting, which opset 6 asked for by attributes. Between known
+//! tensors they are worked out here.
 
+use super::reshape::reshaped;
 use crate::error::NodeProblem;
 use crate::fold::{FOLD_ELEMENTS, zip, zip_sizes};
-use crate::node::{NodeContext, RuleResult, one};
+use crate::node::{NodeContext, RuleResult, axis, one};
 use crate::size::Size;
 use crate::value::{Known, Value};
 use catc_ir::ops::Binary;
-use catc_ir::{Element, Op, Tensor};
+use catc_ir::{Dim, Element, Op, Shape, Tensor};
 
 pub(super) fn add(cx: &mut NodeContext) -> RuleResult {
     binary(cx, Binary::Add, Size::add)
@@ -26,7 +28,10 @@ pub(super) fn div(cx: &mut NodeContext) -> RuleResult {
 
 fn binary(cx: &mut NodeContext, op: Binary, on_sizes: fn(Size, Size) -> Option<Size>) -> RuleResult {
     cx.arity(2, 2)?;
-    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let (a, mut b) = (cx.input(0)?, cx.input(1)?);
+    if cx.opset < 7 {
+        b = align(cx, &a, b)?;
+    }
     if let (Value::Known(a), Value::Known(b)) = (&a, &b)
         && let Some(folded) = fold(a, b, op, on_sizes)?
     {
@@ -41,8 +46,25 @@ fn binary(cx: &mut NodeContext, op: Binary, on_sizes: fn(Size, Size) -> Option<S
             _ => return Err(NodeProblem::input(i, "holds no numbers")),
         }
     }
-    let operands = [cx.input_operand(0)?, cx.input_operand(1)?];
+    let operands = [cx.operand(0, &a)?, cx.operand(1, &b)?];
     one(cx.emit(Op::Binary(op), &operands)?)
+}
+
+/// The second operand of opset 6 as numpy broadcasting needs it: its axes were aligned with those of the first from
+/// `axis` on, where that was given, and from the end otherwise.
+fn align(cx: &mut NodeContext, a: &Value, b: Value) -> Result<Value, NodeProblem> {
+    let broadcast = cx.flag("broadcast", false)?;
+    let (left, right) = (cx.shape(a), cx.shape(&b));
+    let Some(first) = cx.int("axis")? else {
+        return Ok(b);
+    };
+    let first = axis(first, left.rank())?;
+    let trailing = left.rank().checked_sub(first + right.rank());
+    let (true, Some(trailing)) = (broadcast, trailing) else {
+        return Err(NodeProblem::attribute("axis", format!("does not align {right} with {left}")));
+    };
+    let shape = Shape::new(right.dims().iter().copied().chain(std::iter::repeat_n(Dim::Fixed(1), trailing)));
+    reshaped(cx, &b, shape)
 }
 
 /// The result for small known tensors; large reals are left to the graph.

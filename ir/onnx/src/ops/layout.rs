@@ -1,5 +1,5 @@
 //! Elements moved but not changed: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...), and nothing at all: Identity,
-//! Dropout (7, 10, 12, 13, 22).
+//! Dropout (6, 7, 10, 12, 13, 22).
 
 use crate::error::NodeProblem;
 use crate::fold::{self, FOLD_ELEMENTS};
@@ -152,6 +152,9 @@ pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
     if cx.opset < 12 {
         cx.arity(1, 1)?;
         cx.ignore("ratio");
+        if cx.opset < 7 && !cx.flag("is_test", false)? {
+            return Err(NodeProblem::unsupported("attribute `is_test` is 0 (export for inference)"));
+        }
     } else {
         cx.arity(1, 3)?;
         cx.ignore("seed");

@@ -1,4 +1,4 @@
-//! Gemm (7, 9, 11, 13) and MatMul (1, 9, 13).
+//! Gemm (6, 7, 9, 11, 13) and MatMul (1, 9, 13).
 
 use super::layout::transposed;
 use crate::error::NodeProblem;
@@ -11,6 +11,10 @@ pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 3)?;
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(1.0), cx.float("beta")?.unwrap_or(1.0));
     let (trans_a, trans_b) = (cx.flag("transA", false)?, cx.flag("transB", false)?);
+    if cx.opset < 7 {
+        // The shapes tell.
+        cx.ignore("broadcast");
+    }
     let (mut a, b) = (cx.input(0)?, cx.input(1)?);
     for (i, v) in [&a, &b].into_iter().enumerate() {
         let shape = cx.shape(v);

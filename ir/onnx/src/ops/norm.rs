@@ -1,4 +1,4 @@
-//! BatchNormalization (7, 9, 14, 15) and Softmax (1, 11, 13).
+//! BatchNormalization (6, 7, 9, 14, 15) and Softmax (1, 11, 13).
 
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, axis, one};
@@ -10,6 +10,11 @@ pub(super) fn batch_normalization(cx: &mut NodeContext) -> RuleResult {
     let eps = cx.float("epsilon")?.unwrap_or(1e-5);
     // The weight of the running mean in training.
     cx.ignore("momentum");
+    if cx.opset < 7 && !cx.flag("is_test", false)? {
+        return Err(NodeProblem::unsupported(
+            "attribute `is_test` is 0: statistics of the batch (export for inference)",
+        ));
+    }
     if cx.opset < 9 && !cx.flag("spatial", true)? {
         return Err(NodeProblem::unsupported("attribute `spatial` is 0: one mean for each pixel"));
     }

@@ -17,18 +17,18 @@ pub(super) fn reshape(cx: &mut NodeContext) -> RuleResult {
     if let Value::Known(Known::Sizes { .. }) = x {
         // Its dimensions are numbers, whatever its elements are.
         let sizes = target_shape(&shape, &target, allow_zero, None)?.0;
-        return fixed(cx, &x, sizes);
+        return one(reshaped(cx, &x, sizes)?);
     }
     let (to, batch_of_one) = target_shape(&shape, &target, allow_zero, cx.file_batch())?;
     if batch_of_one {
         let written = target.iter().map(|s| s.to_string()).collect::<Vec<_>>().join(",");
         cx.warn(format!("the shape [{written}] holds for a batch of 1 only; it is taken as {to}"));
     }
-    fixed(cx, &x, to)
+    one(reshaped(cx, &x, to)?)
 }
 
-/// Emits the reshape, or reshapes what is known.
-fn fixed(cx: &mut NodeContext, x: &Value, shape: Shape) -> RuleResult {
+/// A value under another shape of as many elements: reshaped now if it is known, by the graph otherwise.
+pub(super) fn reshaped(cx: &mut NodeContext, x: &Value, shape: Shape) -> Result<Value, NodeProblem> {
     if let Value::Known(known) = x
         && folds(known)
         && let Some(sizes) = shape.as_fixed()
@@ -39,9 +39,9 @@ fn fixed(cx: &mut NodeContext, x: &Value, shape: Shape) -> RuleResult {
                 format!("has shape {}, not as many elements as {shape}", known.ir_shape()),
             ));
         }
-        return one(fold::reshape(known, sizes));
+        return Ok(fold::reshape(known, sizes).into());
     }
-    one(cx.emit_on(Op::Reshape(ops::Reshape { shape }), x)?)
+    cx.emit_on(Op::Reshape(ops::Reshape { shape }), x)
 }
 
 fn product(sizes: &[Size]) -> Option<Size> {
@@ -156,7 +156,7 @@ pub(super) fn flatten(cx: &mut NodeContext) -> RuleResult {
         _ => [rows, columns],
     };
     let to = target_shape(&shape, &target, true, cx.file_batch())?.0;
-    fixed(cx, &x, to)
+    one(reshaped(cx, &x, to)?)
 }
 
 /// The axes of Squeeze and Unsqueeze: an attribute until opset 12, then an input.
@@ -185,7 +185,7 @@ pub(super) fn squeeze(cx: &mut NodeContext) -> RuleResult {
     }
     let dims = shape.dims().iter().enumerate().filter(|(i, _)| !drop.contains(i)).map(|(_, d)| *d);
     let to = Shape::new(dims);
-    fixed(cx, &x, to)
+    one(reshaped(cx, &x, to)?)
 }
 
 pub(super) fn unsqueeze(cx: &mut NodeContext) -> RuleResult {
@@ -199,7 +199,7 @@ pub(super) fn unsqueeze(cx: &mut NodeContext) -> RuleResult {
     let mut old = shape.dims().iter();
     let dims = (0..rank).filter_map(|i| if new.contains(&i) { Some(Dim::Fixed(1)) } else { old.next().copied() });
     let to = Shape::new(dims);
-    fixed(cx, &x, to)
+    one(reshaped(cx, &x, to)?)
 }
 
 #[cfg(test)]

@@ -98,3 +98,32 @@ fn initializers_are_no_inputs() {
     );
     assert_eq!(m.import().unwrap().graph.inputs.len(), 1);
 }
+
+#[test]
+fn inputs_can_be_given_a_value() {
+    let m = model(13).input("x", &["N", "6"]).typed_input("target", DataType::Int64, &["3"]).output("y").node(
+        "Reshape",
+        "x target",
+        "y",
+        &[],
+    );
+    let options = |name: &str, value| ImportOptions { values: vec![(name.into(), value)], ..Default::default() };
+    let target = |n| catc_ir::Tensor::i64(&[n], vec![-1; n]);
+    let mut sizes = target(3);
+    *sizes.data_mut() = catc_ir::TensorData::I64(vec![0, 2, 3]);
+    let text = m.text_with(&options("target", sizes));
+    assert!(text.contains("input(v0: f32[N,6] \"x\"):\n  v1: f32[N,2,3] = reshape v0 {shape=[N,2,3]}"), "{text}");
+    let errors = [options("none", target(3)), options("target", target(2)), options("x", target(3))];
+    insta::assert_snapshot!(errors.map(|o| m.import_with(&o).unwrap_err()).join("\n"));
+}
+
+#[test]
+fn an_input_without_a_shape_needs_one() {
+    let mut m = model(13).input("x", &[]).output("y").node("Relu", "x", "y", &[]);
+    if let Some(type_proto::Value::TensorType(t)) = &mut m.graph().input[0].r#type.as_mut().unwrap().value {
+        t.shape = None;
+    }
+    insta::assert_snapshot!(m.error());
+    let given = ImportOptions { shapes: vec![("x".into(), vec![1, 3, 4, 4])], ..Default::default() };
+    assert!(m.text_with(&given).contains("v0: f32[N,3,4,4]"));
+}

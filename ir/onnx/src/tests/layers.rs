@@ -131,6 +131,24 @@ fn elementwise() {
 }
 
 #[test]
+fn elementwise_before_numpy() {
+    let add =
+        |attributes: &[AttributeProto], b: &[i64]| nodes(&one_node(6, "Add", "b", attributes).f32("b", b, &[1.0]));
+    let text = [
+        add(&[int("broadcast", 1), int("axis", 1)], &[3]),
+        add(&[int("broadcast", 1), int("axis", 2)], &[8, 8]),
+        add(&[int("broadcast", 1)], &[8]),
+    ];
+    insta::assert_snapshot!(text.join("\n"), @r#"
+    v1: f32[N,3,8,8] = add v0, c0 "/y"
+    v1: f32[N,3,8,8] = add v0, c0 "/y"
+    v1: f32[N,3,8,8] = add v0, c0 "/y"
+    "#);
+    let text = one_node(6, "Add", "b", &[int("broadcast", 1), int("axis", 1)]).f32("b", &[3], &[1.0]).text();
+    assert!(text.contains("c0 = const f32[3,1,1] [1.0, 1.0, 1.0]"), "{text}");
+}
+
+#[test]
 fn gemm() {
     let gemm = |attributes: &[AttributeProto], weights: &[i64], addend: &[i64]| {
         let m = model(13).input("x", &["N", "3"]).output("y").node("Gemm", "x w c", "y", attributes);

@@ -156,3 +156,14 @@ fn padding_as_torch_writes_it() {
     }
     "#);
 }
+
+#[test]
+fn known_reals_are_rounded_by_casts() {
+    let m = |to| {
+        let m = model(13).input("x", &["N", "1"]).output("y").f32("c", &[1], &[0.1]);
+        m.node("Cast", "c", "h", &[int("to", to)]).node("Mul", "x h", "y", &[]).text()
+    };
+    assert!(m(10).contains("const f32[1] [0.099975586]"), "{}", m(10));
+    assert!(m(16).contains("const f32[1] [0.100097656]"), "{}", m(16));
+    assert!(m(11).contains("const f32[1] [0.1]"), "{}", m(11));
+}
