@@ -20,10 +20,7 @@ mod interpreter;
 pub mod metrics;
 mod ops;
 mod plan;
-mod run;
-mod tape;
 
 pub use error::EvalError;
 pub use evaluator::{Evaluator, Observer};
 pub use interpreter::Interpreter;
-pub use tape::{Gradients, Tape, Wrt};

@@ -1,0 +1,116 @@
+//! Machine code in memory.
+
+use crate::emit::emitter::Emitter;
+use crate::error::JitError;
+use crate::isa::isa;
+use crate::plan::StepCode;
+use catc_kernels::Tier;
+use cranelift_codegen::ir::AbiParam;
+use cranelift_codegen::ir::types::I64;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
+use std::collections::HashMap;
+
+/// A step's function: slots, first unit, one past the last unit.
+pub(crate) type StepFunction = unsafe extern "C" fn(*const *mut u8, i64, i64);
+
+/// Functions that have been emitted and can be called. The memory is freed on drop.
+pub(crate) struct Code {
+    module: Option<JITModule>,
+    functions: Vec<(StepFunction, usize)>,
+}
+
+// SAFETY: after `finish` the module is never touched again until it is dropped: functions are only called, through pointers to
+// read-only executable memory that stays mapped as long as `Code` lives. Freeing happens in `drop`, with exclusive access.
+unsafe impl Sync for Code {}
+// SAFETY: nothing in the module is tied to a thread; `JITModule` itself is `Send`.
+unsafe impl Send for Code {}
+
+impl Code {
+    /// The function of a number, as handed out by [`CodeBuilder::add`].
+    pub fn function(&self, number: usize) -> StepFunction {
+        self.functions[number].0
+    }
+
+    /// The bytes of a function.
+    pub fn bytes(&self, number: usize) -> &[u8] {
+        let (function, size) = self.functions[number];
+        // SAFETY: Cranelift placed `size` bytes of code at this address, and they stay mapped and unchanged while `self` lives.
+        unsafe { std::slice::from_raw_parts(function as *const u8, size) }
+    }
+}
+
+impl Drop for Code {
+    fn drop(&mut self) {
+        if let Some(module) = self.module.take() {
+            // SAFETY: function pointers leave this type only through a shared borrow of it, and none is kept beyond a call; so with
+            // exclusive access no code of this module runs or can be called any more.
+            unsafe { module.free_memory() };
+        }
+    }
+}
+
+/// Emits functions. Steps with equal code share one.
+pub(crate) struct CodeBuilder {
+    module: JITModule,
+    context: FunctionBuilderContext,
+    known: HashMap<String, usize>,
+    ids: Vec<(FuncId, usize)>,
+}
+
+impl CodeBuilder {
+    /// For a tier.
+    pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
+        let builder = JITBuilder::with_isa(isa(tier)?, default_libcall_names());
+        Ok(CodeBuilder {
+            module: JITModule::new(builder),
+            context: FunctionBuilderContext::new(),
+            known: HashMap::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    /// Emits a step's function, unless an equal one exists, and gives its number.
+    pub fn add(&mut self, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
+        let key = format!("{code:?}");
+        if let Some(&number) = self.known.get(&key) {
+            return Ok(number);
+        }
+        let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
+        let mut context = self.module.make_context();
+        for _ in 0..3 {
+            context.func.signature.params.push(AbiParam::new(I64));
+        }
+        let mut e = Emitter::new(FunctionBuilder::new(&mut context.func, &mut self.context));
+        code.emit(&mut e);
+        e.finish(self.module.target_config());
+        let number = self.ids.len();
+        let id = self
+            .module
+            .declare_function(&format!("step_{number}"), Linkage::Export, &context.func.signature)
+            .map_err(|e| failed(e.to_string()))?;
+        self.module.define_function(id, &mut context).map_err(|e| failed(format!("{e:?}")))?;
+        let size = context.compiled_code().map_or(0, |c| c.code_buffer().len());
+        self.ids.push((id, size));
+        self.known.insert(key, number);
+        Ok(number)
+    }
+
+    /// Makes the functions callable.
+    pub fn finish(mut self) -> Result<Code, JitError> {
+        self.module
+            .finalize_definitions()
+            .map_err(|e| JitError::Codegen { step: "all".into(), message: e.to_string() })?;
+        let functions = self
+            .ids
+            .iter()
+            .map(|&(id, size)| {
+                let pointer = self.module.get_finalized_function(id);
+                // SAFETY: the function was emitted with exactly this signature and the platform's C calling convention.
+                (unsafe { std::mem::transmute::<*const u8, StepFunction>(pointer) }, size)
+            })
+            .collect();
+        Ok(Code { module: Some(self.module), functions })
+    }
+}

@@ -1,0 +1,328 @@
+//! A compiled program and how it is run.
+//!
+//! Each step's function gets an array of *slots*: pointers to activation regions, constants, inputs of the program and scratch
+//! memory, resolved for each run. So code holds no address, one compiled program serves any number of threads, each with a
+//! workspace of its own, and the same functions could be linked from an object file.
+
+use crate::Options;
+use crate::code::{Code, CodeBuilder};
+use crate::error::JitError;
+use crate::plan::memory;
+use crate::plan::planner::{Planned, plan};
+use crate::plan::{PlanStep, Slot};
+use catc_kernels::{KernelId, Tier};
+use catc_program::{Format, Program};
+use std::ops::Range;
+
+/// An input tensor of one image, row-major.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// Of format f32.
+    F32(&'a [f32]),
+    /// Of format index.
+    Index(&'a [i32]),
+}
+
+/// Where an output tensor of one image goes, row-major.
+#[derive(Debug)]
+pub enum OutputMut<'a> {
+    /// Of format f32.
+    F32(&'a mut [f32]),
+    /// Of format index.
+    Index(&'a mut [i32]),
+}
+
+/// A cache line, so that memory starts on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Zeroed memory on cache line boundaries.
+struct Block {
+    lines: Vec<Line>,
+}
+
+impl Block {
+    fn new(bytes: usize) -> Result<Block, JitError> {
+        let count = bytes.div_ceil(64);
+        let mut lines = Vec::new();
+        lines
+            .try_reserve_exact(count)
+            .map_err(|_| JitError::Run(format!("no memory for {bytes} bytes of activations or weights")))?;
+        lines.resize(count, Line([0; 64]));
+        Ok(Block { lines })
+    }
+
+    fn copy_of(bytes: &[u8]) -> Result<Block, JitError> {
+        let mut block = Block::new(bytes.len())?;
+        for (line, chunk) in block.lines.iter_mut().zip(bytes.chunks(64)) {
+            line.0[..chunk.len()].copy_from_slice(chunk);
+        }
+        Ok(block)
+    }
+}
+
+/// The activation memory of one run at a time. Each thread has its own.
+pub struct Workspace {
+    activations: Block,
+    scratch: Block,
+    bytes: usize,
+}
+
+impl Workspace {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A step as compiled.
+struct CompiledStep {
+    name: String,
+    kernel: Option<KernelId>,
+    macs: u64,
+    function: usize,
+    slots: Range<usize>,
+    units: usize,
+}
+
+/// A slot that is ready to be resolved: a base and an offset.
+#[derive(Clone, Copy)]
+enum Pointer {
+    Activations(usize),
+    Constants(usize),
+    Input(usize),
+    Scratch,
+}
+
+/// What a port asks of the caller's array.
+struct PortShape {
+    name: String,
+    elements: usize,
+    index: bool,
+}
+
+/// A step of a compiled program, for reports.
+#[derive(Clone, Debug)]
+pub struct StepReport<'a> {
+    /// The layer's name.
+    pub name: &'a str,
+    /// The inner kernel's name, if it has one.
+    pub kernel: Option<&'static str>,
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+    /// The machine code, shared by steps of the same shape.
+    pub code: &'a [u8],
+}
+
+/// Machine code for a program, with packed weights and a memory plan.
+///
+/// It is `Send` and `Sync`: code, constants and plan never change once made, and all memory that a run writes is in the
+/// [`Workspace`] or belongs to the caller.
+pub struct CompiledProgram {
+    code: Code,
+    constants: Block,
+    constant_bytes: usize,
+    steps: Vec<CompiledStep>,
+    pointers: Vec<Pointer>,
+    inputs: Vec<PortShape>,
+    outputs: Vec<(PortShape, Pointer)>,
+    activation_bytes: usize,
+    scratch_bytes: usize,
+    tier: Tier,
+}
+
+/// Compiles a program.
+///
+/// # Errors
+/// If the CPU or the tier asked for cannot run the code, or the program contradicts itself.
+pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
+    let tier = match options.tier {
+        Some(tier) if !tier.is_available() => return Err(JitError::Tier { tier }),
+        Some(tier) => tier,
+        None => Tier::detect().ok_or(JitError::Cpu)?,
+    };
+    program.validate()?;
+    let Planned { steps, constants, regions, outputs } = plan(program, tier)?;
+    let (offsets, activation_bytes) = memory::plan(&regions);
+    let resolve = |slot: &Slot| match *slot {
+        Slot::Region(region) => Pointer::Activations(offsets[region]),
+        Slot::Constant(at) => Pointer::Constants(at),
+        Slot::Input(number) => Pointer::Input(number),
+        Slot::Scratch => Pointer::Scratch,
+    };
+    let mut builder = CodeBuilder::new(tier)?;
+    let mut pointers = Vec::new();
+    let mut compiled = Vec::with_capacity(steps.len());
+    let mut scratch_bytes = 0;
+    for PlanStep { name, kernel, macs, slots, units, scratch, code, .. } in steps {
+        let function = builder.add(&name, code.as_ref())?;
+        let start = pointers.len();
+        pointers.extend(slots.iter().map(resolve));
+        scratch_bytes = scratch_bytes.max(scratch);
+        compiled.push(CompiledStep { name, kernel, macs, function, slots: start..pointers.len(), units });
+    }
+    let port = |port: &catc_program::Port| {
+        let decl = program.tensor(port.tensor);
+        PortShape { name: port.name.clone(), elements: decl.len(), index: decl.format == Format::Index }
+    };
+    let mut output_ports = Vec::new();
+    for (declared, placed) in program.outputs.iter().zip(&outputs) {
+        if placed.buffer.codes.is_some() {
+            return Err(JitError::invalid(&declared.name, "an output holds codes"));
+        }
+        output_ports.push((port(declared), resolve(&placed.slot)));
+    }
+    if let Some(input) = program.inputs.iter().find(|i| matches!(program.tensor(i.tensor).format, Format::Codes { .. }))
+    {
+        return Err(JitError::invalid(&input.name, "an input holds codes"));
+    }
+    Ok(CompiledProgram {
+        code: builder.finish()?,
+        constant_bytes: constants.len(),
+        constants: Block::copy_of(&constants)?,
+        steps: compiled,
+        pointers,
+        inputs: program.inputs.iter().map(port).collect(),
+        outputs: output_ports,
+        activation_bytes,
+        scratch_bytes,
+        tier,
+    })
+}
+
+impl CompiledProgram {
+    /// The instruction set the code uses.
+    pub fn tier(&self) -> Tier {
+        self.tier
+    }
+
+    /// Bytes of packed weights and other constants.
+    pub fn constant_bytes(&self) -> usize {
+        self.constant_bytes
+    }
+
+    /// Bytes of a [`Workspace`].
+    pub fn workspace_bytes(&self) -> usize {
+        self.activation_bytes + self.scratch_bytes
+    }
+
+    /// Bytes of machine code.
+    pub fn code_bytes(&self) -> usize {
+        let mut seen = vec![false; self.steps.len()];
+        let fresh = self.steps.iter().filter(|s| !std::mem::replace(&mut seen[s.function], true));
+        fresh.map(|s| self.code.bytes(s.function).len()).sum()
+    }
+
+    /// The steps in order.
+    pub fn steps(&self) -> impl Iterator<Item = StepReport<'_>> {
+        self.steps.iter().map(|s| StepReport {
+            name: &s.name,
+            kernel: s.kernel.map(KernelId::name),
+            macs: s.macs,
+            code: self.code.bytes(s.function),
+        })
+    }
+
+    /// Memory for runs on one thread.
+    pub fn workspace(&self) -> Result<Workspace, JitError> {
+        Ok(Workspace {
+            activations: Block::new(self.activation_bytes)?,
+            scratch: Block::new(self.scratch_bytes)?,
+            bytes: self.workspace_bytes(),
+        })
+    }
+
+    /// Runs one image.
+    ///
+    /// # Errors
+    /// If the arrays do not have the sizes and formats of the program's ports, or the workspace is another program's.
+    pub fn run(
+        &self,
+        inputs: &[Input<'_>],
+        outputs: &mut [OutputMut<'_>],
+        workspace: &mut Workspace,
+    ) -> Result<(), JitError> {
+        self.run_observed(inputs, outputs, workspace, |_, call| call())
+    }
+
+    /// As [`CompiledProgram::run`]; `observe` gets the number of each step and must call what it is handed, so that it can time it.
+    pub fn run_observed(
+        &self,
+        inputs: &[Input<'_>],
+        outputs: &mut [OutputMut<'_>],
+        workspace: &mut Workspace,
+        mut observe: impl FnMut(usize, &mut dyn FnMut()),
+    ) -> Result<(), JitError> {
+        self.check(inputs, outputs, workspace)?;
+        let activations = workspace.activations.lines.as_mut_ptr().cast::<u8>();
+        let scratch = workspace.scratch.lines.as_mut_ptr().cast::<u8>();
+        let constants = self.constants.lines.as_ptr().cast::<u8>().cast_mut();
+        let resolve = |pointer: &Pointer| match *pointer {
+            Pointer::Activations(at) => activations.wrapping_add(at),
+            Pointer::Constants(at) => constants.wrapping_add(at),
+            Pointer::Input(number) => match inputs[number] {
+                Input::F32(values) => values.as_ptr().cast::<u8>().cast_mut(),
+                Input::Index(values) => values.as_ptr().cast::<u8>().cast_mut(),
+            },
+            Pointer::Scratch => scratch,
+        };
+        let slots: Vec<*mut u8> = self.pointers.iter().map(resolve).collect();
+        for (number, step) in self.steps.iter().enumerate() {
+            let function = self.code.function(step.function);
+            let slots = slots[step.slots.clone()].as_ptr();
+            let units = step.units as i64;
+            observe(number, &mut || {
+                // SAFETY: the function was emitted for this step. It reads and writes through its slots only: activations within the
+                // planned regions of the workspace, whose size was checked and which is borrowed mutably; constants and inputs, which it
+                // only reads, inputs within the length that was checked; and scratch within the maximum over all steps.
+                unsafe { function(slots, 0, units) }
+            });
+        }
+        for ((port, pointer), output) in self.outputs.iter().zip(outputs) {
+            let from = resolve(pointer).cast_const();
+            let bytes: &mut [u8] = match output {
+                OutputMut::F32(values) => bytemuck::cast_slice_mut(values),
+                OutputMut::Index(values) => bytemuck::cast_slice_mut(values),
+            };
+            // SAFETY: the output's region (or the input it is a view of) holds `elements` four-byte values, as many as `bytes` was checked
+            // to have; the caller's output array overlaps neither, being borrowed mutably.
+            unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), port.elements * 4) };
+        }
+        Ok(())
+    }
+
+    fn check(&self, inputs: &[Input<'_>], outputs: &[OutputMut<'_>], workspace: &Workspace) -> Result<(), JitError> {
+        if inputs.len() != self.inputs.len() || outputs.len() != self.outputs.len() {
+            let (a, b, c, d) = (self.inputs.len(), self.outputs.len(), inputs.len(), outputs.len());
+            return Err(JitError::Run(format!("the network has {a} inputs and {b} outputs, given were {c} and {d}")));
+        }
+        let given_in = inputs.iter().map(|i| match i {
+            Input::F32(v) => (v.len(), false),
+            Input::Index(v) => (v.len(), true),
+        });
+        let given_out = outputs.iter().map(|o| match o {
+            OutputMut::F32(v) => (v.len(), false),
+            OutputMut::Index(v) => (v.len(), true),
+        });
+        let ports = self.inputs.iter().chain(self.outputs.iter().map(|(port, _)| port));
+        for (port, (elements, index)) in ports.zip(given_in.chain(given_out)) {
+            if port.elements != elements || port.index != index {
+                let kind = |index| if index { "indices" } else { "floats" };
+                return Err(JitError::Run(format!(
+                    "`{}` takes {} {} per image, given were {elements} {}",
+                    port.name,
+                    port.elements,
+                    kind(port.index),
+                    kind(index)
+                )));
+            }
+        }
+        if workspace.activations.lines.len() * 64 < self.activation_bytes
+            || workspace.scratch.lines.len() * 64 < self.scratch_bytes
+        {
+            return Err(JitError::Run("the workspace belongs to another program".into()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What happens to an output element between accumulator and store, on a few neighbouring elements at a time.
+
+use super::emitter::Emitter;
+use super::lanes::LaneAccess;
+use crate::buffer::Codes;
+use catc_program::{Activation, Binary};
+use cranelift_codegen::ir::types::I32X4;
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// A step on the running value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum EpilogueStep {
+    /// With the operand of that number, after its factor.
+    Binary(Binary, usize, f32),
+    /// A function.
+    Activation(Activation),
+    /// A factor.
+    Scale(f32),
+}
+
+/// The steps of a layer, and how its results become codes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Epilogue {
+    /// In order.
+    pub steps: Vec<EpilogueStep>,
+    /// Multiplied on before rounding.
+    pub requantize: Option<f32>,
+    /// Whether the value that is rounded may be NaN.
+    pub may_be_nan: bool,
+}
+
+/// Where results go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Output {
+    /// How neighbouring results lie.
+    pub access: LaneAccess,
+    /// The codes, if they are codes.
+    pub codes: Option<Codes>,
+}
+
+impl Epilogue {
+    /// Leaves out a final ReLU that clamping to codes does anyway: nothing but positive factors follow it, and the lowest code
+    /// stands for 0.
+    pub fn simplify(&mut self, codes: Option<Codes>) {
+        let Some(codes) = codes else { return };
+        if codes.zero != 0 || self.requantize.is_some_and(|f| f.is_nan() || f <= 0.0) {
+            return;
+        }
+        let tail = self.steps.iter().rev().take_while(|s| matches!(s, EpilogueStep::Scale(f) if *f > 0.0)).count();
+        let at = self.steps.len() - tail;
+        if at > 0 && self.steps[at - 1] == EpilogueStep::Activation(Activation::Relu) {
+            self.steps.remove(at - 1);
+        }
+    }
+}
+
+impl Emitter<'_> {
+    /// Applies the steps. `operand` loads the operand of a number for the same elements, as f32.
+    pub fn apply(
+        &mut self,
+        epilogue: &Epilogue,
+        mut values: Vec<Value>,
+        mut operand: impl FnMut(&mut Self, usize) -> Vec<Value>,
+    ) -> Vec<Value> {
+        for step in &epilogue.steps {
+            match *step {
+                EpilogueStep::Scale(factor) => {
+                    values = values.into_iter().map(|v| self.scale(v, factor)).collect();
+                }
+                EpilogueStep::Activation(function) => {
+                    values = values.into_iter().map(|v| self.activation(function, v)).collect();
+                }
+                EpilogueStep::Binary(function, number, factor) => {
+                    let others = operand(self, number);
+                    let pairs = values.into_iter().zip(others);
+                    values = pairs
+                        .map(|(v, other)| {
+                            let other = if factor == 1.0 { other } else { self.scale(other, factor) };
+                            self.binary(function, v, other)
+                        })
+                        .collect();
+                }
+            }
+        }
+        values
+    }
+
+    /// Stores `count` results: as they are, or rounded to codes.
+    pub fn store_results(
+        &mut self,
+        output: &Output,
+        epilogue: &Epilogue,
+        pointer: Value,
+        displacement: i64,
+        count: usize,
+        values: Vec<Value>,
+    ) {
+        match output.codes {
+            None => self.store_words(output.access.step, pointer, displacement, count, &values),
+            Some(codes) => {
+                let bytes = self.quantize(codes, epilogue, values);
+                self.store_bytes(output.access, pointer, displacement, count, bytes);
+            }
+        }
+    }
+
+    /// `clamp(round_half_even(t), min - zero, max - zero) + zero - min`, as bytes.
+    fn quantize(&mut self, codes: Codes, epilogue: &Epilogue, values: Vec<Value>) -> Value {
+        // Adding 1.5 * 2^23 to a small float leaves its value, rounded half to even, in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
+        let zero = i32::from(codes.zero);
+        let vectors: Vec<Value> = values
+            .into_iter()
+            .map(|t| {
+                let t = match epilogue.requantize {
+                    Some(factor) => self.scale(t, factor),
+                    None => t,
+                };
+                // Clamping to the lowest code turns NaN into that code, which is right if it is the zero-point.
+                let t = if epilogue.may_be_nan && zero != 0 { self.without_nan(t) } else { t };
+                let low = self.floats(-zero as f32);
+                let t = self.max(t, low);
+                let high = self.floats((i32::from(codes.levels) - zero) as f32);
+                let t = self.min(t, high);
+                let t = self.add(t, MAGIC);
+                let bits = self.cast(I32X4, t);
+                let offset = self.ints(MAGIC.to_bits() as i32 - zero);
+                self.b.ins().isub(bits, offset)
+            })
+            .collect();
+        self.narrow_to_bytes(&vectors)
+    }
+}

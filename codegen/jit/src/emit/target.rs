@@ -1,0 +1,96 @@
+//! The operations that each instruction set has its own way of saying. The rest of the emitters is plain CLIF.
+//!
+//! x86-64 only so far. On AArch64 `lookup` is `swizzle` (`tbl`) and `dot` takes its operands in the other order
+//! (`usdot`); nothing outside this file knows.
+
+use super::emitter::Emitter;
+use cranelift_codegen::ir::types::{I8X16, I16X8};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+impl Emitter<'_> {
+    /// `acc[l] + sum of four of unsigned[4l + i] * signed[4l + i]`: i32x4. One `vpdpbusd` where the tier has it: the instruction is
+    /// found by the shape of this tree, signed operand first.
+    pub fn dot(&mut self, acc: Value, unsigned: Value, signed: Value) -> Value {
+        let b = &mut self.b;
+        let (sl, sh) = (b.ins().swiden_low(signed), b.ins().swiden_high(signed));
+        let (ul, uh) = (b.ins().uwiden_low(unsigned), b.ins().uwiden_high(unsigned));
+        let (lo, hi) = (b.ins().imul(sl, ul), b.ins().imul(sh, uh));
+        let (ll, lh) = (b.ins().swiden_low(lo), b.ins().swiden_high(lo));
+        let (hl, hh) = (b.ins().swiden_low(hi), b.ins().swiden_high(hi));
+        let (p, q) = (b.ins().iadd_pairwise(ll, lh), b.ins().iadd_pairwise(hl, hh));
+        let sum = b.ins().iadd_pairwise(p, q);
+        b.ins().iadd(sum, acc)
+    }
+
+    /// `unsigned[2l] * signed[2l] + unsigned[2l+1] * signed[2l+1]`, saturated to i16x8: `pmaddubsw`.
+    pub fn multiply_add_bytes(&mut self, unsigned: Value, signed: Value) -> Value {
+        self.b.ins().x86_pmaddubsw(signed, unsigned)
+    }
+
+    /// `x[2l] * y[2l] + x[2l+1] * y[2l+1]` of i16x8, as i32x4: `pmaddwd`.
+    pub fn multiply_add_shorts(&mut self, x: Value, y: Value) -> Value {
+        let b = &mut self.b;
+        let (xl, xh) = (b.ins().swiden_low(x), b.ins().swiden_high(x));
+        let (yl, yh) = (b.ins().swiden_low(y), b.ins().swiden_high(y));
+        let (l, h) = (b.ins().imul(xl, yl), b.ins().imul(xh, yh));
+        b.ins().iadd_pairwise(l, h)
+    }
+
+    /// Sums of neighbours of i16x8, as i32x4.
+    pub fn add_neighbours(&mut self, x: Value) -> Value {
+        let ones = self.shorts(1);
+        self.multiply_add_shorts(x, ones)
+    }
+
+    /// `table[index[l]]` for indices 0 to 15: `pshufb`.
+    pub fn lookup(&mut self, table: Value, index: Value) -> Value {
+        self.b.ins().x86_pshufb(table, index)
+    }
+
+    /// Sixteen 2-bit codes, a byte each, to eight row offsets in the low eight bytes.
+    pub fn row_offsets(&mut self, codes: Value) -> Value {
+        let weights = self.constant(I8X16, std::array::from_fn(|i| if i % 2 == 0 { 16 } else { 64 }));
+        let offsets = self.multiply_add_bytes(codes, weights);
+        self.b.ins().unarrow(offsets, offsets)
+    }
+
+    /// Eight row offsets in the low eight bytes to sixteen 2-bit codes, a byte each.
+    pub fn codes_of_row_offsets(&mut self, offsets: Value) -> Value {
+        let wide = self.b.ins().uwiden_low(offsets);
+        let even = self.b.ins().ushr_imm_u(wide, 4);
+        let odd = self.b.ins().ishl_imm_u(wide, 2);
+        let even_mask = self.shorts(0x0003);
+        let odd_mask = self.shorts(0x0300);
+        let even = self.b.ins().band(even, even_mask);
+        let odd = self.b.ins().band(odd, odd_mask);
+        let both = self.b.ins().bor(even, odd);
+        self.cast(I8X16, both)
+    }
+
+    /// Bytes of `x` and `y` interleaved: `x0 y0 x1 y1 ..`, first the low halves, then the high halves.
+    pub fn interleave_bytes(&mut self, x: Value, y: Value) -> (Value, Value) {
+        let low: [u8; 16] = std::array::from_fn(|i| (i / 2 + 16 * (i % 2)) as u8);
+        let high: [u8; 16] = std::array::from_fn(|i| (8 + i / 2 + 16 * (i % 2)) as u8);
+        (self.shuffle(x, y, low), self.shuffle(x, y, high))
+    }
+
+    fn shuffle(&mut self, x: Value, y: Value, lanes: [u8; 16]) -> Value {
+        let mask = self.b.func.dfg.immediates.push(cranelift_codegen::ir::ConstantData::from(&lanes[..]));
+        self.b.ins().shuffle(x, y, mask)
+    }
+
+    /// Up to four i32x4 with values 0 to 255 to bytes; lanes beyond the last vector are arbitrary.
+    pub fn narrow_to_bytes(&mut self, vectors: &[Value]) -> Value {
+        let at = |i: usize| vectors[i.min(vectors.len() - 1)];
+        let low = self.b.ins().snarrow(at(0), at(1));
+        let high = if vectors.len() > 2 { self.b.ins().snarrow(at(2), at(3)) } else { low };
+        self.b.ins().unarrow(low, high)
+    }
+
+    /// The low and high byte of each of eight 16-bit lanes, zero-extended to 16 bits.
+    pub fn split_shorts(&mut self, x: Value) -> (Value, Value) {
+        let x = self.cast(I16X8, x);
+        let mask = self.shorts(0xff);
+        (self.b.ins().band(x, mask), self.b.ins().ushr_imm_u(x, 8))
+    }
+}

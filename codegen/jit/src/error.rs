@@ -1,0 +1,61 @@
+//! What can go wrong between a program and its machine code.
+
+use thiserror::Error;
+
+/// Why a program could not be compiled or run.
+#[derive(Debug, Error)]
+pub enum JitError {
+    /// The CPU lacks what every kernel needs.
+    #[error(
+        "this CPU has no instruction set that kernels exist for; x86-64 with SSSE3 and SSE4.1 (x86-64-v2) is the least that is needed"
+    )]
+    Cpu,
+    /// The CPU cannot run code of the tier that was asked for.
+    #[error("this CPU cannot run code for `{tier}`; leave the choice to the runtime or name a weaker tier")]
+    Tier {
+        /// The tier asked for.
+        tier: catc_kernels::Tier,
+    },
+    /// The program breaks a rule that every program must keep.
+    #[error(transparent)]
+    Program(#[from] catc_program::InvalidProgram),
+    /// The program contradicts itself or asks for what no kernel does.
+    #[error("`{at}`: {reason}")]
+    Invalid {
+        /// The step or tensor.
+        at: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A tensor would not fit any memory.
+    #[error("tensor `{tensor}` is too large for memory")]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+    },
+    /// Weights that no kernel takes.
+    #[error("step `{step}`: {source}")]
+    Weights {
+        /// The step.
+        step: String,
+        /// Why.
+        source: catc_kernels::PackError,
+    },
+    /// Cranelift refused; a defect of the code generator.
+    #[error("code generation failed at step `{step}`: {message}; this is a defect of catc, please report it")]
+    Codegen {
+        /// The step.
+        step: String,
+        /// What Cranelift said.
+        message: String,
+    },
+    /// What was handed to a run does not fit the program.
+    #[error("{0}")]
+    Run(String),
+}
+
+impl JitError {
+    pub(crate) fn invalid(at: &str, reason: impl Into<String>) -> JitError {
+        JitError::Invalid { at: at.to_string(), reason: reason.into() }
+    }
+}

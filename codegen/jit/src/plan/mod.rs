@@ -1,0 +1,61 @@
+//! From a program to what is emitted: where every tensor lies, what every step's function reads, and its code.
+
+pub(crate) mod constants;
+pub(crate) mod forms;
+pub(crate) mod memory;
+pub(crate) mod planner;
+
+use crate::buffer::Buffer;
+use crate::emit::emitter::Emitter;
+use catc_kernels::KernelId;
+use std::fmt::Debug;
+
+/// What a slot of a step's function points at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// A region of the activation memory.
+    Region(usize),
+    /// A byte offset in the constants.
+    Constant(usize),
+    /// An input of the program, as the caller handed it in.
+    Input(usize),
+    /// Memory that only one call uses.
+    Scratch,
+}
+
+/// Code of a step: emits the body of its function. Equal `Debug` texts mean equal code, so that layers of one shape share a
+/// function.
+pub(crate) trait StepCode: Debug {
+    /// Emits the body.
+    fn emit(&self, e: &mut Emitter<'_>);
+}
+
+/// One function to be called.
+#[derive(Debug)]
+pub(crate) struct PlanStep {
+    /// For messages and reports.
+    pub name: String,
+    /// The inner kernel, if it has one.
+    pub kernel: Option<KernelId>,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// What its function reads and writes.
+    pub slots: Vec<Slot>,
+    /// Work units: a call does a range of them.
+    pub units: usize,
+    /// Scratch bytes.
+    pub scratch: usize,
+    /// The code.
+    pub code: Box<dyn StepCode>,
+    /// Regions read and written, for the memory plan.
+    pub regions: Vec<usize>,
+}
+
+/// Memory of a tensor, and how it lies there.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    /// Where.
+    pub slot: Slot,
+    /// How.
+    pub buffer: Buffer,
+}

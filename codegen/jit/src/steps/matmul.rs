@@ -1,0 +1,119 @@
+//! Products of two f32 activation tensors. Lane `j` of a sum is a vector of its own here: vectors run along the columns.
+
+use super::walk::Walk;
+use crate::buffer::Form;
+use crate::emit::emitter::Emitter;
+use crate::emit::epilogue::{Epilogue, Output};
+use crate::emit::lanes::LaneStep;
+use crate::emit::nest::Nest;
+use crate::error::JitError;
+use crate::plan::StepCode;
+use crate::plan::planner::{Need, Planner, Slots};
+use catc_program::Step;
+use cranelift_codegen::ir::types::{F32, F32X4};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// Cursor 0 writes, 1 reads a row of the first input, 2 columns of the second; the others are operands of the epilogue.
+#[derive(Debug)]
+struct MatMulCode {
+    nest: Nest,
+    length: usize,
+    /// Bytes between rows of the second input.
+    row_bytes: i64,
+    output: Output,
+    epilogue: Epilogue,
+    operand_zeros: Vec<i32>,
+}
+
+impl StepCode for MatMulCode {
+    fn emit(&self, e: &mut Emitter<'_>) {
+        let units = (e.first, e.last);
+        e.nest(&self.nest, units, &mut |e, pointers, count| {
+            let mut values = Vec::new();
+            for first in (0..count).step_by(4) {
+                let columns = (count - first).min(4);
+                let right = e.offset(pointers[2], 4 * first as i64);
+                values.push(self.sums(e, pointers[1], right, columns));
+            }
+            let values = e.apply(&self.epilogue, values, |e, number| {
+                let access = self.nest.cursors[3 + number].lanes;
+                e.load_floats(access, pointers[3 + number], 0, count, self.operand_zeros[number])
+            });
+            e.store_results(&self.output, &self.epilogue, pointers[0], 0, count, values);
+        });
+    }
+}
+
+impl MatMulCode {
+    /// Up to four neighbouring elements.
+    fn sums(&self, e: &mut Emitter<'_>, left: Value, right: Value, columns: usize) -> Value {
+        let start = vec![e.floats(0.0); 4];
+        let turns = self.length / 4;
+        let down = 4 * self.row_bytes;
+        let mut sums = e.repeat(turns, &[(left, 16), (right, down)], start, |e, p, state| {
+            state.into_iter().enumerate().map(|(j, sum)| self.add(e, p[0], p[1], j, columns, sum)).collect()
+        });
+        let rest = self.length % 4;
+        if rest > 0 {
+            let left = e.offset(left, 16 * turns as i64);
+            let right = e.offset(right, down * turns as i64);
+            for (j, sum) in sums.iter_mut().enumerate().take(rest) {
+                *sum = self.add(e, left, right, j, columns, *sum);
+            }
+        }
+        let low = e.b.ins().fadd(sums[0], sums[1]);
+        let high = e.b.ins().fadd(sums[2], sums[3]);
+        e.b.ins().fadd(low, high)
+    }
+
+    fn add(&self, e: &mut Emitter<'_>, left: Value, right: Value, j: usize, columns: usize, sum: Value) -> Value {
+        let x = e.load(F32, left, 4 * j as i64);
+        let x = e.b.ins().splat(F32X4, x);
+        let y = e.load_words(F32X4, LaneStep::Unit, right, self.row_bytes * j as i64, columns)[0];
+        let product = e.b.ins().fmul(x, y);
+        e.b.ins().fadd(sum, product)
+    }
+}
+
+/// Lowers a matrix product.
+pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step) -> Result<(), JitError> {
+    let error = || JitError::invalid(&step.name, "the dimensions do not multiply");
+    let &[left, right] = step.inputs.as_slice() else { return Err(error()) };
+    let left = p.read(left, Need::ANY)?;
+    let right = p.read(right, Need::ANY)?;
+    let output = p.write(step.output)?;
+    let (a, b, to) = (&left.buffer, &right.buffer, &output.buffer);
+    let rank = to.dims.len();
+    let plain = [a, b].iter().all(|x| x.form == Form::Float && x.is_dense() && x.dims.len() == rank);
+    if rank < 2 || !plain || a.dims[rank - 1] != b.dims[rank - 2] {
+        return Err(error());
+    }
+    let lane = rank - 1;
+    let walk = Walk::of(to).with_lane(lane);
+    let mut slots = Slots::default();
+    let (out, from_a, from_b) = (slots.add(output.slot), slots.add(left.slot), slots.add(right.slot));
+    let planned = p.epilogue(step, &mut slots, lane, true)?;
+    let (mut a_strides, mut b_strides) = (a.strides.clone(), b.strides.clone());
+    a_strides[rank - 1] = 0;
+    b_strides[rank - 2] = 0;
+    let mut cursors = vec![
+        walk.cursor(out, to.form, to.origin, &to.strides),
+        walk.cursor(from_a, Form::Float, 0, &a_strides),
+        walk.cursor(from_b, Form::Float, 0, &b_strides),
+    ];
+    for (operand, strides) in &planned.operands {
+        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+    }
+    let nest = walk.nest(cursors);
+    let units = nest.outer[0];
+    let code = MatMulCode {
+        output: Output { access: nest.cursors[0].lanes, codes: to.codes },
+        nest,
+        length: a.dims[rank - 1],
+        row_bytes: b.stride(rank - 2),
+        epilogue: planned.epilogue,
+        operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
+    };
+    p.push(&step.name, slots, units, code).macs = (a.dims[rank - 1] * to.len()) as u64;
+    Ok(())
+}

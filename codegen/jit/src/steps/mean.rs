@@ -1,0 +1,178 @@
+//! Means over axes, lanes along an output dimension.
+
+use super::walk::Walk;
+use crate::buffer::{Form, lane_access};
+use crate::emit::emitter::Emitter;
+use crate::emit::epilogue::{Epilogue, Output};
+use crate::emit::halo::HaloFill;
+use crate::emit::lanes::LaneStep;
+use crate::emit::nest::Nest;
+use crate::error::JitError;
+use crate::plan::StepCode;
+use crate::plan::planner::{Need, Planner, Slots};
+use catc_program::Step;
+use cranelift_codegen::ir::types::{F32X4, I32X4};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+/// Cursor 0 writes, cursor 1 stands at the first element to be reduced, the others are operands of the epilogue.
+#[derive(Debug)]
+struct MeanCode {
+    nest: Nest,
+    /// Extents and bytes of the reduced axes, outermost first in the logical order.
+    reduced: Vec<(usize, i64)>,
+    zero: i32,
+    scale: f32,
+    output: Output,
+    epilogue: Epilogue,
+    operand_zeros: Vec<i32>,
+    halo: Option<HaloFill>,
+}
+
+impl StepCode for MeanCode {
+    fn emit(&self, e: &mut Emitter<'_>) {
+        let units = (e.first, e.last);
+        if let Some(halo) = &self.halo {
+            halo.emit(e, units.0, units.1);
+        }
+        let lanes = e.stack(4 * 4 * 16);
+        e.nest(&self.nest, units, &mut |e, pointers, count| {
+            let values = match self.nest.cursors[1].lanes.form {
+                Form::Float => self.floats(e, pointers[1], count, lanes),
+                _ => self.codes(e, pointers[1], count),
+            };
+            let values = e.apply(&self.epilogue, values, |e, number| {
+                let access = self.nest.cursors[2 + number].lanes;
+                e.load_floats(access, pointers[2 + number], 0, count, self.operand_zeros[number])
+            });
+            e.store_results(&self.output, &self.epilogue, pointers[0], 0, count, values);
+        });
+    }
+}
+
+/// Work on one reduced element: its pointer, and the state handed on.
+type ElementBody<'b> = &'b mut dyn FnMut(&mut Emitter<'_>, Value, Vec<Value>) -> Vec<Value>;
+
+impl MeanCode {
+    fn count(&self) -> usize {
+        self.reduced.iter().map(|&(n, _)| n).product()
+    }
+
+    /// Runs `body` for every reduced element, in order; `state` goes from one to the next.
+    fn each(
+        &self,
+        e: &mut Emitter<'_>,
+        level: usize,
+        pointer: Value,
+        state: Vec<Value>,
+        body: ElementBody<'_>,
+    ) -> Vec<Value> {
+        let Some(&(extent, bytes)) = self.reduced.get(level) else { return body(e, pointer, state) };
+        e.repeat(extent, &[(pointer, bytes)], state, |e, p, state| self.each(e, level + 1, p[0], state, body))
+    }
+
+    fn codes(&self, e: &mut Emitter<'_>, pointer: Value, count: usize) -> Vec<Value> {
+        let from = self.nest.cursors[1].lanes;
+        let start = vec![e.ints(0); count.div_ceil(4)];
+        let sums = self.each(e, 0, pointer, start, &mut |e, pointer, state| {
+            let zero = e.ints(self.zero);
+            let codes = e.load_codes(from, pointer, 0, count);
+            let add = |(code, sum)| {
+                debug_assert_eq!(e.b.func.dfg.value_type(sum), I32X4);
+                let code = e.b.ins().isub(code, zero);
+                e.b.ins().iadd(sum, code)
+            };
+            codes.into_iter().zip(state).map(add).collect()
+        });
+        let factor = self.scale / self.count() as f32;
+        sums.into_iter()
+            .map(|sum| {
+                let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
+                e.scale(sum, factor)
+            })
+            .collect()
+    }
+
+    /// Element `i` goes to partial sum `i mod 4`; the partial sums are in memory, one after the other.
+    fn floats(&self, e: &mut Emitter<'_>, pointer: Value, count: usize, lanes: Value) -> Vec<Value> {
+        let from = self.nest.cursors[1].lanes;
+        let groups = count.div_ceil(4) as i64;
+        let zero = e.floats(0.0);
+        for at in 0..4 * groups {
+            e.store(zero, lanes, 16 * at);
+        }
+        let first = e.int(0);
+        self.each(e, 0, pointer, vec![first], &mut |e, pointer, state| {
+            let values = e.load_floats(from, pointer, 0, count, 0);
+            let lane = e.b.ins().band_imm_u(state[0], 3);
+            let place = e.index(lanes, lane, 16 * groups);
+            for (group, value) in values.into_iter().enumerate() {
+                let sum = e.load(F32X4, place, 16 * group as i64);
+                let sum = e.b.ins().fadd(sum, value);
+                e.store(sum, place, 16 * group as i64);
+            }
+            vec![e.offset(state[0], 1)]
+        });
+        (0..groups)
+            .map(|group| {
+                let l: Vec<Value> = (0..4).map(|j| e.load(F32X4, lanes, 16 * (j * groups + group))).collect();
+                let low = e.b.ins().fadd(l[0], l[1]);
+                let high = e.b.ins().fadd(l[2], l[3]);
+                let sum = e.b.ins().fadd(low, high);
+                let count = e.floats(self.count() as f32);
+                e.b.ins().fdiv(sum, count)
+            })
+            .collect()
+    }
+}
+
+/// Lowers a mean.
+pub(crate) fn mean(p: &mut Planner<'_>, step: &Step, axes: &[usize], scale: f32) -> Result<(), JitError> {
+    let format = p.program.tensor(step.inputs[0]).format;
+    let mut input = p.read(step.inputs[0], Need::ANY)?;
+    let output = p.write(step.output)?;
+    let rank = input.buffer.dims.len();
+    // Input axis of each output dimension; `None` where the reduced axis stays as size 1.
+    let kept: Vec<Option<usize>> = if output.buffer.dims.len() == rank {
+        (0..rank).map(|i| (!axes.contains(&i)).then_some(i)).collect()
+    } else {
+        (0..rank).filter(|i| !axes.contains(i)).map(Some).collect()
+    };
+    if kept.len() != output.buffer.dims.len() || axes.iter().any(|&a| a >= rank) {
+        return Err(JitError::invalid(&step.name, "the axes contradict the dimensions"));
+    }
+    let walk = Walk::of(&output.buffer);
+    let along = |strides: &[i64]| -> Vec<i64> { kept.iter().map(|k| k.map_or(0, |i| strides[i])).collect() };
+    if input.buffer.form == Form::RowOffset {
+        let lanes = along(&input.buffer.strides);
+        let unit = lanes.get(walk.lane()).is_some_and(|&s| lane_access(Form::RowOffset, s).step == LaneStep::Unit);
+        if !unit {
+            input = p.read(step.inputs[0], Need::plain(&format))?;
+        }
+    }
+    let (source, to) = (&input.buffer, &output.buffer);
+    let mut slots = Slots::default();
+    let (out, from) = (slots.add(output.slot), slots.add(input.slot));
+    let mut planned = p.epilogue(step, &mut slots, walk.lane(), true)?;
+    planned.epilogue.simplify(to.codes);
+    let mut cursors = vec![
+        walk.cursor(out, to.form, to.origin, &to.strides),
+        walk.cursor(from, source.form, source.origin, &along(&source.strides)),
+    ];
+    for (operand, strides) in &planned.operands {
+        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+    }
+    let nest = walk.nest(cursors).simplified();
+    let units = nest.outer[0];
+    let code = MeanCode {
+        output: Output { access: nest.cursors[0].lanes, codes: to.codes },
+        nest,
+        reduced: axes.iter().map(|&a| (source.dims[a], source.strides[a] / 2)).collect(),
+        zero: i32::from(source.zero()),
+        scale,
+        epilogue: planned.epilogue,
+        operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
+        halo: output.halo_fill(out),
+    };
+    p.push(&step.name, slots, units, code);
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! One file per kind of layer: how it is lowered, and the code it becomes.
+
+pub(crate) mod conv;
+pub(crate) mod conv_dot;
+pub(crate) mod conv_lookup;
+pub(crate) mod copy;
+pub(crate) mod depthwise;
+pub(crate) mod linear;
+pub(crate) mod map;
+pub(crate) mod matmul;
+pub(crate) mod mean;
+pub(crate) mod pool;
+pub(crate) mod select;
+pub(crate) mod softmax;
+pub(crate) mod walk;
+pub(crate) mod weights;
+
+use crate::error::JitError;
+use crate::plan::forms::ConvPlan;
+use crate::plan::planner::Planner;
+use catc_kernels::KernelId;
+use catc_program::{Op, Step};
+
+/// Lowers one step.
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) -> Result<(), JitError> {
+    match &step.op {
+        Op::Conv { geometry, .. } => {
+            let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
+            match plan.choice.kernel {
+                KernelId::Lookup => conv_lookup::lower(p, step, geometry, plan),
+                KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 => depthwise::lower(p, step, geometry, plan),
+                _ => conv_dot::lower(p, step, geometry, plan),
+            }
+        }
+        Op::FloatConv { geometry, .. } => {
+            let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
+            match plan.choice.kernel {
+                KernelId::DepthwiseFloat => depthwise::lower_float(p, step, geometry),
+                kernel => conv_dot::lower_float(p, step, geometry, kernel),
+            }
+        }
+        Op::Map { scale } => map::map(p, step, *scale),
+        Op::Constant { constant } => map::constant(p, step, *constant),
+        Op::View => p.view(step.inputs[0], step.output),
+        Op::Concat { axis } => copy::concat(p, step, *axis),
+        Op::Transpose { perm } => copy::transpose(p, step, perm),
+        Op::Pad { before, value } => copy::pad(p, step, before, *value),
+        Op::Slice { axis, start, step: distance } => copy::slice(p, step, *axis, *start, *distance),
+        Op::FloatLinear { weights, bias } => linear::linear(p, step, *weights, *bias),
+        Op::SquaredDistance { centroids } => linear::squared_distance(p, step, *centroids),
+        Op::MatMul => matmul::matmul(p, step),
+        Op::MaxPool { geometry } => pool::max(p, step, geometry),
+        Op::AvgPool { geometry, count_include_pad, scale } => {
+            pool::average(p, step, geometry, *count_include_pad, *scale)
+        }
+        Op::Mean { axes, scale } => mean::mean(p, step, axes, *scale),
+        Op::Softmax { axis } => softmax::softmax(p, step, *axis),
+        Op::ArgMin { axis } => select::argmin(p, step, *axis),
+        Op::GatherRow { table } => select::gather_row(p, step, *table),
+    }
+}
