@@ -186,6 +186,16 @@ pub(crate) fn is_image(decl: &TensorDecl) -> bool {
     matches!((decl.layout, decl.dims.as_slice()), (Layout::ChannelsLast, &[_, _, _]) | (Layout::RowMajor, &[_, 1, 1]))
 }
 
+/// The access for elements `half_bytes` apart.
+pub(crate) fn lane_access(form: Form, half_bytes: i64) -> LaneAccess {
+    let step = match half_bytes {
+        0 => LaneStep::Broadcast,
+        n if n == form.half_bytes() as i64 => LaneStep::Unit,
+        n => LaneStep::Bytes(n / 2),
+    };
+    LaneAccess { form, step }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

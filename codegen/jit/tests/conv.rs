@@ -8,7 +8,8 @@ use support::build::{Builder, codes, window};
 use support::{check, reference};
 
 /// One convolution between a quantized input and an output of codes or floats.
-fn single(seed: u64, dims: [usize; 3], outputs: usize, groups: usize, geometry: Geometry, w: u8, a: u8, out: u8) {
+fn single(seed: u64, dims: [usize; 3], outputs: usize, groups: usize, geometry: Geometry, bits: [u8; 3]) {
+    let [w, a, out] = bits;
     let mut b = Builder::new(seed);
     let input = b.input(&dims);
     let format = codes(&mut b.rng, a);
@@ -53,9 +54,9 @@ fn reductions_of_all_lengths() {
         .into_iter()
         .enumerate()
     {
-        single(100 + seed as u64, [c, 2, 3], 17, 1, window(1, 1, 0), 2, 2, 32);
-        single(200 + seed as u64, [c, 4, 3], 5, 1, window(3, 1, 1), 2, 2, 2);
-        single(300 + seed as u64, [c, 4, 3], 9, 1, window(3, 1, 1), 4, 8, 4);
+        single(100 + seed as u64, [c, 2, 3], 17, 1, window(1, 1, 0), [2, 2, 32]);
+        single(200 + seed as u64, [c, 4, 3], 5, 1, window(3, 1, 1), [2, 2, 2]);
+        single(300 + seed as u64, [c, 4, 3], 9, 1, window(3, 1, 1), [4, 8, 4]);
     }
 }
 
@@ -111,7 +112,7 @@ proptest! {
             g.pads[i + 2] += span.saturating_sub(n + g.pads[i] + g.pads[i + 2]);
         }
         let out = b.rng.pick(&[2, 2, 4, 8, 32]);
-        single(seed, [c, h, wd], outputs, groups, g, w, a, out);
+        single(seed, [c, h, wd], outputs, groups, g, [w, a, out]);
     }
 
     /// A residual block: the shortcut is read from codes, or is itself a convolution left in f32.
