@@ -200,7 +200,7 @@ impl Verifier<'_> {
 }
 
 /// Whether `Σ (x - zp_x)(w - zp_w)` and the partial sums of raw codes that kernels form stay within i32 for every input.
-fn accumulator_fits(x: &Quantizer, w: &Quantizer, weights: &Shape) -> bool {
+pub fn accumulator_fits(x: &Quantizer, w: &Quantizer, weights: &Shape) -> bool {
     let depth: Option<u64> = weights.dims()[1..].iter().try_fold(1u64, |n, d| n.checked_mul(d.fixed()? as u64));
     let span = |q: &Quantizer| (q.format.max() - q.format.min()) as u64;
     depth.is_some_and(|k| k.saturating_mul(span(x) * span(w)) <= i32::MAX as u64)

@@ -1,7 +1,9 @@
 //! What passes share: calibration data, the float graph to compare with, the seed, progress and notes.
 
 use crate::pass::{BoxError, PassError};
-use catc_ir::{Graph, Tensor};
+use crate::range::Observed;
+use catc_ir::{Graph, Tensor, ValueId};
+use std::collections::BTreeMap;
 
 /// Inputs to calibrate on. Passes ask for samples in any order, from several threads, and more than once.
 pub trait CalibrationData: Sync {
@@ -67,6 +69,8 @@ pub struct PassContext<'a> {
     pub calibration: Option<&'a dyn CalibrationData>,
     /// Calibration data that no other fit uses, for the cluster-wise affine correction.
     pub cat_data: Option<&'a dyn CalibrationData>,
+    /// What `calibrate` saw of the tensors that will be quantized; values of the graph as it was then.
+    pub activations: BTreeMap<ValueId, Observed>,
     /// The float graph as it was before quantizers came in; set by the manager. Its values and inputs have the numbers
     /// they have in the quantized graph.
     pub reference: Option<Graph>,
@@ -86,6 +90,7 @@ impl PassContext<'static> {
         PassContext {
             calibration: None,
             cat_data: None,
+            activations: BTreeMap::new(),
             reference: None,
             seed: 0,
             progress: &Silent,

@@ -1,15 +1,25 @@
 //! The passes over the IR and the recipes made of them.
 //!
 //! A [`Pass`] changes a [`catc_ir::Graph`]; a [`PassManager`] runs a list of them and verifies the graph after each.
-//! Lists come from text ([`registry::parse_passes`]) or from a recipe.
+//! Lists come from text ([`registry::parse_passes`]) or from a recipe ([`recipe()`]).
 
+pub mod append_cat;
+pub mod calibrate;
 pub mod canonicalize;
 pub mod cat;
 pub mod context;
 pub mod dead_code;
 pub mod fold_batch_norm;
+pub mod fold_cat;
+pub mod fold_constants;
+pub mod fold_scales;
+pub mod insert_qdq;
+pub mod lower_integer;
 pub mod manager;
 pub mod pass;
+pub mod placement;
+pub mod range;
+pub mod recipe;
 pub mod reference;
 pub mod registry;
 mod rewrite;
@@ -17,5 +27,6 @@ mod rewrite;
 pub use context::{CalibrationData, Note, PassContext, Progress, Samples, Silent, checked_sample};
 pub use manager::{PassManager, PassReport};
 pub use pass::{BoxError, Changed, Pass, PassError};
+pub use recipe::{METHODS, Method, RecipeError, RecipeOptions, recipe, recipe_text};
 pub use reference::float_reference;
-pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes};
+pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};

@@ -35,6 +35,15 @@ impl Changed {
     }
 }
 
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Changed::Yes => f.write_str("changed"),
+            Changed::No(reason) => write!(f, "unchanged, {reason}"),
+        }
+    }
+}
+
 /// A change of a graph.
 pub trait Pass: fmt::Debug {
     /// Its kebab-case name.

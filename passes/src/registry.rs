@@ -3,9 +3,16 @@
 //! Every pass has one [`PassEntry`], which holds its documentation, the list of its options and the function that makes
 //! it of them. [`PASSES`] lists them all.
 
+use crate::append_cat::AppendCat;
+use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
+use crate::fold_cat::FoldCat;
+use crate::fold_constants::FoldConstants;
+use crate::fold_scales::FoldScales;
+use crate::insert_qdq::InsertQdq;
+use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -38,7 +45,18 @@ pub struct PassOption {
 }
 
 /// All passes, in the order in which a compilation runs them.
-pub const PASSES: &[PassEntry] = &[Canonicalize::ENTRY, FoldBatchNorm::ENTRY, DeadCode::ENTRY];
+pub const PASSES: &[PassEntry] = &[
+    FoldConstants::ENTRY,
+    Canonicalize::ENTRY,
+    FoldBatchNorm::ENTRY,
+    DeadCode::ENTRY,
+    Calibrate::ENTRY,
+    InsertQdq::ENTRY,
+    AppendCat::ENTRY,
+    FoldCat::ENTRY,
+    LowerInteger::ENTRY,
+    FoldScales::ENTRY,
+];
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,10 +181,10 @@ impl PassOptions {
 
 /// The entry of this name.
 pub fn entry(name: &str) -> Result<&'static PassEntry, RegistryError> {
-    PASSES.iter().find(|e| e.name == name).ok_or_else(|| RegistryError::UnknownPass {
-        name: name.to_string(),
-        known: PASSES.iter().map(|e| e.name).collect::<Vec<_>>().join(", "),
-    })
+    PASSES
+        .iter()
+        .find(|e| e.name == name)
+        .ok_or_else(|| RegistryError::UnknownPass { name: name.to_string(), known: pass_names().join(", ") })
 }
 
 /// The passes of a list such as `canonicalize,insert-qdq{wbits=2, abits=2}`.
@@ -183,8 +201,13 @@ pub fn build(name: &str, options: Vec<(String, String)>) -> Result<Box<dyn Pass>
     Ok(pass)
 }
 
+/// The names of all passes, in the order of [`PASSES`].
+pub fn pass_names() -> Vec<&'static str> {
+    PASSES.iter().map(|e| e.name).collect()
+}
+
 /// What there is to say of every pass and its options, for `--help`.
-pub fn help() -> String {
+pub fn pass_help() -> String {
     let mut text = String::new();
     for e in PASSES {
         let _ = writeln!(text, "{}: {}", e.name, e.summary);

@@ -6,6 +6,7 @@
 
 use crate::buffers::Buffers;
 use crate::im2col::Geometry;
+use catc_ir::math::dot4;
 use pulp::Arch;
 use std::ops::Range;
 
@@ -98,6 +99,47 @@ impl<'g> Depthwise<'g> {
         }
         for (line, sums) in out.chunks_exact_mut(self.geometry.output[1]).zip(sums.chunks(self.width)) {
             line.copy_from_slice(&sums[..line.len()]);
+        }
+    }
+    /// Takes the gradient `dy` `[H',W']` of sums over all taps: adds to `dw`, one element a tap, from the channel loaded here, and to
+    /// `dx`, the gradient of the phases, whichever is there.
+    pub fn pull(&mut self, weights: &[f32], dy: &[f32], dw: Option<&mut [f32]>, dx: Option<&mut Depthwise>) {
+        // The gradients of the sums, 0 in the columns that nobody reads.
+        self.sums.fill(0.0);
+        for (line, sums) in dy.chunks_exact(self.geometry.output[1]).zip(self.sums.chunks_mut(self.width)) {
+            sums[..line.len()].copy_from_slice(line);
+        }
+        let sums = &self.sums;
+        if let Some(dw) = dw {
+            for (d, &t) in dw.iter_mut().zip(&self.taps) {
+                *d += dot4(&self.phases[t..][..sums.len()], sums);
+            }
+        }
+        if let Some(dx) = dx {
+            for (&w, &t) in weights.iter().zip(&self.taps) {
+                let to = &mut dx.phases[t..][..sums.len()];
+                Arch::new().dispatch(|| to.iter_mut().zip(sums).for_each(|(t, s)| *t += w * s));
+            }
+        }
+    }
+
+    /// Sets all phases, padding included, to 0.
+    pub fn clear(&mut self) {
+        self.phases.fill(0.0);
+    }
+
+    /// Writes the pixels of the phases to `plane` `[H,W]`, 0 where no tap reaches: the reverse of [`Depthwise::load`].
+    pub fn store(&self, plane: &mut [f32]) {
+        let w = &self.geometry.window;
+        let [sy, sx] = w.strides;
+        for (iy, line) in plane.chunks_exact_mut(self.geometry.input[1].max(1)).enumerate() {
+            let y = iy + w.pads[0];
+            for (ix, d) in line.iter_mut().enumerate() {
+                let x = ix + w.pads[1];
+                let inside = y / sy < self.rows && x / sx < self.width;
+                let place = ((y % sy * sx + x % sx) * self.rows + y / sy) * self.width + x / sx;
+                *d = if inside { self.phases[place] } else { 0.0 };
+            }
         }
     }
 }

@@ -82,6 +82,22 @@ pub enum EvalError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// Gradients were asked for through an operation that has none.
+    #[error("{place}: no gradient is defined for {op}; take gradients before the graph is lowered to it")]
+    NoGradient {
+        /// The node.
+        place: String,
+        /// The operation.
+        op: &'static str,
+    },
+    /// A gradient to start from, or a place to take one at, that the recorded evaluation does not have.
+    #[error("{place}: {message}")]
+    Gradient {
+        /// The value, constant or quantizer.
+        place: String,
+        /// Why it cannot be used.
+        message: String,
+    },
     /// A tensor that replaces a constant or quantizer has another type.
     #[error("{place}: {message}")]
     Replacement {

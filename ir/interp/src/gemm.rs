@@ -23,6 +23,11 @@ impl<'a> Matrix<'a> {
         Matrix { data, row: 1, column: row }
     }
 
+    /// Rows as columns.
+    pub fn transpose(self) -> Self {
+        Matrix { data: self.data, row: self.column, column: self.row }
+    }
+
     /// The rows from number `first` on.
     pub fn below(self, first: usize) -> Self {
         Matrix { data: &self.data[(first * self.row).min(self.data.len())..], ..self }

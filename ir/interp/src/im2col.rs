@@ -1,6 +1,8 @@
 //! Convolution windows as the columns of a matrix.
 
 use catc_ir::ops::Window;
+use pulp::Arch;
+use std::ops::Range;
 
 /// The geometry of a convolution over one image.
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ impl Geometry {
 
 /// Writes the windows of the output rows `rows` as columns: `out` `[C * taps, (rows) * W']` row-major, a row for each channel and tap, from
 /// planes `x` `[C,H,W]`. Taps in the padding are 0.
-pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: std::ops::Range<usize>, out: &mut [f32]) {
+pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize>, out: &mut [f32]) {
     let [kh, kw] = g.window.kernel;
     let width = g.output[1];
     let columns = rows.len() * width;
@@ -94,7 +96,7 @@ pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: std::ops::R
 
 /// The row of one tap where output and input have one width and the window moves by single pixels: the plane shifted by a
 /// constant, but for the padding.
-fn shifted(plane: &[f32], g: &Geometry, rows: &std::ops::Range<usize>, [ky, kx]: [usize; 2], row: &mut [f32]) {
+fn shifted(plane: &[f32], g: &Geometry, rows: &Range<usize>, [ky, kx]: [usize; 2], row: &mut [f32]) {
     let width = g.output[1];
     let ((top, bottom), (left, right)) = (g.inside(0, ky), g.inside(1, kx));
     let (top, bottom) = (top.clamp(rows.start, rows.end), bottom.clamp(rows.start, rows.end));
@@ -112,6 +114,46 @@ fn shifted(plane: &[f32], g: &Geometry, rows: &std::ops::Range<usize>, [ky, kx]:
         for line in lines.chunks_exact_mut(width) {
             line[..left].fill(0.0);
             line[right..].fill(0.0);
+        }
+    }
+}
+
+/// Adds columns back to the pixels they came from: the transpose of [`im2col`], with the same sizes. Spoils `columns`.
+pub(crate) fn col2im(columns: &mut [f32], channels: usize, g: &Geometry, rows: Range<usize>, x: &mut [f32]) {
+    let [kh, kw] = g.window.kernel;
+    let (width, stride) = (g.output[1], g.window.strides[1]);
+    let n = rows.len() * width;
+    if n == 0 || g.taps() == 0 {
+        return;
+    }
+    let one_width = stride == 1 && g.window.strides[0] == 1 && width == g.input[1];
+    let mut matrix_rows = columns.chunks_exact_mut(n);
+    for c in 0..channels {
+        let plane = &mut x[c * g.pixels()..][..g.pixels()];
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let Some(row) = matrix_rows.next() else { return };
+            let ((top, bottom), (left, right)) = (g.inside(0, ky), g.inside(1, kx));
+            let (top, bottom) = (top.clamp(rows.start, rows.end), bottom.clamp(rows.start, rows.end));
+            if top >= bottom || left == right {
+                continue;
+            }
+            let lines = &mut row[(top - rows.start) * width..(bottom - rows.start) * width];
+            let first = g.source(0, top, ky) * g.input[1] + g.source(1, left, kx);
+            if one_width {
+                // What came from the padding is made 0, so that the rest adds up as one shifted plane.
+                for line in lines.chunks_exact_mut(width).filter(|_| left > 0 || right < width) {
+                    line[..left].fill(0.0);
+                    line[right..].fill(0.0);
+                }
+                let len = lines.len() - left - (width - right);
+                let (to, from) = (&mut plane[first..][..len], &lines[left..][..len]);
+                Arch::new().dispatch(|| to.iter_mut().zip(from).for_each(|(t, f)| *t += f));
+                continue;
+            }
+            for (i, line) in lines.chunks_exact(width).enumerate() {
+                let to = plane[first + i * g.window.strides[0] * g.input[1]..].iter_mut().step_by(stride);
+                to.zip(&line[left..right]).for_each(|(t, f)| *t += f);
+            }
         }
     }
 }

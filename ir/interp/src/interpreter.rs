@@ -4,11 +4,13 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::evaluator::Observer;
 use crate::ops::{Prepared, rule};
-use crate::plan::{Plan, Unreached, sizes};
+use crate::plan::{Plan, sizes};
+use crate::run::{Keep, run};
+use crate::tape::Tape;
 use crate::{EvalError, Evaluator};
 use catc_ir::{
-    ConstId, Constant, Dim, Element, Graph, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, TensorType,
-    ValueId, verify,
+    ConstId, Constant, Element, Graph, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, TensorType, ValueId,
+    verify,
 };
 use cranelift_entity::{EntitySet, SecondaryMap};
 use std::sync::Arc;
@@ -61,7 +63,10 @@ impl Interpreter {
     /// Bytes of values that evaluating the whole graph on `batch` images holds at the worst moment.
     pub fn peak_bytes(&self, batch: usize) -> u128 {
         let outputs: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
-        let known = self.known(self.graph.inputs.iter().map(|(v, _)| *v));
+        let mut known = EntitySet::new();
+        self.graph.inputs.iter().map(|(v, _)| *v).chain(self.constant_values()).for_each(|v| {
+            known.insert(v);
+        });
         Plan::new(&self.graph, &known, &outputs, true).map_or(0, |plan| plan.peak_bytes(&self.graph, batch))
     }
 
@@ -166,7 +171,7 @@ impl Interpreter {
     }
 
     /// Runs node `index`.
-    fn call(
+    pub(crate) fn call(
         &self,
         index: usize,
         inputs: &mut [Input],
@@ -190,136 +195,33 @@ impl Interpreter {
         rule(&node.op).forward(&call, inputs, buffers)
     }
 
-    /// The values known from the start: `given` and those that depend on constants alone.
-    fn known(&self, given: impl Iterator<Item = ValueId>) -> EntitySet<ValueId> {
-        let mut known = EntitySet::new();
-        for v in given.chain(self.constant.iter().filter(|(_, t)| t.is_some()).map(|(v, _)| v)) {
-            known.insert(v);
-        }
-        known
+    /// A value that depends on constants alone.
+    pub(crate) fn constant_value(&self, v: ValueId) -> Option<&Tensor> {
+        self.constant[v].as_deref()
     }
 
-    fn evaluate(
-        &self,
-        given: &[(ValueId, &Tensor)],
-        wanted: &[ValueId],
-        mut observe: Option<&mut Observer>,
-    ) -> Result<Vec<Tensor>, EvalError> {
-        if let Some(&v) = wanted.iter().find(|v| !self.graph.has_value(**v)) {
-            return Err(EvalError::Unknown(v));
-        }
-        let batch = self.check_given(given)?;
-        let known = self.known(given.iter().map(|(v, _)| *v));
-        let plan =
-            Plan::new(&self.graph, &known, wanted, observe.is_some()).map_err(|Unreached(v)| EvalError::NotGiven(v))?;
-        let needed = plan.peak_bytes(&self.graph, batch);
-        if needed > self.memory_limit as u128 {
-            return Err(EvalError::Memory { batch, needed, limit: self.memory_limit });
-        }
-        let mut fixed: SecondaryMap<ValueId, Option<&Tensor>> = SecondaryMap::new();
-        for &(v, t) in given {
-            fixed[v] = Some(t);
-        }
-        if let Some(observe) = observe.as_deref_mut() {
-            given.iter().for_each(|&(v, t)| observe(v, t));
-        }
-        let mut computed: SecondaryMap<ValueId, Option<Tensor>> = SecondaryMap::new();
-        let mut buffers = Buffers::default();
-        for step in &plan.steps {
-            let node = &self.graph.nodes()[step.node];
-            let times = |v: ValueId| node.inputs.iter().filter(|o| o.value() == Some(v)).count();
-            let mut last: Vec<(ValueId, Option<Tensor>)> = vec![];
-            for &v in step.ends.iter().filter(|&&v| times(v) == 1) {
-                last.push((v, computed[v].take()));
-            }
-            let mut inputs: Vec<Input> = Vec::with_capacity(node.inputs.len());
-            for &o in &node.inputs {
-                let ending = o.value().and_then(|v| last.iter_mut().find(|(l, _)| *l == v)?.1.take());
-                let input = match (ending, o) {
-                    (Some(t), _) => Input::Last(t),
-                    (None, Operand::Const(c)) => Input::Shared(&self.graph.constant(c).tensor),
-                    (None, Operand::Value(v)) => {
-                        let found = fixed[v].or(computed[v].as_ref()).or(self.constant[v].as_deref());
-                        Input::Shared(found.ok_or(EvalError::NotGiven(v))?)
-                    }
-                };
-                inputs.push(input);
-            }
-            let result = self.call(step.node, &mut inputs, batch, &mut buffers);
-            for input in inputs {
-                if let Input::Last(t) = input {
-                    buffers.give(t);
-                }
-            }
-            computed[node.output] = Some(result?);
-            if let (Some(observe), Some(t)) = (observe.as_deref_mut(), &computed[node.output]) {
-                observe(node.output, t);
-            }
-            for &v in &step.ends {
-                if let Some(t) = computed[v].take() {
-                    buffers.give(t);
-                }
-            }
-        }
-        let mut results: Vec<Tensor> = Vec::with_capacity(wanted.len());
-        for (i, &v) in wanted.iter().enumerate() {
-            let again = wanted[i + 1..].contains(&v);
-            let tensor = match computed[v].take_if(|_| !again) {
-                Some(t) => t,
-                None => {
-                    let found = computed[v].as_ref().or(fixed[v]).or(self.constant[v].as_deref());
-                    found.ok_or(EvalError::NotGiven(v))?.clone()
-                }
-            };
-            results.push(tensor);
-        }
-        Ok(results)
+    /// The values that depend on constants alone.
+    pub(crate) fn constant_values(&self) -> impl Iterator<Item = ValueId> {
+        self.constant.iter().filter(|(_, t)| t.is_some()).map(|(v, _)| v)
     }
 
-    /// Checks given tensors against their values and returns the batch size they agree on.
-    fn check_given(&self, given: &[(ValueId, &Tensor)]) -> Result<usize, EvalError> {
-        let mut batch: Option<usize> = None;
-        for &(value, tensor) in given {
-            if !self.graph.has_value(value) {
-                return Err(EvalError::Unknown(value));
-            }
-            let ty = self.graph.value_type(value);
-            let mismatch = || EvalError::Shape { value, expected: ty.shape.clone(), found: tensor.shape().to_vec() };
-            if ty.shape.rank() != tensor.shape().len() {
-                return Err(mismatch());
-            }
-            for (d, &n) in ty.shape.dims().iter().zip(tensor.shape()) {
-                match *d {
-                    Dim::Fixed(k) if k == n => {}
-                    Dim::Batch(k) if k > 0 && n % k == 0 => {
-                        let found = n / k;
-                        let expected = *batch.get_or_insert(found);
-                        if found != expected {
-                            return Err(EvalError::Batch { value, expected, found });
-                        }
-                    }
-                    _ => return Err(mismatch()),
-                }
-            }
-            let element = |expected| EvalError::Element { place: value.to_string(), expected };
-            match (ty.element, tensor.data()) {
-                (Element::F32, TensorData::F32(_))
-                | (Element::I64, TensorData::I64(_))
-                | (Element::Bool, TensorData::Bool(_)) => {}
-                (Element::Code(q), TensorData::Code(codes)) => {
-                    let format = self.graph.quantizer(q).format;
-                    let (lo, hi) = (format.min() as i16, format.max() as i16);
-                    if let Some(&code) = codes.iter().find(|c| **c < lo || **c > hi) {
-                        return Err(EvalError::Code { value, code, format });
-                    }
-                }
-                (Element::F32, _) => return Err(element("f32")),
-                (Element::I64, _) => return Err(element("i64")),
-                (Element::Bool, _) => return Err(element("bool")),
-                (Element::Code(_), _) => return Err(element("code")),
-            }
-        }
-        Ok(batch.unwrap_or(1))
+    /// What the rule of a node made of its constants.
+    pub(crate) fn prepared(&self, node: usize) -> &Prepared {
+        &self.prepared[node]
+    }
+
+    /// Bytes of values that an evaluation may hold.
+    pub(crate) fn memory_limit(&self) -> usize {
+        self.memory_limit
+    }
+
+    /// Evaluates and keeps every value, for gradients ([`Tape::gradients`]). Takes what [`Evaluator::run_from`] takes.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run_from`].
+    pub fn record<'a>(&'a self, given: &[(ValueId, &'a Tensor)], wanted: &[ValueId]) -> Result<Tape<'a>, EvalError> {
+        let (batch, values) = run(self, given, wanted, Keep::Everything)?;
+        Ok(Tape::new(batch, values))
     }
 }
 
@@ -329,7 +231,7 @@ impl Evaluator for Interpreter {
     }
 
     fn run_from(&self, given: &[(ValueId, &Tensor)], wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError> {
-        self.evaluate(given, wanted, None)
+        run(self, given, wanted, Keep::Wanted).map(|(_, values)| values.into_wanted(wanted))?
     }
 
     fn run_observed(&self, inputs: &[Tensor], observe: &mut Observer) -> Result<Vec<Tensor>, EvalError> {
@@ -338,6 +240,6 @@ impl Evaluator for Interpreter {
         }
         let given: Vec<_> = self.graph.inputs.iter().map(|(v, _)| *v).zip(inputs).collect();
         let wanted: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
-        self.evaluate(&given, &wanted, Some(observe))
+        run(self, &given, &wanted, Keep::Observed(observe)).map(|(_, values)| values.into_wanted(&wanted))?
     }
 }

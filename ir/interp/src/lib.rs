@@ -20,7 +20,10 @@ mod interpreter;
 pub mod metrics;
 mod ops;
 mod plan;
+mod run;
+mod tape;
 
 pub use error::EvalError;
 pub use evaluator::{Evaluator, Observer};
 pub use interpreter::Interpreter;
+pub use tape::{Gradients, Tape, Wrt};

@@ -230,7 +230,7 @@ proptest! {
                 let mut t = (i32::from(c) - q.zero_point[0]) as f32 * 0.3;
                 let added = operand * 0.7;
                 t += added;
-                let gate = t / 6.0;
+                let gate = t * (1.0 / 6.0);
                 let gate = gate + 0.5;
                 t *= gate.clamp(0.0, 1.0);
                 t *= 1.7;

@@ -8,5 +8,9 @@
 
 pub mod affine;
 pub mod divergence;
+pub mod fit;
 pub mod kmeans;
 pub mod pca;
+pub mod select;
+
+pub use fit::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};

@@ -92,7 +92,7 @@ impl<'p> Context<'p> {
 
     fn constant_dims(&self, id: ConstantId, what: &str, dims: &[usize]) -> Rules {
         let found = &self.program.constant(id).dims;
-        ensure(found == dims, || format!("its {what} has dimensions {found:?}, not {dims:?}"))
+        ensure(found == dims, || format!("the dimensions of its {what} are {found:?}, not {dims:?}"))
     }
 
     /// An f32 constant with one element for each output channel.
@@ -101,7 +101,7 @@ impl<'p> Context<'p> {
         self.constant_dims(id, what, &[channels])?;
         match &c.data {
             ConstantData::F32(v) if finite && v.iter().any(|x| !x.is_finite()) => {
-                Err(format!("its {what} holds a value that is not finite"))
+                Err(format!("a value of its {what} is not finite"))
             }
             _ => Ok(()),
         }

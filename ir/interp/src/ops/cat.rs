@@ -1,7 +1,7 @@
 //! The operations of the cluster-wise affine correction, in the operations that [`catc_ir::math`] lists.
 
-use super::Rule;
 use super::reduce::axis_parts;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
@@ -22,6 +22,29 @@ impl Rule for SquaredDistance {
             }
         }
         Ok(call.output(out))
+    }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let (x, c) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
+        let (k, p) = (reverse.inputs[1].shape()[0], reverse.inputs[1].shape()[1]);
+        let (mut dx, mut dc) = (vec![0.0; x.len()], vec![0.0; c.len()]);
+        for (i, row) in grad.chunks_exact(k).enumerate() {
+            for (j, g) in row.iter().enumerate() {
+                for e in 0..p {
+                    let d = 2.0 * g * (x[i * p + e] - c[j * p + e]);
+                    dx[i * p + e] += d;
+                    dc[j * p + e] -= d;
+                }
+            }
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx), Some(dc)]))
     }
 }
 
@@ -54,5 +77,21 @@ impl Rule for Blend {
         let (keep, alpha) = (1.0 - self.alpha, self.alpha);
         Arch::new().dispatch(|| t.iter_mut().zip(b).for_each(|(a, b)| *a = keep * *a + alpha * b));
         Ok(call.output(t))
+    }
+    fn vjp(
+        &self,
+        _: &Call,
+        reverse: &Reverse,
+        mut grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let alpha = self.alpha;
+        let db = reverse.needs[1].then(|| {
+            let mut db = buffers.f32(grad.len());
+            db.iter_mut().zip(&grad).for_each(|(d, g)| *d = alpha * g);
+            db
+        });
+        grad.iter_mut().for_each(|g| *g *= 1.0 - alpha);
+        Ok(Pullback::of([Some(grad), db]))
     }
 }

@@ -1,14 +1,16 @@
 //! Convolution: im2col and a matrix product for each image and group, direct loops where a group has one input channel.
 
-use super::Rule;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::depthwise::Depthwise;
 use crate::gemm::{Matrix, gemm_f32};
-use crate::im2col::{Geometry, im2col};
+use crate::im2col::{Geometry, col2im, im2col};
 use catc_ir::Tensor;
+use catc_ir::math::sum4;
 use catc_ir::ops::Conv2d;
+use std::ops::Range;
 
 /// Reals of an im2col matrix held at once: half of a usual second-level cache.
 const COLUMN_BLOCK: usize = 1 << 18;
@@ -50,6 +52,43 @@ impl Plane {
         self.outputs * self.geometry.positions()
     }
 
+    /// Input pixels of a group.
+    fn group_len(&self) -> usize {
+        self.channels / self.groups * self.geometry.pixels()
+    }
+
+    /// How many output rows make a block of columns.
+    fn block_rows(&self) -> usize {
+        let [height, width] = self.geometry.output;
+        if self.geometry.is_pointwise() {
+            return height;
+        }
+        (COLUMN_BLOCK / (self.depth() * width).max(1)).clamp(1, height.max(1))
+    }
+
+    /// Every group with every block of output rows.
+    fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
+        let (height, rows) = (self.geometry.output[0], self.block_rows());
+        let starts = move || (0..height).step_by(rows);
+        (0..self.groups).flat_map(move |g| starts().map(move |top| (g, top..(top + rows).min(height))))
+    }
+
+    /// The im2col matrix `[depth, positions]` of a block, in the space of `columns` or in `x` itself.
+    fn columns<'c>(&self, x: &'c [f32], group: usize, rows: &Range<usize>, columns: &'c mut [f32]) -> Matrix<'c> {
+        let planes = &x[group * self.group_len()..][..self.group_len()];
+        if self.geometry.is_pointwise() {
+            return Matrix::rows(planes, self.geometry.positions());
+        }
+        im2col(planes, self.channels / self.groups, &self.geometry, rows.clone(), columns);
+        Matrix::rows(columns, rows.len() * self.geometry.output[1])
+    }
+
+    /// Space for the columns of a block.
+    fn column_space(&self, buffers: &mut Buffers) -> Vec<f32> {
+        let needed = if self.geometry.is_pointwise() { 0 } else { self.block_rows() * self.geometry.output[1] };
+        buffers.f32(self.depth() * needed)
+    }
+
     /// Calls `f(group, first column, columns, matrix)` for blocks of the im2col matrix `[depth, positions]` of each group.
     pub fn column_blocks(
         &self,
@@ -57,29 +96,13 @@ impl Plane {
         buffers: &mut Buffers,
         mut f: impl FnMut(usize, usize, usize, Matrix, &mut Buffers),
     ) {
-        let g = &self.geometry;
-        let depth = self.depth();
-        let group_len = self.channels / self.groups * g.pixels();
-        if g.is_pointwise() {
-            for group in 0..self.groups {
-                let planes = &x[group * group_len..][..group_len];
-                f(group, 0, g.positions(), Matrix::rows(planes, g.positions()), buffers);
-            }
-            return;
+        let width = self.geometry.output[1];
+        let mut space = self.column_space(buffers);
+        for (group, rows) in self.blocks() {
+            let matrix = self.columns(x, group, &rows, &mut space);
+            f(group, rows.start * width, rows.len() * width, matrix, buffers);
         }
-        let width = g.output[1].max(1);
-        let rows = (COLUMN_BLOCK / (depth * width).max(1)).clamp(1, g.output[0].max(1));
-        let mut columns = buffers.f32(depth * rows * width);
-        for group in 0..self.groups {
-            let planes = &x[group * group_len..][..group_len];
-            for top in (0..g.output[0]).step_by(rows) {
-                let block = top..(top + rows).min(g.output[0]);
-                let n = block.len() * width;
-                im2col(planes, self.channels / self.groups, g, block, &mut columns);
-                f(group, top * width, n, Matrix::rows(&columns, n), buffers);
-            }
-        }
-        buffers.give_f32(columns);
+        buffers.give_f32(space);
     }
 
     /// Calls `f(output channel, channels)` for each output channel, its input channel loaded. Depthwise only.
@@ -120,6 +143,57 @@ fn conv_image(p: &Plane, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [
     });
 }
 
+/// Takes the gradient `dy` of one image's output back: writes `dx` and adds to `dw`, whichever is there.
+fn pull_image(
+    p: &Plane,
+    [x, w, dy]: [&[f32]; 3],
+    mut dx: Option<&mut [f32]>,
+    mut dw: Option<&mut [f32]>,
+    buffers: &mut Buffers,
+) {
+    let (positions, depth, outputs) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
+    if p.is_depthwise() {
+        let mut pixels = Depthwise::new(&p.geometry, buffers);
+        let size = p.geometry.pixels();
+        p.each_depthwise(x, buffers, |o, channel, _| {
+            if o % outputs == 0 {
+                pixels.clear();
+            }
+            let dw = dw.as_deref_mut().map(|dw| &mut dw[o * depth..][..depth]);
+            channel.pull(&w[o * depth..][..depth], &dy[o * positions..][..positions], dw, Some(&mut pixels));
+            if let (Some(dx), 0) = (dx.as_deref_mut(), (o + 1) % outputs) {
+                pixels.store(&mut dx[o / outputs * size..][..size]);
+            }
+        });
+        return pixels.release(buffers);
+    }
+    let width = p.geometry.output[1];
+    if let Some(dx) = dx.as_deref_mut() {
+        dx.fill(0.0);
+    }
+    let mut space = p.column_space(buffers);
+    for (group, rows) in p.blocks() {
+        let n = rows.len() * width;
+        let dy = Matrix::rows(&dy[group * outputs * positions + rows.start * width..], positions);
+        let part = group * outputs * depth..(group + 1) * outputs * depth;
+        if let Some(dw) = dw.as_deref_mut() {
+            let columns = p.columns(x, group, &rows, &mut space).transpose();
+            gemm_f32([outputs, depth, n], &mut dw[part.clone()], depth, true, dy, columns);
+        }
+        if let Some(dx) = dx.as_deref_mut() {
+            let dx = &mut dx[group * p.group_len()..][..p.group_len()];
+            let weights = Matrix::transposed(&w[part], depth);
+            if p.geometry.is_pointwise() {
+                gemm_f32([depth, n, outputs], dx, positions, false, weights, dy);
+            } else {
+                gemm_f32([depth, n, outputs], &mut space, n, false, weights, dy);
+                col2im(&mut space[..depth * n], p.channels / p.groups, &p.geometry, rows, dx);
+            }
+        }
+    }
+    buffers.give_f32(space);
+}
+
 impl Rule for Conv2d {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let p = Plane::new(self, inputs[0].shape(), inputs[1].shape(), call.shape);
@@ -130,5 +204,33 @@ impl Rule for Conv2d {
             conv_image(&p, &x[i * p.input_len()..][..p.input_len()], w, bias, image, buffers);
         }
         Ok(call.output(out))
+    }
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let p = Plane::new(self, reverse.inputs[0].shape(), reverse.inputs[1].shape(), call.shape);
+        let (x, w) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
+        let mut dx = reverse.needs[0].then(|| buffers.f32(x.len()));
+        let mut dw = reverse.needs[1].then(|| vec![0.0; w.len()]);
+        if dx.is_some() || dw.is_some() {
+            for (i, dy) in grad.chunks_exact(p.output_len()).enumerate() {
+                let image = i * p.input_len()..(i + 1) * p.input_len();
+                let dx = dx.as_mut().map(|dx| &mut dx[image.clone()]);
+                pull_image(&p, [&x[image], w, dy], dx, dw.as_deref_mut(), buffers);
+            }
+        }
+        let bias = reverse.needs.get(2).is_some_and(|&n| n).then(|| {
+            let mut db = vec![0.0; p.outputs];
+            for (i, plane) in grad.chunks_exact(p.geometry.positions()).enumerate() {
+                db[i % p.outputs] += sum4(plane);
+            }
+            db
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([dx, dw, bias]))
     }
 }

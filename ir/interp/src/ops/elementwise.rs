@@ -1,11 +1,12 @@
 //! Element-wise functions.
 
-use super::Rule;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::broadcast::runs;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
+use catc_ir::math::sum4_of;
 use catc_ir::ops::{Binary, Unary};
 use pulp::Arch;
 
@@ -71,6 +72,28 @@ impl Rule for Unary {
         unary_in_place(*self, &mut t);
         Ok(call.output(t))
     }
+
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let (x, y) = (call.f32(reverse.inputs[0])?, call.f32(reverse.output)?);
+        // At a kink the side where the function is constant is taken.
+        macro_rules! each {
+            ($t:expr, |$v:ident| $slope:expr) => {
+                Arch::new().dispatch(|| grad.iter_mut().zip($t).for_each(|(g, &$v)| *g *= $slope))
+            };
+        }
+        match *self {
+            Unary::Relu => each!(x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
+            Unary::LeakyRelu { alpha } => each!(x, |x| if x > 0.0 { 1.0 } else { alpha }),
+            Unary::Clip { min, max } => each!(x, |x| if x > min && x < max { 1.0 } else { 0.0 }),
+            Unary::Sigmoid => each!(y, |y| y * (1.0 - y)),
+            Unary::HardSigmoid { alpha, .. } => each!(y, |y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }),
+            Unary::HardSwish => each!(x, |x| {
+                let inner = if x < 3.0 { x * (1.0 / 3.0) + 0.5 } else { 1.0 };
+                if x > -3.0 { inner } else { 0.0 }
+            }),
+        }
+        Ok(Pullback::of([Some(grad)]))
+    }
 }
 
 impl Rule for Binary {
@@ -90,5 +113,51 @@ impl Rule for Binary {
             }
         });
         Ok(call.output(out))
+    }
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let (a, b) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
+        let [da, db]: [Option<Vec<f32>>; 2] = [0, 1].map(|side| {
+            let own = reverse.inputs[side];
+            if !reverse.needs[side] {
+                return None;
+            }
+            let plain = matches!((self, side), (Binary::Add, _) | (Binary::Sub, 0));
+            if plain && own.shape() == call.shape {
+                let mut copy = buffers.f32(grad.len());
+                copy.copy_from_slice(&grad);
+                return Some(copy);
+            }
+            let mut d = vec![0.0f32; own.len()];
+            runs(call.shape, [reverse.inputs[0].shape(), reverse.inputs[1].shape()], |run| {
+                let at = |k: usize, i: usize| run.offset[k] + if run.advances[k] { i } else { 0 };
+                let slope = |i: usize| {
+                    let (a, b) = (a[at(0, i)], b[at(1, i)]);
+                    match (self, side) {
+                        (Binary::Add, _) | (Binary::Sub, 0) => 1.0,
+                        (Binary::Sub, _) => -1.0,
+                        (Binary::Mul, 0) => b,
+                        (Binary::Mul, _) => a,
+                        (Binary::Div, 0) => 1.0 / b,
+                        (Binary::Div, _) => -(a / b) / b,
+                    }
+                };
+                let terms = (0..run.len).map(|i| grad[run.start + i] * slope(i));
+                let d = &mut d[run.offset[side]..];
+                if run.advances[side] {
+                    d.iter_mut().zip(terms).for_each(|(d, t)| *d += t);
+                } else {
+                    d[0] += sum4_of(terms);
+                }
+            });
+            Some(d)
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([da, db]))
     }
 }

@@ -1,6 +1,6 @@
 //! Matrix products. In the integer phase each element is one [`dot4`]; before it the GEMM crate computes each image.
 
-use super::Rule;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::broadcast::runs;
 use crate::buffers::Buffers;
@@ -39,6 +39,36 @@ impl Rule for Linear {
         }
         Ok(call.output(out))
     }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let (x, w) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
+        let [o, k] = [reverse.inputs[1].shape()[0], reverse.inputs[1].shape()[1]];
+        let rows = grad.len() / o;
+        let dy = Matrix::rows(&grad, o);
+        let dx = reverse.needs[0].then(|| {
+            let mut dx = buffers.f32(x.len());
+            gemm_f32([rows, k, o], &mut dx, k, false, dy, Matrix::rows(w, k));
+            dx
+        });
+        let dw = reverse.needs[1].then(|| {
+            let mut dw = buffers.f32(w.len());
+            gemm_f32([o, k, rows], &mut dw, k, false, dy.transpose(), Matrix::rows(x, k));
+            dw
+        });
+        let db = reverse.needs.get(2).is_some_and(|&n| n).then(|| {
+            let mut db = vec![0.0; o];
+            grad.chunks_exact(o).for_each(|row| db.iter_mut().zip(row).for_each(|(d, g)| *d += g));
+            db
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([dx, dw, db]))
+    }
 }
 
 impl Rule for MatMul {
@@ -74,5 +104,36 @@ impl Rule for MatMul {
             }
         });
         Ok(call.output(out))
+    }
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let (a, b) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
+        let (sa, sb) = (reverse.inputs[0].shape(), reverse.inputs[1].shape());
+        let (la, lb) = (sa.len() - 2, sb.len() - 2);
+        let [m, k, n] = [sa[la], sa[la + 1], sb[lb + 1]];
+        let mut da = reverse.needs[0].then(|| vec![0.0; a.len()]);
+        let mut db = reverse.needs[1].then(|| vec![0.0; b.len()]);
+        runs(&call.shape[..call.shape.len() - 2], [&sa[..la], &sb[..lb]], |run| {
+            for i in 0..run.len {
+                let at = |j: usize| run.offset[j] + if run.advances[j] { i } else { 0 };
+                let (pa, pb) = (at(0) * m * k, at(1) * k * n);
+                let dy = Matrix::rows(&grad[(run.start + i) * m * n..][..m * n], n);
+                if let Some(da) = &mut da {
+                    let b = Matrix::transposed(&b[pb..][..k * n], n);
+                    gemm_f32([m, k, n], &mut da[pa..][..m * k], k, true, dy, b);
+                }
+                if let Some(db) = &mut db {
+                    let a = Matrix::transposed(&a[pa..][..m * k], k);
+                    gemm_f32([k, n, m], &mut db[pb..][..k * n], n, true, a, dy);
+                }
+            }
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([da, db]))
     }
 }

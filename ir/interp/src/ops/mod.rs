@@ -17,6 +17,7 @@ use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::{Graph, Node, Op, Tensor};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// What a rule computes once from the constants of a node.
@@ -29,6 +30,30 @@ pub(crate) enum Prepared {
     Weights(Arc<fused::Weights>),
 }
 
+/// What the gradient at a node's output becomes at its inputs.
+#[derive(Default)]
+pub(crate) struct Pullback {
+    /// For each input its gradient, of as many elements as the input, or `None` where it is zero or not needed.
+    pub inputs: SmallVec<[Option<Vec<f32>>; 4]>,
+    /// For quantize and dequantize: the gradients of the scales and of the zero-points.
+    pub quantizer: Option<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Pullback {
+    /// The gradients of the inputs in order.
+    pub fn of(inputs: impl IntoIterator<Item = Option<Vec<f32>>>) -> Self {
+        Pullback { inputs: inputs.into_iter().collect(), quantizer: None }
+    }
+}
+
+/// One reverse step: the node's inputs and output as they were computed, and where gradients are needed.
+pub(crate) struct Reverse<'a> {
+    pub inputs: &'a [&'a Tensor],
+    pub output: &'a Tensor,
+    /// For each input whether its gradient is needed.
+    pub needs: &'a [bool],
+}
+
 /// How an operation is evaluated.
 pub(crate) trait Rule {
     /// What can be computed once from the node's constants.
@@ -38,6 +63,18 @@ pub(crate) trait Rule {
 
     /// Computes the output, which has at least one element, from inputs that have the types of the node's operands.
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError>;
+
+    /// Takes the gradient at the output (as many elements as the output, at least one) to the inputs. The gradient of a
+    /// code tensor is that of the codes as reals, rounding passed straight through.
+    fn vjp(
+        &self,
+        call: &Call,
+        _reverse: &Reverse,
+        _grad: Vec<f32>,
+        _buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        Err(EvalError::NoGradient { place: call.graph.label(call.node), op: call.node.op.name() })
+    }
 }
 
 /// The rule of an operation.

@@ -1,12 +1,12 @@
 //! Normalizations, in the operations that [`catc_ir::math`] lists.
 
-use super::Rule;
 use super::reduce::axis_parts;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
-use catc_ir::math::{exp, max, sum4};
+use catc_ir::math::{exp, max, sum4, sum4_of};
 use catc_ir::ops::{BatchNorm, Softmax};
 use pulp::Arch;
 
@@ -24,6 +24,38 @@ impl Rule for BatchNorm {
             Arch::new().dispatch(|| plane.iter_mut().for_each(|x| *x = ((*x - mean) / deviation) * scale + bias));
         }
         Ok(call.output(t))
+    }
+
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let channels = call.shape[1];
+        let len = call.shape[2..].iter().product::<usize>();
+        let [x, scale, _, mean, variance] = [0, 1, 2, 3, 4].map(|i| call.f32(reverse.inputs[i]));
+        let (x, scale, mean, variance) = (x?, scale?, mean?, variance?);
+        // Sums of g and of g (x - mean) over each channel.
+        let mut sums = vec![[0f64; 2]; channels];
+        for (i, (g, x)) in grad.chunks_exact_mut(len).zip(x.chunks_exact(len)).enumerate() {
+            let c = i % channels;
+            let deviation = (variance[c] + self.eps).sqrt();
+            for (g, x) in g.iter_mut().zip(x) {
+                sums[c][0] += f64::from(*g);
+                sums[c][1] += f64::from(*g) * f64::from(x - mean[c]);
+                *g = *g / deviation * scale[c];
+            }
+        }
+        let for_each = |i: usize, f: &dyn Fn(f64, f64, f64, f64) -> f64| {
+            reverse.needs[i].then(|| {
+                let one = |c: usize| {
+                    let deviation = f64::from(variance[c] + self.eps).sqrt();
+                    f(sums[c][0], sums[c][1], f64::from(scale[c]), deviation) as f32
+                };
+                (0..channels).map(one).collect::<Vec<f32>>()
+            })
+        };
+        let d_scale = for_each(1, &|_, gx, _, dev| gx / dev);
+        let d_bias = for_each(2, &|g, _, _, _| g);
+        let d_mean = for_each(3, &|g, _, scale, dev| -g * scale / dev);
+        let d_variance = for_each(4, &|_, gx, scale, dev| -0.5 * gx * scale / (dev * dev * dev));
+        Ok(Pullback::of([Some(grad), d_scale, d_bias, d_mean, d_variance]))
     }
 }
 
@@ -52,5 +84,15 @@ impl Rule for Softmax {
             }
         }
         Ok(call.output(t))
+    }
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let y = call.f32(reverse.output)?;
+        let (outer, size, inner) = axis_parts(call.shape, self.axis);
+        for first in (0..outer).flat_map(|o| (0..inner).map(move |i| o * size * inner + i)) {
+            let places = || (0..size).map(|j| first + j * inner);
+            let sum = sum4_of(places().map(|p| grad[p] * y[p]));
+            places().for_each(|p| grad[p] = y[p] * (grad[p] - sum));
+        }
+        Ok(Pullback::of([Some(grad)]))
     }
 }

@@ -1,6 +1,6 @@
 //! Poolings.
 
-use super::Rule;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
@@ -62,6 +62,35 @@ impl Rule for MaxPool {
         };
         Ok(Tensor::new(call.shape.to_vec(), data))
     }
+
+    /// The first of equal maxima takes the gradient.
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let x = reverse.inputs[0];
+        let g = geometry(&self.0, x.shape(), call.shape);
+        let greater: Box<dyn Fn(usize, usize) -> bool> = match x.data() {
+            TensorData::F32(x) => Box::new(|a, b| x[a] > x[b]),
+            TensorData::Code(x) => Box::new(|a, b| x[a] > x[b]),
+            _ => return Err(call.element_error("f32 or code")),
+        };
+        let mut dx = vec![0.0; x.len()];
+        average_windows(&g, false, |position, taps, _| {
+            for plane in 0..grad.len() / g.positions() {
+                let place = |t: usize| plane * g.pixels() + t;
+                let best = taps.iter().map(|&t| place(t)).reduce(|best, t| if greater(t, best) { t } else { best });
+                if let Some(best) = best {
+                    dx[best] += grad[plane * g.positions() + position];
+                }
+            }
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
+    }
 }
 
 /// Calls `f(position, taps, count)` for each output position of a plane in order: the indices of the window's taps inside
@@ -104,5 +133,23 @@ impl Rule for AvgPool {
             }
         });
         Ok(call.output(out))
+    }
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let g = geometry(&self.window, reverse.inputs[0].shape(), call.shape);
+        let mut dx = vec![0.0; reverse.inputs[0].len()];
+        average_windows(&g, self.count_include_pad, |position, taps, count| {
+            for plane in 0..grad.len() / g.positions() {
+                let share = grad[plane * g.positions() + position] / count as f32;
+                taps.iter().for_each(|t| dx[plane * g.pixels() + t] += share);
+            }
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
     }
 }

@@ -1,7 +1,7 @@
 //! Between reals and codes: exactly [`Quantizer::quantize`] and [`Quantizer::dequantize`].
 
-use super::Rule;
 use super::reduce::axis_parts;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
@@ -53,6 +53,33 @@ impl Rule for Quantize {
         });
         Ok(Tensor::new(call.shape.to_vec(), TensorData::Code(out)))
     }
+
+    /// `q = x / s + z` where that rounds to a code of the format, constant beyond.
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let x = call.f32(reverse.inputs[0])?;
+        let q = call.graph.quantizer(self.quantizer);
+        let mut scales = vec![0.0; q.scale.len()];
+        let mut zero_points = vec![0.0; q.scale.len()];
+        slices(q, call.shape, |first, len, slice| {
+            let (scale, zero_point) = (q.scale[slice], q.zero_point[slice]);
+            let (lo, hi) = ((q.format.min() - zero_point) as f32, (q.format.max() - zero_point) as f32);
+            let (mut d_scale, mut d_zero) = (0f64, 0f64);
+            for (g, &x) in grad[first..][..len].iter_mut().zip(&x[first..][..len]) {
+                let t = x / scale;
+                let rounded = t.round_ties_even();
+                if rounded >= lo && rounded <= hi {
+                    *g /= scale;
+                    d_scale -= f64::from(*g) * f64::from(t);
+                    d_zero += f64::from(*g) * f64::from(scale);
+                } else {
+                    *g = 0.0;
+                }
+            }
+            scales[slice] += d_scale as f32;
+            zero_points[slice] += d_zero as f32;
+        });
+        Ok(Pullback { quantizer: Some((scales, zero_points)), ..Pullback::of([Some(grad)]) })
+    }
 }
 
 impl Rule for Dequantize {
@@ -70,5 +97,23 @@ impl Rule for Dequantize {
             });
         });
         Ok(call.output(out))
+    }
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let codes = call.codes(reverse.inputs[0])?;
+        let q = call.quantizer(0).ok_or_else(|| call.element_error("code"))?;
+        let mut scales = vec![0.0; q.scale.len()];
+        let mut zero_points = vec![0.0; q.scale.len()];
+        slices(q, call.shape, |first, len, slice| {
+            let (scale, zero_point) = (q.scale[slice], q.zero_point[slice]);
+            let (mut d_scale, mut d_zero) = (0f64, 0f64);
+            for (g, &c) in grad[first..][..len].iter_mut().zip(&codes[first..][..len]) {
+                d_scale += f64::from(*g) * f64::from(i32::from(c) - zero_point);
+                *g *= scale;
+                d_zero -= f64::from(*g);
+            }
+            scales[slice] += d_scale as f32;
+            zero_points[slice] += d_zero as f32;
+        });
+        Ok(Pullback { quantizer: Some((scales, zero_points)), ..Pullback::of([Some(grad)]) })
     }
 }

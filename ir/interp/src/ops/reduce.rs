@@ -1,6 +1,6 @@
 //! Reductions over axes.
 
-use super::Rule;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
@@ -64,5 +64,15 @@ impl Rule for ReduceMean {
             *y = sum / count;
         }
         Ok(call.output(out))
+    }
+    fn vjp(&self, _: &Call, reverse: &Reverse, grad: Vec<f32>, buffers: &mut Buffers) -> Result<Pullback, EvalError> {
+        let r = Reduction::new(reverse.inputs[0].shape(), &self.axes);
+        let mut dx = buffers.f32(reverse.inputs[0].len());
+        let count = r.count() as f32;
+        for (g, &base) in grad.iter().zip(&r.bases) {
+            r.offsets.iter().for_each(|o| dx[base + o] = g / count);
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
     }
 }

@@ -1,7 +1,7 @@
 //! Operations that move elements.
 
-use super::Rule;
 use super::reduce::axis_parts;
+use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
@@ -36,11 +36,19 @@ impl Rule for Reshape {
     fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
         renamed(call, &mut inputs[0])
     }
+
+    fn vjp(&self, _: &Call, _: &Reverse, grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        Ok(Pullback::of([Some(grad)]))
+    }
 }
 
 impl Rule for Identity {
     fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
         renamed(call, &mut inputs[0])
+    }
+
+    fn vjp(&self, _: &Call, _: &Reverse, grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        Ok(Pullback::of([Some(grad)]))
     }
 }
 
@@ -63,6 +71,23 @@ impl Rule for Transpose {
             strided(x, 0, call.shape, &strides, &mut out);
             out
         })
+    }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let mut strides = vec![0; self.perm.len()];
+        for (i, &axis) in self.perm.iter().enumerate() {
+            strides[axis] = call.shape[i + 1..].iter().product();
+        }
+        let mut dx = Vec::with_capacity(grad.len());
+        strided(&grad, 0, reverse.inputs[0].shape(), &strides, &mut dx);
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
     }
 }
 
@@ -100,6 +125,21 @@ impl Rule for Concat {
             TensorData::Code(_) => parts!(Code),
         };
         Ok(Tensor::new(call.shape.to_vec(), data))
+    }
+
+    fn vjp(&self, _: &Call, reverse: &Reverse, grad: Vec<f32>, buffers: &mut Buffers) -> Result<Pullback, EvalError> {
+        let blocks: Vec<usize> =
+            reverse.inputs.iter().map(|t| t.shape()[self.axis..].iter().product::<usize>()).collect();
+        let step: usize = blocks.iter().sum();
+        let mut first = 0;
+        let mut parts = vec![];
+        for (&block, &needed) in blocks.iter().zip(reverse.needs) {
+            let part = first..first + block;
+            parts.push(needed.then(|| grad.chunks_exact(step).flat_map(|g| &g[part.clone()]).copied().collect()));
+            first += block;
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of(parts))
     }
 }
 
@@ -151,6 +191,23 @@ impl Rule for Pad {
         };
         Ok(Tensor::new(call.shape.to_vec(), data))
     }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let strides: Vec<usize> = (0..call.shape.len()).map(|i| call.shape[i + 1..].iter().product()).collect();
+        let start = self.before.iter().zip(&strides).map(|(b, s)| b * s).sum();
+        let mut dx = Vec::with_capacity(reverse.inputs[0].len());
+        if !reverse.inputs[0].is_empty() {
+            strided(&grad, start, reverse.inputs[0].shape(), &strides, &mut dx);
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
+    }
 }
 
 impl Rule for Slice {
@@ -165,6 +222,18 @@ impl Rule for Slice {
             }
             out
         })
+    }
+
+    fn vjp(&self, _: &Call, reverse: &Reverse, grad: Vec<f32>, buffers: &mut Buffers) -> Result<Pullback, EvalError> {
+        let (outer, size, inner) = axis_parts(reverse.inputs[0].shape(), self.axis);
+        let mut dx = vec![0.0; reverse.inputs[0].len()];
+        let places =
+            (0..outer).flat_map(|o| (self.start..self.end).step_by(self.step).map(move |i| (o * size + i) * inner));
+        for (place, g) in places.zip(grad.chunks_exact(inner)) {
+            dx[place..][..inner].copy_from_slice(g);
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
     }
 }
 
@@ -184,5 +253,23 @@ impl Rule for Gather {
             }
             out
         })
+    }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let (outer, size, inner) = axis_parts(reverse.inputs[0].shape(), self.axis);
+        let indices = reverse.inputs[1].as_i64().ok_or_else(|| call.element_error("i64"))?;
+        let mut dx = vec![0.0; reverse.inputs[0].len()];
+        let places = (0..outer).flat_map(|o| indices.iter().map(move |&i| (o * size + i as usize) * inner));
+        for (place, g) in places.zip(grad.chunks_exact(inner)) {
+            dx[place..][..inner].iter_mut().zip(g).for_each(|(d, g)| *d += g);
+        }
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx), None]))
     }
 }

@@ -1,0 +1,126 @@
+//! Element-wise nodes that work on f32.
+
+use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation, binary};
+use crate::lowering::{Lowered, Lowering};
+use catc_ir::ops::{self, Unary};
+use catc_ir::{Node, Operand, ValueId};
+use catc_program::{Binary, Format, Layout, Op, TensorDecl, TensorId};
+
+impl Lowering<'_> {
+    pub(crate) fn unary(&mut self, node: &Node, f: Unary) -> Lowered<()> {
+        let base = self.value(node.inputs[0])?;
+        self.apply(node.output, base, 1.0, vec![Pending::Activation(activation(f))].into())
+    }
+
+    /// `a op b`. The running value of an epilogue is the left operand and has the shape of the output, so where the left one does not:
+    /// sums and products swap, `a - b` is `(-1 * b) + a` (the same in IEEE arithmetic), and otherwise the left operand is spread over the output first.
+    pub(crate) fn binary(&mut self, node: &Node, f: ops::Binary) -> Lowered<()> {
+        let op = binary(f);
+        let (left, right) = (self.source(node, 0)?, self.source(node, 1)?);
+        let dims = self.dims(node.output)?;
+        let (left_base, right_base) = (self.base(left, &dims)?, self.base(right, &dims)?);
+        let commutes = matches!(f, ops::Binary::Add | ops::Binary::Mul);
+        // Of two candidates the one that its own step can take the other into.
+        let swap = match (left_base, right_base) {
+            (Some(l), Some(r)) => commutes && self.open_step(l)?.is_none() && self.open_step(r)?.is_some(),
+            (None, Some(_)) => f != ops::Binary::Div,
+            _ => false,
+        };
+        match (left_base, right_base) {
+            (_, Some(base)) if swap => {
+                let mut steps = vec![];
+                let op = match f {
+                    ops::Binary::Sub => {
+                        steps.push(Pending::Scale(-1.0));
+                        Binary::Add
+                    }
+                    _ => op,
+                };
+                steps.push(Pending::binary(op, left));
+                self.apply(node.output, base, 1.0, steps.into())
+            }
+            (Some(base), _) => self.apply(node.output, base, 1.0, vec![Pending::binary(op, right)].into()),
+            (None, _) => self.spread(node.output, left, vec![Pending::binary(op, right)]),
+        }
+    }
+
+    /// The value of an operand that has the shape of the output.
+    fn base(&self, source: Source, dims: &[usize]) -> Lowered<Option<ValueId>> {
+        match source {
+            Source::Value(v) if self.dims(v)? == dims => Ok(Some(v)),
+            _ => Ok(None),
+        }
+    }
+
+    /// A step that spreads an operand over the shape of its output, and then goes on.
+    fn spread(&mut self, output: ValueId, source: Source, steps: Vec<Pending>) -> Lowered<()> {
+        let (constant, mut all) = match source {
+            Source::Constant(c) => (c, vec![]),
+            // -0.0 is what changes no number that is added to it, 0.0 included.
+            Source::Value(_) => (self.builder.add_reals(&[], vec![-0.0]), vec![Pending::binary(Binary::Add, source)]),
+        };
+        all.extend(steps);
+        let layout = self.wished_layout(output, Layout::ChannelsLast)?;
+        self.emit(output, Op::Constant { constant }, vec![], Placement::Own(layout), all.into())
+    }
+
+    /// An f32 operand as a row-major tensor of these dimensions, to which it broadcasts.
+    pub(crate) fn spread_rows(&mut self, source: Source, dims: &[usize]) -> Lowered<TensorId> {
+        if let Source::Value(v) = source
+            && self.dims(v)? == dims
+        {
+            return self.in_layout(v, Layout::RowMajor);
+        }
+        let declared =
+            |name: String| TensorDecl { name, format: Format::F32, dims: dims.to_vec(), layout: Layout::RowMajor };
+        Ok(match source {
+            Source::Constant(constant) => {
+                self.push_plain(Op::Constant { constant }, vec![], declared(constant.to_string()))
+            }
+            Source::Value(v) => {
+                let operand = catc_program::Operand::Tensor(self.in_any_layout(v, Layout::RowMajor)?);
+                let constant = self.builder.add_reals(&[], vec![-0.0]);
+                let output = self.builder.add_tensor(declared(v.to_string()));
+                let add = catc_program::EpilogueStep::Binary { op: Binary::Add, operand, scale: 1.0 };
+                let epilogue = catc_program::Epilogue { steps: vec![add], requantize: None };
+                let name = self.step_name.clone();
+                let op = Op::Constant { constant };
+                self.builder.push(catc_program::Step { name, op, inputs: vec![], epilogue, output });
+                output
+            }
+        })
+    }
+
+    /// `(1 - alpha) * a + alpha * b`.
+    pub(crate) fn blend(&mut self, node: &Node, alpha: f32) -> Lowered<()> {
+        let (a, b) = (self.source(node, 0)?, self.source(node, 1)?);
+        let add = Pending::Binary { op: Binary::Add, source: b, scale: alpha };
+        match a {
+            Source::Value(base) => self.apply(node.output, base, 1.0 - alpha, vec![add].into()),
+            Source::Constant(_) => self.spread(node.output, a, vec![Pending::Scale(1.0 - alpha), add]),
+        }
+    }
+
+    /// `((x - mean) / sqrt(variance + eps)) * scale + bias`, for a normalization that no convolution could take in.
+    pub(crate) fn batch_norm(&mut self, node: &Node, eps: f32) -> Lowered<()> {
+        let base = self.value(node.inputs[0])?;
+        let rank = self.dims(base)?.len();
+        let mut steps = vec![];
+        // Inputs are x, scale, bias, mean, variance.
+        for (op, index) in [(Binary::Sub, 3), (Binary::Div, 4), (Binary::Mul, 1), (Binary::Add, 2)] {
+            let constant = match node.inputs[index] {
+                Operand::Const(c) => self.graph.constant(c).tensor.as_f32(),
+                Operand::Value(_) => None,
+            };
+            let Some(x) = constant else {
+                return Err(self.reject("its scale, bias, mean and variance must be constants: fold constants first"));
+            };
+            let data = if index == 4 { x.iter().map(|v| (v + eps).sqrt()).collect() } else { x.to_vec() };
+            let mut dims = vec![1; rank];
+            dims[0] = data.len();
+            let source = Source::Constant(self.builder.add_reals(&dims, data));
+            steps.push(Pending::binary(op, source));
+        }
+        self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
+    }
+}

@@ -1,0 +1,282 @@
+//! What follows on each element: from the epilogues of fused nodes and from element-wise nodes to the epilogue of a step.
+
+use crate::forms::{Form, Order};
+use crate::lowering::{Lowered, Lowering};
+use catc_ir::ops::{self, Fused, Unary};
+use catc_ir::{ConstId, Node, TensorData, ValueId};
+use catc_program::{
+    Activation, Binary, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Layout, Op, Operand, Step, TensorId,
+};
+
+/// An operand in the dimensions of its value, or of the constant without the batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source {
+    Value(ValueId),
+    Constant(ConstantId),
+}
+
+/// An epilogue step whose operand has no tensor yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pending {
+    Binary { op: Binary, source: Source, scale: f32 },
+    Activation(Activation),
+    Scale(f32),
+}
+
+impl Pending {
+    pub(crate) fn binary(op: Binary, source: Source) -> Self {
+        Pending::Binary { op, source, scale: 1.0 }
+    }
+}
+
+/// An epilogue of pending steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PendingEpilogue {
+    pub(crate) steps: Vec<Pending>,
+    pub(crate) requantize: Option<f32>,
+}
+
+impl From<Vec<Pending>> for PendingEpilogue {
+    fn from(steps: Vec<Pending>) -> Self {
+        PendingEpilogue { steps, requantize: None }
+    }
+}
+
+/// How the output of a step lies over the dimensions of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// The value's dimensions in this layout.
+    Own(Layout),
+    /// `[..,O]` with `R` rows as an image `[O,R,1]`, channels-last: the same order of elements.
+    Column,
+}
+
+/// `[..,O]` with `R` rows as `[O,R,1]`.
+pub(crate) fn column(dims: &[usize]) -> Option<[usize; 3]> {
+    let (last, lead) = dims.split_last()?;
+    Some([*last, lead.iter().product(), 1])
+}
+
+pub(crate) fn activation(f: Unary) -> Activation {
+    match f {
+        Unary::Relu => Activation::Relu,
+        Unary::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
+        Unary::Clip { min, max } => Activation::Clip { min, max },
+        Unary::Sigmoid => Activation::Sigmoid,
+        Unary::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+        Unary::HardSwish => Activation::HardSwish,
+    }
+}
+
+pub(crate) fn binary(f: ops::Binary) -> Binary {
+    match f {
+        ops::Binary::Add => Binary::Add,
+        ops::Binary::Sub => Binary::Sub,
+        ops::Binary::Mul => Binary::Mul,
+        ops::Binary::Div => Binary::Div,
+    }
+}
+
+impl Lowering<'_> {
+    /// The epilogue of a fused node.
+    pub(crate) fn pending(&mut self, node: &Node, fused: &Fused) -> Lowered<PendingEpilogue> {
+        let mut epilogue = PendingEpilogue::default();
+        for step in &fused.epilogue.0 {
+            epilogue.steps.push(match *step {
+                ops::EpilogueStep::Binary { op, operand, scale } => {
+                    let source = self.source(node, operand)?;
+                    Pending::Binary { op: binary(op), source, scale }
+                }
+                ops::EpilogueStep::Unary(f) => Pending::Activation(activation(f)),
+                ops::EpilogueStep::Scale(factor) => Pending::Scale(factor),
+                ops::EpilogueStep::Requantize => {
+                    epilogue.requantize = fused.output.map(|q| 1.0 / self.graph.quantizer(q).scale[0]);
+                    continue;
+                }
+                ops::EpilogueStep::Round => continue,
+            });
+        }
+        Ok(epilogue)
+    }
+
+    /// Input `index` of a node as an operand that broadcasts to its output.
+    pub(crate) fn source(&mut self, node: &Node, index: usize) -> Lowered<Source> {
+        let rank = self.graph.value_type(node.output).shape.rank();
+        match node.inputs[index] {
+            catc_ir::Operand::Value(v) => Ok(Source::Value(self.resolve(v))),
+            catc_ir::Operand::Const(c) => self.constant_operand(c, rank).map(Source::Constant),
+        }
+    }
+
+    /// An f32 constant that broadcasts to a value of this rank (batch included), without its batch dimension. Codes become `code - zero_point`.
+    fn constant_operand(&mut self, id: ConstId, rank: usize) -> Lowered<ConstantId> {
+        let c = self.graph.constant(id);
+        let dims = c.tensor.shape();
+        let own = if dims.len() < rank {
+            dims
+        } else {
+            // A constant cannot hold a slice for each image, as the batch has no fixed size.
+            match dims.split_first() {
+                Some((1, rest)) if dims.len() == rank => rest,
+                _ => return Err(self.reject(format!("{id} of shape {dims:?} does not broadcast over the batch"))),
+            }
+        };
+        let data = match c.tensor.data() {
+            TensorData::F32(x) => x.clone(),
+            TensorData::Code(x) => match self.graph.quantizer_of(id.into()) {
+                Some(q) if q.axis.is_none() => x.iter().map(|&x| (i32::from(x) - q.zero_point[0]) as f32).collect(),
+                _ => return Err(self.reject(format!("{id} needs a quantizer per tensor"))),
+            },
+            TensorData::I64(_) | TensorData::Bool(_) => {
+                return Err(self.reject(format!("{id} is neither f32 nor codes")));
+            }
+        };
+        Ok(self.builder.add_reals(own, data))
+    }
+
+    /// Pushes a step that makes a value. Where the placement cannot take an operand, the epilogue becomes a step of its own.
+    pub(crate) fn emit(
+        &mut self,
+        value: ValueId,
+        op: Op,
+        inputs: Vec<TensorId>,
+        placement: Placement,
+        epilogue: PendingEpilogue,
+    ) -> Lowered<()> {
+        let own = self.dims(value)?;
+        let Some(steps) = self.place(&epilogue.steps, &own, placement)? else {
+            // Only a column refuses operands; f32 in between changes no value.
+            let mut declared = self.declare(value, Layout::ChannelsLast)?;
+            (declared.format, declared.dims) = (Format::F32, column(&own).unwrap_or_default().to_vec());
+            let sums = self.push_plain(op, inputs, declared);
+            let rows = self.view(sums, &own, Layout::RowMajor);
+            let plain = Placement::Own(Layout::RowMajor);
+            return self.emit(value, Op::Map { scale: 1.0 }, vec![rows], plain, epilogue);
+        };
+        let (layout, order) = match placement {
+            Placement::Own(layout) => (layout, layout.into()),
+            Placement::Column => (Layout::ChannelsLast, Order::Rows),
+        };
+        let mut declared = self.declare(value, layout)?;
+        if placement == Placement::Column {
+            declared.dims = column(&own).unwrap_or_default().to_vec();
+        }
+        let output = self.builder.add_tensor(declared);
+        let epilogue = Epilogue { steps, requantize: epilogue.requantize };
+        self.builder.push(Step { name: self.step_name.clone(), op, inputs, epilogue, output });
+        self.define(value, output, order);
+        Ok(())
+    }
+
+    /// `output = epilogue(base * scale)`, or with `(code - zero_point) as f32` for codes, element by element: in the step that makes
+    /// `base` if nothing else takes that, else as a map.
+    pub(crate) fn apply(
+        &mut self,
+        output: ValueId,
+        base: ValueId,
+        scale: f32,
+        mut epilogue: PendingEpilogue,
+    ) -> Lowered<()> {
+        if scale == 1.0 {
+            if self.extend(output, base, &epilogue)? {
+                return Ok(());
+            }
+        } else {
+            epilogue.steps.insert(0, Pending::Scale(scale));
+            if self.extend(output, base, &epilogue)? {
+                return Ok(());
+            }
+            epilogue.steps.remove(0);
+        }
+        let layout = self.wished_layout(output, self.present_layout(base)?)?;
+        let input = self.in_any_layout(base, layout)?;
+        self.emit(output, Op::Map { scale }, vec![input], Placement::Own(layout), epilogue)
+    }
+
+    /// Whether the step that makes a value can take more into its epilogue, as a single operand takes its output, and how that lies.
+    pub(crate) fn open_step(&self, value: ValueId) -> Lowered<Option<(Form, Placement)>> {
+        let own = self.dims(value)?;
+        let [form] = self.forms[value].own[..] else { return Ok(None) };
+        let tensor = self.builder.tensor(form.tensor);
+        let placement = match tensor.dims == own {
+            true => Placement::Own(tensor.layout),
+            false => Placement::Column,
+        };
+        let open = |s: &Step| s.op.has_epilogue() && s.epilogue.requantize.is_none();
+        let fits = tensor.format == Format::F32
+            && self.used_once(value)
+            && self.builder.writer(form.tensor).is_some_and(open)
+            && (placement != Placement::Column || column(&own).is_some_and(|c| c == *tensor.dims));
+        Ok(fits.then_some((form, placement)))
+    }
+
+    /// Adds an epilogue to the step that makes `base`, whose output then is `output`, if that changes nothing else.
+    fn extend(&mut self, output: ValueId, base: ValueId, epilogue: &PendingEpilogue) -> Lowered<bool> {
+        let own = self.dims(base)?;
+        if own != self.dims(output)? {
+            return Ok(false);
+        }
+        let Some((form, placement)) = self.open_step(base)? else { return Ok(false) };
+        let Some(steps) = self.place(&epilogue.steps, &own, placement)? else { return Ok(false) };
+        let format = self.format(output)?;
+        // Behind the steps that make its operands: nothing else reads what it writes.
+        let Some(mut step) = self.builder.take_writer(form.tensor) else { return Ok(false) };
+        step.epilogue.steps.extend(steps);
+        step.epilogue.requantize = epilogue.requantize;
+        let tensor = self.builder.tensor_mut(form.tensor);
+        (tensor.name, tensor.format) = (output.to_string(), format);
+        self.builder.push(step);
+        self.define(output, form.tensor, form.order);
+        Ok(true)
+    }
+
+    /// The steps with operands that broadcast to the output in its placement; `None` if one cannot.
+    fn place(&mut self, steps: &[Pending], dims: &[usize], placement: Placement) -> Lowered<Option<Vec<EpilogueStep>>> {
+        let mut placed = vec![];
+        for step in steps {
+            placed.push(match *step {
+                Pending::Activation(a) => EpilogueStep::Activation(a),
+                Pending::Scale(factor) => EpilogueStep::Scale(factor),
+                Pending::Binary { op, source, scale } => {
+                    let operand = match placement {
+                        Placement::Own(layout) => match source {
+                            Source::Value(v) => Operand::Tensor(self.in_any_layout(v, layout)?),
+                            Source::Constant(c) => Operand::Constant(c),
+                        },
+                        Placement::Column => match self.place_in_column(source, dims)? {
+                            Some(operand) => operand,
+                            None => return Ok(None),
+                        },
+                    };
+                    EpilogueStep::Binary { op, operand, scale }
+                }
+            });
+        }
+        Ok(Some(placed))
+    }
+
+    /// An operand of `[..,O]` over `[O,R,1]`: with all rows, or with one row for all.
+    fn place_in_column(&mut self, source: Source, dims: &[usize]) -> Lowered<Option<Operand>> {
+        let own = match source {
+            Source::Value(v) => self.dims(v)?,
+            Source::Constant(c) => self.builder.constant(c).dims.clone(),
+        };
+        let (last, lead) = own.split_last().map_or((1, &[][..]), |(last, lead)| (*last, lead));
+        let rows: usize = lead.iter().product();
+        let all = &dims[..dims.len().saturating_sub(1)];
+        if rows != 1 && lead != all {
+            return Ok(None);
+        }
+        let column = [last, rows, 1];
+        Ok(Some(match source {
+            Source::Value(v) => Operand::Tensor(self.form(v, &column, Layout::ChannelsLast, Order::Rows)?),
+            Source::Constant(c) => {
+                let data = match &self.builder.constant(c).data {
+                    ConstantData::F32(x) => (0..last * rows).map(|i| x[i % rows * last + i / rows]).collect(),
+                    ConstantData::Codes { .. } => return Ok(None),
+                };
+                Operand::Constant(self.builder.add_reals(&column, data))
+            }
+        }))
+    }
+}

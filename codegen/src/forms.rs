@@ -1,0 +1,141 @@
+//! The tensors that stand for a value of the graph.
+//!
+//! A value may lie in memory in row-major order or, if it is an image `[C,H,W]`, with the channels fastest, and a step may ask for
+//! other dimensions over the same memory. Each such form is a tensor of its own, made when it is first asked for: by a view where the order of
+//! the elements is the same, by a map where it is not. A reshape makes nothing: its value takes the row-major memory of the
+//! value it reshapes.
+
+use crate::lowering::{Lowered, Lowering};
+use catc_ir::ValueId;
+use catc_program::{Epilogue, Layout, Op, Step, TensorDecl, TensorId};
+
+/// The order of a value's elements in memory, whatever the dimensions of the tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The last dimension of the value is the fastest.
+    Rows,
+    /// The channels of `[C,H,W]` are the fastest, then columns, then rows.
+    Channels,
+}
+
+impl From<Layout> for Order {
+    /// The order of a tensor that has the dimensions of its value.
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::RowMajor => Order::Rows,
+            Layout::ChannelsLast => Order::Channels,
+        }
+    }
+}
+
+/// One tensor that holds a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Form {
+    pub(crate) tensor: TensorId,
+    pub(crate) order: Order,
+}
+
+/// What stands for a value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Forms {
+    /// Tensors of its own, the first written first.
+    pub(crate) own: Vec<Form>,
+    /// The value whose row-major elements it shares.
+    pub(crate) reshape_of: Option<ValueId>,
+}
+
+/// Whether both orders are one: a single channel, a single pixel, or no image at all.
+pub(crate) fn one_order(dims: &[usize]) -> bool {
+    match dims {
+        &[c, h, w] => c == 1 || h * w == 1,
+        _ => true,
+    }
+}
+
+impl Lowering<'_> {
+    /// Records the tensor that a step made for a value.
+    pub(crate) fn define(&mut self, value: ValueId, tensor: TensorId, order: Order) {
+        self.forms[value].own.push(Form { tensor, order });
+    }
+
+    /// A tensor with the dimensions of the value, in this layout (which must be row-major unless the value is an image).
+    pub(crate) fn in_layout(&mut self, value: ValueId, layout: Layout) -> Lowered<TensorId> {
+        let dims = self.dims(value)?;
+        self.form(value, &dims, layout, layout.into())
+    }
+
+    /// The layout that a tensor of this value has already, else row-major.
+    pub(crate) fn present_layout(&self, value: ValueId) -> Lowered<Layout> {
+        let dims = self.dims(value)?;
+        let own = &self.forms[value].own;
+        let tensors = own.iter().map(|f| self.builder.tensor(f.tensor)).filter(|t| t.dims == dims);
+        Ok(tensors.map(|t| t.layout).next().unwrap_or(Layout::RowMajor))
+    }
+
+    /// A tensor with the dimensions of the value, in this layout if there is a choice.
+    pub(crate) fn in_any_layout(&mut self, value: ValueId, preferred: Layout) -> Lowered<TensorId> {
+        let dims = self.dims(value)?;
+        let own = &self.forms[value].own;
+        let has = |l: Layout| {
+            own.iter().any(|f| matches!(self.builder.tensor(f.tensor), t if t.layout == l && t.dims == dims))
+        };
+        let layout = if has(preferred) { preferred } else { self.present_layout(value)? };
+        self.in_layout(value, layout)
+    }
+
+    /// A tensor that holds the value's elements in this memory order, under any dimensions and layout of the same size.
+    pub(crate) fn form(&mut self, value: ValueId, dims: &[usize], layout: Layout, order: Order) -> Lowered<TensorId> {
+        let own_dims = self.dims(value)?;
+        let same_order = |a: Order| a == order || one_order(&own_dims);
+        let usable: Vec<TensorId> =
+            self.forms[value].own.iter().filter(|f| same_order(f.order)).map(|f| f.tensor).collect();
+        let exact = |t: &&TensorId| matches!(self.builder.tensor(**t), d if d.dims == dims && d.layout == layout);
+        if let Some(&found) = usable.iter().find(exact) {
+            return Ok(found);
+        }
+        if let Some(&source) = usable.first() {
+            let view = self.view(source, dims, layout);
+            self.define(value, view, order);
+            return Ok(view);
+        }
+        if same_order(Order::Rows)
+            && let Some(source) = self.forms[value].reshape_of
+        {
+            // Not recorded as a form of this value: the tensor may be one that the source's other uses share.
+            return self.form(source, dims, layout, Order::Rows);
+        }
+        if self.forms[value].own.is_empty() && self.forms[value].reshape_of.is_none() {
+            return Err(self.reject(format!("{value} was not computed")));
+        }
+        // The elements lie in the other order, under the value's own dimensions at least.
+        let (from, to) = match order {
+            Order::Rows => (Layout::ChannelsLast, Layout::RowMajor),
+            Order::Channels => (Layout::RowMajor, Layout::ChannelsLast),
+        };
+        let source = self.in_layout(value, from)?;
+        let copy = self.copy(source, to);
+        self.define(value, copy, to.into());
+        self.form(value, dims, layout, order)
+    }
+
+    /// The same memory under other dimensions.
+    pub(crate) fn view(&mut self, source: TensorId, dims: &[usize], layout: Layout) -> TensorId {
+        let t = self.builder.tensor(source);
+        let declared = TensorDecl { name: t.name.clone(), format: t.format, dims: dims.to_vec(), layout };
+        self.push_plain(Op::View, vec![source], declared)
+    }
+
+    /// The same elements in another layout. A map of codes with factor 1 and no requantization gives each code itself.
+    pub(crate) fn copy(&mut self, source: TensorId, layout: Layout) -> TensorId {
+        let declared = TensorDecl { layout, ..self.builder.tensor(source).clone() };
+        self.push_plain(Op::Map { scale: 1.0 }, vec![source], declared)
+    }
+
+    /// Pushes a step without an epilogue and returns its output.
+    pub(crate) fn push_plain(&mut self, op: Op, inputs: Vec<TensorId>, declared: TensorDecl) -> TensorId {
+        let output = self.builder.add_tensor(declared);
+        let name = self.step_name.clone();
+        self.builder.push(Step { name, op, inputs, epilogue: Epilogue::default(), output });
+        output
+    }
+}

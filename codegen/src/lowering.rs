@@ -1,0 +1,297 @@
+//! The walk over the graph: which nodes count, who uses what, and the ports.
+
+use crate::CodegenError;
+use crate::builder::Builder;
+use crate::forms::{Forms, Order};
+use catc_ir::ops::{Body, Op};
+use catc_ir::{Dim, Element, Graph, Node, Operand, Phase, Shape, ValueId, verify};
+use catc_program::{BuildInfo, Epilogue, Format, Layout, Op as StepOp, Port, Program, Step, TensorDecl, TensorId};
+use cranelift_entity::SecondaryMap;
+use std::collections::HashSet;
+
+/// What lowering a part of the graph gives.
+pub(crate) type Lowered<T> = Result<T, CodegenError>;
+
+/// Lowers a graph of the integer phase to a valid program. The same graph gives the same program.
+///
+/// # Errors
+/// If the graph is in another phase or breaks a rule of the IR, if a node has no counterpart among the steps of a program (the error names it
+/// and says why), or if a size is beyond what a program may have.
+pub fn lower(graph: &Graph, info: BuildInfo) -> Result<Program, CodegenError> {
+    if graph.phase != Phase::Integer {
+        return Err(CodegenError::Phase(graph.phase));
+    }
+    verify(graph).map_err(CodegenError::Unverified)?;
+    let mut lowering = Lowering::new(graph);
+    lowering.find_uses();
+    let inputs = lowering.inputs()?;
+    for (i, node) in graph.nodes().iter().enumerate() {
+        if lowering.live[i] {
+            lowering.node_label = graph.label(node);
+            lowering.step_name =
+                if node.name.is_empty() { format!("{} {}", node.op.name(), node.output) } else { node.name.clone() };
+            lowering.lower_node(node)?;
+        }
+    }
+    let outputs = lowering.outputs()?;
+    let program = lowering.builder.finish(graph.name.clone(), info, inputs, outputs);
+    program.validate()?;
+    Ok(program)
+}
+
+/// The state of lowering one graph.
+pub(crate) struct Lowering<'g> {
+    pub(crate) graph: &'g Graph,
+    pub(crate) builder: Builder,
+    pub(crate) forms: SecondaryMap<ValueId, Forms>,
+    /// For each value the one it equals: itself, or what nodes that change nothing pass on.
+    equals: SecondaryMap<ValueId, Option<ValueId>>,
+    /// The nodes that use each value (once for each operand), by index; graph outputs are counted apart.
+    users: SecondaryMap<ValueId, Vec<usize>>,
+    output_uses: SecondaryMap<ValueId, usize>,
+    live: Vec<bool>,
+    /// Name of the steps that are being made.
+    pub(crate) step_name: String,
+    /// The node that is being lowered, for errors.
+    node_label: String,
+}
+
+impl<'g> Lowering<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        Lowering {
+            graph,
+            builder: Builder::default(),
+            forms: SecondaryMap::new(),
+            equals: SecondaryMap::new(),
+            users: SecondaryMap::new(),
+            output_uses: SecondaryMap::new(),
+            live: vec![false; graph.nodes().len()],
+            step_name: String::new(),
+            node_label: String::new(),
+        }
+    }
+
+    /// An error at the node that is being lowered.
+    pub(crate) fn reject(&self, reason: impl Into<String>) -> CodegenError {
+        CodegenError::Node { node: self.node_label.clone(), reason: reason.into() }
+    }
+
+    /// The value that this one equals.
+    pub(crate) fn resolve(&self, value: ValueId) -> ValueId {
+        self.equals[value].unwrap_or(value)
+    }
+
+    /// The value of an operand, which must not be a constant.
+    pub(crate) fn value(&self, operand: Operand) -> Lowered<ValueId> {
+        match operand {
+            Operand::Value(v) => Ok(self.resolve(v)),
+            Operand::Const(c) => Err(self
+                .reject(format!("it takes the constant {c} where a computed tensor is needed: fold constants first"))),
+        }
+    }
+
+    /// Nodes that reach an output, values that nodes pass on unchanged, and the uses of each value.
+    fn find_uses(&mut self) {
+        let graph = self.graph;
+        let mut needed: HashSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+        for (i, node) in graph.nodes().iter().enumerate().rev() {
+            self.live[i] = needed.contains(&node.output);
+            if self.live[i] {
+                needed.extend(node.inputs.iter().filter_map(|o| o.value()));
+            }
+        }
+        for (i, node) in graph.nodes().iter().enumerate() {
+            if let Some(Operand::Value(v)) = passed_on(graph, node) {
+                self.equals[node.output] = Some(self.resolve(v));
+                self.live[i] = false;
+            }
+            if self.live[i] {
+                for v in node.inputs.iter().filter_map(|o| o.value()) {
+                    let v = self.resolve(v);
+                    self.users[v].push(i);
+                }
+            }
+        }
+        for output in &graph.outputs {
+            let v = self.resolve(output.value);
+            self.output_uses[v] += 1;
+        }
+    }
+
+    /// Whether a single operand of a single node takes the value.
+    pub(crate) fn used_once(&self, value: ValueId) -> bool {
+        self.users[value].len() + self.output_uses[value] == 1
+    }
+
+    /// The dimensions of a value for one image.
+    pub(crate) fn dims(&self, value: ValueId) -> Lowered<Vec<usize>> {
+        image_dims(&self.graph.value_type(value).shape).map_err(|e| self.reject(format!("{value} {e}")))
+    }
+
+    /// What the tensors of a value hold.
+    pub(crate) fn format(&self, value: ValueId) -> Lowered<Format> {
+        match self.graph.value_type(value).element {
+            Element::F32 => Ok(Format::F32),
+            Element::I64 => Ok(Format::Index),
+            Element::Bool => Err(self.reject(format!("{value} holds truth values, which no compiled step computes"))),
+            Element::Code(q) => {
+                let q = self.graph.quantizer(q);
+                if q.axis.is_some() {
+                    return Err(
+                        self.reject(format!("{value} has a quantizer per axis: activations need one per tensor"))
+                    );
+                }
+                let (scale, zero_point) = (q.scale[0], q.zero_point[0]);
+                Ok(Format::Codes { signed: q.format.signed(), bits: q.format.bits(), scale, zero_point })
+            }
+        }
+    }
+
+    /// The declaration of a tensor that has the dimensions of a value.
+    pub(crate) fn declare(&self, value: ValueId, layout: Layout) -> Lowered<TensorDecl> {
+        Ok(TensorDecl { name: value.to_string(), format: self.format(value)?, dims: self.dims(value)?, layout })
+    }
+
+    /// The layout in which the nodes that use a value would like it; `otherwise` if it is all the same to them.
+    pub(crate) fn wished_layout(&self, value: ValueId, otherwise: Layout) -> Lowered<Layout> {
+        if self.dims(value)?.len() != 3 {
+            return Ok(Layout::RowMajor);
+        }
+        let mut rows = self.output_uses[value] > 0;
+        for &user in &self.users[value] {
+            match &self.graph.nodes()[user].op {
+                Op::Conv2d(_) | Op::MaxPool(_) | Op::AvgPool(_) => return Ok(Layout::ChannelsLast),
+                Op::Fused(f) if matches!(f.body, Body::Conv2d(_) | Body::AvgPool { .. }) => {
+                    return Ok(Layout::ChannelsLast);
+                }
+                Op::Linear(_) | Op::MatMul(_) | Op::Reshape(_) | Op::ArgMin(_) => rows = true,
+                _ => {}
+            }
+        }
+        Ok(if rows { Layout::RowMajor } else { otherwise })
+    }
+
+    fn inputs(&mut self) -> Lowered<Vec<Port>> {
+        let mut ports = vec![];
+        for (v, name) in &self.graph.inputs {
+            let reject = |reason: String| CodegenError::Port { port: format!("input {name:?}"), reason };
+            let ty = self.graph.value_type(*v);
+            let dims = image_dims(&ty.shape).map_err(reject)?;
+            if ty.element != Element::F32 {
+                return Err(reject("a compiled network takes f32; quantization belongs in the graph".into()));
+            }
+            let name_in_graph = v.to_string();
+            let declared = TensorDecl { name: name_in_graph, format: Format::F32, dims, layout: Layout::RowMajor };
+            let tensor = self.builder.add_tensor(declared);
+            self.define(*v, tensor, Order::Rows);
+            ports.push(Port { name: name.clone(), tensor });
+        }
+        Ok(ports)
+    }
+
+    /// Every output is a row-major tensor of its own that a step writes.
+    fn outputs(&mut self) -> Lowered<Vec<Port>> {
+        let mut ports: Vec<Port> = vec![];
+        for output in &self.graph.outputs {
+            let reject = |reason: String| CodegenError::Port { port: format!("output {:?}", output.name), reason };
+            self.step_name = format!("output {:?}", output.name);
+            let value = self.resolve(output.value);
+            let ty = self.graph.value_type(value);
+            image_dims(&ty.shape).map_err(reject)?;
+            if !matches!(ty.element, Element::F32 | Element::I64) {
+                return Err(reject("a compiled network gives f32 or indices: dequantize it in the graph".into()));
+            }
+            let mut tensor = self.in_layout(value, Layout::RowMajor)?;
+            let taken = ports.iter().any(|p| p.tensor == tensor);
+            if taken || self.builder.writer(tensor).is_none() {
+                tensor = self.duplicate(tensor);
+            }
+            ports.push(Port { name: output.name.clone(), tensor });
+        }
+        Ok(ports)
+    }
+
+    /// A tensor with the same contents.
+    fn duplicate(&mut self, source: TensorId) -> TensorId {
+        let declared = self.builder.tensor(source).clone();
+        match declared.format {
+            Format::Index => self.view(source, &declared.dims, declared.layout),
+            _ => self.copy(source, declared.layout),
+        }
+    }
+
+    /// Pushes a step that makes a value, without an epilogue, in this layout.
+    pub(crate) fn push_step(
+        &mut self,
+        op: StepOp,
+        inputs: Vec<TensorId>,
+        value: ValueId,
+        layout: Layout,
+    ) -> Lowered<()> {
+        let declared = self.declare(value, layout)?;
+        let output = self.builder.add_tensor(declared);
+        let name = self.step_name.clone();
+        self.builder.push(Step { name, op, inputs, epilogue: Epilogue::default(), output });
+        self.define(value, output, layout.into());
+        Ok(())
+    }
+
+    fn lower_node(&mut self, node: &Node) -> Lowered<()> {
+        match &node.op {
+            Op::Fused(fused) => self.fused(node, fused),
+            Op::Conv2d(conv) => self.float_conv(node, conv),
+            Op::Linear(_) => self.float_linear(node),
+            Op::MatMul(_) => self.matmul(node),
+            Op::BatchNorm(norm) => self.batch_norm(node, norm.eps),
+            Op::Softmax(softmax) => self.softmax(node, softmax.axis),
+            Op::Unary(f) => self.unary(node, *f),
+            Op::Binary(f) => self.binary(node, *f),
+            Op::Blend(blend) => self.blend(node, blend.alpha),
+            Op::MaxPool(pool) => self.max_pool(node, &pool.0),
+            Op::AvgPool(pool) => self.avg_pool(node, pool, 1.0, Default::default()),
+            Op::ReduceMean(mean) => self.mean(node, mean, 1.0, Default::default()),
+            Op::Reshape(_) => self.reshape(node),
+            Op::Transpose(t) => self.transpose(node, &t.perm),
+            Op::Concat(concat) => self.concat(node, concat.axis),
+            Op::Pad(pad) => self.pad(node, &pad.before, pad.value),
+            Op::Slice(s) => self.slice(node, s.axis, s.start, s.step),
+            Op::Gather(gather) => self.gather(node, gather.axis),
+            Op::SquaredDistance(_) => self.squared_distance(node),
+            Op::ArgMin(argmin) => self.argmin(node, argmin.axis),
+            // Resolved before the walk, unless its input is a constant.
+            Op::Identity(_) => self.value(node.inputs[0]).map(|_| ()),
+            Op::Quantize(_) | Op::Dequantize(_) => Err(self.reject("it belongs to the qdq phase")),
+        }
+    }
+}
+
+/// The input that a node passes on unchanged.
+fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
+    let input = *node.inputs.first()?;
+    let ty = graph.type_of(input);
+    let unchanged = match &node.op {
+        Op::Identity(_) => true,
+        Op::Reshape(_) => ty.shape == graph.value_type(node.output).shape,
+        Op::Transpose(t) => t.perm.iter().copied().eq(0..t.perm.len()),
+        Op::Concat(_) => node.inputs.len() == 1,
+        Op::Pad(p) => p.before.iter().chain(&p.after).all(|&n| n == 0),
+        Op::Slice(s) => s.step == 1 && ty.shape == graph.value_type(node.output).shape,
+        Op::Fused(f) => {
+            matches!(f.body, Body::Map { scale: 1.0 }) && f.epilogue.0.is_empty() && ty.element == Element::F32
+        }
+        _ => false,
+    };
+    unchanged.then_some(input)
+}
+
+/// The dimensions for one image: without the leading `N`, which must be there and alone.
+fn image_dims(shape: &Shape) -> Result<Vec<usize>, String> {
+    let Some((Dim::Batch(1), rest)) = shape.dims().split_first() else {
+        return Err(format!(
+            "has shape {shape}: a compiled network works image by image, so every tensor must start with the batch dimension N"
+        ));
+    };
+    rest.iter().map(|d| d.fixed()).collect::<Option<Vec<_>>>().ok_or_else(|| {
+        format!("has shape {shape}: a compiled network works image by image, so N can only be the first dimension")
+    })
+}

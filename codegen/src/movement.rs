@@ -1,0 +1,158 @@
+//! Nodes that move elements and compute nothing.
+
+use crate::forms::{Order, one_order};
+use crate::lowering::{Lowered, Lowering};
+use catc_ir::{Node, Operand, TensorData};
+use catc_program::{Layout, Op, TensorDecl, TensorId};
+
+/// More parts than this are not picked out of a tensor one by one.
+const MAX_PICKED: usize = 256;
+
+impl Lowering<'_> {
+    /// Nothing: the value takes the row-major elements of its input when they are asked for.
+    pub(crate) fn reshape(&mut self, node: &Node) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        // Both must start with the batch, or elements of several images would mix.
+        self.dims(x)?;
+        self.dims(node.output)?;
+        self.forms[node.output].reshape_of = Some(x);
+        Ok(())
+    }
+
+    pub(crate) fn transpose(&mut self, node: &Node, perm: &[usize]) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let (dims, own) = (self.dims(x)?, self.dims(node.output)?);
+        // The batch stays first, or the output's shape had been refused.
+        let perm: Vec<usize> = perm[1..].iter().map(|p| p - 1).collect();
+        let held = |order| self.forms[x].own.iter().find(|f| f.order == order).map(|f| f.tensor);
+        match (perm.as_slice(), held(Order::Channels), held(Order::Rows)) {
+            // To channels-last and back: what the memory is already.
+            ([1, 2, 0], Some(source), _) => {
+                let view = self.view(source, &own, Layout::RowMajor);
+                self.define(node.output, view, Order::Rows);
+                Ok(())
+            }
+            ([2, 0, 1], _, Some(source)) => {
+                let view = self.view(source, &own, Layout::ChannelsLast);
+                self.define(node.output, view, Order::Channels);
+                Ok(())
+            }
+            _ => {
+                let input = self.in_any_layout(x, Layout::RowMajor)?;
+                let otherwise = if dims.len() == 3 { self.present_layout(x)? } else { Layout::RowMajor };
+                let layout = self.wished_layout(node.output, otherwise)?;
+                self.push_step(Op::Transpose { perm }, vec![input], node.output, layout)
+            }
+        }
+    }
+
+    pub(crate) fn concat(&mut self, node: &Node, axis: usize) -> Lowered<()> {
+        let first = self.value(node.inputs[0])?;
+        let layout = self.wished_layout(node.output, self.present_layout(first)?)?;
+        let mut inputs = vec![];
+        for &operand in &node.inputs {
+            let v = self.value(operand)?;
+            inputs.push(self.in_layout(v, layout)?);
+        }
+        self.push_step(Op::Concat { axis: axis - 1 }, inputs, node.output, layout)
+    }
+
+    pub(crate) fn pad(&mut self, node: &Node, before: &[usize], value: f32) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let layout = self.present_layout(x)?;
+        let input = self.in_layout(x, layout)?;
+        let op = Op::Pad { before: before[1..].to_vec(), value };
+        self.push_step(op, vec![input], node.output, layout)
+    }
+
+    pub(crate) fn slice(&mut self, node: &Node, axis: usize, start: usize, step: usize) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let layout = self.present_layout(x)?;
+        let input = self.in_layout(x, layout)?;
+        self.push_step(Op::Slice { axis: axis - 1, start, step }, vec![input], node.output, layout)
+    }
+
+    pub(crate) fn gather(&mut self, node: &Node, axis: usize) -> Lowered<()> {
+        match (node.inputs[0], node.inputs[1]) {
+            (Operand::Const(_), Operand::Value(_)) => self.gather_row(node, axis),
+            (Operand::Value(_), Operand::Const(_)) => self.pick(node, axis),
+            (Operand::Const(_), Operand::Const(_)) => {
+                Err(self.reject("both inputs are constants: fold constants first"))
+            }
+            (Operand::Value(_), Operand::Value(_)) => {
+                Err(self.reject("it picks from a computed tensor by a computed index, which no compiled step does"))
+            }
+        }
+    }
+
+    /// A row of a constant table by a computed index.
+    fn gather_row(&mut self, node: &Node, axis: usize) -> Lowered<()> {
+        let index = self.value(node.inputs[1])?;
+        let input = self.in_layout(index, Layout::RowMajor)?;
+        let table = self.reals(node, 0, "table")?;
+        let count: usize = self.builder.tensor(input).dims.iter().product();
+        if axis != 0 || count != 1 {
+            return Err(self.reject(format!(
+                "it picks {count} slices of axis {axis} for each image; only one of axis 0 is compiled"
+            )));
+        }
+        self.push_step(Op::GatherRow { table }, vec![input], node.output, Layout::RowMajor)
+    }
+
+    /// Slices of a computed tensor at constant indices: one slice if they are evenly spaced, else as many side by side.
+    fn pick(&mut self, node: &Node, axis: usize) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let layout = self.present_layout(x)?;
+        let input = self.in_layout(x, layout)?;
+        let dims = self.dims(x)?;
+        let indices = match node.inputs[1] {
+            Operand::Const(c) => self.graph.constant(c).tensor.data(),
+            Operand::Value(_) => &TensorData::Bool(vec![]),
+        };
+        let TensorData::I64(indices) = indices else { return Err(self.reject("its indices must be i64")) };
+        let axis = axis - 1;
+        let inside = |i: &i64| usize::try_from(*i).ok().filter(|i| *i < dims[axis]);
+        let Some(indices) = indices.iter().map(inside).collect::<Option<Vec<usize>>>() else {
+            return Err(self.reject(format!("an index is outside 0..{}", dims[axis])));
+        };
+        let mut picked = dims.clone();
+        picked[axis] = indices.len();
+        let format = self.format(x)?;
+        let declared = |dims: Vec<usize>| TensorDecl { name: node.output.to_string(), format, dims, layout };
+        let even = |s: usize| s > 0 && indices.windows(2).all(|w| w[1] == w[0] + s);
+        let tensor = match indices.as_slice() {
+            [] => return Err(self.reject("it picks nothing")),
+            &[start] => self.push_plain(Op::Slice { axis, start, step: 1 }, vec![input], declared(picked)),
+            &[start, second, ..] if even(second.saturating_sub(start)) => {
+                let op = Op::Slice { axis, start, step: second - start };
+                self.push_plain(op, vec![input], declared(picked))
+            }
+            _ if indices.len() > MAX_PICKED => {
+                return Err(self
+                    .reject(format!("{} unevenly spaced indices, at most {MAX_PICKED} are compiled", indices.len())));
+            }
+            _ => {
+                let mut one = dims.clone();
+                one[axis] = 1;
+                let parts: Vec<TensorId> = indices
+                    .iter()
+                    .map(|&start| {
+                        self.push_plain(Op::Slice { axis, start, step: 1 }, vec![input], declared(one.clone()))
+                    })
+                    .collect();
+                self.push_plain(Op::Concat { axis }, parts, declared(picked))
+            }
+        };
+        // The indices' own dimensions take the place of the axis: the same elements in row-major order.
+        let own = self.dims(node.output)?;
+        if self.builder.tensor(tensor).dims == own {
+            self.define(node.output, tensor, layout.into());
+            return Ok(());
+        }
+        let in_order = layout == Layout::RowMajor || one_order(&self.builder.tensor(tensor).dims);
+        let rows = if in_order { tensor } else { self.copy(tensor, Layout::RowMajor) };
+        let view = self.view(rows, &own, Layout::RowMajor);
+        self.define(node.output, view, Order::Rows);
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! One evaluation: from given values to wanted ones.
+
+use crate::buffers::Buffers;
+use crate::call::Input;
+use crate::evaluator::Observer;
+use crate::plan::{Plan, Unreached};
+use crate::{EvalError, Evaluator, Interpreter};
+use catc_ir::{Dim, Element, Graph, Operand, Tensor, TensorData, ValueId};
+use cranelift_entity::{EntitySet, SecondaryMap};
+
+/// Which values an evaluation computes and keeps.
+pub(crate) enum Keep<'k, 'f> {
+    /// The wanted ones.
+    Wanted,
+    /// The wanted ones, while an observer is shown every value of the graph.
+    Observed(&'k mut Observer<'f>),
+    /// All that the wanted ones are computed from.
+    Everything,
+}
+
+/// The values of an evaluation.
+pub(crate) struct Values<'a> {
+    pub interpreter: &'a Interpreter,
+    pub given: SecondaryMap<ValueId, Option<&'a Tensor>>,
+    computed: SecondaryMap<ValueId, Option<Tensor>>,
+    /// Values that depend on constants and on given values, so that what was computed beforehand does not hold.
+    stale: EntitySet<ValueId>,
+}
+
+impl<'a> Values<'a> {
+    fn new(interpreter: &'a Interpreter, given: &[(ValueId, &'a Tensor)]) -> Self {
+        let mut map = SecondaryMap::new();
+        given.iter().for_each(|&(v, t)| map[v] = Some(t));
+        let mut stale = EntitySet::new();
+        if given.iter().any(|&(v, _)| interpreter.constant_value(v).is_some()) {
+            for node in interpreter.graph().nodes() {
+                let mut inputs = node.inputs.iter().filter_map(|o| o.value());
+                if inputs.any(|v| map[v].is_some() || stale.contains(v)) {
+                    stale.insert(node.output);
+                }
+            }
+        }
+        Values { interpreter, given: map, computed: SecondaryMap::new(), stale }
+    }
+
+    /// A value, if it is known.
+    pub fn get(&self, v: ValueId) -> Option<&Tensor> {
+        let constant = || if self.stale.contains(v) { None } else { self.interpreter.constant_value(v) };
+        self.given[v].or(self.computed[v].as_ref()).or_else(constant)
+    }
+
+    /// An operand, if it is known.
+    pub fn operand(&self, o: Operand) -> Option<&Tensor> {
+        match o {
+            Operand::Value(v) => self.get(v),
+            Operand::Const(c) => Some(&self.interpreter.graph().constant(c).tensor),
+        }
+    }
+
+    /// The wanted values, copied only where they are needed twice or belong to others.
+    pub fn into_wanted(mut self, wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError> {
+        let mut results = Vec::with_capacity(wanted.len());
+        for (i, &v) in wanted.iter().enumerate() {
+            let again = wanted[i + 1..].contains(&v);
+            results.push(match self.computed[v].take_if(|_| !again) {
+                Some(t) => t,
+                None => self.get(v).ok_or(EvalError::NotGiven(v))?.clone(),
+            });
+        }
+        Ok(results)
+    }
+
+    /// What is known before any node runs.
+    fn known(&self) -> EntitySet<ValueId> {
+        let mut known = EntitySet::new();
+        let constants = self.interpreter.constant_values().filter(|&v| !self.stale.contains(v));
+        let given = self.given.iter().filter(|(_, t)| t.is_some()).map(|(v, _)| v);
+        constants.chain(given).for_each(|v| {
+            known.insert(v);
+        });
+        known
+    }
+}
+
+/// Computes the `wanted` values from the `given` ones; returns the batch size with the values.
+pub(crate) fn run<'a>(
+    interpreter: &'a Interpreter,
+    given: &[(ValueId, &'a Tensor)],
+    wanted: &[ValueId],
+    mut keep: Keep,
+) -> Result<(usize, Values<'a>), EvalError> {
+    let graph = interpreter.graph();
+    if let Some(&v) = wanted.iter().find(|v| !graph.has_value(**v)) {
+        return Err(EvalError::Unknown(v));
+    }
+    let batch = check_given(graph, given)?;
+    let mut values = Values::new(interpreter, given);
+    let mut plan = Plan::new(graph, &values.known(), wanted, matches!(keep, Keep::Observed(_)))
+        .map_err(|Unreached(v)| EvalError::NotGiven(v))?;
+    if matches!(keep, Keep::Everything) {
+        plan.steps.iter_mut().for_each(|s| s.ends.clear());
+    }
+    let (needed, limit) = (plan.peak_bytes(graph, batch), interpreter.memory_limit());
+    if needed > limit as u128 {
+        return Err(EvalError::Memory { batch, needed, limit });
+    }
+    if let Keep::Observed(observe) = &mut keep {
+        given.iter().for_each(|&(v, t)| observe(v, t));
+    }
+    let mut buffers = Buffers::default();
+    for step in &plan.steps {
+        let node = &graph.nodes()[step.node];
+        // Values that end here are handed over, unless the node takes them twice.
+        let times = |v: ValueId| node.inputs.iter().filter(|o| o.value() == Some(v)).count();
+        let mut last: Vec<(ValueId, Option<Tensor>)> = vec![];
+        for &v in step.ends.iter().filter(|&&v| times(v) == 1) {
+            last.push((v, values.computed[v].take()));
+        }
+        let mut inputs: Vec<Input> = Vec::with_capacity(node.inputs.len());
+        for &o in &node.inputs {
+            let ending = o.value().and_then(|v| last.iter_mut().find(|(l, _)| *l == v)?.1.take());
+            inputs.push(match (ending, o) {
+                (Some(t), _) => Input::Last(t),
+                (None, Operand::Value(v)) => Input::Shared(values.get(v).ok_or(EvalError::NotGiven(v))?),
+                (None, Operand::Const(c)) => Input::Shared(&graph.constant(c).tensor),
+            });
+        }
+        let result = interpreter.call(step.node, &mut inputs, batch, &mut buffers);
+        for input in inputs {
+            if let Input::Last(t) = input {
+                buffers.give(t);
+            }
+        }
+        let tensor = values.computed[node.output].insert(result?);
+        if let Keep::Observed(observe) = &mut keep {
+            observe(node.output, tensor);
+        }
+        for &v in &step.ends {
+            if let Some(t) = values.computed[v].take() {
+                buffers.give(t);
+            }
+        }
+    }
+    Ok((batch, values))
+}
+
+/// Checks given tensors against their values and returns the batch size they agree on.
+fn check_given(graph: &Graph, given: &[(ValueId, &Tensor)]) -> Result<usize, EvalError> {
+    let mut batch: Option<usize> = None;
+    for &(value, tensor) in given {
+        if !graph.has_value(value) {
+            return Err(EvalError::Unknown(value));
+        }
+        let ty = graph.value_type(value);
+        let mismatch = || EvalError::Shape { value, expected: ty.shape.clone(), found: tensor.shape().to_vec() };
+        if ty.shape.rank() != tensor.shape().len() {
+            return Err(mismatch());
+        }
+        for (d, &n) in ty.shape.dims().iter().zip(tensor.shape()) {
+            match *d {
+                Dim::Fixed(k) if k == n => {}
+                Dim::Batch(k) if k > 0 && n % k == 0 => {
+                    let found = n / k;
+                    let expected = *batch.get_or_insert(found);
+                    if found != expected {
+                        return Err(EvalError::Batch { value, expected, found });
+                    }
+                }
+                _ => return Err(mismatch()),
+            }
+        }
+        let element = |expected| EvalError::Element { place: value.to_string(), expected };
+        match (ty.element, tensor.data()) {
+            (Element::F32, TensorData::F32(_))
+            | (Element::I64, TensorData::I64(_))
+            | (Element::Bool, TensorData::Bool(_)) => {}
+            (Element::Code(q), TensorData::Code(codes)) => {
+                let format = graph.quantizer(q).format;
+                let (lo, hi) = (format.min() as i16, format.max() as i16);
+                if let Some(&code) = codes.iter().find(|c| **c < lo || **c > hi) {
+                    return Err(EvalError::Code { value, code, format });
+                }
+            }
+            (Element::F32, _) => return Err(element("f32")),
+            (Element::I64, _) => return Err(element("i64")),
+            (Element::Bool, _) => return Err(element("bool")),
+            (Element::Code(_), _) => return Err(element("code")),
+        }
+    }
+    Ok(batch.unwrap_or(1))
+}

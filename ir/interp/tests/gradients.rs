@@ -1,0 +1,280 @@
+//! Every gradient against finite differences, those of quantizers against the published formulas.
+
+mod naive;
+
+use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
+use catc_ir::ops::*;
+use catc_ir::{ConstId, Graph, Op, Phase, QFormat, Quantizer, QuantizerId, Shape, Tensor, TensorType, ValueId};
+use cranelift_entity::EntityRef;
+use naive::reals;
+
+/// A graph of one operation whose operands are all graph inputs.
+fn one(op: Op, inputs: &[Tensor]) -> (Graph, Vec<ValueId>, ValueId) {
+    let mut g = Graph::new("one");
+    let ids: Vec<_> = inputs
+        .iter()
+        .enumerate()
+        .map(|(i, t)| g.add_input(format!("x{i}"), TensorType::f32(Shape::fixed(t.shape()))))
+        .collect();
+    let y = g.append(op, ids.iter().map(|&v| v.into()), "").unwrap();
+    g.add_output("y", y);
+    (g, ids, y)
+}
+
+fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    let pairs = a.as_f32().unwrap().iter().zip(b.as_f32().unwrap());
+    pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+/// Compares the gradients of `Σ seed · op(inputs)` with its slope along random directions of each input.
+fn check(op: Op, inputs: &[Tensor]) {
+    let (g, ids, y) = one(op.clone(), inputs);
+    let net = Interpreter::new(&g).unwrap();
+    let given: Vec<_> = ids.iter().copied().zip(inputs).collect();
+    let tape = net.record(&given, &[y]).unwrap();
+    let seed = reals(77, tape.value(y).unwrap().shape());
+    let wrt: Vec<_> = ids.iter().map(|&v| Wrt::Value(v)).collect();
+    let gradients = tape.gradients(&[(y, seed.clone())], &wrt).unwrap();
+    for i in 0..inputs.len() {
+        let gradient = gradients.get(wrt[i]).unwrap();
+        assert_eq!(gradient.shape(), inputs[i].shape());
+        for direction in 0..8 {
+            let d = reals(1000 + direction, inputs[i].shape());
+            let step = 2e-3;
+            let loss = |sign: f32| {
+                let mut moved = inputs.to_vec();
+                let shifted = inputs[i].as_f32().unwrap().iter().zip(d.as_f32().unwrap());
+                moved[i] = Tensor::f32(inputs[i].shape(), shifted.map(|(x, d)| x + sign * step * d).collect());
+                let y = net.run(&moved).unwrap().remove(0);
+                dot(&y, &seed)
+            };
+            let slope = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(step));
+            let predicted = dot(gradient, &d);
+            let size = (dot(gradient, gradient) * dot(&d, &d)).sqrt().max(1e-2);
+            assert!(
+                (slope - predicted).abs() < 4e-3 * size,
+                "{} input {i}: slope {slope}, gradient {predicted}",
+                op.name()
+            );
+        }
+    }
+}
+
+/// Reals whose distance from each other and from 0, ±1 and ±3 is larger than the steps of the differences.
+fn apart(seed: u64, shape: &[usize]) -> Tensor {
+    let n: usize = shape.iter().product();
+    let order = reals(seed, &[n]);
+    let mut places: Vec<usize> = (0..n).collect();
+    places.sort_by(|&a, &b| order.as_f32().unwrap()[a].total_cmp(&order.as_f32().unwrap()[b]));
+    let mut x = vec![0.0; n];
+    for (rank, place) in places.into_iter().enumerate() {
+        let spread = (rank as f32 + 0.5) / n as f32 * 8.0 - 4.0;
+        let near = [-3.0f32, -1.0, 0.0, 1.0, 3.0].into_iter().find(|k| (spread - k).abs() < 0.01);
+        x[place] = near.map_or(spread, |k| k + 0.011 * (rank % 2) as f32 * 2.0 - 0.011);
+    }
+    Tensor::f32(shape, x)
+}
+
+#[test]
+fn convolutions() {
+    let cases = [
+        // channels, outputs, groups, kernel, strides, pads, dilations
+        (3, 4, 1, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1]),
+        (3, 4, 1, [1, 1], [1, 1], [0, 0, 0, 0], [1, 1]),
+        (4, 6, 2, [3, 2], [2, 1], [1, 0, 0, 2], [1, 1]),
+        (4, 6, 2, [1, 1], [1, 1], [0, 0, 0, 0], [1, 1]),
+        (2, 3, 1, [3, 3], [2, 3], [2, 2, 2, 2], [2, 1]),
+        (3, 3, 3, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1]),
+        (3, 6, 3, [3, 2], [2, 2], [1, 0, 1, 1], [1, 2]),
+        (3, 6, 3, [5, 5], [3, 1], [4, 2, 0, 3], [1, 1]),
+    ];
+    for (c, o, groups, k, strides, pads, dilations) in cases {
+        let conv = Conv2d { strides, pads, dilations, groups };
+        let inputs = [reals(1, &[2, c, 7, 6]), reals(2, &[o, c / groups, k[0], k[1]]), reals(3, &[o])];
+        check(Op::Conv2d(conv), &inputs);
+    }
+}
+
+#[test]
+fn products() {
+    check(Op::Linear(Linear), &[reals(4, &[2, 3, 5]), reals(5, &[4, 5]), reals(6, &[4])]);
+    check(Op::MatMul(MatMul), &[reals(7, &[2, 1, 3, 4]), reals(8, &[3, 4, 2])]);
+    check(Op::MatMul(MatMul), &[reals(7, &[5, 4]), reals(8, &[2, 4, 2])]);
+}
+
+#[test]
+fn elementwise_functions() {
+    let x = apart(9, &[3, 20]);
+    for f in [
+        Unary::Relu,
+        Unary::LeakyRelu { alpha: 0.2 },
+        Unary::Clip { min: -1.0, max: 3.0 },
+        Unary::Sigmoid,
+        Unary::HardSigmoid { alpha: 0.5, beta: 0.5 },
+        Unary::HardSwish,
+    ] {
+        check(Op::Unary(f), std::slice::from_ref(&x));
+    }
+    let divisor = Tensor::f32(&[4, 1], vec![1.5, -2.0, 3.0, 0.7]);
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
+        check(Op::Binary(op), &[reals(10, &[3, 4, 5]), divisor.clone()]);
+        check(Op::Binary(op), &[reals(10, &[4, 5]), Tensor::f32(&[2, 4, 1], [divisor.as_f32().unwrap(); 2].concat())]);
+    }
+}
+
+#[test]
+fn pools_and_reductions() {
+    let x = apart(11, &[2, 2, 6, 5]);
+    for (strides, pads, ceil_mode) in [([1, 1], [0; 4], false), ([2, 2], [1; 4], true), ([2, 3], [0, 1, 1, 0], true)] {
+        let window = Window { kernel: [3, 2], strides, pads, dilations: [1, 1], ceil_mode };
+        check(Op::MaxPool(MaxPool(window.clone())), std::slice::from_ref(&x));
+        for count_include_pad in [false, true] {
+            check(Op::AvgPool(AvgPool { window: window.clone(), count_include_pad }), std::slice::from_ref(&x));
+        }
+    }
+    for axes in [vec![2, 3], vec![0, 2], vec![1]] {
+        check(Op::ReduceMean(ReduceMean { axes, keep_dims: true }), std::slice::from_ref(&x));
+    }
+    check(Op::Softmax(Softmax { axis: 1 }), &[reals(12, &[3, 5, 2])]);
+}
+
+#[test]
+fn normalization_and_correction() {
+    let inputs = [
+        reals(13, &[2, 3, 4]),
+        reals(14, &[3]),
+        reals(15, &[3]),
+        reals(16, &[3]),
+        Tensor::f32(&[3], vec![0.5, 2.0, 1.0]),
+    ];
+    check(Op::BatchNorm(BatchNorm { eps: 1e-3 }), &inputs);
+    check(Op::SquaredDistance(SquaredDistance), &[reals(17, &[3, 4]), reals(18, &[5, 4])]);
+    check(Op::Blend(Blend { alpha: 0.3 }), &[reals(17, &[3, 4]), reals(18, &[3, 4])]);
+}
+
+#[test]
+fn moves() {
+    let x = reals(19, &[2, 3, 4]);
+    let all = |op| check(op, std::slice::from_ref(&x));
+    all(Op::Identity(Identity));
+    all(Op::Reshape(Reshape { shape: Shape::fixed(&[4, 6]) }));
+    all(Op::Transpose(Transpose { perm: vec![2, 0, 1] }));
+    all(Op::Pad(Pad { before: vec![1, 0, 2], after: vec![0, 1, 0], value: 3.0 }));
+    all(Op::Slice(Slice { axis: 2, start: 1, end: 4, step: 2 }));
+    check(Op::Concat(Concat { axis: 1 }), &[x.clone(), reals(20, &[2, 1, 4]), x.clone()]);
+
+    let mut g = Graph::new("gather");
+    let table = g.add_input("table", TensorType::f32(Shape::fixed(&[2, 3, 4])));
+    let picks = g.add_constant(Tensor::i64(&[3], vec![2, 0, 2]));
+    let y = g.append(Op::Gather(Gather { axis: 1 }), [table.into(), picks.into()], "").unwrap();
+    g.add_output("y", y);
+    let net = Interpreter::new(&g).unwrap();
+    let tape = net.record(&[(table, &x)], &[y]).unwrap();
+    let seed = reals(21, &[2, 3, 4]);
+    let gradients = tape.gradients(&[(y, seed.clone())], &[Wrt::Value(table)]).unwrap();
+    let s = seed.as_f32().unwrap();
+    let expected: Vec<f32> = (0..24)
+        .map(|i| (i / 12 * 12, i / 4 % 3, i % 4))
+        .map(|(outer, row, j)| [s[outer + 4 + j], 0.0, s[outer + j] + s[outer + 8 + j]][row])
+        .collect();
+    assert_eq!(gradients.get(Wrt::Value(table)).unwrap().as_f32().unwrap(), expected);
+}
+
+/// x -> quantize -> dequantize, with a seed of ones and saturation on both sides.
+#[test]
+fn scales_have_the_gradient_of_lsq() {
+    let mut g = Graph::new("lsq");
+    g.phase = Phase::Qdq;
+    let format = QFormat::new(false, 2).unwrap();
+    let q = g.add_quantizer(Quantizer::per_axis(format, 0, vec![0.5, 0.25], vec![1, 2]));
+    let v = g.add_input("x", TensorType::f32(Shape::fixed(&[2, 4])));
+    let codes = g.append(Op::Quantize(Quantize { quantizer: q }), [v.into()], "").unwrap();
+    let y = g.append(Op::Dequantize(Dequantize), [codes.into()], "").unwrap();
+    g.add_output("y", y);
+    let net = Interpreter::new(&g).unwrap();
+    let x = Tensor::f32(&[2, 4], vec![-3.0, -0.4, 0.6, 5.0, -0.3, 0.1, 0.3, 7.0]);
+    let tape = net.record(&[(v, &x)], &[y]).unwrap();
+    let seed = Tensor::f32(&[2, 4], vec![1.0; 8]);
+    let found = tape.gradients(&[(y, seed)], &[Wrt::Value(v), Wrt::Scale(q), Wrt::ZeroPoint(q)]).unwrap();
+    // Codes less zero-point: row 0 [-1, -1 (of -0.8), 1 (of 1.2), 2], row 1 [-1 (of -1.2), 0 (of 0.4), 1 (of 1.2), 1].
+    assert_eq!(found.get(Wrt::Value(v)).unwrap().as_f32().unwrap(), [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0]);
+    let scales = found.get(Wrt::Scale(q)).unwrap().as_f32().unwrap();
+    let expected = [-1.0 + (-1.0 + 0.8) + (1.0 - 1.2) + 2.0, (-1.0 + 1.2) + (0.0 - 0.4) + (1.0 - 1.2) + 1.0];
+    assert!(scales.iter().zip(expected).all(|(s, e)| (s - e).abs() < 1e-6), "{scales:?} {expected:?}");
+    assert_eq!(found.get(Wrt::ZeroPoint(q)).unwrap().as_f32().unwrap(), [-1.0, -0.25]);
+}
+
+/// Through a small network: constants behind quantizers, a skip connection, a given value in the middle.
+#[test]
+fn gradients_reach_constants_and_stop_at_given_values() {
+    let text = r#"graph @net qdq {
+  q0 = quantizer i8 per_axis 0 scale [0.01, 0.01] zero_point [0, 0]
+  c0 = const f32[2,2,3,3] random(1, uniform, 0.9)
+  c1 = const f32[2] [0.1, -0.1]
+input(v0: f32[N,2,4,4] "x"):
+  v1: i8<q0>[2,2,3,3] = quantize c0, q0
+  v2: f32[2,2,3,3] = dequantize v1
+  v3: f32[N,2,4,4] = conv2d v0, v2, c1 {strides=[1,1], pads=[1,1,1,1]}
+  v4: f32[N,2,4,4] = add v3, v0
+  v5: f32[N,2] = reduce_mean v4 {axes=[2,3]}
+  output v5 "y"
+}
+"#;
+    let g = catc_ir::text::parse(text, &catc_ir::text::NoBlobs).unwrap();
+    let net = Interpreter::new(&g).unwrap();
+    let (v, c) = (|i| ValueId::new(i), |i| ConstId::new(i));
+    let x = reals(1, &[3, 2, 4, 4]);
+    let tape = net.record(&[(v(0), &x)], &[v(5)]).unwrap();
+    let seed = reals(2, &[3, 2]);
+    let wrt = [Wrt::Value(v(0)), Wrt::Value(v(2)), Wrt::Constant(c(0)), Wrt::Constant(c(1)), Wrt::Value(v(4))];
+    let found = tape.gradients(&[(v(5), seed.clone())], &wrt).unwrap();
+    let bias: Vec<f32> = (0..2).map(|o| (0..3).map(|i| seed.as_f32().unwrap()[i * 2 + o]).sum()).collect();
+    let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(near(found.get(wrt[3]).unwrap().as_f32().unwrap(), &bias));
+    let of = |i: usize| found.get(wrt[i]).unwrap().as_f32().unwrap();
+    assert!(near(of(1), of(2)));
+    let loss = |net: &Interpreter, x: &Tensor| dot(&net.run(std::slice::from_ref(x)).unwrap()[0], &seed);
+    // Codes are 0.01 apart: a step of 0.05 in every weight moves each by five of them.
+    let mut moved = net.clone();
+    let weights: Vec<f32> = g.constant(c(0)).tensor.as_f32().unwrap().iter().map(|w| w + 0.05).collect();
+    moved.set_constant(c(0), Tensor::f32(&[2, 2, 3, 3], weights).into()).unwrap();
+    let slope = (loss(&moved, &x) - loss(&net, &x)) / 0.05;
+    let predicted: f32 = found.get(wrt[2]).unwrap().as_f32().unwrap().iter().sum();
+    assert!((slope - f64::from(predicted)).abs() < 1e-3 * f64::from(predicted).abs().max(0.1), "{slope} {predicted}");
+
+    // Given weights are where the way ends, and the evaluation uses them.
+    let w = reals(3, &[2, 2, 3, 3]);
+    let tape = net.record(&[(v(0), &x), (v(2), &w)], &[v(5)]).unwrap();
+    let found = tape.gradients(&[(v(5), seed.clone())], &wrt).unwrap();
+    assert!(found.get(wrt[2]).unwrap().as_f32().unwrap().iter().all(|&g| g == 0.0));
+    assert!(found.get(wrt[1]).unwrap().as_f32().unwrap().iter().any(|&g| g != 0.0));
+
+    // Codes given in place of those computed from constants change what follows.
+    let codes = Tensor::codes(&[2, 2, 3, 3], vec![7; 36]);
+    let out = net.run_from(&[(v(0), &x), (v(1), &codes)], &[v(2)]).unwrap();
+    assert_eq!(out[0].as_f32().unwrap(), [0.01 * 7.0; 36]);
+}
+
+#[test]
+fn what_has_no_gradient_says_so() {
+    let mut g = Graph::new("fused");
+    g.phase = Phase::Integer;
+    let x = g.add_input("x", TensorType::f32(Shape::fixed(&[2])));
+    let fused = Fused { body: Body::Map { scale: 2.0 }, epilogue: Epilogue::default(), output: None };
+    let y = g.append(Op::Fused(fused), [x.into()], "").unwrap();
+    g.add_output("y", y);
+    let net = Interpreter::new(&g).unwrap();
+    let data = reals(1, &[2]);
+    let tape = net.record(&[(x, &data)], &[y]).unwrap();
+    let e = tape.gradients(&[(y, data.clone())], &[Wrt::Value(x)]).unwrap_err();
+    assert!(e.to_string().starts_with("fused_map v1: no gradient is defined for fused_map"), "{e}");
+    let e = tape.gradients(&[(y, reals(1, &[3]))], &[]).unwrap_err();
+    assert_eq!(e.to_string(), "v1: its gradient must be f32 [2]");
+    let bad = [Wrt::Value(ValueId::new(9)), Wrt::Constant(ConstId::new(0)), Wrt::Scale(QuantizerId::new(0))];
+    for wrt in bad {
+        let e = tape.gradients(&[], &[wrt]);
+        assert!(matches!(e, Err(EvalError::Gradient { .. })));
+    }
+    // Nothing asked for, nothing walked.
+    tape.gradients(&[(y, data.clone())], &[]).unwrap();
+}

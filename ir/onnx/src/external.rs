@@ -1,0 +1,74 @@
+//! Tensors whose data lies in other files. Only files inside the model's own folder are read: no absolute path, no `..`,
+//! no link that leads out of it.
+
+use crate::error::TensorProblem;
+use crate::file::{MapError, map};
+use crate::proto::StringStringEntryProto;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+/// The external files of one model.
+pub(crate) struct ExternalData {
+    folder: Option<PathBuf>,
+    files: HashMap<String, Bytes>,
+}
+
+impl ExternalData {
+    /// The files in a folder, or none if there is no folder.
+    pub fn new(folder: Option<&Path>) -> Self {
+        // The folder of `model.onnx` is the empty path.
+        let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_path_buf() });
+        ExternalData { folder, files: HashMap::new() }
+    }
+
+    /// The `expected` bytes that a tensor's entries point to.
+    pub fn bytes(&mut self, entries: &[StringStringEntryProto], expected: usize) -> Result<Bytes, TensorProblem> {
+        let entry = |key: &str| entries.iter().find(|e| e.key() == key).map(|e| e.value());
+        let location = entry("location").unwrap_or_default().to_string();
+        let fail = |problem: String| TensorProblem::External { location: location.clone(), problem };
+        let number = |key: &str| {
+            entry(key)
+                .map(|v| v.parse::<usize>().map_err(|_| fail(format!("whose {key} {v:?} is no whole number"))))
+                .transpose()
+        };
+        let offset = number("offset")?.unwrap_or(0);
+        let length = number("length")?.unwrap_or(expected);
+        if length != expected {
+            return Err(fail(format!("with a length of {length} bytes where its dimensions need {expected}")));
+        }
+        let file = self.open(&location).map_err(fail)?;
+        match offset.checked_add(length) {
+            Some(end) if end <= file.len() => Ok(file.slice(offset..end)),
+            _ => Err(fail(format!(
+                "which ends at byte {} before the tensor does ({length} bytes from {offset}); copy the file again",
+                file.len()
+            ))),
+        }
+    }
+
+    fn open(&mut self, location: &str) -> Result<Bytes, String> {
+        if let Some(bytes) = self.files.get(location) {
+            return Ok(bytes.clone());
+        }
+        let folder = self.folder.as_ref().ok_or("and a model in memory has no folder to look in")?;
+        let path = Path::new(location);
+        if location.is_empty() || location.contains('\0') {
+            return Err("which is no file name".into());
+        }
+        if path.components().any(|c| !matches!(c, Component::Normal(_) | Component::CurDir)) {
+            return Err("which is not a path inside the model's folder; put the file beside the model".into());
+        }
+        let found = folder.join(path).canonicalize().map_err(|e| format!("which cannot be read: {e}"))?;
+        let home = folder.canonicalize().map_err(|e| format!("whose folder cannot be read: {e}"))?;
+        if !found.starts_with(&home) {
+            return Err("which is a link out of the model's folder; put the file itself beside the model".into());
+        }
+        let bytes = map(&found).map_err(|e| match e {
+            MapError::Io(e) => format!("which cannot be read: {e}"),
+            MapError::NotAFile => "which is not a regular file".to_string(),
+        })?;
+        self.files.insert(location.to_string(), bytes.clone());
+        Ok(bytes)
+    }
+}

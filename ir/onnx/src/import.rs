@@ -1,0 +1,90 @@
+//! The import as a whole: read the file, look for what is not supported, translate.
+
+use crate::error::{ImportError, ImportErrorKind, TensorProblem};
+use crate::file::{MapError, map};
+use crate::opset::{self, NEWEST_OPSET, STANDARD};
+use crate::options::{BatchPolicy, ImportOptions};
+use crate::order::live_nodes;
+use crate::proto::ModelProto;
+use crate::support::check_supported;
+use crate::translate::{Importer, Tensors};
+use bytes::Bytes;
+use catc_ir::Graph;
+use prost::Message;
+use std::path::Path;
+
+/// An imported model.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The network in the float phase; it passes [`catc_ir::verify()`].
+    pub graph: Graph,
+    /// The version of the standard operator set that the model was written for.
+    pub opset: i64,
+    /// The program that wrote the file, and its version; empty if it does not say.
+    pub producer: String,
+    /// The batch size that the file fixes, where it became the symbolic `N`.
+    pub file_batch: Option<usize>,
+    /// What the user should be told, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+/// Imports a model file. Its external data, if any, is read from the folder it is in.
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
+    let fail = |kind| ImportError { file: path.to_path_buf(), kind: Box::new(kind) };
+    let bytes = map(path).map_err(|e| {
+        fail(match e {
+            MapError::Io(e) => ImportErrorKind::Io(e),
+            MapError::NotAFile => ImportErrorKind::NotAFile,
+        })
+    })?;
+    import_model(bytes, path.parent(), options).map_err(fail)
+}
+
+/// Imports a model from memory. External data is read from `folder`, and refused without one.
+pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, ImportError> {
+    import_model(Bytes::copy_from_slice(bytes), folder, options)
+        .map_err(|kind| ImportError { file: "<memory>".into(), kind: Box::new(kind) })
+}
+
+fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, ImportErrorKind> {
+    if bytes.is_empty() {
+        return Err(ImportErrorKind::Empty);
+    }
+    let model = ModelProto::decode(bytes).map_err(|e| ImportErrorKind::Decode(e.to_string()))?;
+    let graph = model.graph.as_ref().ok_or_else(|| ImportErrorKind::Decode("it holds no graph".into()))?;
+    let versions = opset::versions(&model)?;
+    if let Some(sparse) = graph.sparse_initializer.first() {
+        let name = sparse.values.as_ref().map_or("", |v| v.name()).to_string();
+        return Err(ImportErrorKind::Tensor { name, problem: TensorProblem::Form("is sparse; export it dense") });
+    }
+    let nodes = live_nodes(graph)?;
+    check_supported(&model, &nodes, &versions)?;
+
+    let mut tensors = Tensors::new(graph, folder);
+    let mut attempt = |policy| {
+        let importer = Importer::new(graph, options, policy, &mut tensors)?;
+        let file_batch = importer.file_batch;
+        Ok((file_batch, importer.run(&nodes, &versions)))
+    };
+    let mut translated = match attempt(options.batch)? {
+        (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
+            // If this fails too, its error is the one that speaks of the model as it is written.
+            let mut translated = attempt(BatchPolicy::AsDeclared)?.1?;
+            let warning = format!("the batch stays at {batch}, as in the file: with a symbolic batch, {reason}");
+            translated.warnings.push(warning);
+            translated
+        }
+        (_, translated) => translated?,
+    };
+    let opset = versions[STANDARD];
+    if opset > NEWEST_OPSET {
+        translated.warnings.push(format!("opset {opset} is newer than {NEWEST_OPSET}, the newest one known"));
+    }
+    Ok(Imported {
+        graph: translated.graph,
+        opset,
+        producer: [model.producer_name(), model.producer_version()].join(" ").trim().to_string(),
+        file_batch: translated.file_batch,
+        warnings: translated.warnings,
+    })
+}

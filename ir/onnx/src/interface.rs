@@ -1,0 +1,227 @@
+//! The inputs of the graph and which of their dimensions are the batch.
+
+use crate::error::ImportErrorKind;
+use crate::options::{BatchPolicy, ImportOptions};
+use crate::proto::tensor_proto::DataType;
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::{GraphProto, ValueInfoProto, type_proto};
+use crate::tensor::{checked_dims, type_name};
+use catc_ir::{Dim, Element, Shape, Tensor, TensorData, TensorType};
+use std::collections::HashSet;
+
+/// A dimension as the file declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Declared {
+    Fixed(usize),
+    Named(String),
+    Unknown,
+}
+
+struct Input<'m> {
+    name: &'m str,
+    element: Element,
+    dims: Vec<Declared>,
+    /// Whether the file declares dimensions at all.
+    has_shape: bool,
+}
+
+/// The inputs of a graph, decided.
+#[derive(Debug)]
+pub(crate) struct Interface<'m> {
+    /// Names and types in the order of the file.
+    pub inputs: Vec<(&'m str, TensorType)>,
+    /// Inputs that the caller gave a value, and the value.
+    pub values: Vec<(&'m str, Tensor)>,
+    /// The size that the file fixes for what became the batch, if it does: shapes written as numbers contain it.
+    pub file_batch: Option<usize>,
+    /// What a caller should be told.
+    pub warnings: Vec<String>,
+}
+
+fn fail<T>(name: &str, problem: impl Into<String>) -> Result<T, ImportErrorKind> {
+    Err(ImportErrorKind::Input { name: name.into(), problem: problem.into() })
+}
+
+/// Decides the types of the inputs.
+pub(crate) fn inputs<'m>(
+    graph: &'m GraphProto,
+    options: &ImportOptions,
+    policy: BatchPolicy,
+) -> Result<Interface<'m>, ImportErrorKind> {
+    let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+    let mut warnings = vec![];
+    let mut inputs = vec![];
+    for info in graph.input.iter().filter(|i| !initializers.contains(i.name())) {
+        inputs.push(declared(info, &mut warnings)?);
+    }
+    let values = fixed_values(&mut inputs, options)?;
+    for (i, (name, sizes)) in options.shapes.iter().enumerate() {
+        if options.shapes[..i].iter().any(|(other, _)| other == name) {
+            return fail(name, "is given two shapes; give one");
+        }
+        let Some(input) = inputs.iter_mut().find(|x| x.name == name) else {
+            let names: Vec<_> = inputs.iter().map(|x| format!("`{}`", x.name)).collect();
+            return fail(name, format!("is given a shape, but the model has no such input: {}", names.join(", ")));
+        };
+        specialise(input, sizes)?;
+    }
+    if let Some(input) = inputs.iter().find(|i| !i.has_shape) {
+        return fail(input.name, "has no declared shape; export the model with one, or give the input one");
+    }
+    let shapes = decide(&inputs, policy)?;
+    let file_batch = shapes.1;
+    let inputs = inputs.iter().zip(shapes.0).map(|(i, shape)| (i.name, TensorType::new(i.element, shape))).collect();
+    Ok(Interface { inputs, values, file_batch, warnings })
+}
+
+/// Takes out the inputs that the caller gave a value.
+fn fixed_values<'m>(
+    inputs: &mut Vec<Input<'m>>,
+    options: &ImportOptions,
+) -> Result<Vec<(&'m str, Tensor)>, ImportErrorKind> {
+    let mut values = vec![];
+    for (name, value) in &options.values {
+        let Some(i) = inputs.iter().position(|x| x.name == name) else {
+            return fail(name, "is given a value, but the model has no such input, or it was given one already");
+        };
+        let input = inputs.remove(i);
+        let element = match value.data() {
+            TensorData::F32(_) => Element::F32,
+            TensorData::I64(_) => Element::I64,
+            TensorData::Bool(_) => Element::Bool,
+            TensorData::Code(_) => return fail(name, "is given codes; give reals, whole numbers or truth values"),
+        };
+        let fits = |(d, &n): (&Declared, &usize)| !matches!(d, Declared::Fixed(m) if *m != n);
+        let shape = value.shape();
+        let fits = shape.len() == input.dims.len() && input.dims.iter().zip(shape).all(fits);
+        if element != input.element || (input.has_shape && !fits) {
+            return fail(name, format!("is given a value of another type or shape, {shape:?}"));
+        }
+        values.push((input.name, value.clone()));
+    }
+    Ok(values)
+}
+
+/// An input as the file declares it.
+fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<Input<'m>, ImportErrorKind> {
+    let name = info.name();
+    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(t)) => t,
+        Some(_) => return fail(name, "is a sequence, map, optional or sparse tensor; catc takes tensors only"),
+        None => return fail(name, "has no type; export the model again"),
+    };
+    let element = match DataType::try_from(tensor.elem_type()) {
+        Ok(DataType::Float) => Element::F32,
+        Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Double) => {
+            warnings.push(format!("input `{name}` is {} in the file and f32 here", type_name(tensor.elem_type())));
+            Element::F32
+        }
+        Ok(DataType::Int64 | DataType::Int32) => Element::I64,
+        Ok(DataType::Bool) => Element::Bool,
+        _ => {
+            let ty = type_name(tensor.elem_type());
+            return fail(name, format!("has elements of type {ty}; catc takes float, int64, int32 and bool"));
+        }
+    };
+    let dims = (tensor.shape.iter())
+        .flat_map(|s| &s.dim)
+        .map(|d| match &d.value {
+            // 0 and -1 are how some exporters write "not known".
+            Some(dimension::Value::DimValue(n)) => match usize::try_from(*n) {
+                Ok(n) if n > 0 => Declared::Fixed(n),
+                _ => Declared::Unknown,
+            },
+            Some(dimension::Value::DimParam(p)) if !p.is_empty() => Declared::Named(p.clone()),
+            _ => Declared::Unknown,
+        })
+        .collect();
+    Ok(Input { name, element, dims, has_shape: tensor.shape.is_some() })
+}
+
+/// Takes the sizes that the caller gave for an input. The first one says nothing where the batch is dynamic.
+fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind> {
+    let given = sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
+    if !input.has_shape {
+        input.dims = vec![Declared::Unknown; sizes.len()];
+        input.has_shape = true;
+    }
+    if sizes.len() != input.dims.len() {
+        let rank = input.dims.len();
+        return fail(input.name, format!("has {rank} dimensions, but is given the shape {given}"));
+    }
+    for (i, &size) in sizes.iter().enumerate() {
+        match &input.dims[i] {
+            Declared::Fixed(n) if *n != size => {
+                return fail(input.name, format!("has {n} as dimension {i}, but is given the shape {given}"));
+            }
+            _ if size == 0 => return fail(input.name, format!("is given the shape {given}; sizes start at 1")),
+            Declared::Named(_) | Declared::Unknown if i > 0 => input.dims[i] = Declared::Fixed(size),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The shapes of all inputs, and the batch size of the file where it fixes one that became `N`.
+fn decide(inputs: &[Input], policy: BatchPolicy) -> Result<(Vec<Shape>, Option<usize>), ImportErrorKind> {
+    let dynamic = inputs.iter().find(|i| matches!(i.dims.first(), Some(Declared::Named(_) | Declared::Unknown)));
+    let batch_name = dynamic.and_then(|i| match &i.dims[0] {
+        Declared::Named(n) => Some(n.as_str()),
+        _ => None,
+    });
+    let file_batch = match (dynamic, policy) {
+        (Some(_), _) | (None, BatchPolicy::AsDeclared) => None,
+        (None, BatchPolicy::Auto | BatchPolicy::Symbolic) => {
+            let first = inputs.iter().find(|i| i.element == Element::F32 && i.dims.len() >= 2);
+            first.and_then(|i| match i.dims[0] {
+                Declared::Fixed(n) => Some(n),
+                _ => None,
+            })
+        }
+    };
+    let mut shapes = vec![];
+    for input in inputs {
+        let mut shape = Shape::default();
+        for (i, d) in input.dims.iter().enumerate() {
+            shape.0.push(match d {
+                Declared::Fixed(n) if i == 0 && input.dims.len() >= 2 && file_batch == Some(*n) => Dim::N,
+                Declared::Fixed(n) => Dim::Fixed(*n),
+                Declared::Named(n) if batch_name == Some(n) => Dim::N,
+                Declared::Named(n) if i == 0 => {
+                    let batch = batch_name.unwrap_or("the unnamed batch of another input");
+                    return fail(
+                        input.name,
+                        format!("has `{n}` as its first dimension, another batch than {batch}; one batch is supported"),
+                    );
+                }
+                Declared::Unknown if i == 0 => Dim::N,
+                Declared::Named(n) => return fail(input.name, open_dimension(input, i, &format!("`{n}`"))),
+                Declared::Unknown => return fail(input.name, open_dimension(input, i, "without a name")),
+            });
+        }
+        let sizes: Vec<i64> = shape.dims().iter().map(|d| i64::try_from(d.at_batch(1)).unwrap_or(i64::MAX)).collect();
+        if checked_dims(&sizes).is_none() {
+            return fail(input.name, format!("of shape {shape} is too large"));
+        }
+        shapes.push(shape);
+    }
+    Ok((shapes, file_batch))
+}
+
+/// That a dimension other than the batch has no fixed size, and how to give it one.
+fn open_dimension(input: &Input, index: usize, what: &str) -> String {
+    let example: Vec<String> = (input.dims.iter().enumerate())
+        .map(|(i, d)| match d {
+            Declared::Fixed(n) => n.to_string(),
+            _ if i == 0 => "1".into(),
+            Declared::Named(n) => n.to_uppercase(),
+            Declared::Unknown => format!("D{i}"),
+        })
+        .collect();
+    format!(
+        "has a dynamic dimension {index} ({what}); only the batch may be dynamic: export with fixed sizes, or give the \
+         input a shape, `{}={}` with numbers",
+        input.name,
+        example.join("x")
+    )
+}

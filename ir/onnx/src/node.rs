@@ -1,0 +1,296 @@
+//! What the rules of the operators see: one node, its attributes and inputs, and the graph that grows.
+
+use crate::error::{NodeName, NodeProblem};
+use crate::opset;
+use crate::order::label;
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::size::Size;
+use crate::tensor::MAX_ELEMENTS;
+use crate::translate::Importer;
+use crate::value::{Known, Value};
+use catc_ir::{Element, Op, Operand, Shape, Tensor};
+use smallvec::{SmallVec, smallvec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a rule gives: values of the node's outputs, from the first on. Outputs beyond them are not computed.
+pub(crate) type Outputs = SmallVec<[Value; 1]>;
+
+/// What a rule gives, or why it does not.
+pub(crate) type RuleResult = Result<Outputs, NodeProblem>;
+
+/// One output.
+pub(crate) fn one(value: impl Into<Value>) -> RuleResult {
+    Ok(smallvec![value.into()])
+}
+
+/// The name of a node in errors.
+pub(crate) fn node_name(node: &NodeProto, versions: &BTreeMap<String, i64>) -> NodeName {
+    let domain = opset::domain(node.domain());
+    NodeName {
+        name: label(node).into(),
+        op: node.op_type().into(),
+        domain: domain.into(),
+        opset: versions.get(domain).copied(),
+    }
+}
+
+/// One node while it is translated.
+pub(crate) struct NodeContext<'i, 'a, 'm> {
+    importer: &'i mut Importer<'a, 'm>,
+    node: &'m NodeProto,
+    /// The version of the standard operator set.
+    pub opset: i64,
+    read: BTreeSet<&'static str>,
+}
+
+impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
+    /// A node before any of its attributes was read.
+    pub fn new(importer: &'i mut Importer<'a, 'm>, node: &'m NodeProto, opset: i64) -> Self {
+        NodeContext { importer, node, opset, read: BTreeSet::new() }
+    }
+
+    /// An error if the node has an attribute that no rule read, or one twice.
+    pub fn check_attributes(&self) -> Result<(), NodeProblem> {
+        let mut seen = BTreeSet::new();
+        for a in &self.node.attribute {
+            if !seen.insert(a.name()) {
+                return Err(NodeProblem::attribute(a.name(), "stands twice"));
+            }
+            if !self.read.contains(a.name()) {
+                return Err(NodeProblem::attribute(a.name(), "is not one of this operator in this opset"));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- attributes
+
+    fn attribute(&mut self, name: &'static str, ty: AttributeType) -> Result<Option<&'m AttributeProto>, NodeProblem> {
+        self.read.insert(name);
+        let Some(a) = self.node.attribute.iter().find(|a| a.name() == name) else {
+            return Ok(None);
+        };
+        if !a.ref_attr_name().is_empty() {
+            return Err(NodeProblem::attribute(
+                name,
+                "refers to an attribute of a function; export with functions inlined",
+            ));
+        }
+        // Files of the first IR versions leave the type out.
+        if a.r#type.is_some() && a.r#type() != ty {
+            let (is, should) = (a.r#type().as_str_name(), ty.as_str_name());
+            return Err(NodeProblem::attribute(name, format!("is of type {is} and must be {should}")));
+        }
+        Ok(Some(a))
+    }
+
+    /// A whole number.
+    pub fn int(&mut self, name: &'static str) -> Result<Option<i64>, NodeProblem> {
+        Ok(self.attribute(name, AttributeType::Int)?.map(|a| a.i()))
+    }
+
+    /// A truth value, written as a whole number.
+    pub fn flag(&mut self, name: &'static str, default: bool) -> Result<bool, NodeProblem> {
+        Ok(self.int(name)?.map_or(default, |i| i != 0))
+    }
+
+    /// A real.
+    pub fn float(&mut self, name: &'static str) -> Result<Option<f32>, NodeProblem> {
+        Ok(self.attribute(name, AttributeType::Float)?.map(|a| a.f()))
+    }
+
+    /// Whole numbers.
+    pub fn ints(&mut self, name: &'static str) -> Result<Option<&'m [i64]>, NodeProblem> {
+        Ok(self.attribute(name, AttributeType::Ints)?.map(|a| a.ints.as_slice()))
+    }
+
+    /// Reals.
+    pub fn floats(&mut self, name: &'static str) -> Result<Option<&'m [f32]>, NodeProblem> {
+        Ok(self.attribute(name, AttributeType::Floats)?.map(|a| a.floats.as_slice()))
+    }
+
+    /// A word.
+    pub fn word(&mut self, name: &'static str) -> Result<Option<&'m str>, NodeProblem> {
+        self.attribute(name, AttributeType::String)?
+            .map(|a| std::str::from_utf8(a.s()).map_err(|_| NodeProblem::attribute(name, "is not UTF-8")))
+            .transpose()
+    }
+
+    /// A tensor, read.
+    pub fn tensor(&mut self, name: &'static str) -> Result<Option<Tensor>, NodeProblem> {
+        let Some(a) = self.attribute(name, AttributeType::Tensor)? else {
+            return Ok(None);
+        };
+        let proto: &TensorProto = a.t.as_deref().ok_or_else(|| NodeProblem::attribute(name, "holds no tensor"))?;
+        let tensor = self.importer.read_tensor(proto);
+        tensor.map(Some).map_err(|problem| NodeProblem::Tensor { name: label(self.node).into(), problem })
+    }
+
+    /// Notes an attribute that has no bearing on inference.
+    pub fn ignore(&mut self, name: &'static str) {
+        self.read.insert(name);
+    }
+
+    /// Whether the node has an attribute; that does not count as reading it.
+    pub fn has_attribute(&self, name: &str) -> bool {
+        self.node.attribute.iter().any(|a| a.name() == name)
+    }
+
+    // ---- inputs
+
+    /// Number of inputs, with those left out in the middle.
+    pub fn input_count(&self) -> usize {
+        self.node.input.len()
+    }
+
+    /// Number of outputs that the node names.
+    pub fn output_count(&self) -> usize {
+        self.node.output.len()
+    }
+
+    /// An error unless the node has from `min` to `max` inputs, the first `min` of them given.
+    pub fn arity(&self, min: usize, max: usize) -> Result<(), NodeProblem> {
+        let count = self.input_count();
+        if count > max {
+            return Err(NodeProblem::invalid(format!("has {count} inputs where this opset allows {max}")));
+        }
+        match (0..min).find(|&i| !self.has_input(i)) {
+            Some(i) => Err(NodeProblem::input(i, "is missing")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an input is given.
+    pub fn has_input(&self, index: usize) -> bool {
+        self.node.input.get(index).is_some_and(|n| !n.is_empty())
+    }
+
+    /// An input that is given.
+    pub fn input(&mut self, index: usize) -> Result<Value, NodeProblem> {
+        match self.node.input.get(index) {
+            Some(name) if !name.is_empty() => self.importer.value(name, index),
+            _ => Err(NodeProblem::input(index, "is missing")),
+        }
+    }
+
+    /// An input as an operand of the graph; what is known becomes a constant.
+    pub fn input_operand(&mut self, index: usize) -> Result<Operand, NodeProblem> {
+        let value = self.input(index)?;
+        self.operand(index, &value)
+    }
+
+    /// What became of an input, as an operand of the graph.
+    pub fn operand(&mut self, index: usize, value: &Value) -> Result<Operand, NodeProblem> {
+        self.importer.operand(value).map_err(|problem| NodeProblem::input(index, problem))
+    }
+
+    /// The shape of a value.
+    pub fn shape(&self, value: &Value) -> Shape {
+        match value {
+            Value::Computed(v) => self.importer.graph.value_type(*v).shape.clone(),
+            Value::Known(k) => k.ir_shape(),
+        }
+    }
+
+    /// What a value holds.
+    pub fn element(&self, value: &Value) -> Element {
+        match value {
+            Value::Computed(v) => self.importer.graph.value_type(*v).element,
+            Value::Known(k) => k.element(),
+        }
+    }
+
+    /// An input that must be known now.
+    pub fn known(&mut self, index: usize, what: &str) -> Result<Known, NodeProblem> {
+        match self.input(index)? {
+            Value::Known(k) => Ok(k),
+            Value::Computed(_) => Err(NodeProblem::input(
+                index,
+                format!("({what}) is computed from the data; it must be a constant or follow from shapes"),
+            )),
+        }
+    }
+
+    /// An input of whole numbers, at most one axis, that must be known now.
+    pub fn sizes(&mut self, index: usize, what: &str) -> Result<Vec<Size>, NodeProblem> {
+        let known = self.known(index, what)?;
+        if known.shape().len() > 1 {
+            return Err(NodeProblem::input(index, format!("({what}) must be a list")));
+        }
+        known.as_sizes().ok_or_else(|| NodeProblem::input(index, format!("({what}) must hold whole numbers")))
+    }
+
+    /// An input of whole numbers that must be known now and not depend on the batch.
+    pub fn fixed_sizes(&mut self, index: usize, what: &str) -> Result<Vec<i64>, NodeProblem> {
+        let sizes = self.sizes(index, what)?;
+        let fixed = sizes.iter().map(|s| s.fixed()).collect::<Option<_>>();
+        fixed.ok_or_else(|| NodeProblem::input(index, format!("({what}) depends on the batch size")))
+    }
+
+    /// An input of one real that must be known now.
+    pub fn scalar(&mut self, index: usize, what: &str) -> Result<f32, NodeProblem> {
+        let known = self.known(index, what)?;
+        match (known.as_f32(), known.as_sizes().as_deref()) {
+            (Some(&[x]), _) => Ok(x),
+            (_, Some(&[Size::Fixed(n)])) => Ok(n as f32),
+            _ => Err(NodeProblem::input(index, format!("({what}) must be one number"))),
+        }
+    }
+
+    /// The batch size that the file fixes, where it became `N`.
+    pub fn file_batch(&self) -> Option<usize> {
+        self.importer.file_batch
+    }
+
+    // ---- the graph
+
+    /// Appends a node under this node's name.
+    pub fn emit(&mut self, op: Op, inputs: &[Operand]) -> Result<Value, NodeProblem> {
+        let graph = &mut self.importer.graph;
+        let v = graph.append(op, inputs.iter().copied(), label(self.node))?;
+        let shape = &graph.value_type(v).shape;
+        let volume = shape.dims().iter().try_fold(1usize, |n, d| n.checked_mul(d.at_batch(1)));
+        match volume {
+            Some(0) => Err(NodeProblem::unsupported(format!("its output is an empty tensor {shape}"))),
+            Some(n) if n <= MAX_ELEMENTS => Ok(Value::Computed(v)),
+            _ => Err(NodeProblem::invalid(format!("its output {shape} is too large"))),
+        }
+    }
+
+    /// Appends a node that takes one value.
+    pub fn emit_on(&mut self, op: Op, value: &Value) -> Result<Value, NodeProblem> {
+        let operand = self.operand(0, value)?;
+        self.emit(op, &[operand])
+    }
+
+    /// Adds a constant of reals.
+    pub fn constant(&mut self, shape: &[usize], items: Vec<f32>) -> Operand {
+        self.importer.graph.add_constant(Tensor::f32(shape, items)).into()
+    }
+
+    /// Tells the caller of the import something, under this node's name.
+    pub fn warn(&mut self, message: impl std::fmt::Display) {
+        let name = label(self.node);
+        self.importer.warnings.push(format!("node {name:?} ({}): {message}", self.node.op_type()));
+    }
+}
+
+/// An axis counted from either end, as an index from 0.
+pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, NodeProblem> {
+    let from_zero = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
+    from_zero
+        .and_then(|a| usize::try_from(a).ok())
+        .filter(|&a| a < rank)
+        .ok_or_else(|| NodeProblem::invalid(format!("has no axis {axis}, the tensor has {rank} dimensions")))
+}
+
+/// Axes counted from either end, ascending, each once.
+pub(crate) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, NodeProblem> {
+    let mut axes = list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    if axes.windows(2).any(|w| w[0] == w[1]) {
+        return Err(NodeProblem::invalid(format!("names an axis twice: {list:?}")));
+    }
+    Ok(axes)
+}

@@ -1,0 +1,177 @@
+//! Elements moved but not changed: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...), and nothing at all: Identity,
+//! Dropout (6, 7, 10, 12, 13, 22).
+
+use crate::error::NodeProblem;
+use crate::fold::{self, FOLD_ELEMENTS};
+use crate::node::{NodeContext, RuleResult, axis, one};
+use crate::tensor::MAX_ELEMENTS;
+use crate::value::{Known, Value};
+use catc_ir::{Dim, Op, Operand, ops};
+
+/// Whether a known tensor's elements are moved here, not in the graph.
+pub(super) fn folds(known: &Known) -> bool {
+    known.len() <= FOLD_ELEMENTS
+}
+
+/// A `rows x columns` matrix as one of `columns x rows`.
+pub(super) fn transposed(items: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| items[r * columns + c])).collect()
+}
+
+pub(super) fn transpose(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(1, 1)?;
+    let x = cx.input(0)?;
+    let rank = cx.shape(&x).rank();
+    let perm = match cx.ints("perm")? {
+        None => (0..rank).rev().collect(),
+        Some(list) => {
+            let perm: Vec<usize> = list.iter().filter_map(|&i| usize::try_from(i).ok()).collect();
+            let mut sorted = perm.clone();
+            sorted.sort_unstable();
+            if list.len() != rank || !sorted.into_iter().eq(0..rank) {
+                return Err(NodeProblem::attribute("perm", format!("is {list:?}, no order of {rank} axes")));
+            }
+            perm
+        }
+    };
+    match &x {
+        Value::Known(known) if folds(known) => one(fold::transpose(known, &perm)),
+        _ => one(cx.emit_on(Op::Transpose(ops::Transpose { perm }), &x)?),
+    }
+}
+
+pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(1, usize::MAX)?;
+    let parts = (0..cx.input_count()).map(|i| cx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let rank = cx.shape(&parts[0]).rank();
+    let Some(written) = cx.int("axis")? else {
+        return Err(NodeProblem::attribute("axis", "is missing"));
+    };
+    let axis = axis(written, rank)?;
+    let known: Option<Vec<Known>> = parts
+        .iter()
+        .map(|p| match p {
+            Value::Known(k) => Some(k.clone()),
+            Value::Computed(_) => None,
+        })
+        .collect();
+    let shapes = || parts.iter().map(|p| cx.shape(p).to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(known) = known
+        && known.iter().fold(0usize, |n, k| n.saturating_add(k.len())) <= FOLD_ELEMENTS
+    {
+        let joined = fold::concat(&known, axis);
+        return one(
+            joined.ok_or_else(|| NodeProblem::invalid(format!("its inputs do not fit side by side: {}", shapes())))?
+        );
+    }
+    // Inference adds the sizes up.
+    let sizes = parts.iter().filter_map(|p| cx.shape(p).dims().get(axis)?.fixed());
+    if sizes.fold(0usize, |n, size| n.saturating_add(size)) > MAX_ELEMENTS {
+        return Err(NodeProblem::invalid("its output is too large"));
+    }
+    let operands = (0..parts.len()).map(|i| cx.input_operand(i)).collect::<Result<Vec<Operand>, _>>()?;
+    one(cx.emit(Op::Concat(ops::Concat { axis }), &operands)?)
+}
+
+pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
+    let mode = cx.word("mode")?.unwrap_or("constant");
+    if mode != "constant" {
+        return Err(NodeProblem::unsupported(format!("attribute `mode` is {mode:?}")));
+    }
+    // Amounts and value became inputs in opset 11, the axes came in 18.
+    let x = cx.input(0)?;
+    let rank = cx.shape(&x).rank();
+    let (amounts, value, axes) = if cx.opset < 11 {
+        cx.arity(1, 1)?;
+        let Some(amounts) = cx.ints("pads")? else {
+            return Err(NodeProblem::attribute("pads", "is missing"));
+        };
+        (amounts.to_vec(), cx.float("value")?.unwrap_or(0.0), None)
+    } else {
+        cx.arity(2, if cx.opset < 18 { 3 } else { 4 })?;
+        let value = if cx.has_input(2) { cx.scalar(2, "constant_value")? } else { 0.0 };
+        let axes = if cx.has_input(3) { Some(cx.fixed_sizes(3, "axes")?) } else { None };
+        (cx.fixed_sizes(1, "pads")?, value, axes)
+    };
+    let axes = match axes {
+        None => (0..rank).collect(),
+        Some(list) => list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?,
+    };
+    if amounts.len() != 2 * axes.len() {
+        let count = amounts.len();
+        return Err(NodeProblem::invalid(format!("has {count} amounts of padding for {} axes", axes.len())));
+    }
+    let (mut before, mut after) = (vec![0i64; rank], vec![0i64; rank]);
+    for (i, &a) in axes.iter().enumerate() {
+        (before[a], after[a]) = (amounts[i], amounts[i + axes.len()]);
+    }
+    // Negative amounts crop, before the others pad.
+    let mut x = x;
+    for a in 0..rank {
+        let crop = [before[a], after[a]].map(|n| usize::try_from(n.saturating_neg()).unwrap_or(0));
+        if crop == [0, 0] {
+            continue;
+        }
+        let size = match cx.shape(&x).dims()[a] {
+            Dim::Fixed(n) => n,
+            Dim::Batch(_) => return Err(NodeProblem::unsupported("it crops the batch")),
+        };
+        let end = size.saturating_sub(crop[1]);
+        if crop[0] >= end {
+            return Err(NodeProblem::invalid(format!("crops all {size} positions of axis {a}")));
+        }
+        x = cx.emit_on(Op::Slice(ops::Slice { axis: a, start: crop[0], end, step: 1 }), &x)?;
+    }
+    let positive = |v: Vec<i64>| v.into_iter().map(|n| usize::try_from(n).unwrap_or(0)).collect::<Vec<_>>();
+    let (before, after) = (positive(before), positive(after));
+    if before.iter().chain(&after).any(|&n| n > MAX_ELEMENTS) {
+        return Err(NodeProblem::invalid("its output is too large"));
+    }
+    if before.iter().chain(&after).all(|&n| n == 0) {
+        return one(cx.emit_on(Op::Identity(ops::Identity), &x)?);
+    }
+    one(cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &x)?)
+}
+
+/// What is known stays known, everything else gets an `identity`, which a pass removes.
+pub(super) fn same(cx: &mut NodeContext, x: Value) -> RuleResult {
+    match x {
+        Value::Known(known) => one(known),
+        computed => one(cx.emit_on(Op::Identity(ops::Identity), &computed)?),
+    }
+}
+
+pub(super) fn identity(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(1, 1)?;
+    let x = cx.input(0)?;
+    same(cx, x)
+}
+
+pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
+    // Ratio and training mode became inputs in opset 12. Without training it passes everything on.
+    if cx.opset < 12 {
+        cx.arity(1, 1)?;
+        cx.ignore("ratio");
+        if cx.opset < 7 && !cx.flag("is_test", false)? {
+            return Err(NodeProblem::unsupported("attribute `is_test` is 0 (export for inference)"));
+        }
+    } else {
+        cx.arity(1, 3)?;
+        cx.ignore("seed");
+        if cx.has_input(2) {
+            let training = cx.known(2, "training_mode")?;
+            let on = match &training {
+                Known::Tensor(t) => match t.data() {
+                    catc_ir::TensorData::Bool(v) => v.contains(&true),
+                    _ => return Err(NodeProblem::input(2, "(training_mode) must be a truth value")),
+                },
+                Known::Sizes { .. } => return Err(NodeProblem::input(2, "(training_mode) must be a truth value")),
+            };
+            if on {
+                return Err(NodeProblem::unsupported("training_mode is true (export for inference)"));
+            }
+        }
+    }
+    let x = cx.input(0)?;
+    same(cx, x)
+}

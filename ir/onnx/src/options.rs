@@ -1,0 +1,31 @@
+//! What a caller may choose about an import.
+
+use catc_ir::Tensor;
+
+/// What happens to a first input dimension that the file fixes, as exporters do that were not told of a dynamic batch.
+///
+/// Inputs whose first dimension is dynamic in the file always get the symbolic batch `N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchPolicy {
+    /// It becomes `N`; constant shapes in the model that contain it (`Reshape` to `[1,512]`) follow. If the model uses
+    /// the dimension in a way that no batch allows, the file's size is kept and a warning says why.
+    #[default]
+    Auto,
+    /// It becomes `N`, or the import fails.
+    Symbolic,
+    /// It keeps the file's size.
+    AsDeclared,
+}
+
+/// Options of an import.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportOptions {
+    /// What happens to a batch size that the file fixes.
+    pub batch: BatchPolicy,
+    /// Sizes for inputs whose dimensions the file leaves open: input name and all its dimensions, outermost first. The
+    /// first one is the batch size: where the batch is `N`, it is not looked at.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Inputs that always have this value: they become constants and are no inputs of the graph any more. f32, i64 or
+    /// truth values, as [`catc_ir::Tensor`] holds what the file's type becomes.
+    pub values: Vec<(String, Tensor)>,
+}

@@ -1,0 +1,167 @@
+//! Tensors of the file as tensors of the IR: reals become f32, whole numbers i64. What does not fit is an error, and
+//! sizes are compared with the data before memory is taken.
+
+use crate::error::TensorProblem;
+use crate::external::ExternalData;
+use crate::proto::TensorProto;
+use crate::proto::tensor_proto::{DataLocation, DataType};
+use bytes::Bytes;
+use catc_ir::{Tensor, TensorData};
+use half::{bf16, f16};
+
+/// The most elements of any tensor; far above any model, and low enough that sums of a few of them do not overflow.
+pub(crate) const MAX_ELEMENTS: usize = 1 << 40;
+
+/// The name of an element type in messages.
+pub(crate) fn type_name(data_type: i32) -> String {
+    match DataType::try_from(data_type) {
+        Ok(t) => t.as_str_name().to_ascii_lowercase(),
+        Err(_) => format!("number {data_type}"),
+    }
+}
+
+/// Sizes from a file, each and all together within [`MAX_ELEMENTS`]; with their product.
+pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
+    let sizes: Vec<usize> = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
+    // Zeros count as ones here, so that no order of the factors overflows.
+    let bound = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    bound.filter(|&n| n <= MAX_ELEMENTS)?;
+    let count = sizes.iter().product();
+    Some((sizes, count))
+}
+
+/// Reads a tensor.
+pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor, TensorProblem> {
+    let data_type = DataType::try_from(proto.data_type()).unwrap_or(DataType::Undefined);
+    let Some(width) = width(data_type) else {
+        return Err(TensorProblem::ElementType(type_name(proto.data_type())));
+    };
+    let Some((shape, count)) = checked_dims(&proto.dims) else {
+        return Err(TensorProblem::Dimensions(proto.dims.clone()));
+    };
+    if proto.segment.is_some() {
+        return Err(TensorProblem::Form("is stored in segments; export the model again"));
+    }
+    let bytes_needed = count * width;
+    let raw = if proto.data_location() == DataLocation::External {
+        Some(external.bytes(&proto.external_data, bytes_needed)?)
+    } else {
+        proto.raw_data.clone()
+    };
+    let source = Source { proto, count };
+    let data = match raw {
+        // Some writers leave an empty field beside the typed one.
+        Some(raw) if !(raw.is_empty() && count > 0 && source.typed_len() > 0) => {
+            if raw.len() != bytes_needed {
+                return Err(source.length(bytes_needed, raw.len(), "bytes"));
+            }
+            from_raw(data_type, &raw)?
+        }
+        _ => source.typed(data_type)?,
+    };
+    Ok(Tensor::new(shape, data))
+}
+
+/// Bytes of an element in raw data, for the types that are read.
+fn width(data_type: DataType) -> Option<usize> {
+    use DataType::*;
+    Some(match data_type {
+        Float | Int32 | Uint32 => 4,
+        Double | Int64 | Uint64 => 8,
+        Float16 | Bfloat16 | Int16 | Uint16 => 2,
+        Int8 | Uint8 | Bool => 1,
+        _ => return None,
+    })
+}
+
+/// The elements of one width, wherever they lie in the file: raw data is little-endian and seldom aligned.
+fn elements<const W: usize>(raw: &Bytes) -> impl Iterator<Item = [u8; W]> {
+    raw.as_chunks::<W>().0.iter().copied()
+}
+
+fn from_raw(data_type: DataType, raw: &Bytes) -> Result<TensorData, TensorProblem> {
+    use DataType::*;
+    Ok(match data_type {
+        Float => TensorData::F32(elements(raw).map(f32::from_le_bytes).collect()),
+        Int64 => TensorData::I64(elements(raw).map(i64::from_le_bytes).collect()),
+        Float16 => TensorData::F32(elements(raw).map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+        Bfloat16 => TensorData::F32(elements(raw).map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+        Double => TensorData::F32(elements(raw).map(|b| narrow(f64::from_le_bytes(b))).collect::<Result<_, _>>()?),
+        Int32 => TensorData::I64(elements(raw).map(|b| i32::from_le_bytes(b).into()).collect()),
+        Int16 => TensorData::I64(elements(raw).map(|b| i16::from_le_bytes(b).into()).collect()),
+        Int8 => TensorData::I64(elements(raw).map(|b| i8::from_le_bytes(b).into()).collect()),
+        Uint32 => TensorData::I64(elements(raw).map(|b| u32::from_le_bytes(b).into()).collect()),
+        Uint16 => TensorData::I64(elements(raw).map(|b| u16::from_le_bytes(b).into()).collect()),
+        Uint8 => TensorData::I64(elements::<1>(raw).map(|[b]| b.into()).collect()),
+        Uint64 => TensorData::I64(elements(raw).map(|b| signed(u64::from_le_bytes(b))).collect::<Result<_, _>>()?),
+        Bool => TensorData::Bool(elements::<1>(raw).map(|[b]| b != 0).collect()),
+        other => return Err(TensorProblem::ElementType(type_name(other as i32))),
+    })
+}
+
+/// A double as f32, unless it overflows.
+fn narrow(x: f64) -> Result<f32, TensorProblem> {
+    let y = x as f32;
+    if y.is_infinite() && x.is_finite() { Err(TensorProblem::Range(format!("{x:e}"), "f32")) } else { Ok(y) }
+}
+
+fn signed(x: u64) -> Result<i64, TensorProblem> {
+    x.try_into().map_err(|_| TensorProblem::Range(x.to_string(), "i64"))
+}
+
+/// A tensor whose elements stand in a typed field of its message.
+struct Source<'a> {
+    proto: &'a TensorProto,
+    count: usize,
+}
+
+impl Source<'_> {
+    fn length(&self, expected: usize, found: usize, unit: &'static str) -> TensorProblem {
+        TensorProblem::Length { dims: self.proto.dims.clone(), expected, found, unit }
+    }
+
+    fn typed_len(&self) -> usize {
+        let p = self.proto;
+        [p.float_data.len(), p.int32_data.len(), p.int64_data.len(), p.double_data.len(), p.uint64_data.len()]
+            .into_iter()
+            .sum()
+    }
+
+    /// The elements of a field, as many as there should be.
+    fn field<'f, T>(&self, field: &'f [T]) -> Result<&'f [T], TensorProblem> {
+        if field.len() == self.count { Ok(field) } else { Err(self.length(self.count, field.len(), "elements")) }
+    }
+
+    /// The elements of the 32-bit field, which also holds the narrower types, each in its range.
+    fn narrow_ints(&self, min: i32, max: i32, name: &'static str) -> Result<Vec<i64>, TensorProblem> {
+        let check = |&x: &i32| {
+            if (min..=max).contains(&x) { Ok(x.into()) } else { Err(TensorProblem::Range(x.to_string(), name)) }
+        };
+        self.field(&self.proto.int32_data)?.iter().map(check).collect()
+    }
+
+    fn typed(&self, data_type: DataType) -> Result<TensorData, TensorProblem> {
+        use DataType::*;
+        let p = self.proto;
+        let bits = || self.narrow_ints(0, 0xffff, "16 bits");
+        Ok(match data_type {
+            Float => TensorData::F32(self.field(&p.float_data)?.to_vec()),
+            Double => {
+                TensorData::F32(self.field(&p.double_data)?.iter().map(|&x| narrow(x)).collect::<Result<_, _>>()?)
+            }
+            Float16 => TensorData::F32(bits()?.into_iter().map(|x| f16::from_bits(x as u16).to_f32()).collect()),
+            Bfloat16 => TensorData::F32(bits()?.into_iter().map(|x| bf16::from_bits(x as u16).to_f32()).collect()),
+            Int64 => TensorData::I64(self.field(&p.int64_data)?.to_vec()),
+            Int32 => TensorData::I64(self.narrow_ints(i32::MIN, i32::MAX, "int32")?),
+            Int16 => TensorData::I64(self.narrow_ints(i16::MIN.into(), i16::MAX.into(), "int16")?),
+            Int8 => TensorData::I64(self.narrow_ints(i8::MIN.into(), i8::MAX.into(), "int8")?),
+            Uint16 => TensorData::I64(self.narrow_ints(0, u16::MAX.into(), "uint16")?),
+            Uint8 => TensorData::I64(self.narrow_ints(0, u8::MAX.into(), "uint8")?),
+            Bool => TensorData::Bool(self.field(&p.int32_data)?.iter().map(|&x| x != 0).collect()),
+            Uint32 | Uint64 => {
+                TensorData::I64(self.field(&p.uint64_data)?.iter().map(|&x| signed(x)).collect::<Result<_, _>>()?)
+            }
+            other => return Err(TensorProblem::ElementType(type_name(other as i32))),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Which dimension becomes the batch.
+
+use super::*;
+use crate::BatchPolicy;
+
+/// A network exported for `batch` images, with the shapes of its reshapes written as numbers.
+fn exported(batch: i64) -> ModelBuilder {
+    let b = batch.to_string();
+    let mut m = model(17)
+        .input("x", &[&b, "4", "2", "2"])
+        .f32("w", &[3, 16], &[1.0])
+        .i64("target", &[batch, 16])
+        .node("Reshape", "x target", "flat", &[])
+        .node("Gemm", "flat w", "y", &[int("transB", 1)]);
+    m.graph().output.push(info("y", DataType::Float, &[&b, "3"]));
+    m
+}
+
+fn policy(batch: BatchPolicy) -> ImportOptions {
+    ImportOptions { batch, ..Default::default() }
+}
+
+#[test]
+fn a_fixed_batch_becomes_symbolic() {
+    for batch in [1, 8] {
+        let imported = exported(batch).import().unwrap();
+        assert_eq!(imported.file_batch, Some(batch as usize));
+        assert_eq!(imported.warnings, [""; 0]);
+        insta::assert_snapshot!("fixed_batch", imported.graph.to_string());
+    }
+}
+
+#[test]
+fn a_fixed_batch_stays_on_request() {
+    let imported = exported(8).import_with(&policy(BatchPolicy::AsDeclared)).unwrap();
+    assert_eq!(imported.file_batch, None);
+    insta::assert_snapshot!(imported.graph.to_string());
+}
+
+#[test]
+fn a_batch_that_images_share_stays() {
+    let m =
+        |opset| model(opset).input("x", &["4", "6"]).output("y").i64("first", &[0]).node("Gather", "x first", "y", &[]);
+    insta::assert_snapshot!(m(13).text());
+    insta::assert_snapshot!(m(13).import_with(&policy(BatchPolicy::Symbolic)).unwrap_err());
+}
+
+#[test]
+fn an_output_that_contradicts_its_declaration_keeps_the_batch() {
+    let mut m = model(13).input("x", &["2", "3"]).node("Relu", "x", "y", &[]);
+    m.graph().output.push(info("y", DataType::Float, &["5", "3"]));
+    assert!(m.text().contains("warning: output `y` is declared as [5,3] that comes out as [2,3]"), "{}", m.text());
+}
+
+#[test]
+fn sizes_can_be_given() {
+    let m = model(17).input("x", &["N", "3", "height", "?"]).output("y").node("Relu", "x", "y", &[]);
+    insta::assert_snapshot!(m.error());
+    let shapes =
+        |name: &str, sizes: &[usize]| ImportOptions { shapes: vec![(name.into(), sizes.into())], ..Default::default() };
+    let text = m.text_with(&shapes("x", &[1, 3, 16, 8]));
+    assert!(text.contains("v0: f32[N,3,16,8]"), "{text}");
+    let errors = [
+        shapes("z", &[1, 3, 16, 8]),
+        shapes("x", &[1, 3, 16]),
+        shapes("x", &[1, 4, 16, 8]),
+        shapes("x", &[1, 3, 0, 8]),
+        ImportOptions { shapes: vec![("x".into(), vec![1, 3, 4, 4]); 2], ..Default::default() },
+    ];
+    let errors = errors.map(|o| m.import_with(&o).unwrap_err());
+    insta::assert_snapshot!(errors.join("\n"));
+}
+
+#[test]
+fn several_inputs() {
+    let m = |second: &[&str]| {
+        model(17).input("a", &["batch", "3"]).typed_input("b", DataType::Int64, second).output("y").node(
+            "Relu",
+            "a",
+            "y",
+            &[],
+        )
+    };
+    assert!(m(&["batch"]).text().contains("v0: f32[N,3] \"a\", v1: i64[N] \"b\""));
+    assert!(m(&["7", "batch"]).text().contains("v1: i64[7,N] \"b\""));
+    assert!(m(&["2"]).text().contains("v1: i64[2] \"b\""));
+    insta::assert_snapshot!(m(&["other"]).error());
+    insta::assert_snapshot!(m(&["2", "length"]).error());
+}
+
+#[test]
+fn initializers_are_no_inputs() {
+    let m = model(13).input("x", &["N", "2"]).input("w", &["2"]).f32("w", &[2], &[1.0]).output("y").node(
+        "Mul",
+        "x w",
+        "y",
+        &[],
+    );
+    assert_eq!(m.import().unwrap().graph.inputs.len(), 1);
+}
+
+#[test]
+fn inputs_can_be_given_a_value() {
+    let m = model(13).input("x", &["N", "6"]).typed_input("target", DataType::Int64, &["3"]).output("y").node(
+        "Reshape",
+        "x target",
+        "y",
+        &[],
+    );
+    let options = |name: &str, value| ImportOptions { values: vec![(name.into(), value)], ..Default::default() };
+    let target = |n| catc_ir::Tensor::i64(&[n], vec![-1; n]);
+    let mut sizes = target(3);
+    *sizes.data_mut() = catc_ir::TensorData::I64(vec![0, 2, 3]);
+    let text = m.text_with(&options("target", sizes));
+    assert!(text.contains("input(v0: f32[N,6] \"x\"):\n  v1: f32[N,2,3] = reshape v0 {shape=[N,2,3]}"), "{text}");
+    let errors = [options("none", target(3)), options("target", target(2)), options("x", target(3))];
+    insta::assert_snapshot!(errors.map(|o| m.import_with(&o).unwrap_err()).join("\n"));
+}
+
+#[test]
+fn an_input_without_a_shape_needs_one() {
+    let mut m = model(13).input("x", &[]).output("y").node("Relu", "x", "y", &[]);
+    if let Some(type_proto::Value::TensorType(t)) = &mut m.graph().input[0].r#type.as_mut().unwrap().value {
+        t.shape = None;
+    }
+    insta::assert_snapshot!(m.error());
+    let given = ImportOptions { shapes: vec![("x".into(), vec![1, 3, 4, 4])], ..Default::default() };
+    assert!(m.text_with(&given).contains("v0: f32[N,3,4,4]"));
+}

@@ -1,0 +1,215 @@
+//! Damaged and hostile files: an error, never a panic.
+
+use super::*;
+use crate::{ImportOptions, import};
+use proptest::prelude::*;
+
+/// A model with most of what the importer reads.
+fn victim() -> ModelBuilder {
+    model(13)
+        .input("x", &["1", "3", "8", "8"])
+        .output("y")
+        .f32("w", &[4, 3, 3, 3], &[0.5, -0.25])
+        .f32("s", &[4], &[1.0])
+        .f32("fc", &[5, 16], &[1.0])
+        .f32("hi", &[], &[6.0])
+        .i64("zero", &[0])
+        .i64("pads", &[0, 0, 1, 1, 0, 0, 1, 1])
+        .i64("minus", &[-1])
+        .node("Pad", "x pads", "p", &[])
+        .node("Conv", "p w s", "a", &[ints("strides", &[2, 2]), ints("dilations", &[1, 1]), int("group", 1)])
+        .node("BatchNormalization", "a s s s s", "b", &[float("epsilon", 1e-5)])
+        .node("Clip", "b zerof hi", "c", &[])
+        .f32("zerof", &[], &[0.0])
+        .node("MaxPool", "c", "d", &[ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2]), int("ceil_mode", 1)])
+        .node("Shape", "d", "shape", &[])
+        .node("Gather", "shape zero", "n", &[int("axis", 0)])
+        .node("Concat", "n minus", "target", &[int("axis", 0)])
+        .node("Reshape", "d target", "flat", &[])
+        .node("Slice", "flat zero minus one", "cut", &[])
+        .i64("one", &[1])
+        .node("Concat", "cut last", "wide", &[int("axis", 1)])
+        .node("Slice", "flat minus end one", "last", &[])
+        .i64("end", &[i64::MAX])
+        .node("Gemm", "wide fc", "g", &[int("transB", 1), float("alpha", 0.5)])
+        .node("Softmax", "g", "y", &[int("axis", -1)])
+}
+
+fn import_is_total(bytes: &[u8]) {
+    let _ = import_bytes(bytes, None, &ImportOptions::default());
+}
+
+#[test]
+fn the_victim_is_whole() {
+    insta::assert_snapshot!(victim().text());
+}
+
+#[test]
+fn every_truncation_is_an_answer() {
+    let bytes = victim().bytes();
+    for length in 0..bytes.len() {
+        let error = import_bytes(&bytes[..length], None, &ImportOptions::default()).unwrap_err().to_string();
+        assert!(error.starts_with("<memory>: ") && error.len() > 20, "{error}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_an_answer() {
+    let bytes = victim().bytes();
+    for place in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1 << bit;
+            import_is_total(&damaged);
+        }
+    }
+}
+
+/// Numbers that break naive arithmetic.
+fn odd_number() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        -3i64..10,
+        Just(i64::MAX),
+        Just(i64::MIN),
+        Just(i64::from(i32::MAX)),
+        Just(1 << 31),
+        Just(1 << 40),
+        Just(1 << 62),
+        any::<i64>()
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    /// Several bytes changed, some inserted or lost.
+    #[test]
+    fn damage(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..8)) {
+        let mut bytes = victim().bytes();
+        for (place, value, kind) in edits {
+            let place = place.index(bytes.len());
+            match kind {
+                0 => bytes[place] = value,
+                1 => bytes.insert(place, value),
+                _ => { bytes.remove(place); }
+            }
+        }
+        import_is_total(&bytes);
+    }
+
+    /// Well-formed messages with odd numbers in attributes, dimensions and lists, and inputs exchanged.
+    #[test]
+    fn odd_numbers(
+        opset in 7i64..30,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), odd_number(), 0u8..6), 1..5),
+    ) {
+        let mut m = victim();
+        m.model.opset_import[0].version = Some(opset);
+        for (first, second, number, kind) in edits {
+            let graph = m.graph();
+            let names: Vec<String> = graph.node.iter().flat_map(|n| n.output.clone()).collect();
+            match kind {
+                0 => {
+                    let t = first.get(&graph.initializer).name().to_string();
+                    let t = graph.initializer.iter_mut().find(|x| x.name() == t).unwrap();
+                    t.raw_data = Some(Bytes::from(number.to_le_bytes().repeat(t.dims.iter().fold(1i64, |n, &d| n.saturating_mul(d)).clamp(0, 9) as usize)));
+                }
+                1 => {
+                    let i = first.index(graph.initializer.len());
+                    graph.initializer[i].dims.push(number);
+                }
+                2 => {
+                    let node = first.index(graph.node.len());
+                    for a in &mut graph.node[node].attribute {
+                        a.i = a.i.map(|_| number);
+                        let at = second.index(a.ints.len() + 1);
+                        if let Some(x) = a.ints.get_mut(at) { *x = number }
+                    }
+                }
+                3 => {
+                    let node = first.index(graph.node.len());
+                    let name = second.get(&names).clone();
+                    if let Some(x) = graph.node[node].input.first_mut() { *x = name }
+                }
+                4 => graph.input[0] = info("x", DataType::Float, &["1", "3", &number.to_string(), "8"]),
+                _ => {
+                    let (a, b) = (first.index(graph.node.len()), second.index(graph.node.len()));
+                    let op = graph.node[a].op_type.clone();
+                    graph.node[b].op_type = op;
+                }
+            }
+        }
+        import_is_total(&m.bytes());
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_answer() {
+    // Graphs within graphs, deeper than any stack: field 5 of a node is an attribute, 6 of that a graph, 1 of that a node.
+    let mut bytes: Vec<u8> = vec![];
+    for _ in 0..200_000 {
+        for field in [5u8, 6, 1] {
+            let mut outer = vec![field << 3 | 2];
+            prost::encoding::encode_varint(bytes.len().min(1 << 20) as u64, &mut outer);
+            outer.extend(bytes.iter().take(64));
+            bytes = outer;
+        }
+    }
+    let mut nested = vec![];
+    for _ in 0..50_000 {
+        // Lengths larger than the rest: the decoder must stop at its limit or at the end.
+        nested.extend([0x0a, 0xff, 0xff, 0xff, 0x7f, 0x2a, 0xff, 0xff, 0xff, 0x7f, 0x32, 0xff, 0xff, 0xff, 0x7f]);
+    }
+    let mut model = vec![0x3a, 0xff, 0xff, 0xff, 0x7f];
+    model.extend(nested);
+    import_is_total(&bytes);
+    import_is_total(&model);
+
+    let mut graph = GraphProto::default();
+    for _ in 0..40 {
+        let attribute = AttributeProto { g: Some(Box::new(graph)), ..attribute("body", AttributeType::Graph) };
+        graph = GraphProto {
+            node: vec![NodeProto { attribute: vec![attribute], ..Default::default() }],
+            ..Default::default()
+        };
+    }
+    let mut m = super::model(13);
+    m.model.graph = Some(graph);
+    let error = m.error();
+    assert!(error.contains("recursion limit"), "{error}");
+}
+
+#[test]
+fn doubling_is_stopped() {
+    // Each node doubles the one before: 60 of them ask for 2^60 elements.
+    let mut known = model(13).input("x", &["N"]).output("y").i64("t0", &[1]);
+    let mut computed = model(13).input("x", &["N", "2"]).output("y").node("Relu", "x", "t0", &[]);
+    for i in 0..60 {
+        let (inputs, output) = (format!("t{i} t{i}"), format!("t{}", i + 1));
+        known = known.node("Concat", &inputs, &output, &[int("axis", 0)]);
+        computed = computed.node("Concat", &inputs, &output, &[int("axis", 1)]);
+    }
+    assert!(known.node("Identity", "t60", "y", &[]).error().contains("too large"));
+    assert!(computed.node("Identity", "t60", "y", &[]).error().contains("too large"));
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        let error = import(&folder.path().join(name), &ImportOptions::default()).unwrap_err().to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    };
+    let errors = [
+        at("empty.onnx", b""),
+        at("text.onnx", b"<html>404: not found</html>"),
+        at("zeros.onnx", &[0; 64]),
+        at("no_graph.onnx", &ModelProto { ir_version: Some(8), ..Default::default() }.encode_to_vec()),
+    ];
+    insta::assert_snapshot!(errors.join("\n"));
+    let missing = import(&folder.path().join("gone.onnx"), &ImportOptions::default()).unwrap_err().to_string();
+    assert!(missing.contains("gone.onnx: cannot be read: "), "{missing}");
+    let is_folder = import(folder.path(), &ImportOptions::default()).unwrap_err().to_string();
+    assert!(is_folder.ends_with("is not a regular file; give the path of an .onnx file"), "{is_folder}");
+}

@@ -1,0 +1,190 @@
+//! Models built in code, and what the importer makes of them.
+
+mod batch;
+mod hostile;
+mod layers;
+mod models;
+mod refusals;
+mod shapes;
+mod tensors;
+
+use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::DataType;
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, type_proto,
+};
+use crate::{ImportOptions, Imported, import_bytes};
+use bytes::Bytes;
+use prost::Message;
+
+/// A model in the making.
+#[derive(Clone)]
+pub(super) struct ModelBuilder {
+    pub model: ModelProto,
+}
+
+/// An empty model of an opset.
+pub(super) fn model(opset: i64) -> ModelBuilder {
+    ModelBuilder {
+        model: ModelProto {
+            ir_version: Some(8),
+            producer_name: Some("builder".into()),
+            opset_import: vec![OperatorSetIdProto { domain: None, version: Some(opset) }],
+            graph: Some(GraphProto { name: Some("test".into()), ..Default::default() }),
+            ..Default::default()
+        },
+    }
+}
+
+/// A tensor's name and type; sizes are numbers, names, or `?`.
+pub(super) fn info(name: &str, ty: DataType, dims: &[&str]) -> ValueInfoProto {
+    let dim = |d: &&str| Dimension {
+        value: match (*d, d.parse()) {
+            ("?", _) => None,
+            (_, Ok(n)) => Some(dimension::Value::DimValue(n)),
+            (name, _) => Some(dimension::Value::DimParam(name.into())),
+        },
+        denotation: None,
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: Some(ty as i32), shape: Some(shape) };
+    ValueInfoProto {
+        name: Some(name.into()),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A tensor with raw data.
+pub(super) fn raw_tensor(name: &str, ty: DataType, dims: &[i64], raw: Vec<u8>) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        data_type: Some(ty as i32),
+        dims: dims.to_vec(),
+        raw_data: Some(Bytes::from(raw)),
+        ..Default::default()
+    }
+}
+
+/// A tensor of reals.
+pub(super) fn f32_tensor(name: &str, dims: &[i64], items: &[f32]) -> TensorProto {
+    raw_tensor(name, DataType::Float, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+/// A tensor of whole numbers.
+pub(super) fn i64_tensor(name: &str, dims: &[i64], items: &[i64]) -> TensorProto {
+    raw_tensor(name, DataType::Int64, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+fn attribute(name: &str, ty: AttributeType) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), r#type: Some(ty as i32), ..Default::default() }
+}
+
+pub(super) fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { i: Some(i), ..attribute(name, AttributeType::Int) }
+}
+
+pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { ints: ints.to_vec(), ..attribute(name, AttributeType::Ints) }
+}
+
+pub(super) fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { f: Some(f), ..attribute(name, AttributeType::Float) }
+}
+
+pub(super) fn word(name: &str, s: &str) -> AttributeProto {
+    AttributeProto { s: Some(s.into()), ..attribute(name, AttributeType::String) }
+}
+
+pub(super) fn tensor(name: &str, t: TensorProto) -> AttributeProto {
+    AttributeProto { t: Some(Box::new(t)), ..attribute(name, AttributeType::Tensor) }
+}
+
+impl ModelBuilder {
+    pub fn graph(&mut self) -> &mut GraphProto {
+        self.model.graph.get_or_insert_default()
+    }
+
+    /// A real input.
+    pub fn input(self, name: &str, dims: &[&str]) -> Self {
+        self.typed_input(name, DataType::Float, dims)
+    }
+
+    pub fn typed_input(mut self, name: &str, ty: DataType, dims: &[&str]) -> Self {
+        self.graph().input.push(info(name, ty, dims));
+        self
+    }
+
+    /// An output without a declared shape.
+    pub fn output(mut self, name: &str) -> Self {
+        self.graph().output.push(ValueInfoProto { name: Some(name.into()), ..Default::default() });
+        self
+    }
+
+    pub fn initializer(mut self, t: TensorProto) -> Self {
+        self.graph().initializer.push(t);
+        self
+    }
+
+    /// A constant of reals; fewer items than elements repeat.
+    pub fn f32(self, name: &str, dims: &[i64], items: &[f32]) -> Self {
+        let count = dims.iter().product::<i64>() as usize;
+        let all: Vec<f32> = items.iter().copied().cycle().take(count).collect();
+        self.initializer(f32_tensor(name, dims, &all))
+    }
+
+    /// A list of whole numbers.
+    pub fn i64(self, name: &str, items: &[i64]) -> Self {
+        self.initializer(i64_tensor(name, &[items.len() as i64], items))
+    }
+
+    /// A node named after its first output; inputs and outputs are split at spaces, `_` is one left out.
+    pub fn node(mut self, op: &str, inputs: &str, outputs: &str, attributes: &[AttributeProto]) -> Self {
+        let names = |s: &str| s.split_whitespace().map(|n| if n == "_" { "" } else { n }.to_string()).collect();
+        let output: Vec<String> = names(outputs);
+        self.graph().node.push(NodeProto {
+            input: names(inputs),
+            name: output.first().map(|o| format!("/{o}")),
+            output,
+            op_type: Some(op.into()),
+            attribute: attributes.to_vec(),
+            ..Default::default()
+        });
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.model.encode_to_vec()
+    }
+
+    pub fn import(&self) -> Result<Imported, String> {
+        self.import_with(&ImportOptions::default())
+    }
+
+    pub fn import_with(&self, options: &ImportOptions) -> Result<Imported, String> {
+        import_bytes(&self.bytes(), None, options).map_err(|e| e.to_string())
+    }
+
+    /// The text of the imported graph, then the warnings.
+    pub fn text(&self) -> String {
+        self.text_with(&ImportOptions::default())
+    }
+
+    pub fn text_with(&self, options: &ImportOptions) -> String {
+        let imported = self.import_with(options).unwrap();
+        let warnings: String = imported.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+        imported.graph.to_string() + &warnings
+    }
+
+    /// The error of the import.
+    pub fn error(&self) -> String {
+        self.import().err().unwrap()
+    }
+}
+
+/// One node on `x` of `[N,3,8,8]`: the lines of the graph between input and output.
+pub(super) fn one_node(opset: i64, op: &str, more_inputs: &str, attributes: &[AttributeProto]) -> ModelBuilder {
+    model(opset).input("x", &["N", "3", "8", "8"]).output("y").node(op, &format!("x {more_inputs}"), "y", attributes)
+}

@@ -1,0 +1,248 @@
+//! Translating the nodes, one after the other, into a graph.
+
+use crate::error::{ImportErrorKind, NodeProblem, TensorProblem};
+use crate::external::ExternalData;
+use crate::interface;
+use crate::node::{NodeContext, Outputs, node_name};
+use crate::ops;
+use crate::opset::STANDARD;
+use crate::options::{BatchPolicy, ImportOptions};
+use crate::proto::tensor_shape_proto::dimension;
+use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::tensor;
+use crate::value::{Known, Value};
+use catc_ir::ops::Identity;
+use catc_ir::{ConstId, Constant, Dim, Graph, Op, Operand, Shape, Tensor, verify};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The tensors of the file, read when something takes them and kept for a second attempt.
+pub(crate) struct Tensors<'m> {
+    initializers: HashMap<&'m str, &'m TensorProto>,
+    read: HashMap<&'m str, Arc<Tensor>>,
+    external: ExternalData,
+}
+
+impl<'m> Tensors<'m> {
+    /// The tensors of a graph; external data is read from `folder`.
+    pub fn new(graph: &'m GraphProto, folder: Option<&Path>) -> Self {
+        let initializers = graph.initializer.iter().map(|t| (t.name(), t)).collect();
+        Tensors { initializers, read: HashMap::new(), external: ExternalData::new(folder) }
+    }
+
+    fn initializer(&mut self, name: &'m str) -> Result<Arc<Tensor>, LookupProblem> {
+        if let Some(tensor) = self.read.get(name) {
+            return Ok(tensor.clone());
+        }
+        let Some(proto) = self.initializers.get(name) else {
+            return Err(LookupProblem::Other("is not defined".into()));
+        };
+        let tensor = Arc::new(tensor::read(proto, &mut self.external).map_err(LookupProblem::Tensor)?);
+        self.read.insert(name, tensor.clone());
+        Ok(tensor)
+    }
+}
+
+/// What a name stands for.
+enum Binding {
+    Value(Value),
+    /// An output that the rule of its node does not compute: operator and number.
+    NotComputed(String, usize),
+}
+
+/// What one attempt makes of a model.
+pub(crate) struct Translated {
+    pub graph: Graph,
+    pub file_batch: Option<usize>,
+    pub warnings: Vec<String>,
+}
+
+/// One attempt at a model.
+pub(crate) struct Importer<'a, 'm> {
+    proto: &'m GraphProto,
+    tensors: &'a mut Tensors<'m>,
+    /// The graph so far.
+    pub graph: Graph,
+    /// The batch size that the file fixes, where it became `N`.
+    pub file_batch: Option<usize>,
+    /// What the user should be told.
+    pub warnings: Vec<String>,
+    bindings: HashMap<&'m str, Binding>,
+    /// The constants that tensors became, by address; the graph keeps the tensors, so addresses are not reused.
+    constants: HashMap<*const Tensor, ConstId>,
+}
+
+impl<'a, 'm> Importer<'a, 'm> {
+    /// An attempt that treats a batch size fixed in the file as `policy` says.
+    pub fn new(
+        proto: &'m GraphProto,
+        options: &ImportOptions,
+        policy: BatchPolicy,
+        tensors: &'a mut Tensors<'m>,
+    ) -> Result<Self, ImportErrorKind> {
+        let interface = interface::inputs(proto, options, policy)?;
+        let mut graph = Graph::new(graph_word(proto.name()));
+        let mut bindings = HashMap::new();
+        for (name, ty) in interface.inputs {
+            let v = graph.add_input(name, ty);
+            bindings.insert(name, Binding::Value(Value::Computed(v)));
+        }
+        for (name, tensor) in interface.values {
+            bindings.insert(name, Binding::Value(Value::Known(tensor.into())));
+        }
+        Ok(Importer {
+            proto,
+            tensors,
+            graph,
+            file_batch: interface.file_batch,
+            warnings: interface.warnings,
+            bindings,
+            constants: HashMap::new(),
+        })
+    }
+
+    /// Translates nodes in topological order, all of which have rules, and the outputs.
+    pub fn run(
+        mut self,
+        nodes: &[&'m NodeProto],
+        versions: &BTreeMap<String, i64>,
+    ) -> Result<Translated, ImportErrorKind> {
+        let opset = versions[STANDARD];
+        for node in nodes {
+            let outputs = self.node(node, opset).map_err(|problem| match problem {
+                // The node is only where it was noticed.
+                NodeProblem::Tensor { name, problem } => ImportErrorKind::Tensor { name, problem },
+                problem => ImportErrorKind::Node { node: Box::new(node_name(node, versions)), problem },
+            })?;
+            let mut outputs = outputs.into_iter();
+            for (i, name) in node.output.iter().enumerate() {
+                let not_computed = || Binding::NotComputed(node.op_type().to_string(), i);
+                let binding = outputs.next().map_or_else(not_computed, Binding::Value);
+                self.bindings.insert(name, binding);
+            }
+        }
+        let proto = self.proto;
+        proto.output.iter().try_for_each(|o| self.output(o))?;
+        verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
+        Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
+    }
+
+    fn node(&mut self, node: &'m NodeProto, opset: i64) -> Result<Outputs, NodeProblem> {
+        let Some(rule) = ops::rule(node.op_type()) else {
+            return Err(NodeProblem::unsupported("an operator without a rule"));
+        };
+        let mut cx = NodeContext::new(self, node, opset);
+        let outputs = (rule.translate)(&mut cx)?;
+        cx.check_attributes()?;
+        Ok(outputs)
+    }
+
+    fn output(&mut self, info: &'m ValueInfoProto) -> Result<(), ImportErrorKind> {
+        let name = info.name();
+        let fail = |problem: String| ImportErrorKind::Graph(format!("has an output `{name}` {problem}"));
+        let value = self.lookup(name).map_err(|problem| match problem {
+            LookupProblem::Tensor(problem) => ImportErrorKind::Tensor { name: name.into(), problem },
+            LookupProblem::Other(problem) => fail(format!("that {problem}")),
+        })?;
+        let value = match value {
+            Value::Computed(v) => v,
+            known => {
+                let operand = self.operand(&known).map_err(|problem| fail(format!("that {problem}")))?;
+                let identity = self.graph.append(Op::Identity(Identity), [operand], name);
+                identity.map_err(|e| fail(format!("that cannot be given: {e}")))?
+            }
+        };
+        let found = &self.graph.value_type(value).shape;
+        if let Some(declared) = contradiction(info, found, self.file_batch) {
+            let problem = format!("declared as {declared} that comes out as {found}");
+            if self.file_batch.is_some() {
+                return Err(fail(problem));
+            }
+            self.warnings.push(format!("output `{name}` is {problem}"));
+        }
+        self.graph.add_output(name, value);
+        Ok(())
+    }
+
+    /// What a name stands for. Every name that a live node takes stands for something.
+    fn lookup(&mut self, name: &'m str) -> Result<Value, LookupProblem> {
+        match self.bindings.get(name) {
+            Some(Binding::Value(v)) => Ok(v.clone()),
+            Some(Binding::NotComputed(op, output)) => {
+                Err(LookupProblem::Other(format!("is output {output} of {op}, which catc does not compute")))
+            }
+            None => self.tensors.initializer(name).map(|t| Value::Known(Known::Tensor(t))),
+        }
+    }
+
+    /// What input `index` of a node stands for.
+    pub fn value(&mut self, name: &'m str, index: usize) -> Result<Value, NodeProblem> {
+        self.lookup(name).map_err(|problem| match problem {
+            LookupProblem::Tensor(problem) => NodeProblem::Tensor { name: name.into(), problem },
+            LookupProblem::Other(problem) => NodeProblem::input(index, problem),
+        })
+    }
+
+    /// Reads a tensor that stands in an attribute.
+    pub fn read_tensor(&mut self, proto: &TensorProto) -> Result<Tensor, TensorProblem> {
+        tensor::read(proto, &mut self.tensors.external)
+    }
+
+    /// A value as an operand; what is known becomes a constant, once.
+    pub fn operand(&mut self, value: &Value) -> Result<Operand, String> {
+        match value {
+            Value::Computed(v) => Ok((*v).into()),
+            Value::Known(Known::Sizes { .. }) => Err("holds the batch size, which is no data of the network".into()),
+            Value::Known(known @ Known::Tensor(t)) => {
+                let graph = &mut self.graph;
+                let push = || graph.push_constant(Constant { element: known.element(), tensor: t.clone() });
+                Ok((*self.constants.entry(Arc::as_ptr(t)).or_insert_with(push)).into())
+            }
+        }
+    }
+}
+
+/// Why a name gives no value.
+enum LookupProblem {
+    Tensor(TensorProblem),
+    Other(String),
+}
+
+/// The name of a graph as a word of the text form.
+fn graph_word(name: &str) -> String {
+    let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    match word.chars().next() {
+        None => "graph".into(),
+        Some(c) if c.is_ascii_digit() => format!("_{word}"),
+        Some(_) => word,
+    }
+}
+
+/// The shape that the file declares for an output, if the one found is not of that form.
+fn contradiction(info: &ValueInfoProto, found: &Shape, file_batch: Option<usize>) -> Option<String> {
+    let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
+        return None;
+    };
+    let dims = &tensor.shape.as_ref()?.dim;
+    let agrees = |(declared, found): (&crate::proto::tensor_shape_proto::Dimension, &Dim)| {
+        let Some(dimension::Value::DimValue(n)) = declared.value else {
+            return true;
+        };
+        let size = match (found, file_batch) {
+            (Dim::Fixed(m), _) => *m,
+            (Dim::Batch(_), None) => return true,
+            (d, Some(b)) => d.at_batch(b),
+        };
+        n <= 0 || i64::try_from(size) == Ok(n)
+    };
+    if dims.len() == found.rank() && dims.iter().zip(found.dims()).all(agrees) {
+        return None;
+    }
+    let text = |d: &crate::proto::tensor_shape_proto::Dimension| match &d.value {
+        Some(dimension::Value::DimValue(n)) => n.to_string(),
+        Some(dimension::Value::DimParam(p)) => p.clone(),
+        None => "?".into(),
+    };
+    Some(format!("[{}]", dims.iter().map(text).collect::<Vec<_>>().join(",")))
+}

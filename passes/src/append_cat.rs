@@ -1,0 +1,347 @@
+//! `append-cat`: appends the cluster-wise affine correction of the logits (CAT).
+//!
+//! - Before: qdq phase, one output `[N,C]` of logits, or a softmax of them over the classes; data that no other fit used
+//!   ([`PassContext::cat_data`]); the float reference. After: the output is (the softmax of) the corrected logits. Nothing else
+//!   changes.
+//! - The correction is fitted to the logits of the quantized and the float graph on that data ([`crate::cat::fit()`]):
+//!   every image once through both graphs, held are the logits alone, `16 N C` bytes.
+//! - It does nothing, and says why, without such data, on outputs that are no logits, and where the fit finds no
+//!   correction that lowers the divergence to the float logits on images it was not fitted to.
+//! - Other passes: after everything that refines scales, since the correction fits the logits as they are; before
+//!   `fold-cat`, which makes it cheap, and before lowering.
+//! - Example, with K = 4, p = 5, alpha = 0.4 (a single cluster needs the last three nodes alone):
+//!   ```text
+//!   v9: f32[N,5] = ...                                  the logits of 10 classes would be f32[N,10]
+//!   v20: f32[N,10] = sub v9, c5 "cat_centre"            the logits less their mean
+//!   v21: f32[N,5] = matmul v20, c6 "cat_project"        in the principal space
+//!   v22: f32[N,4] = squared_distance v21, c7 "cat_distance"
+//!   v23: i64[N] = argmin v22 {axis=1} "cat_assign"      the cluster k
+//!   v24: f32[N,10] = gather c8, v23 {axis=0} "cat_gamma"
+//!   v25: f32[N,10] = gather c9, v23 {axis=0} "cat_beta"
+//!   v26: f32[N,10] = mul v9, v24 "cat_scale"
+//!   v27: f32[N,10] = add v26, v25 "cat_shift"           gamma_k z + beta_k
+//!   v28: f32[N,10] = blend v9, v27 {alpha=0.4} "cat_blend"
+//!   ```
+//! - Reference: arXiv 2509.26277, section 3.1, algorithms 1 and 2.
+//! - Deviations: parameters that are not given come from cross-validation, "no correction" included, not from test
+//!   images (`select=regime` takes the paper's); small clusters are pulled to the plain map (`shrinkage=0` does not);
+//!   a cross-validated correction keeps the common factor of the logits that suits them (`rescale=false` does not).
+//! - Rejected: fitting to the images that ranges, rounding or scales were fitted to. On them the quantized network is
+//!   nearer to the float one than on others, and the correction learns too small a difference.
+
+use crate::cat::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
+use crate::context::{CalibrationData, PassContext, checked_sample};
+use crate::pass::{Changed, Pass, PassError};
+use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
+use catc_interp::images::map_images;
+use catc_interp::{Evaluator, Interpreter};
+use catc_ir::ops::{ArgMin, Binary, Blend, Gather, MatMul, Softmax, SquaredDistance, Unary};
+use catc_ir::{ConstId, Definition, Dim, Graph, Node, Op, Operand, Phase, Tensor, ValueId};
+use nalgebra::DMatrix;
+
+/// Appends the correction of the logits. Its options are those of the fit; seed and bits come from context and graph.
+#[derive(Clone, Debug, Default)]
+pub struct AppendCat {
+    /// How the correction is fitted. `seed` and `activation_bits` are not used.
+    pub options: CatOptions,
+}
+
+impl AppendCat {
+    /// Its entry in the registry.
+    pub const ENTRY: PassEntry = PassEntry {
+        name: "append-cat",
+        summary: "appends a correction of the logits, fitted to those of the float network (CAT)",
+        options: &[
+            PassOption {
+                name: "clusters",
+                values: "auto or 1-4096",
+                default: "auto",
+                help: "number of clusters K; 1 is one map for all images",
+            },
+            PassOption {
+                name: "pca",
+                values: "auto or 1-4096",
+                default: "auto",
+                help: "dimensions p of the space that clusters are formed in",
+            },
+            PassOption {
+                name: "alpha",
+                values: "auto or 0-1",
+                default: "auto",
+                help: "weight of the correction; given, it is appended whether it helps or not",
+            },
+            PassOption {
+                name: "shrinkage",
+                values: "auto or 0-1000000",
+                default: "auto",
+                help: "pseudo-counts that pull small clusters to the map of all images; auto is 50, and 0 for one cluster",
+            },
+            PassOption {
+                name: "select",
+                values: "cv|regime",
+                default: "cv",
+                help: "what auto means: cross-validation, or the values of the paper for these activation bits",
+            },
+            PassOption {
+                name: "rescale",
+                values: "true|false",
+                default: "true",
+                help: "with select=cv and alpha=auto: keep the common factor of the logits that suits them",
+            },
+            PassOption { name: "folds", values: "2-100", default: "5", help: "folds of the cross-validation" },
+            PassOption { name: "restarts", values: "1-1000", default: "8", help: "restarts of k-means" },
+        ],
+        build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
+            let count = |text: &str| automatic(text, |n: &usize| (1..=4096).contains(n));
+            let select = |text: &str| match text {
+                "cv" => Some(Selection::CrossValidated),
+                "regime" => Some(Selection::Regime),
+                _ => None,
+            };
+            let defaults = CatOptions::default();
+            Ok(Box::new(AppendCat {
+                options: CatOptions {
+                    clusters: o.take("clusters", count)?.flatten(),
+                    dims: o.take("pca", count)?.flatten(),
+                    alpha: o.take("alpha", |t| automatic(t, |a: &f64| (0.0..=1.0).contains(a)))?.flatten(),
+                    pseudo_counts: o.take("shrinkage", |t| automatic(t, |s: &f64| (0.0..=1e6).contains(s)))?.flatten(),
+                    selection: o.take("select", select)?.unwrap_or(defaults.selection),
+                    rescale: o.flag("rescale", defaults.rescale)?,
+                    folds: o.number("folds", defaults.folds, 2..=100)?,
+                    restarts: o.number("restarts", defaults.restarts, 1..=1000)?,
+                    ..defaults
+                },
+            }))
+        },
+    };
+}
+
+/// Reads `auto` or a number that fits; `None` for anything else.
+fn automatic<T: std::str::FromStr>(text: &str, fits: impl Fn(&T) -> bool) -> Option<Option<T>> {
+    if text == "auto" { Some(None) } else { text.parse().ok().filter(fits).map(Some) }
+}
+
+impl Pass for AppendCat {
+    fn name(&self) -> &'static str {
+        Self::ENTRY.name
+    }
+
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::Qdq]
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
+        let skip = |cx: &mut PassContext, reason: String| {
+            cx.note(format!("no correction of the logits: {reason}"));
+            Ok(Changed::No(reason))
+        };
+        let logits = match find_logits(graph) {
+            Ok(logits) => logits,
+            Err(reason) => return skip(cx, reason),
+        };
+        let data = match cx.cat_data {
+            Some(data) if !data.is_empty() => data,
+            _ => return skip(cx, "there are no images that no other fit used (--cat-data)".into()),
+        };
+        let reference = cx.require_reference()?;
+        if !reference.has_value(logits) || reference.definitions()[logits].is_none() {
+            return skip(cx, format!("the float graph does not compute {logits}"));
+        }
+        let (lq, fp) = both_logits(graph, reference, logits, data, cx)?;
+        let options = CatOptions { seed: cx.seed, activation_bits: activation_bits(graph), ..self.options.clone() };
+        match fit(&lq, &fp, &options) {
+            CatFit::Skipped(reason) => skip(cx, reason),
+            CatFit::Model(model, report) => match Tables::new(&model) {
+                None => skip(cx, "its parameters overflow f32".into()),
+                Some(tables) => {
+                    append(graph, logits, tables)?;
+                    cx.note(describe(&model, &report));
+                    Ok(Changed::Yes)
+                }
+            },
+        }
+    }
+}
+
+/// The value that holds the logits, or why there is none.
+fn find_logits(graph: &Graph) -> Result<ValueId, String> {
+    let [output] = &graph.outputs[..] else {
+        return Err(format!("the graph has {} outputs, not one", graph.outputs.len()));
+    };
+    if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
+        return Err("the logits are corrected already".into());
+    }
+    let ty = graph.value_type(output.value);
+    let classes = match (ty.element, ty.shape.dims()) {
+        (catc_ir::Element::F32, [Dim::Batch(1), Dim::Fixed(classes)]) => *classes,
+        _ => return Err(format!("the output has shape {}, not [N,classes] in f32", ty.shape)),
+    };
+    if classes < 2 {
+        return Err("the output has a single class".into());
+    }
+    match graph.definitions()[output.value] {
+        Some(Definition::Node(i)) => {
+            let node = &graph.nodes()[i];
+            match (&node.op, node.inputs[0]) {
+                (Op::Softmax(Softmax { axis: 1 }), Operand::Value(v)) => Ok(v),
+                (Op::Softmax(_) | Op::Unary(Unary::Sigmoid | Unary::HardSigmoid { .. }), _) => {
+                    Err(format!("{} makes the output, which is no distribution over classes", graph.label(node)))
+                }
+                _ => Ok(output.value),
+            }
+        }
+        _ => Err("the output is an input of the graph".into()),
+    }
+}
+
+/// The least bits of a quantized activation; 8 if there is none.
+fn activation_bits(graph: &Graph) -> u8 {
+    let bits = graph.nodes().iter().filter_map(|n| match (&n.op, n.inputs.first()) {
+        (Op::Quantize(q), Some(Operand::Value(_))) => Some(graph.quantizer(q.quantizer).format.bits()),
+        _ => None,
+    });
+    bits.min().unwrap_or(8)
+}
+
+/// The logits of the quantized and the float graph, `C x N` each.
+fn both_logits(
+    graph: &Graph,
+    reference: &Graph,
+    logits: ValueId,
+    data: &dyn CalibrationData,
+    cx: &PassContext,
+) -> Result<(DMatrix<f64>, DMatrix<f64>), PassError> {
+    let pass = AppendCat::ENTRY.name;
+    let quantized = Interpreter::new(graph).map_err(|e| PassError::evaluation(pass, e))?;
+    let float = Interpreter::new(reference).map_err(|e| PassError::evaluation(pass, e))?;
+    cx.progress.start("logits of both networks", data.len() as u64);
+    let both = map_images(data.len(), |index| {
+        let inputs = checked_sample(graph, data, index)?;
+        let row = |of: &Interpreter| -> Result<Vec<f64>, PassError> {
+            let tensors = of.run_to(&inputs, &[logits]).map_err(|e| PassError::evaluation(pass, e))?;
+            Ok(tensors.iter().flat_map(|t| t.as_f32().unwrap_or(&[])).map(|&z| f64::from(z)).collect())
+        };
+        let rows = (row(&quantized)?, row(&float)?);
+        cx.progress.advance(1);
+        Ok::<_, PassError>(rows)
+    });
+    cx.progress.finish();
+    let (lq, fp): (Vec<_>, Vec<_>) = both?.into_iter().unzip();
+    let matrix = |rows: Vec<Vec<f64>>| {
+        let (classes, count) = (rows[0].len(), rows.len());
+        DMatrix::from_iterator(classes, count, rows.into_iter().flatten())
+    };
+    Ok((matrix(lq), matrix(fp)))
+}
+
+/// What the graph holds of a model, in f32.
+struct Tables {
+    mean: Tensor,
+    basis: Tensor,
+    centroids: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    alpha: f32,
+}
+
+impl Tables {
+    /// `None` if an element overflows f32.
+    fn new(model: &CatModel) -> Option<Tables> {
+        // A column-major matrix is the row-major memory of its transpose.
+        let tensor = |shape: &[usize], data: &[f64]| {
+            let data: Vec<f32> = data.iter().map(|&x| x as f32).collect();
+            data.iter().all(|x| x.is_finite()).then(|| Tensor::f32(shape, data))
+        };
+        let (classes, clusters, dims) = (model.mean.len(), model.clusters(), model.dims());
+        // One cluster: the maps are rows that broadcast over the batch.
+        let table = if clusters == 1 { vec![classes] } else { vec![clusters, classes] };
+        Some(Tables {
+            mean: tensor(&[classes], model.mean.as_slice())?,
+            basis: tensor(&[classes, dims], model.basis.transpose().as_slice())?,
+            centroids: tensor(&[clusters, dims], model.centroids.as_slice())?,
+            gamma: tensor(&table, model.affine.gamma.as_slice())?,
+            beta: tensor(&table, model.affine.beta.as_slice())?,
+            alpha: model.alpha as f32,
+        })
+    }
+}
+
+/// Appends the nodes right after the logits and lets what the output is made of take them.
+fn append(graph: &mut Graph, logits: ValueId, tables: Tables) -> Result<(), PassError> {
+    let single = tables.gamma.shape().len() == 1;
+    let [mean, basis, centroids] =
+        [tables.mean, tables.basis, tables.centroids].map(|t| (!single).then(|| graph.add_constant(t)));
+    let (gamma, beta) = (graph.add_constant(tables.gamma), graph.add_constant(tables.beta));
+    // A softmax of the logits, if there is one, comes after the correction.
+    let output = graph.outputs[0].value;
+    let softmax: Vec<Node> = match graph.nodes().iter().position(|n| n.output == output && output != logits) {
+        Some(i) => {
+            let mut nodes = graph.take_nodes();
+            let softmax = nodes.remove(i);
+            for node in nodes {
+                append_again(graph, node)?;
+            }
+            vec![softmax]
+        }
+        None => vec![],
+    };
+    let mut node = |op: Op, inputs: &[Operand], name: &str| {
+        graph.append(op, inputs.iter().copied(), name).map_err(PassError::infer(AppendCat::ENTRY.name, name))
+    };
+    let z = Operand::Value(logits);
+    let (gamma, beta) = match (mean, basis, centroids) {
+        (Some(mean), Some(basis), Some(centroids)) => {
+            let centred = node(Op::Binary(Binary::Sub), &[z, mean.into()], "cat_centre")?;
+            let projected = node(Op::MatMul(MatMul), &[centred.into(), basis.into()], "cat_project")?;
+            let inputs = [projected.into(), centroids.into()];
+            let distance = node(Op::SquaredDistance(SquaredDistance), &inputs, "cat_distance")?;
+            let cluster = node(Op::ArgMin(ArgMin { axis: 1 }), &[distance.into()], "cat_assign")?;
+            let mut row = |table: ConstId, name| {
+                node(Op::Gather(Gather { axis: 0 }), &[table.into(), cluster.into()], name).map(Operand::Value)
+            };
+            (row(gamma, "cat_gamma")?, row(beta, "cat_beta")?)
+        }
+        _ => (gamma.into(), beta.into()),
+    };
+    let scaled = node(Op::Binary(Binary::Mul), &[z, gamma], "cat_scale")?;
+    let shifted = node(Op::Binary(Binary::Add), &[scaled.into(), beta], "cat_shift")?;
+    let corrected = node(Op::Blend(Blend { alpha: tables.alpha }), &[z, shifted.into()], "cat_blend")?;
+    match softmax.into_iter().next() {
+        Some(mut softmax) => {
+            softmax.inputs[0] = corrected.into();
+            append_again(graph, softmax)?;
+        }
+        None => graph.outputs[0].value = corrected,
+    }
+    Ok(())
+}
+
+fn append_again(graph: &mut Graph, node: Node) -> Result<(), PassError> {
+    let place = graph.label(&node);
+    graph.append_node(node).map_err(PassError::infer(AppendCat::ENTRY.name, place))
+}
+
+/// What the user is told of a correction.
+fn describe(model: &CatModel, report: &FitReport) -> String {
+    let (least, most) = report.cluster_sizes;
+    let mut text = match model.clusters() {
+        1 => format!("corrected with one affine map (alpha = {}), fitted to {} images", model.alpha, report.samples),
+        k => format!(
+            "corrected with {k} clusters of {least} to {most} images in {} dimensions (alpha = {}), fitted to {} images",
+            model.dims(),
+            model.alpha,
+            report.samples
+        ),
+    };
+    if let Some([kl, agreement]) = report.held_out {
+        text += &format!(
+            "; on images it was not fitted to, the divergence to the float logits falls from {:.4} to {:.4} nats and the \
+             top-1 class is that of the float network for {:.1} % instead of {:.1} %",
+            kl.0,
+            kl.1,
+            100.0 * agreement.1,
+            100.0 * agreement.0
+        );
+    }
+    text
+}

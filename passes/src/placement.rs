@@ -1,0 +1,108 @@
+//! Which layers of a float graph can be quantized, and which tensors need a quantizer for that.
+//!
+//! A layer is a `conv2d` or `linear` with constant weights and, if it has one, a constant bias. Every tensor that feeds a layer
+//! gets one quantizer, shared by all that take the tensor, the skip connection of a residual block included. The main
+//! branch of an addition feeds no layer before the addition, so it is never quantized there.
+
+use catc_ir::{ConstId, Graph, Node, Op, ValueId};
+use std::collections::{BTreeMap, HashSet};
+
+/// A layer that can be quantized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its node, by index.
+    pub node: usize,
+    /// The tensor it takes.
+    pub input: ValueId,
+    /// Its weights, output channels along axis 0.
+    pub weight: ConstId,
+    /// Whether no other layer comes before it, or none after it, on any path.
+    pub first_or_last: bool,
+}
+
+/// The layers of a graph, and those that stay in float.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// In the order of the nodes.
+    pub layers: Vec<Layer>,
+    /// Label and reason of each product that cannot be quantized.
+    pub float: Vec<(String, &'static str)>,
+}
+
+impl Placement {
+    /// Finds the layers of a graph in the float phase.
+    pub fn find(graph: &Graph) -> Self {
+        let mut found = Placement::default();
+        for (index, node) in graph.nodes().iter().enumerate() {
+            match operands(graph, node) {
+                None => {}
+                Some(Ok((input, weight))) => {
+                    found.layers.push(Layer { node: index, input, weight, first_or_last: false });
+                }
+                Some(Err(reason)) => found.float.push((graph.label(node), reason)),
+            }
+        }
+        let after = reached(graph, &found.layers);
+        let before = reaching(graph, &found.layers);
+        for layer in &mut found.layers {
+            let output = graph.nodes()[layer.node].output;
+            layer.first_or_last = !after.contains(&layer.input) || !before.contains(&output);
+        }
+        found
+    }
+
+    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` if its layer is the first or last, else
+    /// `others`; the larger of both where layers disagree. 32 is float, and such layers ask for no quantizer.
+    pub fn tensors(&self, first_last: u8, others: u8) -> BTreeMap<ValueId, u8> {
+        let mut bits = BTreeMap::new();
+        for layer in &self.layers {
+            let wanted = if layer.first_or_last { first_last } else { others };
+            if wanted == 32 {
+                continue;
+            }
+            bits.entry(layer.input).and_modify(|b: &mut u8| *b = wanted.max(*b)).or_insert(wanted);
+        }
+        bits
+    }
+}
+
+/// Input and weights of a product; `None` for other nodes, an error if it cannot be quantized.
+fn operands(graph: &Graph, node: &Node) -> Option<Result<(ValueId, ConstId), &'static str>> {
+    match node.op {
+        Op::Conv2d(_) | Op::Linear(_) => {}
+        Op::MatMul(_) => return Some(Err("it multiplies two computed tensors")),
+        _ => return None,
+    }
+    let (Some(input), Some(weight)) = (node.inputs[0].value(), node.inputs[1].constant()) else {
+        return Some(Err("its weights are computed, or its input is constant"));
+    };
+    if node.inputs.get(2).is_some_and(|b| b.constant().is_none()) {
+        return Some(Err("its bias is computed"));
+    }
+    if graph.constant(weight).tensor.is_empty() {
+        return Some(Err("it has no weights"));
+    }
+    Some(Ok((input, weight)))
+}
+
+/// The values that depend on a layer.
+fn reached(graph: &Graph, layers: &[Layer]) -> HashSet<ValueId> {
+    let mut reached: HashSet<ValueId> = layers.iter().map(|l| graph.nodes()[l.node].output).collect();
+    for node in graph.nodes() {
+        if node.inputs.iter().filter_map(|o| o.value()).any(|v| reached.contains(&v)) {
+            reached.insert(node.output);
+        }
+    }
+    reached
+}
+
+/// The values that a layer depends on.
+fn reaching(graph: &Graph, layers: &[Layer]) -> HashSet<ValueId> {
+    let mut reaching: HashSet<ValueId> = layers.iter().map(|l| l.input).collect();
+    for node in graph.nodes().iter().rev() {
+        if reaching.contains(&node.output) {
+            reaching.extend(node.inputs.iter().filter_map(|o| o.value()));
+        }
+    }
+    reaching
+}
