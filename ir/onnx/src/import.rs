@@ -1,5 +1,6 @@
 //! The import as a whole: read the file, look for what is not supported, translate.
 
+use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
 use crate::file::{MapError, map};
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
@@ -49,6 +50,9 @@ pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions
 fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, ImportErrorKind> {
     if bytes.is_empty() {
         return Err(ImportErrorKind::Empty);
+    }
+    if !budget::within(&bytes) {
+        return Err(ImportErrorKind::Decode("it holds more messages than a model of its size could".into()));
     }
     let model = ModelProto::decode(bytes).map_err(|e| ImportErrorKind::Decode(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| ImportErrorKind::Decode("it holds no graph".into()))?;

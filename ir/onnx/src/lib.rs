@@ -15,6 +15,7 @@
 //!
 //! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
 
+mod budget;
 mod error;
 mod external;
 mod file;

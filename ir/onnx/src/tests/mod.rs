@@ -17,7 +17,18 @@ use crate::proto::{
 };
 use crate::{ImportOptions, Imported, import_bytes};
 use bytes::Bytes;
+use catc_ir::text::{Blobs, parse};
+use catc_ir::{Graph, Tensor};
 use prost::Message;
+
+/// The large constants of a graph, for its text.
+struct ConstantsOf<'a>(&'a Graph);
+
+impl Blobs for ConstantsOf<'_> {
+    fn blob(&self, index: u32) -> Option<Tensor> {
+        Some(self.0.constants().nth(index as usize)?.1.tensor.as_ref().clone())
+    }
+}
 
 /// A model in the making.
 #[derive(Clone)]
@@ -175,7 +186,10 @@ impl ModelBuilder {
     pub fn text_with(&self, options: &ImportOptions) -> String {
         let imported = self.import_with(options).unwrap();
         let warnings: String = imported.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
-        imported.graph.to_string() + &warnings
+        let text = imported.graph.to_string();
+        let again = parse(&text, &ConstantsOf(&imported.graph)).unwrap();
+        assert_eq!(again.to_string(), text, "the text does not round-trip");
+        text + &warnings
     }
 
     /// The error of the import.
