@@ -1,0 +1,95 @@
+//! Arrays that go into a run and come out of it, row-major, the batch first.
+
+use std::ops::Deref;
+
+/// The elements of an input.
+#[derive(Clone, Copy, Debug)]
+pub enum InputData<'a> {
+    /// Reals; NaN and infinities are allowed.
+    F32(&'a [f32]),
+    /// Indices.
+    Index(&'a [i32]),
+}
+
+/// An input for a run: a row-major array of shape `[batch, ..]`.
+#[derive(Clone, Copy, Debug)]
+pub struct InputArray<'a> {
+    /// Its shape, the batch first.
+    pub shape: &'a [usize],
+    /// Its elements.
+    pub data: InputData<'a>,
+}
+
+impl<'a> InputArray<'a> {
+    /// An array of reals.
+    pub fn f32(shape: &'a [usize], data: &'a [f32]) -> Self {
+        InputArray { shape, data: InputData::F32(data) }
+    }
+
+    /// An array of indices.
+    pub fn index(shape: &'a [usize], data: &'a [i32]) -> Self {
+        InputArray { shape, data: InputData::Index(data) }
+    }
+}
+
+/// The elements of an output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ArrayData {
+    /// Reals.
+    F32(Vec<f32>),
+    /// Indices.
+    Index(Vec<i32>),
+}
+
+/// An output of a run: a row-major array of shape `[batch, ..]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// The output's name.
+    pub name: String,
+    /// Its shape, the batch first.
+    pub shape: Vec<usize>,
+    /// Its elements.
+    pub data: ArrayData,
+}
+
+impl Array {
+    /// The reals, if it holds reals.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        match &self.data {
+            ArrayData::F32(v) => Some(v),
+            ArrayData::Index(_) => None,
+        }
+    }
+
+    /// The indices, if it holds indices.
+    pub fn as_index(&self) -> Option<&[i32]> {
+        match &self.data {
+            ArrayData::Index(v) => Some(v),
+            ArrayData::F32(_) => None,
+        }
+    }
+}
+
+/// The outputs of a run in the order of the model's: a slice of arrays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outputs(pub(crate) Vec<Array>);
+
+impl Outputs {
+    /// The output of this name.
+    pub fn get(&self, name: &str) -> Option<&Array> {
+        self.0.iter().find(|a| a.name == name)
+    }
+
+    /// The arrays.
+    pub fn into_arrays(self) -> Vec<Array> {
+        self.0
+    }
+}
+
+impl Deref for Outputs {
+    type Target = [Array];
+
+    fn deref(&self) -> &[Array] {
+        &self.0
+    }
+}

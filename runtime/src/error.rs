@@ -1,0 +1,100 @@
+//! What can go wrong, apart for opening a model, making it ready, and running it.
+
+use catc_jit::JitError;
+use catc_program::{FormatError, InvalidProgram, LoadError};
+
+/// Why a model could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file could not be read, or is no valid model.bin.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The bytes are no valid model.bin.
+    #[error("cannot load the model: {0}")]
+    Format(#[from] FormatError),
+    /// The program is not valid.
+    #[error(transparent)]
+    Invalid(#[from] InvalidProgram),
+}
+
+/// Why a model could not be made ready to run.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// No machine code for it could be made.
+    #[error("cannot compile the model for this CPU: {0}")]
+    Compile(#[from] JitError),
+    /// The threads could not be started.
+    #[error("cannot start {threads} threads: {message}. Ask for fewer")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        message: String,
+    },
+}
+
+/// Why a run gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another number of arrays than the model has inputs.
+    #[error("{found} input arrays were given, the model takes {}: {}", .expected.len(), .expected.join(", "))]
+    InputCount {
+        /// The names of the inputs.
+        expected: Vec<String>,
+        /// How many were given.
+        found: usize,
+    },
+    /// An array of another shape than the input it is for.
+    #[error("input {name:?} has shape {found:?}, the model takes [batch, {}] with a batch of at least 1", join(.expected))]
+    InputShape {
+        /// The input.
+        name: String,
+        /// Its dimensions for one image.
+        expected: Vec<usize>,
+        /// The shape that was given.
+        found: Vec<usize>,
+    },
+    /// An array whose elements are fewer or more than its shape says.
+    #[error("input {name:?} has shape {shape:?} but {found} elements")]
+    InputLength {
+        /// The input.
+        name: String,
+        /// The shape that was given.
+        shape: Vec<usize>,
+        /// How many elements were given.
+        found: usize,
+    },
+    /// Reals for indices or the other way round.
+    #[error("input {name:?} takes {expected}")]
+    InputElement {
+        /// The input.
+        name: String,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// Inputs that hold different numbers of images.
+    #[error("input {name:?} holds {found} images, the first input {expected}")]
+    Batch {
+        /// The input.
+        name: String,
+        /// Images in the first input.
+        expected: usize,
+        /// Images in this one.
+        found: usize,
+    },
+    /// There is no memory for the outputs.
+    #[error("no memory for output {name:?} of {batch} images: run fewer at a time")]
+    Memory {
+        /// The output.
+        name: String,
+        /// Images.
+        batch: usize,
+    },
+    /// The compiled program could not be run.
+    #[error(transparent)]
+    Execute(#[from] JitError),
+}
+
+fn join(dims: &[usize]) -> String {
+    dims.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,111 @@
+//! A loaded model.
+
+use crate::error::{OpenError, SessionError};
+use crate::session::{Session, SessionOptions};
+use catc_jit::{CompiledProgram, Options, compile};
+use catc_program::{Format, Port, Program};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What an input or output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// IEEE single precision.
+    F32,
+    /// Indices.
+    Index,
+}
+
+/// An input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// Its name in the model file.
+    pub name: String,
+    /// What it holds.
+    pub element: Element,
+    /// Its dimensions for one image, without the batch.
+    pub dims: Vec<usize>,
+}
+
+impl PortInfo {
+    fn new(program: &Program, port: &Port) -> Self {
+        let tensor = program.tensor(port.tensor);
+        let element = if tensor.format == Format::Index { Element::Index } else { Element::F32 };
+        PortInfo { name: port.name.clone(), element, dims: tensor.dims.clone() }
+    }
+
+    /// Elements of one image.
+    pub(crate) fn elements(&self) -> usize {
+        self.dims.iter().product()
+    }
+}
+
+/// A model that can be run. Copies share one program and its machine code; the last of them and of its sessions frees both.
+#[derive(Clone)]
+pub struct Model {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    program: Program,
+    inputs: Vec<PortInfo>,
+    outputs: Vec<PortInfo>,
+    /// Machine code for each set of options that a session asked for.
+    compiled: Mutex<Vec<(Options, Arc<CompiledProgram>)>>,
+}
+
+impl Model {
+    /// Opens a model.bin. The file is read, checked and closed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, OpenError> {
+        Ok(Model::from_valid(Program::load(path)?))
+    }
+
+    /// A model from the bytes of a model.bin.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Model, OpenError> {
+        Ok(Model::from_valid(Program::from_bytes(bytes)?))
+    }
+
+    /// A model from a program, which is validated.
+    pub fn from_program(program: Program) -> Result<Model, OpenError> {
+        program.validate()?;
+        Ok(Model::from_valid(program))
+    }
+
+    fn from_valid(program: Program) -> Model {
+        let info = |ports: &[Port]| ports.iter().map(|p| PortInfo::new(&program, p)).collect();
+        let (inputs, outputs) = (info(&program.inputs), info(&program.outputs));
+        Model { shared: Arc::new(Shared { program, inputs, outputs, compiled: Mutex::default() }) }
+    }
+
+    /// What a run takes, in order.
+    pub fn inputs(&self) -> &[PortInfo] {
+        &self.shared.inputs
+    }
+
+    /// What a run gives, in order.
+    pub fn outputs(&self) -> &[PortInfo] {
+        &self.shared.outputs
+    }
+
+    /// The program: layers, formats and how it was compiled, for reports.
+    pub fn program(&self) -> &Program {
+        &self.shared.program
+    }
+
+    /// Makes the model ready to run: machine code (made once for each instruction set, by whichever session asks first), packed
+    /// weights and threads.
+    pub fn session(&self, options: &SessionOptions) -> Result<Session, SessionError> {
+        Session::new(self.clone(), options)
+    }
+
+    pub(crate) fn compiled(&self, options: Options) -> Result<Arc<CompiledProgram>, SessionError> {
+        // Held while compiling, so that sessions that start together compile once. A panic leaves the list as it was.
+        let mut compiled = self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, code)) = compiled.iter().find(|(o, _)| *o == options) {
+            return Ok(code.clone());
+        }
+        let code = Arc::new(compile(&self.shared.program, &options)?);
+        compiled.push((options, code.clone()));
+        Ok(code)
+    }
+}

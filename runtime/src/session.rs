@@ -1,0 +1,260 @@
+//! A model that is ready to run.
+
+use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
+use crate::error::{RunError, SessionError};
+use crate::model::{Element, Model, PortInfo};
+use catc_jit::{CompiledProgram, Input, JitError, Options, OutputMut, Workspace};
+use catc_kernels::Tier;
+use rayon::prelude::*;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How a model is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Images of a batch that are run at a time, each on a thread of its own; 0 is as many as the process may use CPUs. Results do not
+    /// depend on it. One image is always run on the thread that asks for it.
+    pub threads: usize,
+    /// The instruction set of the machine code; the best of this CPU if `None`. Results of integer layers do not depend on it.
+    pub tier: Option<Tier>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { threads: 1, tier: None }
+    }
+}
+
+/// A step of the compiled model, for reports.
+#[derive(Clone, Debug)]
+pub struct Layer<'a> {
+    /// The layer's name in the model file.
+    pub name: &'a str,
+    /// The inner kernel, where the step has one.
+    pub kernel: Option<&'static str>,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+    /// Its machine code, which steps of one shape share.
+    pub code: &'a [u8],
+}
+
+/// A model with machine code, memory and threads. Any number of threads may run one session at a time.
+pub struct Session {
+    model: Model,
+    compiled: Arc<CompiledProgram>,
+    /// Waiting threads, if there are several to run on; they sleep between runs.
+    pool: Option<rayon::ThreadPool>,
+    threads: usize,
+    /// Activation memory that no run is using.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+/// A workspace that goes back to its session.
+struct Lease<'s> {
+    session: &'s Session,
+    workspace: Option<Workspace>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(workspace) = self.workspace.take() {
+            self.session.lock().push(workspace);
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session, SessionError> {
+        let compiled = model.compiled(Options { tier: options.tier })?;
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+            n => n,
+        };
+        let build =
+            |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("catc-{i}")).build();
+        let pool = match threads {
+            1 => None,
+            n => Some(build(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
+        };
+        // The first run should not be the one that takes the memory.
+        let workspaces = Mutex::new(vec![compiled.workspace()?]);
+        Ok(Session { model, compiled, pool, threads, workspaces })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Images that are run at a time.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// The instruction set of the machine code.
+    pub fn tier(&self) -> Tier {
+        self.compiled.tier()
+    }
+
+    /// Bytes of activation memory that each thread has.
+    pub fn workspace_bytes(&self) -> usize {
+        self.compiled.workspace_bytes()
+    }
+
+    /// Bytes of weights as they are packed for this CPU, and other constants.
+    pub fn constant_bytes(&self) -> usize {
+        self.compiled.constant_bytes()
+    }
+
+    /// Bytes of machine code.
+    pub fn code_bytes(&self) -> usize {
+        self.compiled.code_bytes()
+    }
+
+    /// The steps in the order they run.
+    pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
+        self.compiled.steps().map(|s| Layer { name: s.name, kernel: s.kernel, macs: s.macs, code: s.code })
+    }
+
+    /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.
+    ///
+    /// # Errors
+    /// If the number of inputs, a shape, an element type or the batch does not fit the model, or memory runs out.
+    pub fn run(&self, inputs: &[InputArray<'_>]) -> Result<Outputs, RunError> {
+        let batch = self.check(inputs)?;
+        let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
+        let mut images = per_image(self.model.outputs(), &mut arrays, batch);
+        let run = |workspace: &mut Workspace, index: usize, outputs: &mut [OutputMut]| {
+            let inputs: Vec<Input> =
+                inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
+            self.compiled.run(&inputs, outputs, workspace)
+        };
+        match &self.pool {
+            Some(pool) if batch > 1 => {
+                let jobs = images.par_iter_mut().enumerate().with_max_len(1);
+                let run_job =
+                    |lease: &mut Result<Lease, JitError>, (i, outputs): (usize, &mut Vec<OutputMut>)| match lease {
+                        Ok(lease) => run(lease, i, outputs),
+                        Err(e) => Err(JitError::Run(e.to_string())),
+                    };
+                pool.install(|| jobs.try_for_each_init(|| self.lease(), run_job))?;
+            }
+            _ => {
+                let mut lease = self.lease()?;
+                for (i, outputs) in images.iter_mut().enumerate() {
+                    run(&mut lease, i, outputs)?;
+                }
+            }
+        }
+        drop(images);
+        Ok(Outputs(arrays))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
+        // What is in the list is whole even if a thread panicked while it held the lock.
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(&self) -> Result<Lease<'_>, JitError> {
+        let free = self.lock().pop();
+        let workspace = match free {
+            Some(workspace) => workspace,
+            None => self.compiled.workspace()?,
+        };
+        Ok(Lease { session: self, workspace: Some(workspace) })
+    }
+
+    /// The number of images, if the inputs fit the model.
+    fn check(&self, inputs: &[InputArray<'_>]) -> Result<usize, RunError> {
+        let ports = self.model.inputs();
+        if inputs.len() != ports.len() {
+            let expected = ports.iter().map(|p| format!("{:?}", p.name)).collect();
+            return Err(RunError::InputCount { expected, found: inputs.len() });
+        }
+        let mut first = None;
+        for (array, port) in inputs.iter().zip(ports) {
+            let name = || port.name.clone();
+            let (found, element) = match array.data {
+                InputData::F32(v) => (v.len(), Element::F32),
+                InputData::Index(v) => (v.len(), Element::Index),
+            };
+            if element != port.element {
+                let expected = if port.element == Element::F32 { "f32" } else { "indices" };
+                return Err(RunError::InputElement { name: name(), expected });
+            }
+            let batch = match array.shape.split_first() {
+                Some((&batch, dims)) if batch > 0 && dims == port.dims => batch,
+                _ => {
+                    let (expected, found) = (port.dims.clone(), array.shape.to_vec());
+                    return Err(RunError::InputShape { name: name(), expected, found });
+                }
+            };
+            if batch.checked_mul(port.elements()) != Some(found) {
+                return Err(RunError::InputLength { name: name(), shape: array.shape.to_vec(), found });
+            }
+            let expected = *first.get_or_insert(batch);
+            if batch != expected {
+                return Err(RunError::Batch { name: name(), expected, found: batch });
+            }
+        }
+        Ok(first.unwrap_or(1))
+    }
+}
+
+impl Deref for Lease<'_> {
+    type Target = Workspace;
+
+    fn deref(&self) -> &Workspace {
+        self.workspace.as_ref().expect("held until the lease is dropped")
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Workspace {
+        self.workspace.as_mut().expect("held until the lease is dropped")
+    }
+}
+
+/// An output for this many images.
+fn new_array(port: &PortInfo, batch: usize) -> Result<Array, RunError> {
+    fn zeros<T: Clone + Default>(n: usize) -> Option<Vec<T>> {
+        let mut v = Vec::new();
+        v.try_reserve_exact(n).ok()?;
+        v.resize(n, T::default());
+        Some(v)
+    }
+    let data = batch.checked_mul(port.elements()).and_then(|n| match port.element {
+        Element::F32 => zeros(n).map(ArrayData::F32),
+        Element::Index => zeros(n).map(ArrayData::Index),
+    });
+    let data = data.ok_or_else(|| RunError::Memory { name: port.name.clone(), batch })?;
+    let shape = [&[batch], port.dims.as_slice()].concat();
+    Ok(Array { name: port.name.clone(), shape, data })
+}
+
+/// For each image its part of every output.
+fn per_image<'a>(ports: &[PortInfo], arrays: &'a mut [Array], batch: usize) -> Vec<Vec<OutputMut<'a>>> {
+    let mut images: Vec<Vec<OutputMut>> = (0..batch).map(|_| Vec::with_capacity(ports.len())).collect();
+    for (array, port) in arrays.iter_mut().zip(ports) {
+        match &mut array.data {
+            ArrayData::F32(v) => {
+                let parts = v.chunks_exact_mut(port.elements()).map(OutputMut::F32);
+                images.iter_mut().zip(parts).for_each(|(image, part)| image.push(part));
+            }
+            ArrayData::Index(v) => {
+                let parts = v.chunks_exact_mut(port.elements()).map(OutputMut::Index);
+                images.iter_mut().zip(parts).for_each(|(image, part)| image.push(part));
+            }
+        }
+    }
+    images
+}
+
+/// One image of an input that fits its port.
+fn image_of<'a>(array: &InputArray<'a>, port: &PortInfo, index: usize) -> Input<'a> {
+    let n = port.elements();
+    match array.data {
+        InputData::F32(v) => Input::F32(&v[index * n..][..n]),
+        InputData::Index(v) => Input::Index(&v[index * n..][..n]),
+    }
+}
