@@ -1,5 +1,5 @@
-//! Tensors whose data lies in other files. Only files inside the model's own folder are read: no absolute path, no `..`,
-//! no link that leads out of it.
+//! Tensors whose data lies in other files. Only files inside the model's own folder are read: no absolute path, no
+//! `..`, no link that leads out of it.
 
 use crate::error::TensorProblem;
 use crate::file::{MapError, map};

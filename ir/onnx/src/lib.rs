@@ -1,17 +1,18 @@
 //! ONNX models in: [`import()`] reads a model file and gives a [`catc_ir::Graph`] in the float phase.
 //!
-//! - Opsets [`OLDEST_OPSET`] to [`NEWEST_OPSET`]; newer ones are read with a warning. Each operator has a rule (in `ops`, one file a family)
-//!   that follows the versions of its definition. Nodes that no output depends on are left out.
+//! - Opsets [`OLDEST_OPSET`] to [`NEWEST_OPSET`]; newer ones are read with a warning. Each operator has a rule (in
+//!   `ops`, one file a family) that follows the versions of its definition. Nodes that no output depends on are left
+//!   out.
 //! - Reals become f32, whole numbers i64. Weights are read from the mapped file when a node takes them, once.
-//! - What a model computes from shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) is worked out here, with the
-//!   batch as a symbol, and leaves no trace in the graph.
-//! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`; no other dimension may be dynamic
-//!   (sizes for it can be given: [`ImportOptions::shapes`]). A first dimension that the file fixes at `b` is taken as `N`
-//!   too ([`BatchPolicy`]), for f32 inputs of two or more dimensions and all others that start with the same `b`. Shapes
-//!   written as numbers then contain `b`: `Reshape` of `[N,512,1,1]` to `[1,512]` becomes `[N,512]`. The dimension that
-//!   holds the batch is the one with as many elements before it as the batch had in the input, so that each image keeps
-//!   its elements; with a batch of `b` the graph always computes what the file says. Where no dimension fits, or a node
-//!   mixes images, the batch stays at `b`, and a warning says why.
+//! - What a model computes from shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) is worked out here, with
+//!   the batch as a symbol, and leaves no trace in the graph.
+//! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`; no other dimension may be
+//!   dynamic (sizes for it can be given: [`ImportOptions::shapes`]). A first dimension that the file fixes at `b` is
+//!   taken as `N` too ([`BatchPolicy`]), for the first f32 input of two or more dimensions and all others that start
+//!   with the same `b`. Shapes written as numbers then contain `b`: `Reshape` of `[N,512,1,1]` to `[1,512]` becomes
+//!   `[N,512]`. The dimension that holds the batch is the one with as many elements before it as the batch had in the
+//!   input, so that each image keeps its elements; with a batch of `b` the graph always computes what the file says.
+//!   Where no dimension fits, or a node mixes images, the batch stays at `b`, and a warning says why.
 //!
 //! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
 

@@ -1,5 +1,5 @@
-//! Tensors that are known: Constant (1, 9, 11, 12, ...), ConstantOfShape (9, ...), and Cast (6, 9, 13, ...), which is done
-//! on what is known and is nothing between kinds of reals.
+//! Tensors that are known: Constant (1, 9, 11, 12, ...), ConstantOfShape (9, ...), and Cast (6, 9, 13, ...), which is
+//! done on what is known and is nothing between kinds of reals.
 
 use super::layout::same;
 use crate::error::NodeProblem;

@@ -1,5 +1,5 @@
-//! Parts of tensors: Gather (1, 11, 13), Slice (1, 10, 11, 13), Split (2, 11, 13, 18); and their sizes: Shape (1, 13, 15,
-//! ...), Size.
+//! Parts of tensors: Gather (1, 11, 13), Slice (1, 10, 11, 13), Split (2, 11, 13, 18); and their sizes: Shape (1, 13,
+//! 15, ...), Size.
 
 use super::layout::{folds, same};
 use crate::error::NodeProblem;

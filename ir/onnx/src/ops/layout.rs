@@ -1,5 +1,5 @@
-//! Elements moved but not changed: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...), and nothing at all: Identity,
-//! Dropout (6, 7, 10, 12, 13, 22).
+//! Elements moved but not changed: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...), and nothing at all:
+//! Identity, Dropout (6, 7, 10, 12, 13, 22).
 
 use crate::error::NodeProblem;
 use crate::fold::{self, FOLD_ELEMENTS};
