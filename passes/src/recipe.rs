@@ -107,7 +107,7 @@ pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError
 
 /// The same as text, as [`parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
 pub fn recipe_text(options: &RecipeOptions) -> String {
-    let RecipeOptions { method, wbits, abits, first_last_bits, .. } = *options;
+    let RecipeOptions { method, wbits, abits, first_last_bits, cat, .. } = *options;
     let (ranges, weights) = match method {
         Method::Auto | Method::Mse => ("mse", "mse"),
         Method::MinMax => ("minmax", "minmax"),
@@ -130,12 +130,26 @@ pub fn recipe_text(options: &RecipeOptions) -> String {
     passes.push(format!(
         "insert-qdq{{wbits={wbits}, abits={abits}, first_last={first_last_bits}, weight_method={weights}}}"
     ));
+    if cat && (wbits, abits) != (32, 32) {
+        // After everything that moves scales: it fits the logits as they are.
+        passes.push(append_cat(options));
+        // What runs is one linear layer, an argmin, a multiplication and an addition.
+        passes.push("fold-cat".into());
+    }
     // Nothing searches weights or scales after this.
     passes.push("lower-integer".into());
     // Last: it makes scales part of constants.
     passes.push("fold-scales".into());
     passes.push("dead-code".into());
     passes.join(",")
+}
+
+fn append_cat(options: &RecipeOptions) -> String {
+    let alpha = options.cat_alpha.map(|a| format!("alpha={a}"));
+    let clusters = options.cat_clusters.map(|k| format!("clusters={k}"));
+    let pca = options.cat_pca.map(|p| format!("pca={p}"));
+    let given: Vec<String> = [alpha, clusters, pca].into_iter().flatten().collect();
+    if given.is_empty() { "append-cat".into() } else { format!("append-cat{{{}}}", given.join(", ")) }
 }
 
 #[cfg(test)]
@@ -151,6 +165,15 @@ mod tests {
                 recipe(&RecipeOptions { method, wbits, abits, ..RecipeOptions::default() }).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn the_correction_gets_its_options() {
+        let given =
+            |cat, cat_alpha| RecipeOptions { cat, cat_alpha, cat_clusters: Some(4), ..RecipeOptions::default() };
+        assert!(recipe_text(&given(true, Some(0.4))).contains(",append-cat{alpha=0.4, clusters=4},fold-cat,lower"));
+        assert!(!recipe_text(&given(false, Some(0.4))).contains("cat"));
+        assert!(recipe(&given(true, Some(2.0))).unwrap_err().to_string().starts_with("`append-cat`: alpha=2 "));
     }
 
     #[test]

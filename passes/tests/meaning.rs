@@ -156,16 +156,15 @@ fn compare_nodes(before: &Graph, after: &Graph, samples: &Samples, context: &str
 
 #[test]
 fn lowering_and_folded_scales_keep_the_codes_of_each_layer() {
-    for seed in 0..30 {
+    for seed in 0..21 {
         let graph = random_network(seed);
         let samples = normal_samples(&graph, 8, seed);
         let (wbits, abits) = [(2, 2), (8, 8), (4, 3), (2, 8), (6, 4), (3, 32), (32, 5)][seed as usize % 7];
-        let quantize = format!("{FLOAT},insert-qdq{{wbits={wbits}, abits={abits}}}");
         let context = format!("network {seed} W{wbits}A{abits}");
-        let qdq = run(&quantize, &graph, &samples);
-        let integer = run(&format!("{quantize},lower-integer"), &graph, &samples);
+        let qdq = run(&format!("{FLOAT},insert-qdq{{wbits={wbits}, abits={abits}}}"), &graph, &samples);
+        let integer = run("lower-integer", &qdq, &samples);
         compare_nodes(&qdq, &integer, &samples, &format!("lower-integer, {context}"));
-        let folded = run(&format!("{quantize},lower-integer,fold-scales"), &graph, &samples);
+        let folded = run("fold-scales", &integer, &samples);
         compare_nodes(&integer, &folded, &samples, &format!("fold-scales, {context}"));
         let layers = |g: &Graph| g.nodes().iter().filter(|n| matches!(n.op, Op::Conv2d(_) | Op::Linear(_))).count();
         assert!(wbits == 32 || abits == 32 || layers(&folded) == 0, "{context}: a layer stays in float");
