@@ -77,6 +77,16 @@ pub(crate) struct Codes {
     pub zero: u8,
 }
 
+impl Codes {
+    /// Those of a format; none for floats and indices. A zero-point outside its format, which validation refuses, is cut to it.
+    pub fn of(format: &Format) -> Option<Codes> {
+        let Format::Codes { signed, bits, zero_point, .. } = *format else { return None };
+        let lowest = Format::min_code(signed, bits);
+        let levels = Format::max_code(signed, bits) - lowest;
+        Some(Codes { lowest, levels: levels as u8, zero: (zero_point - lowest).clamp(0, levels) as u8 })
+    }
+}
+
 /// Memory for one activation tensor of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Buffer {
@@ -104,16 +114,7 @@ const LARGEST: usize = 1 << 40;
 impl Buffer {
     /// Memory for a tensor. Only images (`[C,H,W]`, channels last) have a halo.
     pub fn new(decl: &TensorDecl, form: Form, halo: Halo) -> Result<Buffer, JitError> {
-        let codes = match decl.format {
-            Format::Codes { signed, bits, zero_point, .. } => {
-                let lowest = Format::min_code(signed, bits);
-                let levels = (1u32 << bits) - 1;
-                let zero = u8::try_from(zero_point - lowest).ok().filter(|&z| u32::from(z) <= levels);
-                let zero = zero.ok_or_else(|| JitError::invalid(&decl.name, "the zero-point is not a code"))?;
-                Some(Codes { lowest, levels: levels as u8, zero })
-            }
-            _ => None,
-        };
+        let codes = Codes::of(&decl.format);
         let too_large = || JitError::TooLarge { tensor: decl.name.clone() };
         let rank = decl.dims.len();
         let image = is_image(decl);

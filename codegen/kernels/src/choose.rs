@@ -31,8 +31,15 @@ pub struct Choice {
     pub kernel: KernelId,
     /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
     pub steps_per_drain: usize,
+    /// A bound on the magnitude of every result, `|sum (a - za)(w - zw)|`.
+    pub largest_result: u64,
+}
+
+impl Choice {
     /// Whether every possible result fits a signed 16-bit integer.
-    pub fits_i16: bool,
+    pub fn fits_i16(&self) -> bool {
+        self.largest_result <= i16::MAX as u64
+    }
 }
 
 impl Request<'_> {
@@ -50,8 +57,8 @@ impl Request<'_> {
 /// The kernel for a layer of quantized weights.
 pub fn choose(request: &Request<'_>) -> Choice {
     let shape = request.weights.shape();
-    let fits_i16 = request.largest_result() <= i16::MAX as u64;
-    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, fits_i16 };
+    let largest_result = request.largest_result();
+    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
         // Here the accumulator holds raw codes, `sum a * (w - zw)`.
         let raw = request.weights.largest_absolute_sum() * u64::from(request.largest_code());
@@ -60,7 +67,7 @@ pub fn choose(request: &Request<'_>) -> Choice {
     }
     if takes_lookup(shape, request.weight_bits, request.activation_bits) {
         let limit = KernelId::Lookup.info().k_limit.unwrap_or(usize::MAX);
-        if fits_i16 || shape.reduction() <= limit {
+        if largest_result <= i16::MAX as u64 || shape.reduction() <= limit {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
@@ -69,8 +76,8 @@ pub fn choose(request: &Request<'_>) -> Choice {
 
 /// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
 pub fn choose_dot(request: &Request<'_>) -> Choice {
-    let fits_i16 = request.largest_result() <= i16::MAX as u64;
-    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, fits_i16 };
+    let largest_result = request.largest_result();
+    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
     if request.tier >= Tier::X86V3Vnni {
         return choice(KernelId::DotVnni, 0);
     }

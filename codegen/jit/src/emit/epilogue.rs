@@ -25,8 +25,8 @@ pub(crate) struct Epilogue {
     pub steps: Vec<EpilogueStep>,
     /// Multiplied on before rounding.
     pub requantize: Option<f32>,
-    /// Whether the value that is rounded may be NaN.
-    pub may_be_nan: bool,
+    /// Whether the values that are rounded are known to be no NaN and below `2^21`.
+    pub small: bool,
 }
 
 /// Where results go.
@@ -116,18 +116,30 @@ impl Emitter<'_> {
                     Some(factor) => self.scale(t, factor),
                     None => t,
                 };
-                // Clamping to the lowest code turns NaN into that code, which is right if it is the zero-point.
-                let t = if epilogue.may_be_nan && zero != 0 { self.without_nan(t) } else { t };
-                let low = self.floats(-zero as f32);
-                let t = self.max(t, low);
-                let high = self.floats((i32::from(codes.levels) - zero) as f32);
-                let t = self.min(t, high);
+                let t = if epilogue.small { t } else { self.clamp(codes, t) };
                 let t = self.add(t, MAGIC);
                 let bits = self.cast(I32X4, t);
                 let offset = self.ints(MAGIC.to_bits() as i32 - zero);
                 self.b.ins().isub(bits, offset)
             })
             .collect();
-        self.narrow_to_bytes(&vectors)
+        // Narrowing saturates to 0..=255.
+        let bytes = self.narrow_to_bytes(&vectors);
+        if epilogue.small && codes.levels < u8::MAX {
+            let highest = self.bytes(codes.levels);
+            return self.b.ins().umin(bytes, highest);
+        }
+        bytes
+    }
+
+    /// To the range of the codes less their zero-point; NaN becomes 0.
+    fn clamp(&mut self, codes: Codes, t: Value) -> Value {
+        let zero = f32::from(codes.zero);
+        // The maximum turns NaN into the lowest code, which is right if it is the zero-point.
+        let t = if codes.zero != 0 { self.without_nan(t) } else { t };
+        let low = self.floats(0.0 - zero);
+        let t = self.max(t, low);
+        let high = self.floats(f32::from(codes.levels) - zero);
+        self.min(t, high)
     }
 }

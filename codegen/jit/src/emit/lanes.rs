@@ -5,7 +5,7 @@
 
 use super::emitter::Emitter;
 use crate::buffer::Form;
-use cranelift_codegen::ir::types::{F32X4, I8, I8X16, I16, I16X8, I32, I32X4, I64, I64X2};
+use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8, I8X16, I16, I16X8, I32, I32X4, I64, I64X2};
 use cranelift_codegen::ir::{InstBuilder, Type, Value};
 
 /// How the elements of one access lie.
@@ -161,7 +161,12 @@ impl Emitter<'_> {
             return self.store(bytes, pointer, displacement);
         }
         for (at, size) in pieces(count) {
-            let (_, lanes) = piece_types(size);
+            let (_, lanes) = match (at, size) {
+                // The lowest lane of a float vector is a float register: stored without a detour.
+                (0, 8) => (F64, F64X2),
+                (0, 4) => (F32, F32X4),
+                _ => piece_types(size),
+            };
             let vector = self.cast(lanes, bytes);
             let piece = self.b.ins().extractlane(vector, (at / size) as u8);
             self.store(piece, pointer, displacement + at as i64);

@@ -146,7 +146,7 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
                 tier,
             };
             let mut choice = choose(&request);
-            if choice.kernel == KernelId::Lookup && !choice.fits_i16 {
+            if choice.kernel == KernelId::Lookup && !choice.fits_i16() {
                 // 16-bit halves of the sum overflow after that many drains, if 32 bits of it matter.
                 let pairs = weights.shape().inputs.div_ceil(2);
                 let shape = catc_kernels::WeightShape { inputs: pairs, ..*weights.shape() };
@@ -162,7 +162,7 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
         }
         Op::FloatConv { geometry, groups, weights, .. } => {
             let shape = conv_shape(&step.name, program.constant(*weights), geometry, *groups)?;
-            let choice = catc_kernels::Choice { kernel: choose_float(&shape), steps_per_drain: 0, fits_i16: false };
+            let choice = catc_kernels::Choice { kernel: choose_float(&shape), steps_per_drain: 0, largest_result: 0 };
             Ok(Some(ConvPlan { choice, weights: None }))
         }
         _ => Ok(None),

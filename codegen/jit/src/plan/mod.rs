@@ -1,5 +1,6 @@
 //! From a program to what is emitted: where every tensor lies, what every step's function reads, and its code.
 
+pub(crate) mod bounds;
 pub(crate) mod constants;
 pub(crate) mod forms;
 pub(crate) mod memory;

@@ -1,10 +1,11 @@
 //! Lowers a program step by step.
 
+use super::bounds;
 use super::constants::Constants;
 use super::forms::{Assignment, ConvPlan, Forms, assign};
 use super::memory::Region;
 use super::{Placed, PlanStep, Slot, StepCode};
-use crate::buffer::{Buffer, Form, Halo};
+use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep};
 use crate::error::JitError;
 use crate::steps;
@@ -80,6 +81,7 @@ pub(crate) struct Planner<'p> {
     placed: Vec<Option<Placed>>,
     copies: Vec<(TensorId, Placed)>,
     regions: Vec<usize>,
+    bounds: Vec<Option<f32>>,
     steps: Vec<PlanStep>,
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn plan(program: &Program, tier: Tier) -> Result<Planned, JitError> {
         placed: vec![None; program.tensors.len()],
         copies: Vec::new(),
         regions: Vec::new(),
+        bounds: vec![None; program.tensors.len()],
         steps: Vec::new(),
     };
     for (number, port) in program.inputs.iter().enumerate() {
@@ -219,28 +222,54 @@ impl Planner<'_> {
     }
 
     /// The epilogue of a step whose lanes run along `lane_dim` of its output. `pairs_align` says that lane groups always start at
-    /// even places, so that row offsets can be read.
+    /// even places, so that row offsets can be read; `bound` bounds the magnitude of the values before the epilogue.
     pub fn epilogue(
         &mut self,
         step: &Step,
         slots: &mut Slots,
         lane_dim: usize,
         pairs_align: bool,
+        bound: Option<f32>,
     ) -> Result<PlannedEpilogue, JitError> {
         let output = self.program.tensor(step.output);
-        let mut epilogue = Epilogue { requantize: step.epilogue.requantize, may_be_nan: true, ..Epilogue::default() };
+        let mut epilogue = Epilogue { requantize: step.epilogue.requantize, ..Epilogue::default() };
         let mut operands = Vec::new();
+        let mut operand_bounds = Vec::new();
         for item in &step.epilogue.steps {
             epilogue.steps.push(match *item {
                 catc_program::EpilogueStep::Scale(factor) => EpilogueStep::Scale(factor),
                 catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
                 catc_program::EpilogueStep::Binary { op, operand, scale } => {
                     operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
+                    operand_bounds.push(self.operand_bound(operand));
                     EpilogueStep::Binary(op, operands.len() - 1, scale)
                 }
             });
         }
+        let bound = bounds::after(&epilogue, bound, &operand_bounds);
+        epilogue.small = bounds::are_small(bound, epilogue.requantize);
+        epilogue.simplify(Codes::of(&output.format));
+        self.bounds[step.output.0 as usize] = bound;
         Ok(PlannedEpilogue { epilogue, operands })
+    }
+
+    /// A bound on the magnitude of an operand before its factor.
+    fn operand_bound(&self, operand: Operand) -> Option<f32> {
+        match operand {
+            Operand::Tensor(tensor) => self.bound(tensor),
+            Operand::Constant(id) => match &self.program.constant(id).data {
+                ConstantData::F32(values) => Some(largest(values)),
+                ConstantData::Codes { .. } => None,
+            },
+        }
+    }
+
+    /// A bound on the magnitude of a tensor's elements: floats, or codes less their zero-point.
+    pub fn bound(&self, tensor: TensorId) -> Option<f32> {
+        match Codes::of(&self.program.tensor(tensor).format) {
+            Some(codes) => Some(f32::from(codes.levels)),
+            None => self.bounds[tensor.0 as usize],
+        }
     }
 
     fn operand(
@@ -335,6 +364,11 @@ impl PlanStep {
         self.macs = macs;
         self
     }
+}
+
+/// The largest magnitude; infinite if a value is NaN.
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| if v.is_nan() { f32::INFINITY } else { v.abs().max(most) })
 }
 
 /// Strides of an operand along the dimensions of an output it broadcasts to.

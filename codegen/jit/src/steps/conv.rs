@@ -4,16 +4,16 @@
 //! There is no im2col: a tile reads its input through one pointer, pixels of a row being a fixed distance apart. Output
 //! channels are the outer loop, so that the weights of one block stay in the cache while all pixels go by.
 
-use crate::buffer::{Buffer, Form, lane_access};
+use crate::buffer::{Buffer, Codes, Form, lane_access};
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::lanes::LaneAccess;
 use crate::error::JitError;
 use crate::plan::forms::{image, needed_halo};
-use crate::plan::planner::{Need, PlannedEpilogue, Planner, Slots};
+use crate::plan::planner::{Need, PlannedEpilogue, Planner, Slots, largest};
 use catc_kernels::{KernelId, Runs, WeightLayout, WeightShape};
-use catc_program::{Geometry, Step};
+use catc_program::{Geometry, Op, Step};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// A pointer that the loops carry.
@@ -225,12 +225,14 @@ impl<'f> Emitter<'f> {
     }
 }
 
-/// `count` cut into the fewest parts of at most `most`, of at most two sizes: how many of which size.
+/// `count` cut into few parts of at most `most`: equal ones if that takes no more than a fifth more of them than the fewest, else of
+/// two sizes. How many of which size.
 fn equal_parts(count: usize, most: usize) -> Vec<(usize, usize)> {
-    let parts = count.div_ceil(most.max(1));
-    if parts == 0 {
+    let fewest = count.div_ceil(most.max(1));
+    if fewest == 0 {
         return vec![];
     }
+    let parts = (fewest..=fewest + fewest / 5).find(|&parts| count.is_multiple_of(parts)).unwrap_or(fewest);
     let (size, longer) = (count / parts, count % parts);
     [(longer, size + 1), (parts - longer, size)].into_iter().filter(|&(turns, _)| turns > 0).collect()
 }
@@ -279,6 +281,22 @@ impl ConvStore {
     }
 }
 
+impl ConvStore {
+    /// Stores `count` codes, a byte each, of channels from `channel` of the tile on.
+    pub fn emit_codes(
+        &self,
+        e: &mut Emitter<'_>,
+        pointers: &[Value],
+        pixel: usize,
+        channel: usize,
+        count: usize,
+        codes: Value,
+    ) {
+        let at = channel as i64 * self.channel / 2 + pixel as i64 * self.pixel;
+        e.store_bytes(self.output.access, pointers[self.first_cursor], at, count, codes);
+    }
+}
+
 /// A convolution on the way to its code.
 pub(crate) struct Lowering {
     pub slots: Slots,
@@ -297,13 +315,14 @@ pub(crate) struct Lowering {
     pub macs: u64,
 }
 
-/// What all convolutions do before they pack weights. `units` is the number of storage units of an input pixel's group.
+/// What all convolutions do before they pack weights. `bound` bounds the magnitude of results before the epilogue.
 pub(crate) fn lower(
     p: &mut Planner<'_>,
     step: &Step,
     geometry: &Geometry,
     shape: WeightShape,
     kernel: KernelId,
+    bound: Option<f32>,
 ) -> Result<Lowering, JitError> {
     let (channels, ..) = image(p.program, step.inputs[0])?;
     let (outputs, height, width) = image(p.program, step.output)?;
@@ -322,8 +341,7 @@ pub(crate) fn lower(
     let output_slot = slots.add(output.slot);
     let input_slot = slots.add(source.slot);
     let pairs_align = shape.groups == 1 || shape.is_depthwise() || shape.outputs.is_multiple_of(2);
-    let mut planned = p.epilogue(step, &mut slots, 0, pairs_align)?;
-    planned.epilogue.simplify(output.buffer.codes);
+    let planned = p.epilogue(step, &mut slots, 0, pairs_align, bound)?;
     let input = source.buffer;
     // Storage units of one group at one pixel, and of a whole pixel.
     let (group_units, pixel_units) = match form {
@@ -375,6 +393,16 @@ pub(crate) fn lower(
 }
 
 impl Lowering {
+    /// What follows the sums.
+    pub fn epilogue(&self) -> &Epilogue {
+        &self.planned.epilogue
+    }
+
+    /// The codes of the output, if it holds codes.
+    pub fn codes(&self) -> Option<Codes> {
+        self.output.codes
+    }
+
     /// The order of weights whose units are those of the input's storage.
     pub fn layout(&self, channels_per_vector: usize, units_per_step: usize, vectors: usize) -> WeightLayout {
         let inputs = if self.input.form == Form::RowOffset { self.shape.inputs.div_ceil(2) } else { self.shape.inputs };
@@ -436,6 +464,26 @@ impl Lowering {
             halo: self.halo,
         };
         (self.slots, store)
+    }
+}
+
+/// Multipliers and biases of a convolution of codes, and a bound on `sum as f32 * multiplier + bias`.
+pub(crate) struct Scaling {
+    pub multiplier: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub bound: Option<f32>,
+}
+
+impl Scaling {
+    /// Those of a step with that many output channels; `largest_sum` bounds the magnitude of sums.
+    pub fn of(p: &Planner<'_>, step: &Step, outputs: usize, largest_sum: u64) -> Result<Scaling, JitError> {
+        let Op::Conv { multiplier, bias, .. } = &step.op else {
+            return Err(JitError::invalid(&step.name, "not a convolution of codes"));
+        };
+        let multiplier = p.channel_floats(&step.name, *multiplier, outputs)?;
+        let bias = p.channel_floats(&step.name, *bias, outputs)?;
+        let bound = (1.001 * largest_sum as f32 * largest(&multiplier) + largest(&bias)) * 1.001;
+        Ok(Scaling { multiplier, bias, bound: bound.is_finite().then_some(bound) })
     }
 }
 
@@ -504,7 +552,7 @@ mod tests {
                 let parts = equal_parts(count, most);
                 assert_eq!(parts.iter().map(|(n, size)| n * size).sum::<usize>(), count);
                 assert!(parts.iter().all(|&(_, size)| size <= most && size > 0));
-                assert_eq!(parts.iter().map(|(n, _)| n).sum::<usize>(), count.div_ceil(most));
+                assert!(parts.iter().map(|(n, _)| n).sum::<usize>() <= count.div_ceil(most) * 6 / 5);
             }
         }
     }

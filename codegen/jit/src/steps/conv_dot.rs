@@ -4,7 +4,8 @@
 //! vectors. Accumulators stay in registers from the first step to the last.
 
 use super::conv::{
-    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Tile, channel_vectors, cheapest_tile, scale_sums,
+    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, cheapest_tile,
+    scale_sums,
 };
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -196,25 +197,20 @@ impl Emitter<'_> {
 /// Lowers a convolution of codes.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let Op::Conv { multiplier, bias, .. } = &step.op else {
-        return Err(JitError::invalid(&step.name, "not a convolution of codes"));
-    };
     let kernel = plan.choice.kernel;
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
-    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel)?;
+    let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
+    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let info = kernel.info();
     let (pixels, vectors) = tile(&low, kernel);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     let packed = dot::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
-    let outputs = view.shape().total_outputs();
-    let multiplier = p.channel_floats(&step.name, *multiplier, outputs)?;
-    let bias = p.channel_floats(&step.name, *bias, outputs)?;
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&packed.bytes));
-    let bias_slot = add(constants.push(&bias));
-    let multiplier_slot = add(constants.push(&multiplier));
+    let bias_slot = add(constants.push(&scaling.bias));
+    let multiplier_slot = add(constants.push(&scaling.multiplier));
     let constant_slot = add(constants.push(&packed.constants));
     let block = vectors * info.channels_per_vector;
     let cursors = vec![
@@ -243,7 +239,7 @@ pub(crate) fn lower_float(
     let shape = conv_shape(&step.name, p.program.constant(*weights), geometry, *groups)?;
     let values = p.floats(&step.name, *weights)?;
     let view = FloatWeights::new(shape, &values).map_err(failed)?;
-    let mut low = conv::lower(p, step, geometry, shape, kernel)?;
+    let mut low = conv::lower(p, step, geometry, shape, kernel, None)?;
     let (pixels, vectors) = tile(&low, kernel);
     let layout = low.layout(dot::CHANNELS, 1, vectors);
     let packed = dot::pack_float(&view, &layout).map_err(failed)?;

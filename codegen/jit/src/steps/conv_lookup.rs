@@ -4,7 +4,10 @@
 //! the weight-index vectors and adds bytes. After at most 28 steps the bytes are added to 16-bit halves on the stack. What the table left
 //! out depends on the pixel alone (window sums, made beforehand) or on the channel alone (constants).
 
-use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Tile, cheapest_tile, scale_sums};
+use super::conv::{
+    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
+};
+use super::thresholds;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::forms::ConvPlan;
@@ -12,7 +15,8 @@ use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::{KernelId, WeightShape, lookup};
 use catc_program::{Geometry, Step};
-use cranelift_codegen::ir::types::{I8X16, I16X8, I32, I32X4, I64};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32, I32X4, I64};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Steps emitted without a loop.
@@ -44,7 +48,7 @@ struct WindowSums {
     halves: bool,
 }
 
-/// Cursors: 0 input, 1 weights, 2 constants, 3 zero-points, 4 multipliers, 5 biases, 6 window sums, then output and operands.
+/// Cursors: 0 input, 1 weights, 2 constants, 3 zero-points, 4 multipliers or thresholds, 5 biases, 6 window sums, then output and operands.
 #[derive(Debug)]
 struct LookupCode {
     loops: ConvLoops,
@@ -55,6 +59,8 @@ struct LookupCode {
     /// Whether sums are kept in 16 bits up to the conversion to f32.
     narrow: bool,
     store: ConvStore,
+    /// Number of thresholds and bytes from one to the next, where sums become codes by comparison.
+    thresholds: Option<(usize, i64)>,
 }
 
 impl StepCode for LookupCode {
@@ -117,6 +123,12 @@ impl LookupCode {
                 };
                 let channel = vector * lookup::CHANNELS;
                 let count = (channels - channel).min(lookup::CHANNELS);
+                if let Some(thresholds) = self.thresholds {
+                    let sums = self.complete_shorts(e, [low, high], pointers, pixel, channel);
+                    let codes = compare(e, sums, pointers[4], channel, thresholds);
+                    self.store.emit_codes(e, pointers, pixel, channel, count, codes);
+                    continue;
+                }
                 let sums = self.complete(e, [low, high], pointers, pixel, channel, count);
                 let values = scale_sums(e, sums, (pointers[4], pointers[5]), channel, count);
                 self.store.emit(e, pointers, pixel, channel, count, values);
@@ -156,7 +168,41 @@ impl LookupCode {
         sums.into_iter().flatten().collect()
     }
 
-    /// `-sum T + sum G - zw * sum a + constant` as i32, four to a vector.
+    /// `sum G` and `sum a` of a pixel's window, the same in every lane.
+    fn window(&self, e: &mut Emitter<'_>, pointers: &[Value], pixel: usize) -> (Value, Value) {
+        let mut at = |displacement: i64| {
+            // As a float, so that the broadcast comes straight from memory.
+            let word = e.load(F32, pointers[6], 8 * pixel as i64 + displacement);
+            e.b.ins().splat(F32X4, word)
+        };
+        (at(0), at(4))
+    }
+
+    /// `-sum T + sum G - zw * sum a + constant` as i16, channels 0 to 7 and 8 to 15.
+    fn complete_shorts(
+        &self,
+        e: &mut Emitter<'_>,
+        parts: [Value; 2],
+        pointers: &[Value],
+        pixel: usize,
+        channel: usize,
+    ) -> [Value; 2] {
+        let (share, codes) = self.window(e, pointers, pixel);
+        let (share, codes) = (e.cast(I16X8, share), e.cast(I16X8, codes));
+        let mut half = 0;
+        parts.map(|part| {
+            let place = 2 * (channel + 8 * half) as i64;
+            half += 1;
+            let zero = e.load(I16X8, pointers[3], place);
+            let constant = e.load(I16X8, pointers[2], place);
+            let product = e.b.ins().imul(codes, zero);
+            let fixed = e.b.ins().isub(constant, product);
+            let looked_up = e.b.ins().isub(share, part);
+            e.b.ins().iadd(looked_up, fixed)
+        })
+    }
+
+    /// The same as i32 for `count` channels, four to a vector.
     fn complete(
         &self,
         e: &mut Emitter<'_>,
@@ -166,32 +212,20 @@ impl LookupCode {
         channel: usize,
         count: usize,
     ) -> Vec<Value> {
-        let (constants, zeros, sums) = (pointers[2], pointers[3], pointers[6]);
-        let at = 8 * pixel as i64;
-        let share = e.load(I32, sums, at);
-        let share = e.b.ins().splat(I32X4, share);
-        let codes = e.load(I32, sums, at + 4);
-        let codes = e.b.ins().splat(I32X4, codes);
         let mut vectors = Vec::new();
         if self.narrow {
-            let (share, codes) = (e.cast(I16X8, share), e.cast(I16X8, codes));
-            for (half, &part) in parts.iter().enumerate().take(count.div_ceil(8)) {
-                let place = 2 * (channel + 8 * half) as i64;
-                let zero = e.load(I16X8, zeros, place);
-                let constant = e.load(I16X8, constants, place);
-                let product = e.b.ins().imul(codes, zero);
-                let fixed = e.b.ins().isub(constant, product);
-                let looked_up = e.b.ins().isub(share, part);
-                let sum = e.b.ins().iadd(looked_up, fixed);
+            for sum in self.complete_shorts(e, parts, pointers, pixel, channel) {
                 vectors.push(e.b.ins().swiden_low(sum));
                 vectors.push(e.b.ins().swiden_high(sum));
             }
         } else {
-            for (half, &part) in parts.iter().enumerate().take(count.div_ceil(8)) {
+            let (share, codes) = self.window(e, pointers, pixel);
+            let (share, codes) = (e.cast(I32X4, share), e.cast(I32X4, codes));
+            for (half, &part) in parts.iter().enumerate() {
                 for quarter in 0..2 {
                     let place = 4 * (channel + 8 * half + 4 * quarter) as i64;
-                    let zero = e.load(I32X4, zeros, place);
-                    let constant = e.load(I32X4, constants, place);
+                    let zero = e.load(I32X4, pointers[3], place);
+                    let constant = e.load(I32X4, pointers[2], place);
                     let part = if quarter == 0 { e.b.ins().uwiden_low(part) } else { e.b.ins().uwiden_high(part) };
                     let product = e.b.ins().imul(codes, zero);
                     let fixed = e.b.ins().isub(constant, product);
@@ -203,6 +237,35 @@ impl LookupCode {
         vectors.truncate(count.div_ceil(4));
         vectors
     }
+}
+
+/// Codes of sixteen channels, a byte each: how many thresholds each sum is beyond.
+fn compare(
+    e: &mut Emitter<'_>,
+    sums: [Value; 2],
+    thresholds: Value,
+    channel: usize,
+    (levels, level_bytes): (usize, i64),
+) -> Value {
+    let mut half = 0;
+    let [low, high] = sums.map(|sum| {
+        let place = 2 * (channel + 8 * half) as i64;
+        half += 1;
+        // Each comparison gives 0 or -1.
+        let mut beyond: Option<Value> = None;
+        for level in 0..levels as i64 {
+            let threshold = e.load(I16X8, thresholds, place + level * level_bytes);
+            let greater = e.b.ins().icmp(IntCC::SignedGreaterThan, sum, threshold);
+            beyond = Some(match beyond {
+                None => greater,
+                Some(before) => e.b.ins().iadd(before, greater),
+            });
+        }
+        beyond.unwrap_or(sum)
+    });
+    let minus = e.b.ins().snarrow(low, high);
+    let zero = e.bytes(0);
+    e.b.ins().isub(zero, minus)
 }
 
 /// Adds byte sums to the 16-bit totals at `at` (of the bytes taken in pairs as they lie) and behind it (of the odd bytes).
@@ -342,17 +405,15 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
-    let mut low = conv::lower(p, step, geometry, *view.shape(), KernelId::Lookup)?;
+    let outputs = view.shape().total_outputs();
+    let scaling = Scaling::of(p, step, outputs, plan.choice.largest_result)?;
+    let narrow = plan.choice.fits_i16();
+    let mut low = conv::lower(p, step, geometry, *view.shape(), KernelId::Lookup, scaling.bound)?;
     let (pixels, vectors) = tile(&low);
     let layout = low.layout(lookup::CHANNELS, 1, vectors);
     let packed = lookup::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
-    let catc_program::Op::Conv { multiplier, bias, .. } = &step.op else {
-        return Err(JitError::invalid(&step.name, "not a convolution"));
-    };
-    let outputs = view.shape().total_outputs();
-    let multiplier = p.channel_floats(&step.name, *multiplier, outputs)?;
-    let bias = p.channel_floats(&step.name, *bias, outputs)?;
-    let narrow = plan.choice.fits_i16;
+    let thresholds =
+        if narrow { thresholds::of(low.epilogue(), low.codes(), &scaling, plan.choice.largest_result) } else { None };
     let constants = &mut p.constants;
     let shorts = |values: &[i32]| values.iter().map(|&v| v as i16).collect::<Vec<i16>>();
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
@@ -362,8 +423,13 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     } else {
         (add(constants.push(&packed.constants)), add(constants.push(weights.zero_points())))
     };
-    let multiplier_slot = add(constants.push(&multiplier));
-    let bias_slot = add(constants.push(&bias));
+    let multiplier_slot = add(constants.push(&scaling.multiplier));
+    let bias_slot = add(constants.push(&scaling.bias));
+    // The cursor of the multipliers serves the thresholds where there are any; biases are not read then.
+    let (multiplier_slot, per_channel) = match &thresholds {
+        Some(table) => (add(constants.push(&table.values)), 2),
+        None => (multiplier_slot, 4),
+    };
     let table_slot = add(constants.push(&lookup::table()));
     let pair_sums = |share: fn(u8) -> u8| (0..16).map(move |pair: u8| share(pair % 4 + pair / 4));
     let shares: Vec<u8> = pair_sums(lookup::activation_share).chain(pair_sums(|sum| sum)).collect();
@@ -377,7 +443,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         low.weight_cursor(weight_slot, &layout, 16),
         low.channel_cursor(constant_slot, wide, block),
         low.channel_cursor(zero_slot, wide, block),
-        low.channel_cursor(multiplier_slot, 4, block),
+        low.channel_cursor(multiplier_slot, per_channel, block),
         low.channel_cursor(bias_slot, 4, block),
         ConvCursor { slot: scratch_slot, origin: 0, group: 0, block: 0, row: 8 * width as i64, pixel: 8 },
     ];
@@ -405,8 +471,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         vectors,
     };
     let reduction = low.reduction;
+    let thresholds = thresholds.map(|t| (t.levels, t.level_bytes));
     let (slots, store) = low.store(&mut cursors, block);
-    let code = LookupCode { loops, cursors, reduction, table_slot, sums, narrow, store };
+    let code = LookupCode { loops, cursors, reduction, table_slot, sums, narrow, store, thresholds };
     let scratch = sums.scratch(height.max(1));
     let pushed = p.push(&step.name, slots, height, code).with_kernel(KernelId::Lookup, macs);
     pushed.scratch = scratch;
@@ -418,13 +485,18 @@ fn tile(low: &Lowering) -> (usize, usize) {
     let vectors = low.shape.outputs.div_ceil(lookup::CHANNELS);
     let steps = low.reduction.total() as f64;
     let tile_cost = |p: usize, v: usize| {
-        let (p, v) = (p as f64, v as f64);
-        // Three vector ports, three loads a cycle, six micro-operations a cycle; weights beyond the first-level cache are fetched
-        // at 32 bytes a cycle.
-        let streamed = if v * 16.0 * steps > 32e3 { v * 0.5 } else { 0.0 };
-        let cycles = (2.0 * p * v / 3.0).max((2.0 * p + v) / 3.0).max((2.0 * p * v + 2.0 * p + v) / 5.5).max(2.5);
-        steps * cycles.max(streamed) + 10.0 * p * v + 30.0
+        // Cycles of a look-up, measured: two micro-operations on three vector ports where enough look-ups share the fetches.
+        let cycles = match (p, v) {
+            (_, 1) => 0.89,
+            (1, 2) => 0.8,
+            (1, _) => 0.71,
+            _ => 0.667,
+        };
+        let cells = (p * v) as f64;
+        // Weights beyond the first-level cache are fetched at some 24 bytes a cycle.
+        let streamed = if v as f64 * 16.0 * steps > 32e3 { v as f64 * 16.0 / 24.0 } else { 0.0 };
+        steps * (cells * cycles).max(streamed) + 20.0
     };
     // Sums, indices, a row and a look-up in sixteen registers.
-    cheapest_tile(low.width, vectors, &|p, v| p * v + v + 2 <= 16 && p <= 8 && v <= 4, &tile_cost)
+    cheapest_tile(low.width, vectors, &|p, v| p * v <= 8 && p * v + v + 2 <= 16 && v <= 4, &tile_cost)
 }

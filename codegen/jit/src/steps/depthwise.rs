@@ -1,6 +1,6 @@
 //! Depthwise convolutions: vector lanes are channels, the sum runs over taps alone.
 
-use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Tile, scale_sums};
+use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Scaling, Tile, scale_sums};
 use crate::buffer::Form;
 use crate::emit::emitter::Emitter;
 use crate::emit::lanes::{LaneAccess, LaneStep};
@@ -136,14 +136,11 @@ impl DepthwiseCode {
 /// Lowers a depthwise convolution of codes.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let Op::Conv { multiplier, bias, .. } = &step.op else {
-        return Err(JitError::invalid(&step.name, "not a convolution of codes"));
-    };
     let kernel = plan.choice.kernel;
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
-    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel)?;
-    let channels = view.shape().groups;
+    let scaling = Scaling::of(p, step, view.shape().groups, plan.choice.largest_result)?;
+    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let zero = i32::from(low.input.zero());
     let (weight_at, constants) = if kernel == KernelId::DepthwiseMaddubs {
         let packed = depthwise::pack::<i8>(&view, zero).map_err(failed)?;
@@ -152,12 +149,10 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         let packed = depthwise::pack::<i16>(&view, zero).map_err(failed)?;
         (p.constants.push(&packed.pairs), packed.constants)
     };
-    let multiplier = p.channel_floats(&step.name, *multiplier, channels)?;
-    let bias = p.channel_floats(&step.name, *bias, channels)?;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(weight_at);
-    let bias_slot = add(p.constants.push(&bias));
-    let multiplier_slot = add(p.constants.push(&multiplier));
+    let bias_slot = add(p.constants.push(&scaling.bias));
+    let multiplier_slot = add(p.constants.push(&scaling.multiplier));
     let constant_slot = add(p.constants.push(&constants));
     let pair_bytes = kernel.info().vector_bytes;
     let params = [bias_slot, multiplier_slot, constant_slot];
@@ -174,7 +169,7 @@ pub(crate) fn lower_float(p: &mut Planner<'_>, step: &Step, geometry: &Geometry)
     let shape = conv_shape(&step.name, p.program.constant(*weights), geometry, *groups)?;
     let values = p.floats(&step.name, *weights)?;
     let view = FloatWeights::new(shape, &values).map_err(failed)?;
-    let mut low = conv::lower(p, step, geometry, shape, KernelId::DepthwiseFloat)?;
+    let mut low = conv::lower(p, step, geometry, shape, KernelId::DepthwiseFloat, None)?;
     let packed = depthwise::pack_float(&view).map_err(failed)?;
     let bias = p.channel_floats(&step.name, *bias, shape.groups)?;
     let weight_slot = low.slots.add(Slot::Constant(p.constants.push(&packed)));

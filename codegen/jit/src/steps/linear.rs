@@ -148,7 +148,7 @@ fn lower(
     let bias_slot = slots.add(Slot::Constant(p.constants.push(&bias)));
     let lane = to.dims.len() - 1;
     let walk = Walk::of(to).with_lane(lane);
-    let planned = p.epilogue(step, &mut slots, lane, true)?;
+    let planned = p.epilogue(step, &mut slots, lane, true, None)?;
     let mut along_rows = from.strides.clone();
     if let Some(last) = along_rows.last_mut() {
         *last = 0;

@@ -88,8 +88,8 @@ fn push(
     scale: f32,
 ) -> Result<(), JitError> {
     let lane = walk.lane();
-    let PlannedEpilogue { mut epilogue, operands } = p.epilogue(step, &mut slots, lane, true)?;
-    epilogue.simplify(output.buffer.codes);
+    let bound = step.inputs.first().and_then(|&i| p.bound(i)).map(|b| b * scale.abs());
+    let PlannedEpilogue { epilogue, operands } = p.epilogue(step, &mut slots, lane, true, bound)?;
     let to = &output.buffer;
     let mut cursors = vec![walk.cursor(out, to.form, to.origin, &to.strides), source];
     for (operand, strides) in &operands {

@@ -92,7 +92,7 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step) -> Result<(), JitError> {
     let walk = Walk::of(to).with_lane(lane);
     let mut slots = Slots::default();
     let (out, from_a, from_b) = (slots.add(output.slot), slots.add(left.slot), slots.add(right.slot));
-    let planned = p.epilogue(step, &mut slots, lane, true)?;
+    let planned = p.epilogue(step, &mut slots, lane, true, None)?;
     let (mut a_strides, mut b_strides) = (a.strides.clone(), b.strides.clone());
     a_strides[rank - 1] = 0;
     b_strides[rank - 2] = 0;

@@ -152,8 +152,8 @@ pub(crate) fn mean(p: &mut Planner<'_>, step: &Step, axes: &[usize], scale: f32)
     let (source, to) = (&input.buffer, &output.buffer);
     let mut slots = Slots::default();
     let (out, from) = (slots.add(output.slot), slots.add(input.slot));
-    let mut planned = p.epilogue(step, &mut slots, walk.lane(), true)?;
-    planned.epilogue.simplify(to.codes);
+    let bound = super::pool::average_bound(p, step.inputs[0], scale);
+    let planned = p.epilogue(step, &mut slots, walk.lane(), true, bound)?;
     let mut cursors = vec![
         walk.cursor(out, to.form, to.origin, &to.strides),
         walk.cursor(from, source.form, source.origin, &along(&source.strides)),

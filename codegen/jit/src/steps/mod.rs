@@ -12,6 +12,7 @@ pub(crate) mod mean;
 pub(crate) mod pool;
 pub(crate) mod select;
 pub(crate) mod softmax;
+pub(crate) mod thresholds;
 pub(crate) mod walk;
 pub(crate) mod weights;
 

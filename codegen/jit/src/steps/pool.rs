@@ -11,7 +11,7 @@ use crate::error::JitError;
 use crate::plan::StepCode;
 use crate::plan::forms::image;
 use crate::plan::planner::{Need, Planner, Slots};
-use catc_program::{Geometry, Step};
+use catc_program::{Format, Geometry, Step, TensorId};
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
@@ -226,6 +226,12 @@ pub(crate) fn average(
     pool(p, step, geometry, Kind::Average { scale, count_include_pad })
 }
 
+/// A bound on an average of codes; sums of floats may grow beyond their terms by rounding, so there none is given.
+pub(crate) fn average_bound(p: &Planner<'_>, input: TensorId, scale: f32) -> Option<f32> {
+    let codes = matches!(p.program.tensor(input).format, Format::Codes { .. });
+    p.bound(input).filter(|_| codes).map(|b| 1.01 * b * scale.abs())
+}
+
 fn pool(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Result<(), JitError> {
     let (_, height, width) = image(p.program, step.inputs[0])?;
     image(p.program, step.output)?;
@@ -233,8 +239,11 @@ fn pool(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
     let output = p.write(step.output)?;
     let mut slots = Slots::default();
     let (out, from) = (slots.add(output.slot), slots.add(input.slot));
-    let mut planned = p.epilogue(step, &mut slots, 0, true)?;
-    planned.epilogue.simplify(output.buffer.codes);
+    let bound = match kind {
+        Kind::Average { scale, .. } => average_bound(p, step.inputs[0], scale),
+        Kind::Max => None,
+    };
+    let planned = p.epilogue(step, &mut slots, 0, true, bound)?;
     let (source, to) = (&input.buffer, &output.buffer);
     let walk = Walk::of(to);
     // The input's cursor moves along channels only; where its pixel is, the window says.
