@@ -154,6 +154,7 @@ impl Binary {
     }
 
     /// The value at one pair of reals.
+    #[inline(always)]
     pub fn apply(self, a: f32, b: f32) -> f32 {
         match self {
             Binary::Add => a + b,
