@@ -1,17 +1,20 @@
 //! Memory of values that are no longer needed, kept for those that come next.
 
 use catc_ir::{Tensor, TensorData};
+use std::sync::Mutex;
 
-/// Freed vectors of one evaluation. They hold no more than was alive at once.
+/// Freed vectors of an evaluation.
 #[derive(Default)]
 pub(crate) struct Buffers {
     f32: Vec<Vec<f32>>,
     code: Vec<Vec<i16>>,
 }
 
-/// Takes the smallest vector that holds `len` elements, or the largest there is.
+/// Takes the smallest vector that holds `len` elements and is not much larger.
 fn take<T: Copy + Default>(free: &mut Vec<Vec<T>>, len: usize) -> Vec<T> {
-    let fits = (0..free.len()).filter(|&i| free[i].capacity() >= len).min_by_key(|&i| free[i].capacity());
+    let most = len.saturating_mul(4).max(1 << 12);
+    let fits =
+        (0..free.len()).filter(|&i| (len..=most).contains(&free[i].capacity())).min_by_key(|&i| free[i].capacity());
     match fits {
         Some(i) => {
             let mut v = free.swap_remove(i);
@@ -52,6 +55,43 @@ impl Buffers {
             TensorData::F32(v) => self.give_f32(v),
             TensorData::Code(v) if v.capacity() > 0 => self.code.push(v),
             _ => {}
+        }
+    }
+    /// Bytes of all vectors.
+    fn bytes(&self) -> usize {
+        let reals: usize = self.f32.iter().map(|v| v.capacity() * size_of::<f32>()).sum();
+        reals + self.code.iter().map(|v| v.capacity() * size_of::<i16>()).sum::<usize>()
+    }
+
+    /// Frees vectors, those given back first, until at most `bytes` are left.
+    fn shrink(&mut self, bytes: usize) {
+        while self.bytes() > bytes && !(self.f32.is_empty() && self.code.is_empty()) {
+            if self.f32.is_empty() {
+                self.code.remove(0);
+            } else {
+                self.f32.remove(0);
+            }
+        }
+    }
+}
+
+/// Buffers that no evaluation uses at the moment. Fresh pages cost more than the work that many operations do on them, so
+/// they are kept from one evaluation to the next: a set for each thread that evaluates, none larger than what its
+/// evaluation needed at once.
+#[derive(Default)]
+pub(crate) struct Spare(Mutex<Vec<Buffers>>);
+
+impl Spare {
+    /// Buffers for an evaluation.
+    pub fn take(&self) -> Buffers {
+        self.0.lock().map_or_else(|_| None, |mut spare| spare.pop()).unwrap_or_default()
+    }
+
+    /// Takes back buffers of an evaluation that needs `bytes` at once.
+    pub fn give(&self, mut buffers: Buffers, bytes: usize) {
+        buffers.shrink(bytes);
+        if let Ok(mut spare) = self.0.lock() {
+            spare.push(buffers);
         }
     }
 }

@@ -134,11 +134,19 @@ impl<'g> Depthwise<'g> {
         let [sy, sx] = w.strides;
         for (iy, line) in plane.chunks_exact_mut(self.geometry.input[1].max(1)).enumerate() {
             let y = iy + w.pads[0];
-            for (ix, d) in line.iter_mut().enumerate() {
-                let x = ix + w.pads[1];
-                let inside = y / sy < self.rows && x / sx < self.width;
-                let place = ((y % sy * sx + x % sx) * self.rows + y / sy) * self.width + x / sx;
-                *d = if inside { self.phases[place] } else { 0.0 };
+            line.fill(0.0);
+            if y / sy >= self.rows {
+                continue;
+            }
+            for px in 0..sx {
+                let column = w.pads[1].saturating_sub(px).div_ceil(sx);
+                let first = column * sx + px - w.pads[1];
+                if column >= self.width || first >= line.len() {
+                    continue;
+                }
+                let start = ((y % sy * sx + px) * self.rows + y / sy) * self.width;
+                let from = &self.phases[start + column..start + self.width];
+                line[first..].iter_mut().step_by(sx).zip(from).for_each(|(d, s)| *d = *s);
             }
         }
     }

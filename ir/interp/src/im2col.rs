@@ -118,6 +118,57 @@ fn shifted(plane: &[f32], g: &Geometry, rows: &Range<usize>, [ky, kx]: [usize; 2
     }
 }
 
+/// Writes the windows of the output rows `rows` as rows: `out` `[(rows) * W', taps * C]` row-major, the taps outside and the channels
+/// inside, from pixels `x` `[H * W, C]`. Taps in the padding are 0.
+pub(crate) fn im2row(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize>, out: &mut [f32]) {
+    let [kh, kw] = g.window.kernel;
+    let step = channels * g.window.dilations[1];
+    let ys: Vec<_> = (0..kh).map(|ky| g.inside(0, ky)).collect();
+    let xs: Vec<_> = (0..kw).map(|kx| g.inside(1, kx)).collect();
+    let places = rows.flat_map(|oy| (0..g.output[1]).map(move |ox| (oy, ox)));
+    for ((oy, ox), row) in places.zip(out.chunks_exact_mut(kh * kw * channels)) {
+        for ((ky, &(top, bottom)), line) in ys.iter().enumerate().zip(row.chunks_exact_mut(kw * channels)) {
+            if oy < top || oy >= bottom {
+                line.fill(0.0);
+                continue;
+            }
+            let start = g.source(0, oy, ky) * g.input[1];
+            // The taps of this output that lie inside: all at once where they are neighbours.
+            let first = xs.iter().position(|&(l, r)| (l..r).contains(&ox)).unwrap_or(kw);
+            let count = xs[first..].iter().take_while(|&&(l, r)| (l..r).contains(&ox)).count();
+            line[..first * channels].fill(0.0);
+            line[(first + count) * channels..].fill(0.0);
+            if count == 0 {
+                continue;
+            }
+            let source = &x[(start + g.source(1, ox, first)) * channels..];
+            let line = &mut line[first * channels..(first + count) * channels];
+            if step == channels {
+                line.copy_from_slice(&source[..line.len()]);
+            } else {
+                for (i, pixel) in line.chunks_exact_mut(channels).enumerate() {
+                    pixel.copy_from_slice(&source[i * step..][..channels]);
+                }
+            }
+        }
+    }
+}
+
+/// `out` `[n,m]` is `x` `[m,n]` transposed, both row-major.
+pub(crate) fn transpose(x: &[f32], [m, n]: [usize; 2], out: &mut [f32]) {
+    const TILE: usize = 16;
+    for i in (0..m).step_by(TILE) {
+        let rows = i..(i + TILE).min(m);
+        for j in (0..n).step_by(TILE) {
+            for k in j..(j + TILE).min(n) {
+                for r in rows.clone() {
+                    out[k * m + r] = x[r * n + k];
+                }
+            }
+        }
+    }
+}
+
 /// Adds columns back to the pixels they came from: the transpose of [`im2col`], with the same sizes. Spoils `columns`.
 pub(crate) fn col2im(columns: &mut [f32], channels: usize, g: &Geometry, rows: Range<usize>, x: &mut [f32]) {
     let [kh, kw] = g.window.kernel;

@@ -1,6 +1,6 @@
 //! The evaluator of graphs.
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Spare};
 use crate::call::{Call, Input};
 use crate::evaluator::Observer;
 use crate::ops::{Prepared, rule};
@@ -20,7 +20,8 @@ use std::sync::Arc;
 ///
 /// Memory: the values alive at the worst moment of an evaluation, each 4 bytes an element (2 for codes), twice the input
 /// of a convolution over codes, and a few MiB. An evaluation that would pass the limit
-/// ([`Interpreter::with_memory_limit`]) fails before it starts.
+/// ([`Interpreter::with_memory_limit`]) fails before it starts. The memory stays with the evaluator and its clones for
+/// the next evaluation.
 #[derive(Clone)]
 pub struct Interpreter {
     graph: Arc<Graph>,
@@ -29,6 +30,7 @@ pub struct Interpreter {
     /// What the rule of each node made of its constants.
     prepared: Vec<Prepared>,
     memory_limit: usize,
+    spare: Arc<Spare>,
 }
 
 impl Interpreter {
@@ -49,6 +51,7 @@ impl Interpreter {
             constant: SecondaryMap::new(),
             prepared: vec![],
             memory_limit: Self::MEMORY_LIMIT,
+            spare: Arc::default(),
         };
         this.prepare(|_| true)?;
         Ok(this)
@@ -208,6 +211,11 @@ impl Interpreter {
     /// What the rule of a node made of its constants.
     pub(crate) fn prepared(&self, node: usize) -> &Prepared {
         &self.prepared[node]
+    }
+
+    /// Buffers kept between evaluations.
+    pub(crate) fn spare(&self) -> &Spare {
+        &self.spare
     }
 
     /// Bytes of values that an evaluation may hold.

@@ -1,6 +1,5 @@
 //! One evaluation: from given values to wanted ones.
 
-use crate::buffers::Buffers;
 use crate::call::Input;
 use crate::evaluator::Observer;
 use crate::plan::{Plan, Unreached};
@@ -25,6 +24,16 @@ pub(crate) struct Values<'a> {
     computed: SecondaryMap<ValueId, Option<Tensor>>,
     /// Values that depend on constants and on given values, so that what was computed beforehand does not hold.
     stale: EntitySet<ValueId>,
+    /// Bytes that the evaluation needs at once.
+    needed: usize,
+}
+
+impl Drop for Values<'_> {
+    fn drop(&mut self) {
+        let mut buffers = self.interpreter.spare().take();
+        self.computed.values_mut().filter_map(|t| t.take()).for_each(|t| buffers.give(t));
+        self.interpreter.spare().give(buffers, self.needed);
+    }
 }
 
 impl<'a> Values<'a> {
@@ -40,7 +49,7 @@ impl<'a> Values<'a> {
                 }
             }
         }
-        Values { interpreter, given: map, computed: SecondaryMap::new(), stale }
+        Values { interpreter, given: map, computed: SecondaryMap::new(), stale, needed: 0 }
     }
 
     /// A value, if it is known.
@@ -68,6 +77,11 @@ impl<'a> Values<'a> {
             });
         }
         Ok(results)
+    }
+
+    /// Bytes that the evaluation needs at once.
+    pub fn needed(&self) -> usize {
+        self.needed
     }
 
     /// What is known before any node runs.
@@ -107,7 +121,8 @@ pub(crate) fn run<'a>(
     if let Keep::Observed(observe) = &mut keep {
         given.iter().for_each(|&(v, t)| observe(v, t));
     }
-    let mut buffers = Buffers::default();
+    values.needed = needed as usize;
+    let mut buffers = interpreter.spare().take();
     for step in &plan.steps {
         let node = &graph.nodes()[step.node];
         // Values that end here are handed over, unless the node takes them twice.
@@ -141,6 +156,7 @@ pub(crate) fn run<'a>(
             }
         }
     }
+    interpreter.spare().give(buffers, values.needed);
     Ok((batch, values))
 }
 

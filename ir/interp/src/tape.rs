@@ -102,7 +102,8 @@ impl<'a> Tape<'a> {
         let mut result = self.zeros(wrt)?;
         let leading = self.leading(wrt);
         let mut grads: SecondaryMap<ValueId, Option<Vec<f32>>> = SecondaryMap::new();
-        let mut buffers = Buffers::default();
+        let spare = self.values.interpreter.spare();
+        let mut buffers = spare.take();
         for (v, seed) in seeds {
             let bad = |message: String| EvalError::Gradient { place: v.to_string(), message };
             let value = self.value(*v).ok_or_else(|| bad("this value was not computed".into()))?;
@@ -166,8 +167,10 @@ impl<'a> Tape<'a> {
                 && let Some(g) = grads[v].take()
             {
                 collect(&mut result, *w, &g);
+                buffers.give_f32(g);
             }
         }
+        spare.give(buffers, self.values.needed());
         Ok(result)
     }
 

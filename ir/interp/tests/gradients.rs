@@ -96,6 +96,13 @@ fn convolutions() {
 }
 
 #[test]
+fn convolutions_of_nothing() {
+    let conv = Conv2d { pads: [1; 4], ..Conv2d::default() };
+    check(Op::Conv2d(conv.clone()), &[reals(1, &[1, 0, 2, 2]), reals(2, &[3, 0, 3, 3]), reals(3, &[3])]);
+    check(Op::Conv2d(conv), &[reals(1, &[1, 2, 0, 2]), reals(2, &[3, 2, 2, 3]), reals(3, &[3])]);
+}
+
+#[test]
 fn products() {
     check(Op::Linear(Linear), &[reals(4, &[2, 3, 5]), reals(5, &[4, 5]), reals(6, &[4])]);
     check(Op::MatMul(MatMul), &[reals(7, &[2, 1, 3, 4]), reals(8, &[3, 4, 2])]);

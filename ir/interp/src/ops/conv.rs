@@ -6,7 +6,7 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::depthwise::Depthwise;
 use crate::gemm::{Matrix, gemm_f32};
-use crate::im2col::{Geometry, col2im, im2col};
+use crate::im2col::{Geometry, col2im, im2col, im2row, transpose};
 use catc_ir::Tensor;
 use catc_ir::math::sum4;
 use catc_ir::ops::Conv2d;
@@ -143,52 +143,103 @@ fn conv_image(p: &Plane, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [
     });
 }
 
-/// Takes the gradient `dy` of one image's output back: writes `dx` and adds to `dw`, whichever is there.
-fn pull_image(
+/// The gradient of the weights of a convolution, added up over images.
+///
+/// A matrix product is fast where its right factor lies in rows, so windows are laid out as rows; that takes pixels whose
+/// channels lie together, and leaves the taps outside of the channels until the end.
+struct WeightGradient {
+    /// `[O, taps, C / groups]`.
+    sums: Vec<f32>,
+    pixels: Vec<f32>,
+    windows: Vec<f32>,
+}
+
+impl WeightGradient {
+    fn new(p: &Plane, buffers: &mut Buffers) -> Self {
+        let mut sums = buffers.f32(p.outputs * p.depth());
+        sums.fill(0.0);
+        let windows = p.block_rows() * p.geometry.output[1] * p.depth();
+        WeightGradient { sums, pixels: buffers.f32(p.group_len()), windows: buffers.f32(windows) }
+    }
+
+    /// Adds what one image gives.
+    fn add(&mut self, p: &Plane, x: &[f32], dy: &[f32]) {
+        let (positions, depth, outputs) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
+        let (channels, width) = (p.channels / p.groups, p.geometry.output[1]);
+        if depth == 0 {
+            return;
+        }
+        for (group, rows) in p.blocks() {
+            if rows.start == 0 {
+                let planes = &x[group * p.group_len()..][..p.group_len()];
+                transpose(planes, [channels, p.geometry.pixels()], &mut self.pixels);
+            }
+            let n = rows.len() * width;
+            let dy = Matrix::rows(&dy[group * outputs * positions + rows.start * width..], positions);
+            let windows = if p.geometry.is_pointwise() {
+                &self.pixels
+            } else {
+                im2row(&self.pixels, channels, &p.geometry, rows, &mut self.windows);
+                &self.windows
+            };
+            let sums = &mut self.sums[group * outputs * depth..][..outputs * depth];
+            gemm_f32([outputs, depth, n], sums, depth, true, dy, Matrix::rows(windows, depth));
+        }
+    }
+
+    /// The sums in the order of the weights, `[O, C / groups, taps]`.
+    fn finish(self, p: &Plane, buffers: &mut Buffers) -> Vec<f32> {
+        let mut dw = buffers.f32(self.sums.len());
+        let depth = p.depth();
+        for (from, to) in self.sums.chunks_exact(depth.max(1)).zip(dw.chunks_exact_mut(depth.max(1))) {
+            transpose(from, [p.geometry.taps(), p.channels / p.groups], to);
+        }
+        [self.sums, self.pixels, self.windows].into_iter().for_each(|v| buffers.give_f32(v));
+        dw
+    }
+}
+
+/// Takes the gradient `dy` of one image's output back to `dx`, for a depthwise convolution, and adds to `dw`, if it is there.
+fn pull_depthwise(
     p: &Plane,
     [x, w, dy]: [&[f32]; 3],
     mut dx: Option<&mut [f32]>,
     mut dw: Option<&mut [f32]>,
     buffers: &mut Buffers,
 ) {
+    let (positions, depth, multiplier) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
+    let size = p.geometry.pixels();
+    let mut pixels = dx.is_some().then(|| Depthwise::new(&p.geometry, buffers));
+    p.each_depthwise(x, buffers, |o, channel, _| {
+        if let (Some(pixels), 0) = (&mut pixels, o % multiplier) {
+            pixels.clear();
+        }
+        let dw = dw.as_deref_mut().map(|dw| &mut dw[o * depth..][..depth]);
+        channel.pull(&w[o * depth..][..depth], &dy[o * positions..][..positions], dw, pixels.as_mut());
+        if let (Some(dx), Some(pixels), 0) = (dx.as_deref_mut(), &pixels, (o + 1) % multiplier) {
+            pixels.store(&mut dx[o / multiplier * size..][..size]);
+        }
+    });
+    if let Some(pixels) = pixels {
+        pixels.release(buffers);
+    }
+}
+
+/// Takes the gradient `dy` of one image's output back: writes `dx`.
+fn pull_image(p: &Plane, w: &[f32], dy: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
     let (positions, depth, outputs) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
-    if p.is_depthwise() {
-        let mut pixels = Depthwise::new(&p.geometry, buffers);
-        let size = p.geometry.pixels();
-        p.each_depthwise(x, buffers, |o, channel, _| {
-            if o % outputs == 0 {
-                pixels.clear();
-            }
-            let dw = dw.as_deref_mut().map(|dw| &mut dw[o * depth..][..depth]);
-            channel.pull(&w[o * depth..][..depth], &dy[o * positions..][..positions], dw, Some(&mut pixels));
-            if let (Some(dx), 0) = (dx.as_deref_mut(), (o + 1) % outputs) {
-                pixels.store(&mut dx[o / outputs * size..][..size]);
-            }
-        });
-        return pixels.release(buffers);
-    }
-    let width = p.geometry.output[1];
-    if let Some(dx) = dx.as_deref_mut() {
-        dx.fill(0.0);
-    }
+    dx.fill(0.0);
     let mut space = p.column_space(buffers);
     for (group, rows) in p.blocks() {
-        let n = rows.len() * width;
-        let dy = Matrix::rows(&dy[group * outputs * positions + rows.start * width..], positions);
-        let part = group * outputs * depth..(group + 1) * outputs * depth;
-        if let Some(dw) = dw.as_deref_mut() {
-            let columns = p.columns(x, group, &rows, &mut space).transpose();
-            gemm_f32([outputs, depth, n], &mut dw[part.clone()], depth, true, dy, columns);
-        }
-        if let Some(dx) = dx.as_deref_mut() {
-            let dx = &mut dx[group * p.group_len()..][..p.group_len()];
-            let weights = Matrix::transposed(&w[part], depth);
-            if p.geometry.is_pointwise() {
-                gemm_f32([depth, n, outputs], dx, positions, false, weights, dy);
-            } else {
-                gemm_f32([depth, n, outputs], &mut space, n, false, weights, dy);
-                col2im(&mut space[..depth * n], p.channels / p.groups, &p.geometry, rows, dx);
-            }
+        let (n, first) = (rows.len() * p.geometry.output[1], rows.start * p.geometry.output[1]);
+        let dy = Matrix::rows(&dy[group * outputs * positions + first..], positions);
+        let dx = &mut dx[group * p.group_len()..][..p.group_len()];
+        let weights = Matrix::transposed(&w[group * outputs * depth..][..outputs * depth], depth);
+        if p.geometry.is_pointwise() {
+            gemm_f32([depth, n, outputs], dx, positions, false, weights, dy);
+        } else {
+            gemm_f32([depth, n, outputs], &mut space, n, false, weights, dy);
+            col2im(&mut space[..depth * n], p.channels / p.groups, &p.geometry, rows, dx);
         }
     }
     buffers.give_f32(space);
@@ -215,14 +266,27 @@ impl Rule for Conv2d {
         let p = Plane::new(self, reverse.inputs[0].shape(), reverse.inputs[1].shape(), call.shape);
         let (x, w) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
         let mut dx = reverse.needs[0].then(|| buffers.f32(x.len()));
-        let mut dw = reverse.needs[1].then(|| vec![0.0; w.len()]);
-        if dx.is_some() || dw.is_some() {
-            for (i, dy) in grad.chunks_exact(p.output_len()).enumerate() {
-                let image = i * p.input_len()..(i + 1) * p.input_len();
-                let dx = dx.as_mut().map(|dx| &mut dx[image.clone()]);
-                pull_image(&p, [&x[image], w, dy], dx, dw.as_deref_mut(), buffers);
+        let image = |i: usize| i * p.input_len()..(i + 1) * p.input_len();
+        let images = || grad.chunks_exact(p.output_len()).enumerate();
+        let dw = if p.is_depthwise() {
+            let mut dw = reverse.needs[1].then(|| vec![0.0; w.len()]);
+            for (i, dy) in images() {
+                let dx = dx.as_mut().map(|dx| &mut dx[image(i)]);
+                pull_depthwise(&p, [&x[image(i)], w, dy], dx, dw.as_deref_mut(), buffers);
             }
-        }
+            dw
+        } else {
+            let mut dw = reverse.needs[1].then(|| WeightGradient::new(&p, buffers));
+            for (i, dy) in images() {
+                if let Some(dw) = &mut dw {
+                    dw.add(&p, &x[image(i)], dy);
+                }
+                if let Some(dx) = &mut dx {
+                    pull_image(&p, w, dy, &mut dx[image(i)], buffers);
+                }
+            }
+            dw.map(|dw| dw.finish(&p, buffers))
+        };
         let bias = reverse.needs.get(2).is_some_and(|&n| n).then(|| {
             let mut db = vec![0.0; p.outputs];
             for (i, plane) in grad.chunks_exact(p.geometry.positions()).enumerate() {
