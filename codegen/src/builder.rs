@@ -165,10 +165,10 @@ fn content_hash(c: &Constant) -> u64 {
     let mut hash = Xxh3::new();
     c.dims.iter().for_each(|n| hash.update(&(*n as u64).to_le_bytes()));
     match &c.data {
-        ConstantData::F32(v) => v.iter().for_each(|x| hash.update(&x.to_le_bytes())),
+        ConstantData::F32(v) => hash.update(bytemuck::cast_slice(v)),
         ConstantData::Codes { codes, scale, .. } => {
-            codes.iter().for_each(|x| hash.update(&x.to_le_bytes()));
-            scale.iter().for_each(|x| hash.update(&x.to_le_bytes()));
+            hash.update(bytemuck::cast_slice(codes));
+            hash.update(bytemuck::cast_slice(scale));
         }
     }
     hash.digest()

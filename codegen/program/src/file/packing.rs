@@ -9,28 +9,54 @@ pub(super) fn packed_len(count: usize, bits: u8) -> usize {
 pub(super) fn pack(codes: &[i16], bits: u8, out: &mut Vec<u8>) {
     let mask = (1u64 << bits) - 1;
     // Eight codes are as many bytes as a code has bits.
-    for group in codes.chunks(8) {
-        let word = group.iter().enumerate().fold(0, |w, (i, &code)| w | ((code as u64 & mask) << (i * bits as usize)));
-        out.extend(&word.to_le_bytes()[..packed_len(group.len(), bits)]);
+    let (groups, left) = codes.as_chunks::<8>();
+    let word = |group: &[i16]| {
+        let mut word = 0;
+        for (i, &code) in group.iter().enumerate() {
+            word |= (code as u64 & mask) << (i * bits as usize);
+        }
+        word.to_le_bytes()
+    };
+    out.reserve(packed_len(codes.len(), bits));
+    for group in groups {
+        out.extend_from_slice(&word(group)[..bits.into()]);
     }
+    out.extend_from_slice(&word(left)[..packed_len(left.len(), bits)]);
 }
 
 /// The codes of a stream of exactly their length.
 pub(super) fn unpack(packed: &[u8], count: usize, signed: bool, bits: u8) -> Vec<i16> {
-    let mask = (1u64 << bits) - 1;
-    let sign = if signed { 1i16 << (bits - 1) } else { 0 };
-    let mut codes = Vec::with_capacity(count);
-    for group in packed.chunks(bits.into()) {
-        let mut word = [0; 8];
-        word[..group.len()].copy_from_slice(group);
-        let word = u64::from_le_bytes(word);
-        let left = (count - codes.len()).min(8);
-        codes.extend((0..left).map(|i| {
-            let code = (word >> (i * bits as usize) & mask) as i16;
-            (code ^ sign) - sign
-        }));
+    let mut codes = vec![0; count];
+    // A width known to the compiler makes the shifts below constants: networks have tens of millions of codes.
+    match bits {
+        2 => unpack_width::<2>(packed, signed, &mut codes),
+        3 => unpack_width::<3>(packed, signed, &mut codes),
+        4 => unpack_width::<4>(packed, signed, &mut codes),
+        5 => unpack_width::<5>(packed, signed, &mut codes),
+        6 => unpack_width::<6>(packed, signed, &mut codes),
+        7 => unpack_width::<7>(packed, signed, &mut codes),
+        _ => unpack_width::<8>(packed, signed, &mut codes),
     }
     codes
+}
+
+fn unpack_width<const BITS: usize>(packed: &[u8], signed: bool, codes: &mut [i16]) {
+    let sign = if signed { 1i16 << (BITS - 1) } else { 0 };
+    // Eight codes from as many bytes as a code has bits.
+    let group = |bytes: &[u8; BITS]| -> [i16; 8] {
+        let mut word = [0; 8];
+        word[..BITS].copy_from_slice(bytes);
+        let word = u64::from_le_bytes(word);
+        std::array::from_fn(|i| ((word >> (i * BITS) & ((1 << BITS) - 1)) as i16 ^ sign).wrapping_sub(sign))
+    };
+    let (outputs, rest) = codes.as_chunks_mut::<8>();
+    let (whole, left) = packed.split_at(outputs.len() * BITS);
+    for (out, bytes) in outputs.iter_mut().zip(whole.as_chunks::<BITS>().0) {
+        *out = group(bytes);
+    }
+    let mut last = [0; BITS];
+    last[..left.len()].copy_from_slice(left);
+    rest.copy_from_slice(&group(&last)[..rest.len()]);
 }
 
 #[cfg(test)]
