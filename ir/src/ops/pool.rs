@@ -80,7 +80,8 @@ impl Window {
     }
 }
 
-/// Maximum over each window of `[N,C,H,W]`; padding never wins. Takes f32, or codes (whose order is that of the reals).
+/// Maximum over each window of `[N,C,H,W]`; padding never wins (a window over padding alone gives -inf, or the lowest code),
+/// nor does NaN. Takes f32, or codes (whose order is that of the reals).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaxPool(pub Window);
 
@@ -108,7 +109,7 @@ impl OpAttributes for MaxPool {
     }
 }
 
-/// Average over each window of `[N,C,H,W]`.
+/// Average over each window of `[N,C,H,W]`: the sum divided by the number of taps that count, or by 1 if none does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvgPool {
     /// The window.
