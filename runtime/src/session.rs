@@ -65,7 +65,8 @@ impl Drop for Lease<'_> {
 
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session, SessionError> {
-        let compiled = model.compiled(Options { tier: options.tier })?;
+        // The best tier by name or by default is one compilation.
+        let compiled = model.compiled(Options { tier: options.tier.or_else(Tier::detect) })?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
