@@ -24,8 +24,6 @@ pub(crate) struct Code {
 // SAFETY: after `finish` the module is never touched again until it is dropped: functions are only called, through pointers to
 // read-only executable memory that stays mapped as long as `Code` lives. Freeing happens in `drop`, with exclusive access.
 unsafe impl Sync for Code {}
-// SAFETY: nothing in the module is tied to a thread; `JITModule` itself is `Send`.
-unsafe impl Send for Code {}
 
 impl Code {
     /// The function of a number, as handed out by [`CodeBuilder::add`].

@@ -326,3 +326,10 @@ impl CompiledProgram {
         Ok(())
     }
 }
+
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<CompiledProgram>();
+    const fn sent<T: Send>() {}
+    sent::<Workspace>();
+};

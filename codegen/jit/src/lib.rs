@@ -1,10 +1,17 @@
 //! Programs to machine code with Cranelift.
 //!
-//! [`compile`] plans how every tensor lies in memory ([`buffer`], [`plan`]), packs the weights for the kernels the CPU can run,
-//! and emits one function per step ([`steps`], on top of [`emit`]). [`CompiledProgram::run`] calls them in order.
+//! [`compile`] takes a program through three stages, each a folder or file of this crate:
+//!
+//! 1. `plan`: which form every tensor has (f32, a byte per code, two 2-bit codes as the offset of a look-up table's row), which
+//!    padding lies around it, which kernel every convolution gets ([`catc_kernels`]), and, when all steps are lowered, which
+//!    tensors share memory. A step that cannot read a tensor's form gets a converted copy.
+//! 2. `steps`: one file per kind of layer. Each lowers a step (packs weights, lists the memory its function touches) and emits the
+//!    function's body, from the means in `emit`: loops, access to a few neighbouring elements, f32 functions, epilogues. What differs
+//!    between instruction sets is in `emit/target.rs` alone.
+//! 3. `code` and `compiled`: the functions in executable memory, and [`CompiledProgram::run`], which calls them in order.
 //!
 //! Integer results are exact and equal on every tier; f32 results of the integer phase are the operations of the program in
-//! their documented order, a multiply and an add never fused.
+//! their documented order, a multiply and an add never fused. Layers left in float sum in an order of their own.
 
 mod buffer;
 mod code;

@@ -2,7 +2,7 @@
 //!
 //! This crate is a leaf: it knows nothing of graphs, programs or code generation. It answers three questions.
 //! Which inner kernels exist, for which operand widths, on which instruction sets ([`TABLE`], [`Tier`])? Which of
-//! them serves a given layer ([`choose`])? What bytes does that kernel read ([`lookup`], [`dot`], [`depthwise`])?
+//! them serves a given layer ([`choose()`])? What bytes does that kernel read ([`lookup`], [`dot`], [`depthwise`])?
 //! The code generator, the tests, the benchmarks and the model inspector all take their answers from here.
 
 pub mod choose;

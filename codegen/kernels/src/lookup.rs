@@ -54,12 +54,12 @@ pub const fn row_offset(a0: u8, a1: u8) -> u8 {
     16 * (a0 + 4 * a1)
 }
 
-/// The output channel, within a vector, of byte `lane` of a weight-index vector and of the byte accumulator.
+/// The byte of a weight-index vector, and of the byte accumulator, that belongs to an output channel of the vector.
 ///
 /// Even bytes are channels 0 to 7 and odd bytes 8 to 15, so that widening to 16 bits by masking (even bytes) and
 /// shifting (odd bytes) leaves both halves in order.
-pub const fn lane_channel(lane: usize) -> usize {
-    lane / 2 + 8 * (lane % 2)
+pub const fn channel_lane(channel: usize) -> usize {
+    2 * (channel % 8) + channel / 8
 }
 
 /// Weights packed for the look-up kernel.
@@ -86,42 +86,29 @@ pub fn pack(
     if layout.shape.inputs != shape.inputs.div_ceil(2) || (shape.groups > 1 && !shape.inputs.is_multiple_of(2)) {
         return Err(unsupported("the channels of a group are not whole pairs"));
     }
-    if (0..shape.total_outputs()).any(|output| weights.channel(output).iter().any(|&code| code > 3)) {
+    if (0..shape.total_outputs()).any(|output| weights.channel(output).iter().fold(0, |all, &code| all | code) > 3) {
         return Err(unsupported("a code does not fit 2 bits"));
     }
-    let pair = |output: usize, ky, kx, unit: usize| {
-        let second = 2 * unit + 1;
-        let w1 = if second < shape.inputs { weights.code(output, second, ky, kx) } else { 0 };
-        (weights.code(output, 2 * unit, ky, kx), w1)
-    };
     let mut indices = vec![0; layout.vector_count() * 16];
+    let mut shares = vec![0; shape.total_outputs()];
     layout.for_each_vector(|group, vector, run, step, index| {
         let Some((ky, kx, unit)) = layout.position(run, step) else { return Ok(()) };
-        for lane in 0..CHANNELS {
-            let channel = vector * CHANNELS + lane_channel(lane);
-            if channel < shape.outputs {
-                let (w0, w1) = pair(group * shape.outputs + channel, ky, kx, unit);
-                indices[index * 16 + lane] = w0 + 4 * w1;
-            }
+        let first = vector * CHANNELS;
+        let outputs = group * shape.outputs + first..group * shape.outputs + shape.outputs.min(first + CHANNELS);
+        // Both codes of the pair within a channel; the phantom's is 0.
+        let at = shape.index(0, 2 * unit, ky, kx);
+        let next = (2 * unit + 1 < shape.inputs).then(|| shape.index(0, 2 * unit + 1, ky, kx));
+        let lanes = &mut indices[index * 16..][..16];
+        for (channel, output) in outputs.enumerate() {
+            let codes = weights.channel(output);
+            let (w0, w1) = (codes[at], next.map_or(0, |next| codes[next]));
+            lanes[channel_lane(channel)] = w0 + 4 * w1;
+            shares[output] += i32::from(weight_share(w0 + w1));
         }
         Ok::<(), PackError>(())
     })?;
-    let constants = (0..shape.total_outputs())
-        .map(|output| {
-            let mut shares = 0;
-            for ky in 0..shape.kernel_height {
-                for kx in 0..shape.kernel_width {
-                    for unit in 0..layout.shape.inputs {
-                        let (w0, w1) = pair(output, ky, kx, unit);
-                        shares += i32::from(weight_share(w0 + w1));
-                    }
-                }
-            }
-            let centred: i32 =
-                weights.channel(output).iter().map(|&code| i32::from(code) - weights.zero_point(output)).sum();
-            shares - activation_zero_point * centred
-        })
-        .collect();
+    let sums = weights.centred_sums();
+    let constants = shares.iter().zip(sums).map(|(share, sum)| share - activation_zero_point * sum).collect();
     Ok(LookupWeights { indices, constants })
 }
 
@@ -177,8 +164,7 @@ mod tests {
                 for run in 0..layout.run_count() {
                     for step in 0..layout.steps_per_run() {
                         let index = layout.vector_index(0, output / 16, run, step);
-                        let lane = (0..16).find(|&l| lane_channel(l) == output % 16).unwrap();
-                        let entry = usize::from(packed.indices[index * 16 + lane]);
+                        let entry = usize::from(packed.indices[index * 16 + channel_lane(output % 16)]);
                         let Some((ky, kx, unit)) = layout.position(run, step) else {
                             assert_eq!(entry, 0);
                             continue;

@@ -137,32 +137,40 @@ impl<'a> QuantizedWeights<'a> {
 
     /// `sum(code - zero_point)` over the reduction, for each output channel.
     pub fn centred_sums(&self) -> Vec<i32> {
-        (0..self.shape.total_outputs())
-            .map(|output| self.channel(output).iter().map(|&code| i32::from(code) - self.zero_points[output]).sum())
-            .collect()
+        let sum = |output: usize| {
+            let codes = self.channel(output);
+            let raw: u32 = codes.iter().map(|&code| u32::from(code)).sum();
+            (i64::from(raw) - codes.len() as i64 * i64::from(self.zero_points[output])) as i32
+        };
+        (0..self.shape.total_outputs()).map(sum).collect()
     }
 
     /// `sum(|code - zero_point|)` over the reduction, the largest over the output channels: a bound on every
     /// accumulator is this times the largest activation code.
     pub fn largest_absolute_sum(&self) -> u64 {
-        (0..self.shape.total_outputs())
-            .map(|output| {
-                let zero_point = self.zero_points[output];
-                self.channel(output).iter().map(|&code| u64::from((i32::from(code) - zero_point).unsigned_abs())).sum()
-            })
-            .max()
-            .unwrap_or(0)
+        let sum = |output: usize| {
+            let zero_point = self.zero_points[output];
+            // Chunks keep the inner sums in 32 bits, which is several times faster.
+            let chunk = |codes: &[u8]| {
+                u64::from(codes.iter().map(|&code| (i32::from(code) - zero_point).unsigned_abs()).sum::<u32>())
+            };
+            self.channel(output).chunks(1 << 16).map(chunk).sum()
+        };
+        (0..self.shape.total_outputs()).map(sum).max().unwrap_or(0)
     }
 
     /// The largest `|code - zero_point|`.
     pub fn largest_absolute(&self) -> u32 {
-        (0..self.shape.total_outputs())
-            .flat_map(|output| {
-                let zero_point = self.zero_points[output];
-                self.channel(output).iter().map(move |&code| (i32::from(code) - zero_point).unsigned_abs())
-            })
-            .max()
-            .unwrap_or(0)
+        let largest = |output: usize| {
+            let (mut low, mut high) = (u8::MAX, u8::MIN);
+            for &code in self.channel(output) {
+                low = low.min(code);
+                high = high.max(code);
+            }
+            let zero_point = self.zero_points[output];
+            (i32::from(low) - zero_point).unsigned_abs().max((i32::from(high) - zero_point).unsigned_abs())
+        };
+        if self.shape.reduction() == 0 { 0 } else { (0..self.shape.total_outputs()).map(largest).max().unwrap_or(0) }
     }
 }
 

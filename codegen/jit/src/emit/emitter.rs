@@ -103,7 +103,8 @@ impl<'a> Emitter<'a> {
         self.b.ins().istore8(flags(), value, pointer, displacement);
     }
 
-    fn reach(&mut self, pointer: Value, displacement: i64) -> (Value, i32) {
+    /// A pointer and a displacement that an instruction can hold.
+    pub fn reach(&mut self, pointer: Value, displacement: i64) -> (Value, i32) {
         match i32::try_from(displacement) {
             Ok(small) => (pointer, small),
             Err(_) => (self.offset(pointer, displacement), 0),

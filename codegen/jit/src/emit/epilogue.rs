@@ -4,18 +4,42 @@ use super::emitter::Emitter;
 use super::lanes::LaneAccess;
 use crate::buffer::Codes;
 use catc_program::{Activation, Binary};
-use cranelift_codegen::ir::types::I32X4;
+use cranelift_codegen::ir::types::{F32X4, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
+use std::fmt;
+
+/// A factor. Its value lies among the constants, four times in a row, so that layers which differ in their factors alone share
+/// code: what it prints is its place, and whether it is 1, which code is left out for.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Factor {
+    /// The value.
+    pub value: f32,
+    /// Its number in the epilogue.
+    pub number: usize,
+}
+
+impl Factor {
+    /// Whether multiplying with it changes nothing.
+    fn is_one(self) -> bool {
+        self.value == 1.0
+    }
+}
+
+impl fmt::Debug for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.number, if self.is_one() { " = 1" } else { "" })
+    }
+}
 
 /// A step on the running value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum EpilogueStep {
     /// With the operand of that number, after its factor.
-    Binary(Binary, usize, f32),
+    Binary(Binary, usize, Factor),
     /// A function.
     Activation(Activation),
     /// A factor.
-    Scale(f32),
+    Scale(Factor),
 }
 
 /// The steps of a layer, and how its results become codes.
@@ -24,7 +48,9 @@ pub(crate) struct Epilogue {
     /// In order.
     pub steps: Vec<EpilogueStep>,
     /// Multiplied on before rounding.
-    pub requantize: Option<f32>,
+    pub requantize: Option<Factor>,
+    /// Slot of the factors.
+    pub factor_slot: usize,
     /// Whether the values that are rounded are known to be no NaN and below `2^21`.
     pub small: bool,
 }
@@ -43,10 +69,10 @@ impl Epilogue {
     /// stands for 0.
     pub fn simplify(&mut self, codes: Option<Codes>) {
         let Some(codes) = codes else { return };
-        if codes.zero != 0 || self.requantize.is_some_and(|f| f.is_nan() || f <= 0.0) {
+        if codes.zero != 0 || self.requantize.is_some_and(|f| f.value.is_nan() || f.value <= 0.0) {
             return;
         }
-        let tail = self.steps.iter().rev().take_while(|s| matches!(s, EpilogueStep::Scale(f) if *f > 0.0)).count();
+        let tail = self.steps.iter().rev().take_while(|s| matches!(s, EpilogueStep::Scale(f) if f.value > 0.0)).count();
         let at = self.steps.len() - tail;
         if at > 0 && self.steps[at - 1] == EpilogueStep::Activation(Activation::Relu) {
             self.steps.remove(at - 1);
@@ -65,24 +91,32 @@ impl Emitter<'_> {
         for step in &epilogue.steps {
             match *step {
                 EpilogueStep::Scale(factor) => {
-                    values = values.into_iter().map(|v| self.scale(v, factor)).collect();
+                    values = self.multiply(epilogue, values, factor);
                 }
                 EpilogueStep::Activation(function) => {
                     values = values.into_iter().map(|v| self.activation(function, v)).collect();
                 }
                 EpilogueStep::Binary(function, number, factor) => {
                     let others = operand(self, number);
+                    let others = self.multiply(epilogue, others, factor);
                     let pairs = values.into_iter().zip(others);
-                    values = pairs
-                        .map(|(v, other)| {
-                            let other = if factor == 1.0 { other } else { self.scale(other, factor) };
-                            self.binary(function, v, other)
-                        })
-                        .collect();
+                    values = pairs.map(|(v, other)| self.binary(function, v, other)).collect();
                 }
             }
         }
         values
+    }
+
+    fn multiply(&mut self, epilogue: &Epilogue, values: Vec<Value>, factor: Factor) -> Vec<Value> {
+        if factor.is_one() {
+            return values;
+        }
+        let factors = self.slot(epilogue.factor_slot);
+        let multiply = |v| {
+            let vector = self.load(F32X4, factors, 16 * factor.number as i64);
+            self.b.ins().fmul(v, vector)
+        };
+        values.into_iter().map(multiply).collect()
     }
 
     /// Stores `count` results: as they are, or rounded to codes.
@@ -109,13 +143,13 @@ impl Emitter<'_> {
         // Adding 1.5 * 2^23 to a small float leaves its value, rounded half to even, in the low bits.
         const MAGIC: f32 = 12_582_912.0;
         let zero = i32::from(codes.zero);
+        let values = match epilogue.requantize {
+            Some(factor) => self.multiply(epilogue, values, factor),
+            None => values,
+        };
         let vectors: Vec<Value> = values
             .into_iter()
             .map(|t| {
-                let t = match epilogue.requantize {
-                    Some(factor) => self.scale(t, factor),
-                    None => t,
-                };
                 let t = if epilogue.small { t } else { self.clamp(codes, t) };
                 let t = self.add(t, MAGIC);
                 let bits = self.cast(I32X4, t);

@@ -16,7 +16,7 @@ pub(crate) fn after(epilogue: &Epilogue, before: Option<f32>, operands: &[Option
     let mut bound = before?;
     for step in &epilogue.steps {
         let next = match *step {
-            EpilogueStep::Scale(factor) => bound * factor.abs(),
+            EpilogueStep::Scale(factor) => bound * factor.value.abs(),
             EpilogueStep::Activation(function) => match function {
                 Activation::Relu | Activation::HardSwish => bound,
                 Activation::LeakyRelu { alpha } => bound * alpha.abs().max(1.0),
@@ -28,7 +28,7 @@ pub(crate) fn after(epilogue: &Epilogue, before: Option<f32>, operands: &[Option
                 }
             },
             EpilogueStep::Binary(function, number, factor) => {
-                let other = (*operands.get(number)?)? * factor.abs();
+                let other = (*operands.get(number)?)? * factor.value.abs();
                 match function {
                     Binary::Add | Binary::Sub => bound + other,
                     Binary::Mul => bound * other,
@@ -52,13 +52,14 @@ pub(crate) fn are_small(bound: Option<f32>, requantize: Option<f32>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emit::epilogue::Factor;
 
     #[test]
     fn steps_change_the_bound() {
         let steps = vec![
-            EpilogueStep::Binary(Binary::Add, 0, 0.5),
+            EpilogueStep::Binary(Binary::Add, 0, Factor { value: 0.5, number: 0 }),
             EpilogueStep::Activation(Activation::LeakyRelu { alpha: -2.0 }),
-            EpilogueStep::Scale(-3.0),
+            EpilogueStep::Scale(Factor { value: -3.0, number: 1 }),
         ];
         let epilogue = Epilogue { steps, ..Epilogue::default() };
         let bound = after(&epilogue, Some(10.0), &[Some(4.0)]).unwrap();

@@ -6,7 +6,7 @@ use super::forms::{Assignment, ConvPlan, Forms, assign};
 use super::memory::Region;
 use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
-use crate::emit::epilogue::{Epilogue, EpilogueStep};
+use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
 use crate::error::JitError;
 use crate::steps;
 use catc_kernels::{KernelId, Tier};
@@ -232,23 +232,31 @@ impl Planner<'_> {
         bound: Option<f32>,
     ) -> Result<PlannedEpilogue, JitError> {
         let output = self.program.tensor(step.output);
-        let mut epilogue = Epilogue { requantize: step.epilogue.requantize, ..Epilogue::default() };
+        let mut factors: Vec<[f32; 4]> = Vec::new();
+        let mut factor = |value: f32| {
+            factors.push([value; 4]);
+            Factor { value, number: factors.len() - 1 }
+        };
+        let mut epilogue = Epilogue { requantize: step.epilogue.requantize.map(&mut factor), ..Epilogue::default() };
         let mut operands = Vec::new();
         let mut operand_bounds = Vec::new();
         for item in &step.epilogue.steps {
             epilogue.steps.push(match *item {
-                catc_program::EpilogueStep::Scale(factor) => EpilogueStep::Scale(factor),
+                catc_program::EpilogueStep::Scale(value) => EpilogueStep::Scale(factor(value)),
                 catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
                 catc_program::EpilogueStep::Binary { op, operand, scale } => {
                     operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
                     operand_bounds.push(self.operand_bound(operand));
-                    EpilogueStep::Binary(op, operands.len() - 1, scale)
+                    EpilogueStep::Binary(op, operands.len() - 1, factor(scale))
                 }
             });
         }
         let bound = bounds::after(&epilogue, bound, &operand_bounds);
-        epilogue.small = bounds::are_small(bound, epilogue.requantize);
+        epilogue.small = bounds::are_small(bound, epilogue.requantize.map(|f| f.value));
         epilogue.simplify(Codes::of(&output.format));
+        if !factors.is_empty() {
+            epilogue.factor_slot = slots.add(Slot::Constant(self.constants.push(&factors)));
+        }
         self.bounds[step.output.0 as usize] = bound;
         Ok(PlannedEpilogue { epilogue, operands })
     }

@@ -398,6 +398,11 @@ impl Lowering {
         &self.planned.epilogue
     }
 
+    /// Leaves out the epilogue, which the sums have been given by other means.
+    pub fn forget_epilogue(&mut self) {
+        self.planned.epilogue = Epilogue::default();
+    }
+
     /// The codes of the output, if it holds codes.
     pub fn codes(&self) -> Option<Codes> {
         self.output.codes

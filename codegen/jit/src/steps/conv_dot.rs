@@ -7,14 +7,14 @@ use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, cheapest_tile,
     scale_sums,
 };
-use crate::emit::emitter::Emitter;
+use crate::emit::emitter::{Emitter, flags};
 use crate::error::JitError;
 use crate::plan::forms::{ConvPlan, conv_shape};
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::{FloatWeights, KernelId, dot};
 use catc_program::{Geometry, Op, Step};
-use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32X4};
+use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Steps emitted without a loop, and steps of one turn of a loop.
@@ -184,13 +184,10 @@ impl DotCode {
 }
 
 impl Emitter<'_> {
-    /// Eight signed bytes as i16x8.
+    /// Eight signed bytes as i16x8, in one instruction.
     fn load_signed_bytes(&mut self, pointer: Value, displacement: i64) -> Value {
-        let pointer = self.offset(pointer, displacement);
-        let flags = crate::emit::emitter::flags();
-        let value = self.b.ins().sload8x8(flags, pointer, 0);
-        debug_assert_eq!(self.b.func.dfg.value_type(value), I16X8);
-        value
+        let (pointer, displacement) = self.reach(pointer, displacement);
+        self.b.ins().sload8x8(flags(), pointer, displacement)
     }
 }
 

@@ -423,12 +423,10 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     } else {
         (add(constants.push(&packed.constants)), add(constants.push(weights.zero_points())))
     };
-    let multiplier_slot = add(constants.push(&scaling.multiplier));
-    let bias_slot = add(constants.push(&scaling.bias));
     // The cursor of the multipliers serves the thresholds where there are any; biases are not read then.
-    let (multiplier_slot, per_channel) = match &thresholds {
-        Some(table) => (add(constants.push(&table.values)), 2),
-        None => (multiplier_slot, 4),
+    let (multiplier_slot, per_channel, bias_slot) = match &thresholds {
+        Some(table) => (add(constants.push(&table.values)), 2, weight_slot),
+        None => (add(constants.push(&scaling.multiplier)), 4, add(constants.push(&scaling.bias))),
     };
     let table_slot = add(constants.push(&lookup::table()));
     let pair_sums = |share: fn(u8) -> u8| (0..16).map(move |pair: u8| share(pair % 4 + pair / 4));
@@ -472,6 +470,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     };
     let reduction = low.reduction;
     let thresholds = thresholds.map(|t| (t.levels, t.level_bytes));
+    if thresholds.is_some() {
+        low.forget_epilogue();
+    }
     let (slots, store) = low.store(&mut cursors, block);
     let code = LookupCode { loops, cursors, reduction, table_slot, sums, narrow, store, thresholds };
     let scratch = sums.scratch(height.max(1));

@@ -25,7 +25,7 @@ pub(crate) struct Thresholds {
 pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, largest: u64) -> Option<Thresholds> {
     let codes = codes.filter(|c| c.levels <= MOST)?;
     let grows = epilogue.steps.iter().all(|step| match *step {
-        EpilogueStep::Scale(factor) => factor >= 0.0,
+        EpilogueStep::Scale(factor) => factor.value >= 0.0,
         EpilogueStep::Activation(function) => match function {
             Activation::Relu | Activation::Clip { .. } => true,
             Activation::LeakyRelu { alpha } | Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
@@ -34,7 +34,7 @@ pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, l
         EpilogueStep::Binary(..) => false,
     });
     let finite = scaling.bound.is_some() && scaling.multiplier.iter().all(|&m| m >= 0.0);
-    if !grows || !finite || !epilogue.requantize.is_none_or(|f| f >= 0.0) {
+    if !grows || !finite || !epilogue.requantize.is_none_or(|f| f.value >= 0.0) {
         return None;
     }
     let largest = i32::try_from(largest).ok().filter(|&l| l <= i32::from(i16::MAX))?;
@@ -69,7 +69,7 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
     t += bias;
     for step in &epilogue.steps {
         t = match *step {
-            EpilogueStep::Scale(factor) => t * factor,
+            EpilogueStep::Scale(factor) => t * factor.value,
             EpilogueStep::Activation(function) => match function {
                 Activation::Relu => max(t, 0.0),
                 Activation::Clip { min: low, max: high } => min(max(t, low), high),
@@ -86,7 +86,7 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
             EpilogueStep::Binary(..) => t,
         };
     }
-    let t = epilogue.requantize.map_or(t, |factor| t * factor).round_ties_even();
+    let t = epilogue.requantize.map_or(t, |factor| t * factor.value).round_ties_even();
     let zero = f32::from(codes.zero);
     (t.clamp(-zero, f32::from(codes.levels) - zero) + zero) as u8
 }
@@ -94,6 +94,7 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::emit::epilogue::Factor;
 
     #[test]
     fn every_sum_is_beyond_as_many_thresholds_as_its_code_says() {
@@ -101,7 +102,7 @@ mod tests {
             EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.25 }),
             EpilogueStep::Activation(Activation::Clip { min: -2.0, max: 9.0 }),
         ];
-        let epilogue = Epilogue { steps, requantize: Some(0.37), small: true };
+        let epilogue = Epilogue { steps, requantize: Some(Factor { value: 0.37, number: 0 }), ..Epilogue::default() };
         let codes = Codes { lowest: -4, levels: 7, zero: 2 };
         let scaling = Scaling { multiplier: vec![0.013, 0.0, 2.0], bias: vec![-1.7, 0.6, 0.5], bound: Some(1.0) };
         let found = of(&epilogue, Some(codes), &scaling, 1000).unwrap();

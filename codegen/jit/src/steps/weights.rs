@@ -23,14 +23,15 @@ impl PreparedWeights {
             return Err(JitError::invalid(name, "the weights of an integer convolution are not codes"));
         };
         let (lowest, highest) = (Format::min_code(*signed, *bits), Format::max_code(*signed, *bits));
-        let mut unsigned = Vec::with_capacity(codes.len());
-        for &code in codes {
-            let code = i32::from(code);
-            if code < lowest || code > highest {
-                return Err(JitError::invalid(name, format!("weight code {code} is outside its format")));
-            }
-            unsigned.push((code - lowest) as u8);
+        let levels = (highest - lowest) as u16;
+        // A code below the lowest wraps to a large number.
+        let raw = |code: i16| code.wrapping_sub(lowest as i16) as u16;
+        let most = codes.iter().fold(0, |most, &code| raw(code).max(most));
+        if most > levels {
+            let code = most.wrapping_add(lowest as u16) as i16;
+            return Err(JitError::invalid(name, format!("weight code {code} is outside its format")));
         }
+        let unsigned: Vec<u8> = codes.iter().map(|&code| raw(code) as u8).collect();
         let channels = shape.total_outputs();
         let zero_points = match zero_point.as_slice() {
             &[one] => vec![one - lowest; channels],
