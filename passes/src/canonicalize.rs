@@ -1,9 +1,9 @@
 //! `canonicalize`: brings a float graph into the few forms that later passes look for.
 //!
 //! - Before: float phase; best after `fold-constants`, so that operands that can be constants are.
-//! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes or
-//!   of clips; constant operands of `add` and `mul` stand on the right. Exact but for hard sigmoid and hard swish, whose one-node
-//!   forms round differently (1e-6 relative).
+//! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
+//!   or of clips; constant operands of `add` and `mul` stand on the right. Exact but for hard sigmoid and hard swish,
+//!   whose one-node forms round differently (1e-6 relative).
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text
@@ -11,8 +11,8 @@
 //!   v2: f32[N,8,4,4] = conv2d v1, c0 {strides=[1,1], pads=[0,0,0,0]}   -> conv2d v0, c0 {.., pads=[1,1,1,1]}
 //!   v3: f32[N,8,4,4] = clip v2 {min=0.0, max=inf}                      -> relu v2
 //!   ```
-//! - Left alone: a `softmax` at the end, which belongs to the model's contract; padding before pooling, where the padded
-//!   elements count differently; `x * sigmoid(x)`, which has no operation of its own.
+//! - Left alone: a `softmax` at the end, which belongs to the model's contract; padding before pooling, where the
+//!   padded elements count differently; `x * sigmoid(x)`, which has no operation of its own.
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};

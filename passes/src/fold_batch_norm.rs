@@ -2,9 +2,10 @@
 //!
 //! - Before: float phase. After: no `batch_norm`; no per-channel `mul`, `add`, `sub` or `div` by a constant right after
 //!   a `conv2d` or `linear` with constant weights whose output nothing else takes. Computed in f64; 1e-5 relative.
-//! - Where there is no such layer before it, batch normalization becomes one `mul` and one `add` with constants of shape
-//!   `[C,1,..]`.
-//! - Other passes: after `canonicalize`, which makes linear layers; before `calibrate`, since weights and ranges change.
+//! - Where there is no such layer before it, batch normalization becomes one `mul` and one `add` with constants of
+//!   shape `[C,1,..]`.
+//! - Other passes: after `canonicalize`, which makes linear layers; before `calibrate`, since weights and ranges
+//!   change.
 //! - Example, with `g = scale / sqrt(variance + eps)`:
 //!   ```text
 //!   v1: f32[N,8,6,6] = conv2d v0, c0, c1 {..}                      -> conv2d v0, c6, c7 {..} with c6[o] = c0[o] g[o]

@@ -1,7 +1,7 @@
 //! `fold-constants`: computes what depends on constants alone.
 //!
-//! - Before: float or qdq phase. After: no node has only constant operands, but for `quantize` and `dequantize` (and what
-//!   depends on them), which stay so that weights can be searched, and for outputs of the graph. Exact.
+//! - Before: float or qdq phase. After: no node has only constant operands, but for `quantize` and `dequantize` (and
+//!   what depends on them), which stay so that weights can be searched, and for outputs of the graph. Exact.
 //! - Other passes: first of all, so that later ones find the weights, shapes and scalars they look for as constants.
 //! - Example:
 //!   ```text

@@ -1,12 +1,14 @@
 //! `insert-qdq`: puts quantizers on the weights of every layer and on every tensor that feeds one.
 //!
 //! - Before: float phase; for quantized activations, `calibrate` ran on this graph. After: qdq phase. Every layer of
-//!   [`crate::placement`] takes what a `dequantize` gives, and so does everything else that took the same tensor: one quantizer a
-//!   tensor, shared with the skip connection. The outputs of the graph stay as they are.
-//! - Weights: per output channel, signed, asymmetric below 8 bits, symmetric at 8 bits. Activations: per tensor, unsigned, with
-//!   the zero-point that their range asks for (0 where no value is negative).
-//! - The first and the last layer (those with no layer before or after them) have `first_last` bits for weights and input.
-//! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for these layers.
+//!   [`crate::placement`] takes what a `dequantize` gives, and so does everything else that took the same tensor: one
+//!   quantizer a tensor, shared with the skip connection. The outputs of the graph stay as they are.
+//! - Weights: per output channel, signed, asymmetric below 8 bits, symmetric at 8 bits. Activations: per tensor,
+//!   unsigned, with the zero-point that their range asks for (0 where no value is negative).
+//! - The first and the last layer (those with no layer before or after them) have `first_last` bits for weights and
+//!   input.
+//! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for
+//!   these layers.
 //! - Other passes: after the folds, which change weights; before everything that refines scales, and before lowering.
 //! - Example, with `wbits=2, abits=2`:
 //!   ```text
@@ -17,8 +19,8 @@
 //!                                                 v1: f32[N,8,6,6] = conv2d v4, v6 {..}
 //!   ```
 //! - Reference: arXiv 2509.26277, appendix A; ranges as in [`crate::range`].
-//! - Rejected: signed activations for ranges around 0. Unsigned codes with a zero-point hold the same values, and kernels
-//!   take one kind of activation.
+//! - Rejected: signed activations for ranges around 0. Unsigned codes with a zero-point hold the same values, and
+//!   kernels take one kind of activation.
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};

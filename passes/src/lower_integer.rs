@@ -1,16 +1,18 @@
 //! `lower-integer`: turns a graph of quantize and dequantize nodes into fused nodes over codes.
 //!
-//! - Before: qdq phase, activations quantized per tensor, weights per tensor or per output channel. After: integer phase, no
-//!   quantize or dequantize. At most 0.1 % of the output codes of a layer differ from the qdq graph's for the same input codes, none by
-//!   more than one: sums are exact, and the steps after them are the same up to the order of two multiplications.
+//! - Before: qdq phase, activations quantized per tensor, weights per tensor or per output channel. After: integer
+//!   phase, no quantize or dequantize. At most 0.1 % of the output codes of a layer differ from the qdq graph's for the
+//!   same input codes, none by more than one: sums are exact, and the steps after them are the same up to the order of
+//!   two multiplications.
 //! - Other passes: everything that searches scales or weights runs before it; `fold-scales` runs after it.
 //! - What it does, in order:
-//!   1. [`motion`]: `dequantize` sinks through pooling by maximum and through shape operations, `quantize` rises through
-//!      them, where that is exact; so they work on codes.
-//!   2. [`chains`]: every convolution or linear layer whose input and weights are codes starts a chain, and so do averages of codes.
-//!      A chain takes up the element-wise nodes that follow, each of which must be the only user of what it takes, and ends with a
-//!      `quantize`. An addition that two chains reach goes to the one that is complete later; the other ends in f32 and
-//!      becomes its operand. Element-wise nodes and conversions that no chain takes up start a `fused_map` of their own.
+//!   1. [`motion`]: `dequantize` sinks through pooling by maximum and through shape operations, `quantize` rises
+//!      through them, where that is exact; so they work on codes.
+//!   2. [`chains`]: every convolution or linear layer whose input and weights are codes starts a chain, and so do
+//!      averages of codes. A chain takes up the element-wise nodes that follow, each of which must be the only user of
+//!      what it takes, and ends with a `quantize`. An addition that two chains reach goes to the one that is complete
+//!      later; the other ends in f32 and becomes its operand. Element-wise nodes and conversions that no chain takes up
+//!      start a `fused_map` of their own.
 //!   3. [`emit`]: each chain becomes one fused node where its last node stood.
 //! - Example:
 //!   ```text
@@ -22,10 +24,11 @@
 //!   v9: f32[N,8,6,6] = relu v8                       with the codes c2 of c0 and c3 = scale of q0 * scales of q1
 //!   v10: u2<q2>[N,8,6,6] = quantize v9, q2
 //!   ```
-//! - Layers with only weights or only activations quantized compute in f32: the weights become the constants that their codes
-//!   stand for, the activations are dequantized by a `fused_map`. So does a layer whose sums could leave i32. Each is noted.
-//! - Rejected: a fused convolution of f32 activations and weight codes. Kernels gain nothing from it before the codes are unpacked
-//!   to reals, which is what a constant is.
+//! - Layers with only weights or only activations quantized compute in f32: the weights become the constants that their
+//!   codes stand for, the activations are dequantized by a `fused_map`. So does a layer whose sums could leave i32.
+//!   Each is noted.
+//! - Rejected: a fused convolution of f32 activations and weight codes. Kernels gain nothing from it before the codes
+//!   are unpacked to reals, which is what a constant is.
 
 mod chains;
 mod emit;

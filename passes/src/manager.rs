@@ -41,8 +41,9 @@ impl<'o> PassManager<'o> {
     /// Runs the passes in order and reports each. Errors name the pass; the graph is then unspecified.
     ///
     /// The graph is verified before the first pass and after each. Debug builds also compare its text before and after
-    /// with what the pass reported. Where a pass takes the graph from the float to a later phase, the float graph becomes
-    /// the reference of the context; for a graph that starts in the qdq phase it is made by [`float_reference`].
+    /// with what the pass reported. Where a pass takes the graph from the float to a later phase, the float graph
+    /// becomes the reference of the context; for a graph that starts in the qdq phase it is made by
+    /// [`float_reference`].
     pub fn run(
         &mut self,
         passes: &[Box<dyn Pass>],

@@ -1,8 +1,8 @@
 //! Which layers of a float graph can be quantized, and which tensors need a quantizer for that.
 //!
-//! A layer is a `conv2d` or `linear` with constant weights and, if it has one, a constant bias. Every tensor that feeds a layer
-//! gets one quantizer, shared by all that take the tensor, the skip connection of a residual block included. The main
-//! branch of an addition feeds no layer before the addition, so it is never quantized there.
+//! A layer is a `conv2d` or `linear` with constant weights and, if it has one, a constant bias. Every tensor that feeds
+//! a layer gets one quantizer, shared by all that take the tensor, the skip connection of a residual block included.
+//! The main branch of an addition feeds no layer before the addition, so it is never quantized there.
 
 use catc_ir::{ConstId, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashSet};
@@ -51,8 +51,9 @@ impl Placement {
         found
     }
 
-    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` if its layer is the first or last, else
-    /// `others`; the larger of both where layers disagree. 32 is float, and such layers ask for no quantizer.
+    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` if its layer is the first
+    /// or last, else `others`; the larger of both where layers disagree. 32 is float, and such layers ask for no
+    /// quantizer.
     pub fn tensors(&self, first_last: u8, others: u8) -> BTreeMap<ValueId, u8> {
         let mut bits = BTreeMap::new();
         for layer in &self.layers {

@@ -130,9 +130,9 @@ impl WeightMethod {
     }
 }
 
-/// The quantizer of weights `[O,..]`, a scale and zero-point for each output channel. Formats of 8 bits are used symmetrically
-/// (zero-point 0, so that weights less their zero-point fit a byte), narrower ones with any zero-point. Channels are searched in parallel;
-/// a channel of nothing but zeros gets scale 1.
+/// The quantizer of weights `[O,..]`, a scale and zero-point for each output channel. Formats of 8 bits are used
+/// symmetrically (zero-point 0, so that weights less their zero-point fit a byte), narrower ones with any zero-point.
+/// Channels are searched in parallel; a channel of nothing but zeros gets scale 1.
 ///
 /// # Errors
 /// The first weight that is not finite.

@@ -223,58 +223,67 @@ type Item = (String, Vec<(String, String)>);
 
 /// Splits the text into names and options; spaces count nowhere.
 fn parse_items(text: &str) -> Result<Vec<Item>, RegistryError> {
-    let mut chars = text.chars().enumerate().filter(|(_, c)| !c.is_whitespace()).peekable();
-    let end = text.chars().count();
-    let mut word = |stop: &str| {
-        let mut w = String::new();
-        while let Some((_, c)) = chars.next_if(|(_, c)| !stop.contains(*c)) {
-            w.push(c);
-        }
-        let next = chars.next();
-        (w, next.map_or(end, |(i, _)| i) + 1, next.map(|(_, c)| c))
-    };
-    let syntax = |column, message: &str| Err(RegistryError::Syntax { column, message: message.into() });
+    let mut reader = Reader { chars: text.chars().collect(), at: 0 };
     let mut items = vec![];
     loop {
-        let (name, column, mut mark) = word(",{}=");
-        if name.is_empty() {
-            return syntax(column, "a pass is missing");
-        }
+        let name = reader.word("the name of a pass")?;
         let mut options = vec![];
-        if mark == Some('{') {
+        if reader.eat('{') && !reader.eat('}') {
             loop {
-                let (key, column, after) = word(",{}=");
-                match after {
-                    Some('}') if key.is_empty() => break,
-                    Some('=') if !key.is_empty() => {}
-                    _ => return syntax(column, "options stand as {name=value, ..}"),
+                let key = reader.word("the name of an option")?;
+                reader.expect('=')?;
+                options.push((key, reader.word("a value")?));
+                if !reader.eat(',') {
+                    reader.expect('}')?;
+                    break;
                 }
-                let (value, column, after) = word(",{}=");
-                options.push((key, value));
-                match after {
-                    Some('}') => break,
-                    Some(',') => {}
-                    _ => return syntax(column, "options end with `}`"),
-                }
-            }
-            let (rest, column, after) = word(",{}=");
-            if !rest.is_empty() {
-                return syntax(column, "passes are separated by commas");
-            }
-            mark = after;
-            items.push((name, options));
-            match mark {
-                None => return Ok(items),
-                Some(',') => continue,
-                Some(_) => return syntax(column, "passes are separated by commas"),
             }
         }
         items.push((name, options));
-        match mark {
-            None => return Ok(items),
-            Some(',') => {}
-            Some(c) => return syntax(column, &format!("`{c}` does not belong here")),
+        if reader.at == reader.chars.len() {
+            return Ok(items);
         }
+        reader.expect(',')?;
+    }
+}
+
+struct Reader {
+    chars: Vec<char>,
+    at: usize,
+}
+
+impl Reader {
+    /// Steps over spaces and gives the character after them.
+    fn peek(&mut self) -> Option<char> {
+        while self.chars.get(self.at).is_some_and(|c| c.is_whitespace()) {
+            self.at += 1;
+        }
+        self.chars.get(self.at).copied()
+    }
+
+    fn eat(&mut self, mark: char) -> bool {
+        let found = self.peek() == Some(mark);
+        self.at += usize::from(found);
+        self.peek();
+        found
+    }
+
+    fn expect(&mut self, mark: char) -> Result<(), RegistryError> {
+        if self.eat(mark) { Ok(()) } else { self.fail(&format!("`{mark}`")) }
+    }
+
+    fn word(&mut self, what: &str) -> Result<String, RegistryError> {
+        let mut word = String::new();
+        while let Some(c) = self.peek().filter(|c| !",{}=".contains(*c)) {
+            word.push(c);
+            self.at += 1;
+        }
+        if word.is_empty() { self.fail(what) } else { Ok(word) }
+    }
+
+    fn fail<T>(&self, expected: &str) -> Result<T, RegistryError> {
+        let found = self.chars.get(self.at).map_or("the end".into(), |c| format!("`{c}`"));
+        Err(RegistryError::Syntax { column: self.at + 1, message: format!("expected {expected}, found {found}") })
     }
 }
 
@@ -296,7 +305,9 @@ mod tests {
 
     #[test]
     fn broken_lists_say_where() {
-        for (text, column) in [("", 1), ("a,,b", 3), ("a{x}", 4), ("a{x=1", 6), ("a{x=1}b", 8), ("a}", 2)] {
+        for (text, column) in
+            [("", 1), ("a,", 3), ("a,,b", 3), ("a{x}", 4), ("a{x=1", 6), ("a{x=1,}", 7), ("a{x=1}b", 7), ("a}", 2)]
+        {
             match parse_items(text) {
                 Err(RegistryError::Syntax { column: found, .. }) => assert_eq!(found, column, "{text}"),
                 other => panic!("{text}: {other:?}"),

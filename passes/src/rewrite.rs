@@ -1,7 +1,7 @@
 //! Rewriting a graph node by node: what the local passes share.
 //!
-//! A sweep visits the nodes in topological order. A rule looks at one node and at the already rewritten nodes before it,
-//! and may replace it. Sweeps repeat until no rule fires.
+//! A sweep visits the nodes in topological order. A rule looks at one node and at the already rewritten nodes before
+//! it, and may replace it. Sweeps repeat until no rule fires.
 
 use crate::pass::PassError;
 use catc_ir::{ConstId, Graph, Node, Op, Operand, ValueId};

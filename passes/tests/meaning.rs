@@ -1,4 +1,5 @@
-//! Passes keep the meaning of a graph, to the tolerance that each promises: random networks, and the texts of the snapshots.
+//! Passes keep the meaning of a graph, to the tolerance that each promises: random networks, and the texts of the
+//! snapshots.
 
 mod networks;
 
@@ -75,7 +76,7 @@ fn texts_of_the_snapshots_keep_their_outputs() {
     }
 }
 
-const FLOAT: &str = "fold-constants,canonicalize,fold-batch-norm,canonicalize,dead-code,calibrate{method=mse}";
+const FLOAT: &str = "fold-constants,canonicalize,fold-batch-norm,canonicalize,dead-code,calibrate{method=minmax}";
 
 #[test]
 fn the_reference_of_a_quantized_graph_is_the_float_graph() {
@@ -111,8 +112,8 @@ struct Codes {
     all: usize,
 }
 
-/// Runs each node of `after` on what `before` computes for its inputs, and compares what it gives with what `before` computes for
-/// the same value, if that is known there under the same type.
+/// Runs each node of `after` on what `before` computes for its inputs, and compares what it gives with what `before`
+/// computes for the same value, if that is known there under the same type.
 fn compare_nodes(before: &Graph, after: &Graph, samples: &Samples, context: &str) {
     let (old, new) = (Interpreter::new(before).unwrap(), Interpreter::new(after).unwrap());
     let mut codes: HashMap<ValueId, Codes> = HashMap::new();
@@ -161,7 +162,8 @@ fn lowering_and_folded_scales_keep_the_codes_of_each_layer() {
         let samples = normal_samples(&graph, 8, seed);
         let (wbits, abits) = [(2, 2), (8, 8), (4, 3), (2, 8), (6, 4), (3, 32), (32, 5)][seed as usize % 7];
         let context = format!("network {seed} W{wbits}A{abits}");
-        let qdq = run(&format!("{FLOAT},insert-qdq{{wbits={wbits}, abits={abits}}}"), &graph, &samples);
+        let qdq =
+            run(&format!("{FLOAT},insert-qdq{{wbits={wbits}, abits={abits}, weight_method=minmax}}"), &graph, &samples);
         let integer = run("lower-integer", &qdq, &samples);
         compare_nodes(&qdq, &integer, &samples, &format!("lower-integer, {context}"));
         let folded = run("fold-scales", &integer, &samples);

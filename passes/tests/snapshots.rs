@@ -9,7 +9,8 @@
 //! // cat: 64                              that many others for the correction of the logits
 //! // constants: hidden                    elements of new constants are left out: they depend on the CPU's rounding
 //! ```
-//! Every run is repeated on its own result: the second must change nothing, or refuse the phase that the first produced.
+//! Every run is repeated on its own result: the second must change nothing, or refuse the phase that the first
+//! produced.
 
 use catc_ir::text::{NoBlobs, parse};
 use catc_ir::{Graph, Tensor};
@@ -104,8 +105,8 @@ fn run(pass: &str, text: &str) -> Result<(String, bool), Box<dyn std::error::Err
     Ok((snapshot, report.changed.is_yes()))
 }
 
-/// Samples of small multiples of 1/16 of both signs: with weights of that kind sums are exact, so that snapshots do not depend on
-/// the order in which a processor adds.
+/// Samples of small multiples of 1/16 of both signs: with weights of that kind sums are exact, so that snapshots do not
+/// depend on the order in which a processor adds.
 fn random_samples(graph: &Graph, first: usize, count: usize) -> Samples {
     let tensor = |sample: usize, shape: Vec<usize>| {
         let n = shape.iter().product();

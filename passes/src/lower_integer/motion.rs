@@ -1,7 +1,7 @@
 //! Moves conversions through operations that only move or compare elements, which then work on codes.
 //!
-//! Exact: quantization is monotonic, so it commutes with a maximum over windows (padding never wins); it acts on each element
-//! alone, so it commutes with what moves elements; and 0, the padding of `pad`, is a code of every quantizer.
+//! Exact: quantization is monotonic, so it commutes with a maximum over windows (padding never wins); it acts on each
+//! element alone, so it commutes with what moves elements; and 0, the padding of `pad`, is a code of every quantizer.
 
 use super::{Dataflow, NAME};
 use crate::pass::PassError;
@@ -35,8 +35,8 @@ fn push(graph: &mut Graph, node: Node) -> Result<(), PassError> {
     graph.append_node(node).map_err(PassError::infer(NAME, place))
 }
 
-/// `op(dequantize(x))` becomes `dequantize(op(x))` where `op` can take codes, and `quantize(dequantize(x))` by one quantizer
-/// becomes `x`.
+/// `op(dequantize(x))` becomes `dequantize(op(x))` where `op` can take codes, and `quantize(dequantize(x))` by one
+/// quantizer becomes `x`.
 pub(super) fn sink_dequantize(graph: &mut Graph) -> Result<(), PassError> {
     let mut flow = Dataflow::take(graph);
     let mut same: HashMap<ValueId, Operand> = HashMap::new();
@@ -76,7 +76,8 @@ fn moved_inputs_if(node: &Node, condition: bool) -> &[Operand] {
     if condition { moved_inputs(node) } else { &[] }
 }
 
-/// `quantize(op(x))` becomes `op(quantize(x))` where `op` can take codes and nothing else takes what `op` computes, nor what it takes.
+/// `quantize(op(x))` becomes `op(quantize(x))` where `op` can take codes and nothing else takes what `op` computes, nor
+/// what it takes.
 pub(super) fn raise_quantize(graph: &mut Graph) -> Result<(), PassError> {
     let flow = Dataflow::take(graph);
     // The values to compute as codes, of which quantizer, and under which number if there is one already.
@@ -125,8 +126,8 @@ pub(super) fn raise_quantize(graph: &mut Graph) -> Result<(), PassError> {
     Ok(())
 }
 
-/// Whether a quantize of `v` can move before the node that computes it: only the quantize takes `v`, and what the node takes is
-/// either dequantized from codes or taken by nothing else.
+/// Whether a quantize of `v` can move before the node that computes it: only the quantize takes `v`, and what the node
+/// takes is either dequantized from codes or taken by nothing else.
 fn can_rise_through(graph: &Graph, flow: &Dataflow, v: ValueId) -> bool {
     let Some(node) = flow.definition(v.into()) else { return false };
     let movable = |o: &Operand| match o {

@@ -1,8 +1,8 @@
-//! The range with the least information lost: thresholds by the Kullback-Leibler divergence between what was seen and what is
-//! left of it after quantization (S. Migacz, "8-bit Inference with TensorRT", 2017).
+//! The range with the least information lost: thresholds by the Kullback-Leibler divergence between what was seen and
+//! what is left of it after quantization (S. Migacz, "8-bit Inference with TensorRT", 2017).
 //!
-//! Deviations: values of both signs are allowed, a threshold then cuts both ends at the same magnitude; 100 thresholds are tried;
-//! zeros, which every range holds exactly, do not count.
+//! Deviations: values of both signs are allowed, a threshold then cuts both ends at the same magnitude; 100 thresholds
+//! are tried; zeros, which every range holds exactly, do not count.
 
 use super::histogram::Histogram;
 
@@ -45,8 +45,8 @@ fn coarse(histogram: &Histogram, min: f64, width: f64) -> Vec<f64> {
     bins
 }
 
-/// KL(P || Q): P is the counts inside the range, with those outside added to its end bins; Q spreads the counts of each code
-/// evenly over the bins of that code that are not empty.
+/// KL(P || Q): P is the counts inside the range, with those outside added to its end bins; Q spreads the counts of each
+/// code evenly over the bins of that code that are not empty.
 fn divergence(bins: &[f64], min: f64, width: f64, (lo, hi): (f64, f64), codes: u32) -> f64 {
     let first = (((lo - min) / width) as usize).min(bins.len() - 1);
     let last = (((hi - min) / width).ceil() as usize).clamp(first + 1, bins.len());

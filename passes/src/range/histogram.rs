@@ -7,9 +7,10 @@ const FINEST: i32 = -110;
 
 /// How often values occurred: exact least and largest value, exact number of zeros, and bins of equal width.
 ///
-/// Bin `k` of a side holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two. When a value does not
-/// fit, `w` doubles and pairs of bins are added up. Bins of a doubled width are unions of old ones, so the histogram depends only
-/// on which values were counted, not on their order nor on how the work was split. It takes 128 KiB.
+/// Bin `k` of a side holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two. When a
+/// value does not fit, `w` doubles and pairs of bins are added up. Bins of a doubled width are unions of old ones, so
+/// the histogram depends only on which values were counted, not on their order nor on how the work was split. It takes
+/// 128 KiB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     exponent: i32,

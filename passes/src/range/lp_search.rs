@@ -1,12 +1,12 @@
 //! The scale and zero-point with the least L_p quantization error: the starting ranges of the BRECQ family
 //! (Y. Li et al., "BRECQ", 2021; `init_mode = mse` of its quantizers, p = 2.4).
 //!
-//! Candidates are 100 scales, from the one that covers all values down to a hundredth of it, each with every zero-point of the
-//! format, or with zero-point 0 alone where values have one sign or the format is used symmetrically.
+//! Candidates are 100 scales, from the one that covers all values down to a hundredth of it, each with every zero-point
+//! of the format, or with zero-point 0 alone where values have one sign or the format is used symmetrically.
 //!
-//! For one scale the grid is the same whatever the zero-point: zero-points only move the ends beyond which values saturate. So
-//! errors inside are summed once, as prefix sums over the sorted values, and a zero-point costs only its saturated tails,
-//! which are left as soon as they exceed the best sum so far.
+//! For one scale the grid is the same whatever the zero-point: zero-points only move the ends beyond which values
+//! saturate. So errors inside are summed once, as prefix sums over the sorted values, and a zero-point costs only its
+//! saturated tails, which are left as soon as they exceed the best sum so far.
 
 use catc_ir::QFormat;
 
@@ -15,7 +15,7 @@ const CANDIDATES: usize = 100;
 /// The exponent p of the error.
 const P: f32 = 2.4;
 /// Tails are summed in pieces of this many values.
-const PIECE: usize = 256;
+const PIECE: usize = 32;
 
 /// Values to quantize, ascending, with how often each occurs.
 pub struct Points<'a> {
@@ -34,7 +34,8 @@ pub enum ZeroPoints {
     All,
 }
 
-/// The scale and zero-point of least error. Zeros among the points count for nothing, being exact. The scale is 0 if there are no other values.
+/// The scale and zero-point of least error. Zeros among the points count for nothing, being exact. The scale is 0 if
+/// there are no other values.
 pub fn search(points: &Points, format: QFormat, zero_points: ZeroPoints) -> (f64, i32) {
     let min = f64::from(points.values.first().copied().unwrap_or(0.0).min(0.0));
     let max = f64::from(points.values.last().copied().unwrap_or(0.0).max(0.0));
@@ -149,14 +150,16 @@ fn lanes(terms: impl ExactSizeIterator<Item = f32>) -> f32 {
     lanes.iter().sum()
 }
 
-/// The nearest whole number for `|x| < 2^22`: adding this constant leaves no bits behind the point.
+/// Added to a number below 2^22 in magnitude it leaves no bits behind the point, and the whole part in the low bits.
+const SHIFT: f32 = 12_582_912.0;
+
+/// The nearest whole number for `|x| < 2^22`.
 fn round(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT) - SHIFT
 }
 
-/// `|x|^2.4` to about 1e-4 relative, in operations that vectorise: the logarithm and exponential to base 2 are split into exponent
-/// bits and a polynomial.
+/// `|x|^2.4` to about 1e-4 relative, in operations that vectorise: the logarithm and exponential to base 2 are split
+/// into exponent bits and a polynomial.
 fn power(x: f32) -> f32 {
     // Below 2^-40 the result is 0 in effect; the bound keeps the exponents of the result normal.
     let x = x.abs().max(9.094_947e-13);
@@ -169,10 +172,11 @@ fn power(x: f32) -> f32 {
     // log2(m) = 2/ln 2 (t + t^3/3 + t^5/5 + t^7/7 + ..)
     let log = exponent as f32 + 2.885_39 * t * (1.0 + t2 * (0.333_333_33 + t2 * (0.2 + t2 * 0.142_857_15)));
     let y = (P * log).min(126.0);
-    let whole = round(y);
-    let f = (y - whole) * std::f32::consts::LN_2;
+    let shifted = y + SHIFT;
+    let f = (y - (shifted - SHIFT)) * std::f32::consts::LN_2;
     let exp = 1.0 + f * (1.0 + f * (0.5 + f * (0.166_666_67 + f * (0.041_666_668 + f * 0.008_333_334))));
-    exp * f32::from_bits(((whole as i32 + 127) as u32) << 23)
+    // The whole part as an exponent, taken from the bits: a conversion with its checks would not vectorise.
+    exp * f32::from_bits(shifted.to_bits().wrapping_sub(SHIFT.to_bits()).wrapping_add(127) << 23)
 }
 
 #[cfg(test)]
