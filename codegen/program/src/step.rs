@@ -59,7 +59,8 @@ pub enum Op {
     },
     /// Matrix product of f32 tensors `[..,M,K]` and `[..,K,P]` (inputs 0 and 1, equal leading dimensions), four lanes as in `FloatLinear`.
     MatMul,
-    /// Maximum over windows of codes or f32, `[C,H,W]` channels-last; input and output have the same format, and there is no epilogue.
+    /// Maximum over windows of codes or f32, `[C,H,W]` channels-last; NaN never wins, and a window of NaN alone gives -inf. Input and output
+    /// have the same format, and there is no epilogue.
     MaxPool {
         /// The window. Where it sticks out, only the taps inside count; the output size is that of the output tensor.
         geometry: Geometry,

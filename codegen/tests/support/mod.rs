@@ -1,4 +1,5 @@
 //! Runs a graph both ways and compares.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use catc_codegen::lower;
 use catc_interp::{Evaluator, Interpreter};
@@ -28,6 +29,17 @@ fn same(name: &str, found: &[f32], expected: &[f32], exact: bool) {
             false => (f - e).abs() <= 1e-5 * e.abs().max(1.0) || f == e || (f.is_nan() && e.is_nan()),
         };
         assert!(equal, "{name}, element {i}: {f:?}, the evaluator has {e:?}");
+    }
+}
+
+/// Every third element is one that arithmetic treats apart.
+pub fn make_special(inputs: &mut [Tensor]) {
+    const SPECIAL: [f32; 8] =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40, -0.0, -1e30];
+    for tensor in inputs {
+        if let TensorData::F32(x) = tensor.data_mut() {
+            x.iter_mut().step_by(3).enumerate().for_each(|(i, x)| *x = SPECIAL[i / 2 % SPECIAL.len()]);
+        }
     }
 }
 
