@@ -11,18 +11,31 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 
 /// A step's function: slots, first unit, one past the last unit.
 pub(crate) type StepFunction = unsafe extern "C" fn(*const *mut u8, i64, i64);
 
-/// Functions that have been emitted and can be called. The memory is freed on drop.
+/// A module whose code memory is freed on drop, which `JITModule` itself does not do.
+struct OwnedModule(ManuallyDrop<JITModule>);
+
+impl Drop for OwnedModule {
+    fn drop(&mut self) {
+        // SAFETY: the module is taken once, here, and not touched afterwards. Function pointers leave `Code` only through a shared
+        // borrow of it, and none is kept beyond a call; so with exclusive access no code of this module runs or can be called any
+        // more.
+        unsafe { ManuallyDrop::take(&mut self.0).free_memory() };
+    }
+}
+
+/// Functions that have been emitted and can be called.
 pub(crate) struct Code {
-    module: Option<JITModule>,
+    _module: OwnedModule,
     functions: Vec<(StepFunction, usize)>,
 }
 
 // SAFETY: after `finish` the module is never touched again until it is dropped: functions are only called, through pointers to
-// read-only executable memory that stays mapped as long as `Code` lives. Freeing happens in `drop`, with exclusive access.
+// read-only executable memory that stays mapped as long as `Code` lives. Freeing happens on drop, with exclusive access.
 unsafe impl Sync for Code {}
 
 impl Code {
@@ -39,19 +52,9 @@ impl Code {
     }
 }
 
-impl Drop for Code {
-    fn drop(&mut self) {
-        if let Some(module) = self.module.take() {
-            // SAFETY: function pointers leave this type only through a shared borrow of it, and none is kept beyond a call; so with
-            // exclusive access no code of this module runs or can be called any more.
-            unsafe { module.free_memory() };
-        }
-    }
-}
-
 /// Emits functions. Steps with equal code share one.
 pub(crate) struct CodeBuilder {
-    module: JITModule,
+    module: OwnedModule,
     context: FunctionBuilderContext,
     known: HashMap<String, usize>,
     ids: Vec<(FuncId, usize)>,
@@ -62,7 +65,7 @@ impl CodeBuilder {
     pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
         let builder = JITBuilder::with_isa(isa(tier)?, default_libcall_names());
         Ok(CodeBuilder {
-            module: JITModule::new(builder),
+            module: OwnedModule(ManuallyDrop::new(JITModule::new(builder))),
             context: FunctionBuilderContext::new(),
             known: HashMap::new(),
             ids: Vec::new(),
@@ -76,19 +79,20 @@ impl CodeBuilder {
             return Ok(number);
         }
         let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
-        let mut context = self.module.make_context();
+        let mut context = self.module.0.make_context();
         for _ in 0..3 {
             context.func.signature.params.push(AbiParam::new(I64));
         }
         let mut e = Emitter::new(FunctionBuilder::new(&mut context.func, &mut self.context));
         code.emit(&mut e);
-        e.finish(self.module.target_config());
+        e.finish(self.module.0.target_config());
         let number = self.ids.len();
         let id = self
             .module
+            .0
             .declare_function(&format!("step_{number}"), Linkage::Export, &context.func.signature)
             .map_err(|e| failed(e.to_string()))?;
-        self.module.define_function(id, &mut context).map_err(|e| failed(format!("{e:?}")))?;
+        self.module.0.define_function(id, &mut context).map_err(|e| failed(format!("{e:?}")))?;
         let size = context.compiled_code().map_or(0, |c| c.code_buffer().len());
         self.ids.push((id, size));
         self.known.insert(key, number);
@@ -98,17 +102,18 @@ impl CodeBuilder {
     /// Makes the functions callable.
     pub fn finish(mut self) -> Result<Code, JitError> {
         self.module
+            .0
             .finalize_definitions()
             .map_err(|e| JitError::Codegen { step: "all".into(), message: e.to_string() })?;
         let functions = self
             .ids
             .iter()
             .map(|&(id, size)| {
-                let pointer = self.module.get_finalized_function(id);
+                let pointer = self.module.0.get_finalized_function(id);
                 // SAFETY: the function was emitted with exactly this signature and the platform's C calling convention.
                 (unsafe { std::mem::transmute::<*const u8, StepFunction>(pointer) }, size)
             })
             .collect();
-        Ok(Code { module: Some(self.module), functions })
+        Ok(Code { _module: self.module, functions })
     }
 }

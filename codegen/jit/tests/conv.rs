@@ -89,7 +89,7 @@ fn widths() -> impl Strategy<Value = (u8, u8)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_geometry(seed: u64, (w, a) in widths()) {
@@ -114,6 +114,12 @@ proptest! {
         let out = b.rng.pick(&[2, 2, 4, 8, 32]);
         single(seed, [c, h, wd], outputs, groups, g, [w, a, out]);
     }
+
+}
+
+proptest! {
+    // Several convolutions to compile for each tier in every case.
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A residual block: the shortcut is read from codes, or is itself a convolution left in f32.
     #[test]

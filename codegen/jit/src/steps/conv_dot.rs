@@ -291,7 +291,8 @@ fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
     let steps = low.reduction.total() as f64;
     let tile_cost = |p: usize, v: usize| {
         let (p, v) = (p as f64, v as f64);
-        steps * (cycles * p * v).max(latency).max((p + v) * 0.4) + 6.0 * p * v + 20.0
+        let stores = (v / 4.0).ceil();
+        steps * (cycles * p * v).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
     };
     let allowed = |p: usize, v: usize| {
         let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
