@@ -71,7 +71,7 @@ impl Placement {
 fn operands(graph: &Graph, node: &Node) -> Option<Result<(ValueId, ConstId), &'static str>> {
     match node.op {
         Op::Conv2d(_) | Op::Linear(_) => {}
-        Op::MatMul(_) => return Some(Err("it multiplies two computed tensors")),
+        Op::MatMul(_) => return Some(Err("its right operand is no constant matrix")),
         _ => return None,
     }
     let (Some(input), Some(weight)) = (node.inputs[0].value(), node.inputs[1].constant()) else {

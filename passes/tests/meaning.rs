@@ -203,10 +203,10 @@ fn bad_calibration_samples_are_named() {
         v[7] = f32::NAN;
     }
     assert_eq!(fail(&samples), "calibration sample 1: holds NaN: input \"x\" must be finite");
-    samples.0[1] = vec![Tensor::f32(&[1, 3, 8, 9], vec![0.0; 216])];
+    samples.0[1] = vec![Tensor::f32(&[1, 8, 9, 3], vec![0.0; 216])];
     assert_eq!(
         fail(&samples),
-        "calibration sample 1: input \"x\" takes shape [1, 3, 9, 9], the sample has [1, 3, 8, 9]"
+        "calibration sample 1: input \"x\" takes shape [1, 9, 9, 3], the sample has [1, 8, 9, 3]"
     );
     samples.0[1] = vec![];
     assert_eq!(fail(&samples), "calibration sample 1: 0 tensors for 1 inputs");

@@ -1,7 +1,8 @@
 //! Random small networks for tests: every kind of layer, join and pooling that the passes treat specially.
 
 use catc_ir::ops::{
-    AvgPool, BatchNorm, Binary, Concat, Conv2d, Linear, MaxPool, Pad, ReduceMean, Reshape, Softmax, Unary, Window,
+    AvgPool, BatchNorm, Binary, Concat, Conv2d, Linear, MaxPool, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose,
+    Unary, Window,
 };
 use catc_ir::{Dim, Graph, Op, Operand, Shape, Tensor, TensorType, ValueId};
 use catc_passes::Samples;
@@ -97,7 +98,7 @@ impl Builder {
 
     fn block(&mut self, x: ValueId) -> ValueId {
         let (c, h, _) = self.dims(x);
-        match self.numbers.below(8) {
+        match self.numbers.below(10) {
             // A residual block, with a projection or without.
             0 | 1 => {
                 let stride = if h >= 4 { 1 + self.numbers.below(2) } else { 1 };
@@ -157,6 +158,27 @@ impl Builder {
                 let y = self.push(Op::Binary(Binary::Mul), &[m, y.into()]);
                 self.activation(y)
             }
+            // A block with its normalization first; the sum is used in f32 by the next block too.
+            7 => {
+                let y = self.batch_norm(x);
+                let y = self.push(Op::Unary(Unary::Relu), &[y.into()]);
+                let y = self.conv(y, c, 3, 1, 1);
+                let sum = self.push(Op::Binary(Binary::Sub), &[y.into(), x.into()]);
+                let y = self.batch_norm(sum);
+                let y = self.activation(y);
+                let y = self.conv(y, c, 1, 1, 1);
+                self.push(Op::Binary(Binary::Add), &[sum.into(), y.into()])
+            }
+            // A dense block: what goes on is used again beside what it becomes.
+            8 => {
+                let y = self.conv(x, 4, 3, 1, 1);
+                let a = self.push(Op::Concat(Concat { axis: 1 }), &[x.into(), y.into()]);
+                let y = self.conv(a, 4, 3, 1, 1);
+                let y = self.activation(y);
+                let b = self.push(Op::Concat(Concat { axis: 1 }), &[a.into(), y.into()]);
+                let half = Slice { axis: 1, start: 0, end: c + 4, step: 2 };
+                self.push(Op::Slice(half), &[b.into()])
+            }
             _ => {
                 let y = self.conv(x, c, 3, 1, if c % 2 == 0 { 2 } else { 1 });
                 self.activation(y)
@@ -165,12 +187,17 @@ impl Builder {
     }
 }
 
-/// A network of a few random blocks: input `[N,3,9,9]`, logits `[N,5]`.
+/// A network of a few random blocks: input `[N,3,9,9]`, or `[N,9,9,3]` for odd seeds, logits `[N,5]`.
 pub fn random_network(seed: u64) -> Graph {
     let mut graph = Graph::new("random");
-    let image = [Dim::N, Dim::Fixed(3), Dim::Fixed(9), Dim::Fixed(9)];
-    let x = graph.add_input("x", TensorType::f32(Shape::new(image)));
+    let sizes = if seed % 2 == 1 { [9, 9, 3] } else { [3, 9, 9] };
+    let image = Shape::new([Dim::N].into_iter().chain(sizes.map(Dim::Fixed)));
+    let x = graph.add_input("x", TensorType::f32(image));
     let mut b = Builder { graph, numbers: Numbers(seed), count: 0 };
+    let x = match seed % 2 {
+        1 => b.push(Op::Transpose(Transpose { perm: vec![0, 3, 1, 2] }), &[x.into()]),
+        _ => x,
+    };
     let mut y = b.conv(x, 4, 3, 1, 1);
     y = b.activation(y);
     for _ in 0..3 {
