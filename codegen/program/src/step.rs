@@ -30,7 +30,7 @@ pub enum Op {
         geometry: Geometry,
         /// Channel groups.
         groups: usize,
-        /// Codes.
+        /// Codes; less their zero-point they fit a signed byte.
         weights: ConstantId,
         /// f32 `[O]`.
         multiplier: ConstantId,

@@ -128,6 +128,11 @@ const CASES: &[(&str, Break)] = &[
             *multiplier = *weights;
         }
     }),
+    ("weights -2 to 127 of output channel 1 less their zero-point -1 do not fit a signed byte", |p| {
+        let (bits, codes, ..) = codes(p);
+        *bits = 8;
+        codes[12] = 127;
+    }),
     ("its sums may overflow i32", |p| {
         // 255 * 255 * K is beyond 2^31 from K = 33,026.
         let dims = vec![33_026, 1, 1];

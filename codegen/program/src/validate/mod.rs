@@ -12,7 +12,8 @@
 //! 5. The output of a step has the format, dimensions and layout that follow from its inputs. Kernel sizes, strides, paddings and
 //!    dilations are at most [`MAX_WINDOW`], and a padded image has fewer than [`MAX_ELEMENTS`] elements. Every window of a pooling covers an element of the image.
 //! 6. Sums of codes fit i32: `K * span_x * span_w` in a convolution (which also bounds sums of raw codes) and `count * span_x` in an average are at most
-//!    2^31 - 1, where `span` is the largest code less the smallest.
+//!    2^31 - 1, where `span` is the largest code less the smallest. Weights of a convolution of codes less their zero-point fit a signed byte (so
+//!    8-bit weights are symmetric, or nearly).
 //! 7. An epilogue stands only on operations that allow one; its factors are finite, its operands are written and broadcast to the output; parameters of
 //!    activations are no NaN and the bounds of a clip in order. Only such an operation makes codes from reals, and only there is `requantize` set.
 

@@ -58,7 +58,8 @@ impl Build {
             bits,
             codes: (0..n).map(|i| (min + (i * 5 % (1 << bits)) as i32) as i16).collect(),
             scale: (0..dims[0]).map(|i| 0.125 * (i + 1) as f32).collect(),
-            zero_point: (0..dims[0]).map(|i| min + (i % (1 << bits)) as i32).collect(),
+            // Of 8 bits the one in the middle, for which codes less it fit a signed byte.
+            zero_point: (0..dims[0]).map(|i| min + if bits == 8 { 128 } else { i % (1 << bits) } as i32).collect(),
         };
         self.0.constants.push(Constant { dims: dims.to_vec(), data });
         ConstantId(self.0.constants.len() as u32 - 1)
