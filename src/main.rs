@@ -1,2 +1,7 @@
-//! The catc command.
-fn main() {}
+//! The `catc` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    catc::cli::main()
+}

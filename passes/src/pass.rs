@@ -45,7 +45,7 @@ impl fmt::Display for Changed {
 }
 
 /// A change of a graph.
-pub trait Pass: fmt::Debug {
+pub trait Pass: fmt::Debug + Send + Sync {
     /// Its kebab-case name.
     fn name(&self) -> &'static str;
 

@@ -13,7 +13,7 @@ pub struct Cli {
     pub command: Option<Command>,
     /// The compilation.
     #[command(flatten)]
-    pub compile: Option<CompileArgs>,
+    pub compile: CompileArgs,
 }
 
 /// The commands beside compiling.
@@ -35,11 +35,11 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct CompileArgs {
     /// The trained network.
-    #[arg(value_name = "MODEL.onnx")]
-    pub model: PathBuf,
+    #[arg(value_name = "MODEL.onnx", required = true)]
+    pub model: Option<PathBuf>,
     /// Where the compiled model goes.
-    #[arg(short, long, value_name = "OUT.bin")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "OUT.bin", required = true)]
+    pub output: Option<PathBuf>,
     /// Calibration inputs without labels.
     #[command(flatten)]
     pub calibration: CalibrationArgs,

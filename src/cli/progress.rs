@@ -15,6 +15,11 @@ impl Bars {
         Bars { current: Mutex::new(None) }
     }
 
+    /// Takes the bar away, before other messages are printed.
+    pub fn clear(&self) {
+        self.replace(None);
+    }
+
     fn replace(&self, bar: Option<ProgressBar>) {
         let mut current = self.current.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(old) = std::mem::replace(&mut *current, bar) {
@@ -46,6 +51,6 @@ impl Progress for Bars {
     }
 
     fn finish(&self) {
-        self.replace(None);
+        self.clear();
     }
 }

@@ -13,7 +13,7 @@ pub mod tensor;
 pub mod validate;
 
 pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
-pub use file::{FormatError, LoadError, SaveError};
+pub use file::{FormatError, LoadError, MAGIC, SaveError};
 pub use program::{BuildInfo, ConstantId, Port, Program};
 pub use step::{Geometry, Op, Step};
 pub use tensor::{Constant, ConstantData, Format, Layout, TensorDecl, TensorId};

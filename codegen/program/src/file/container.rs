@@ -4,7 +4,7 @@ use super::{FormatError, VERSION};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Starts like PNG's signature: a byte that is no text, the name, and line ends that a text-mode copy would change.
-const MAGIC: [u8; 8] = *b"\x89CATC\r\n\x1a";
+pub const MAGIC: [u8; 8] = *b"\x89CATC\r\n\x1a";
 /// Bytes of the header.
 pub(super) const HEADER: usize = 64;
 /// Where the header's checksum stands.

@@ -14,6 +14,7 @@ mod packing;
 mod save;
 mod schema;
 
+pub use container::MAGIC;
 pub use save::SaveError;
 
 use crate::{InvalidProgram, Program};

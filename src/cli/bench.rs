@@ -1,0 +1,59 @@
+//! `catc bench MODEL.bin`
+
+use super::args::BenchArgs;
+use super::{Failure, print, print_json};
+use crate::data::DataSet;
+use catc_runtime::{InputArray, Model, SessionOptions};
+use serde_json::json;
+use std::time::Instant;
+
+/// Runs before the timed ones.
+const WARM_UP: u32 = 5;
+
+/// Times runs of a compiled model on random inputs.
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let start = Instant::now();
+    let model = Model::open(&args.model)?;
+    let session = model.session(&SessionOptions { threads: args.threads.into(), ..Default::default() })?;
+    let ready_ms = start.elapsed().as_secs_f64() * 1e3;
+    let batch = args.batch as usize;
+    let mut arrays = vec![];
+    for port in model.inputs() {
+        let shape: Vec<usize> = [batch].iter().chain(&port.dims).copied().collect();
+        let all: Vec<usize> = (0..batch).collect();
+        arrays.push((shape, DataSet::synthetic(&port.dims, 0, batch)?.samples(&all)?));
+    }
+    let inputs: Vec<InputArray> = arrays.iter().map(|(shape, data)| InputArray::f32(shape, data)).collect();
+    for _ in 0..WARM_UP {
+        session.run(&inputs)?;
+    }
+    let mut times = Vec::with_capacity(args.runs as usize);
+    for _ in 0..args.runs {
+        let start = Instant::now();
+        session.run(&inputs)?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let quantile = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
+    let (median, min, p90) = (quantile(0.5), times[0], quantile(0.9));
+    if args.json {
+        return print_json(&json!({
+            "median_ms": median,
+            "min_ms": min,
+            "p90_ms": p90,
+            "threads": args.threads,
+            "batch": args.batch,
+            "runs": args.runs,
+            "ready_ms": ready_ms,
+            "tier": session.tier().to_string(),
+        }));
+    }
+    print(&format!(
+        "{}: median {median:.3} ms, min {min:.3} ms, 90th percentile {p90:.3} ms ({} runs, batch {batch}, {} thread(s), {}); \
+         ready after {ready_ms:.0} ms\n",
+        args.model.display(),
+        args.runs,
+        args.threads,
+        session.tier()
+    ))
+}

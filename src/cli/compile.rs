@@ -1,0 +1,127 @@
+//! `catc MODEL.onnx -o OUT.bin`
+
+use super::args::CompileArgs;
+use super::progress::Bars;
+use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
+use crate::data::write_atomically;
+use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile};
+use catc_ir::Graph;
+use catc_passes::{Changed, Method, PassReport, RecipeOptions};
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+
+/// Compiles a network and writes it.
+pub fn run(args: &CompileArgs) -> Result<(), Failure> {
+    let start = Instant::now();
+    let (Some(model), Some(output)) = (&args.model, &args.output) else {
+        return Err(Failure::Usage("a model and an output are needed: catc MODEL.onnx -o OUT.bin".into()));
+    };
+    let method: Method = args.method.parse().map_err(|e: catc_passes::RecipeError| Failure::Usage(e.to_string()))?;
+    if let Some(pass) = &args.print_after {
+        super::opt::check_print_after(pass)?;
+    }
+    let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
+    let options = CompileOptions {
+        model,
+        calibration: CalibrationSource {
+            path: args.calibration.calib.as_deref(),
+            preprocess: preprocess.as_ref(),
+            limit: args.calibration.samples.map(|n| n as usize),
+            correction: args.cat_data.as_deref(),
+        },
+        recipe: recipe_options(args, method),
+        seed: args.seed,
+    };
+    let bars = Bars::new();
+    let compiled = on_threads(args.threads, || {
+        let mut begin =
+            |imported: &catc_onnx::Imported, calibration: &Calibration| announce(args, model, imported, calibration);
+        let mut after =
+            |report: &PassReport, graph: &Graph| super::opt::print_after(args.print_after.as_deref(), report, graph);
+        compile(&options, Watch { begin: &mut begin, after_pass: &mut after, progress: &bars })
+    })?;
+    bars.clear();
+    let compiled = compiled?;
+    for note in &compiled.notes {
+        eprintln!("note: {}: {}", note.pass, note.text);
+    }
+    let bytes = compiled.program.to_bytes()?;
+    write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
+    report(args, output, &compiled, bytes.len() as u64, start)
+}
+
+fn recipe_options(args: &CompileArgs, method: Method) -> RecipeOptions {
+    RecipeOptions {
+        method,
+        wbits: args.wbits,
+        abits: args.abits,
+        first_last_bits: args.first_last_bits,
+        cat: !args.no_cat,
+        cat_alpha: args.cat_alpha,
+        cat_clusters: args.cat_clusters.map(|k| k as usize),
+        cat_pca: args.cat_pca.map(|p| p as usize),
+    }
+}
+
+/// Says what will be done, before the long part.
+fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, calibration: &Calibration) {
+    for warning in &imported.warnings {
+        eprintln!("warning: {warning}");
+    }
+    for note in &calibration.notes {
+        eprintln!("note: {note}");
+    }
+    let width = |bits: u8| if bits == 32 { "float".into() } else { format!("{bits}-bit") };
+    eprintln!(
+        "catc: {}: {} weights, {} activations ({} in the first and last layer), method {}, seed {}",
+        model.display(),
+        width(args.wbits),
+        width(args.abits),
+        width(args.first_last_bits),
+        args.method,
+        args.seed
+    );
+    eprintln!("catc: calibration: {}", calibration.description);
+    if calibration.synthetic {
+        eprintln!(
+            "warning: NO CALIBRATION DATA: ranges come from random inputs and the outputs are not corrected. Sizes and speed are \
+             real, accuracy is not; give a few hundred unlabelled inputs with --calib."
+        );
+    }
+}
+
+fn report(args: &CompileArgs, output: &Path, compiled: &Compiled, bytes: u64, start: Instant) -> Result<(), Failure> {
+    let info = &compiled.program.info;
+    let seconds = start.elapsed().as_secs_f64();
+    if args.json {
+        let pass = |r: &PassReport| {
+            let reason = match &r.changed {
+                Changed::Yes => None,
+                Changed::No(reason) => Some(reason.to_string()),
+            };
+            json!({"pass": r.pass, "changed": r.changed.is_yes(), "reason": reason, "seconds": r.time.as_secs_f64()})
+        };
+        let notes: Vec<_> = compiled.notes.iter().map(|n| json!({"pass": n.pass, "text": n.text})).collect();
+        return print_json(&json!({
+            "output": output,
+            "bytes": bytes,
+            "float_bytes": info.float_bytes,
+            "wbits": args.wbits,
+            "abits": args.abits,
+            "method": info.method,
+            "calibration": info.calibration,
+            "seed": args.seed,
+            "passes": compiled.reports.iter().map(pass).collect::<Vec<_>>(),
+            "notes": notes,
+            "seconds": seconds,
+        }));
+    }
+    print(&format!(
+        "{}: {} ({:.1} % of {} as f32), {seconds:.1} s\n",
+        output.display(),
+        human_bytes(bytes),
+        100.0 * bytes as f64 / info.float_bytes.max(1) as f64,
+        human_bytes(info.float_bytes),
+    ))
+}

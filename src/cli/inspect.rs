@@ -1,0 +1,176 @@
+//! `catc inspect MODEL.bin`
+
+use super::args::InspectArgs;
+use super::{Failure, human_bytes, print, print_json};
+use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
+use catc_runtime::{Model, SessionOptions};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// A layer as the report shows it.
+struct Row {
+    name: String,
+    op: &'static str,
+    weights: Option<String>,
+    input: Option<String>,
+    output: String,
+    bytes: u64,
+    macs: u64,
+    kernel: Option<&'static str>,
+}
+
+/// Reports what a compiled model holds.
+pub fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let file_bytes = std::fs::metadata(&args.model)
+        .map_err(|e| Failure::Failed(format!("cannot read {}: {e}", args.model.display())))?
+        .len();
+    let model = Model::open(&args.model)?;
+    let session = model.session(&SessionOptions::default())?;
+    let program = model.program();
+    let layers: Vec<_> = session.layers().collect();
+    let rows: Vec<Row> = program
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(i, step)| {
+            let layer = layers.get(i);
+            row(program, step, layer.map_or(0, |l| l.macs), layer.and_then(|l| l.kernel))
+        })
+        .collect();
+    let info = &program.info;
+    if args.json {
+        let layer = |r: &Row| -> Value {
+            json!({
+                "name": r.name, "op": r.op, "weights": r.weights, "input": r.input, "output": r.output,
+                "bytes": r.bytes, "macs": r.macs, "kernel": r.kernel,
+            })
+        };
+        return print_json(&json!({
+            "name": program.name,
+            "catc_version": info.catc_version,
+            "method": info.method,
+            "wbits": info.weight_bits,
+            "abits": info.activation_bits,
+            "seed": info.seed,
+            "calibration": info.calibration,
+            "bytes": file_bytes,
+            "float_bytes": info.float_bytes,
+            "tier": session.tier().to_string(),
+            "code_bytes": session.code_bytes(),
+            "packed_bytes": session.constant_bytes(),
+            "workspace_bytes": session.workspace_bytes(),
+            "layers": rows.iter().map(layer).collect::<Vec<_>>(),
+        }));
+    }
+    let mut text = format!(
+        "{}: W{}A{}, method {}, seed {}\ncalibration: {}\n\n",
+        program.name, info.weight_bits, info.activation_bits, info.method, info.seed, info.calibration
+    );
+    table(&mut text, &rows);
+    let _ = writeln!(
+        text,
+        "\n{} in the file, {:.1} % of {} as f32. On this CPU ({}): {} of packed weights, {} of code, {} of activations for each thread.",
+        human_bytes(file_bytes),
+        100.0 * file_bytes as f64 / info.float_bytes.max(1) as f64,
+        human_bytes(info.float_bytes),
+        session.tier(),
+        human_bytes(session.constant_bytes() as u64),
+        human_bytes(session.code_bytes() as u64),
+        human_bytes(session.workspace_bytes() as u64),
+    );
+    print(&text)
+}
+
+fn table(text: &mut String, rows: &[Row]) {
+    let head = ["layer", "step", "weights", "input", "output", "bytes", "MMAC", "kernel"].map(String::from);
+    let line = |r: &Row| {
+        [
+            r.name.clone(),
+            r.op.to_string(),
+            r.weights.clone().unwrap_or_default(),
+            r.input.clone().unwrap_or_default(),
+            r.output.clone(),
+            r.bytes.to_string(),
+            format!("{:.2}", r.macs as f64 / 1e6),
+            r.kernel.unwrap_or_default().to_string(),
+        ]
+    };
+    let lines: Vec<[String; 8]> = std::iter::once(head).chain(rows.iter().map(line)).collect();
+    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..8).map(width).collect();
+    for l in &lines {
+        for (column, (cell, width)) in l.iter().zip(&widths).enumerate() {
+            // Numbers to the right, words to the left.
+            let _ = if matches!(column, 5 | 6) {
+                write!(text, "{cell:>width$}  ")
+            } else {
+                write!(text, "{cell:<width$}  ")
+            };
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+}
+
+fn row(program: &Program, step: &Step, macs: u64, kernel: Option<&'static str>) -> Row {
+    let constants = constants(&step.op);
+    let describe = |id: &TensorId| {
+        let tensor = program.tensor(*id);
+        let dims: Vec<String> = tensor.dims.iter().map(usize::to_string).collect();
+        format!("{}[{}]", format_name(&tensor.format), dims.join(","))
+    };
+    let weights = constants.first().map(|id| {
+        let c = program.constant(*id);
+        let dims: Vec<String> = c.dims.iter().map(usize::to_string).collect();
+        let element = match &c.data {
+            ConstantData::F32(_) => "f32".to_string(),
+            ConstantData::Codes { signed, bits, .. } => code_name(*signed, *bits),
+        };
+        format!("{element}[{}]", dims.join(","))
+    });
+    let bytes = constants.iter().map(|id| constant_bytes(&program.constant(*id).data)).sum();
+    Row {
+        name: step.name.clone(),
+        op: step.op.name(),
+        weights,
+        input: step.inputs.first().map(describe),
+        output: describe(&step.output),
+        bytes,
+        macs,
+        kernel,
+    }
+}
+
+fn code_name(signed: bool, bits: u8) -> String {
+    format!("{}{bits}", if signed { 'i' } else { 'u' })
+}
+
+fn format_name(format: &Format) -> String {
+    match format {
+        Format::F32 => "f32".into(),
+        Format::Index => "index".into(),
+        Format::Codes { signed, bits, .. } => code_name(*signed, *bits),
+    }
+}
+
+/// Bytes of a constant in the file.
+fn constant_bytes(data: &ConstantData) -> u64 {
+    match data {
+        ConstantData::F32(v) => 4 * v.len() as u64,
+        ConstantData::Codes { bits, codes, scale, .. } => {
+            (codes.len() as u64 * u64::from(*bits)).div_ceil(8) + 8 * scale.len() as u64
+        }
+    }
+}
+
+/// The constants of a step's operation, weights first.
+fn constants(op: &Op) -> Vec<ConstantId> {
+    match op {
+        Op::Conv { weights, multiplier, bias, .. } => vec![*weights, *multiplier, *bias],
+        Op::FloatConv { weights, bias, .. } | Op::FloatLinear { weights, bias } => vec![*weights, *bias],
+        Op::SquaredDistance { centroids } => vec![*centroids],
+        Op::GatherRow { table } => vec![*table],
+        Op::Constant { constant } => vec![*constant],
+        _ => vec![],
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: results on standard output, messages on standard error, exit code 0, 1 (it failed) or 2 (it was asked
+//! wrongly).
+
+mod args;
+mod bench;
+mod compile;
+mod eval;
+mod inspect;
+mod opt;
+mod progress;
+mod run;
+
+use crate::data::{DataError, Preprocess};
+use args::{Cli, Command};
+use clap::Parser;
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Why a command ended without its result.
+pub(crate) enum Failure {
+    /// The command line asks for what cannot be: exit code 2.
+    Usage(String),
+    /// Everything else: exit code 1.
+    Failed(String),
+}
+
+impl<E: Error> From<E> for Failure {
+    /// The error with its sources, one paragraph.
+    fn from(error: E) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.contains(&cause_text) {
+                text += &format!(": {cause_text}");
+            }
+            source = cause.source();
+        }
+        Failure::Failed(text)
+    }
+}
+
+/// Parses the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Without the handler an interruption only leaves a temporary file behind.
+    let _ = ctrlc::set_handler(|| {
+        crate::data::remove_unfinished();
+        std::process::exit(130);
+    });
+    let result = match cli.command {
+        Some(Command::Eval(args)) => eval::run(&args),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Opt(args)) => opt::run(&args),
+        None => compile::run(&cli.compile),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a preprocessing file if one was given.
+fn preprocess(path: Option<&Path>) -> Result<Option<Preprocess>, DataError> {
+    path.map(Preprocess::from_file).transpose()
+}
+
+/// Runs `work` on this many threads, all cores by default.
+fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build()?;
+    Ok(pool.install(work))
+}
+
+/// How many threads `--threads` means.
+fn thread_count(threads: Option<u16>) -> usize {
+    threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+}
+
+/// Prints to standard output; a reader that has gone away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("cannot write to standard output: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a JSON object on one line.
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value}\n"))
+}
+
+/// A count of bytes as people read it.
+fn human_bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.2} MB", n as f64 / 1e6),
+    }
+}

@@ -1,0 +1,116 @@
+//! Calibration data for the passes, and its division between the fits that must not share images.
+
+use crate::data::{DataError, DataSet, InputSpec, Preprocess, split};
+use catc_ir::{Graph, Tensor};
+use catc_passes::{BoxError, CalibrationData};
+use std::path::Path;
+
+/// Samples that are drawn when no calibration data is given.
+const SYNTHETIC_SAMPLES: usize = 32;
+
+/// One sample in this many is held back for the correction of the outputs.
+const CORRECTION_SHARE: usize = 4;
+
+/// What is known of the calibration inputs before they are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CalibrationSource<'a> {
+    /// The file or folder; synthetic inputs without it.
+    pub path: Option<&'a Path>,
+    /// How images become network inputs.
+    pub preprocess: Option<&'a Preprocess>,
+    /// At most this many samples.
+    pub limit: Option<usize>,
+    /// Inputs for the correction alone.
+    pub correction: Option<&'a Path>,
+}
+
+/// Opened calibration inputs: those that ranges and scales are fitted on, and those kept for the correction of the outputs.
+pub struct Calibration {
+    /// For ranges and scales.
+    pub ranges: SampleSet,
+    /// For the correction; never the same images.
+    pub correction: Option<SampleSet>,
+    /// In words, for reports.
+    pub description: String,
+    /// Whether the inputs are random numbers.
+    pub synthetic: bool,
+    /// What the user should know of the files.
+    pub notes: Vec<String>,
+}
+
+impl Calibration {
+    /// Opens the data for the inputs of `graph`. `correct` says whether the outputs will be corrected, so that samples are held back
+    /// for it. Every sample that will be used is checked for NaN and infinities.
+    pub fn open(source: &CalibrationSource, graph: &Graph, correct: bool, seed: u64) -> Result<Calibration, DataError> {
+        let specs = input_specs(graph);
+        let Some(path) = source.path else {
+            let n = source.limit.unwrap_or(SYNTHETIC_SAMPLES);
+            let ranges = SampleSet::all(DataSet::synthetic_inputs(&specs, seed, n)?);
+            let description = format!("{n} synthetic inputs (standard normal, seed {seed})");
+            return Ok(Calibration { ranges, correction: None, description, synthetic: true, notes: vec![] });
+        };
+        let sets = DataSet::open_inputs(path, source.preprocess, &specs, source.limit)?;
+        let mut notes: Vec<String> = sets.iter().flat_map(|s| s.notes()).cloned().collect();
+        sets.iter().try_for_each(|s| s.validate_all())?;
+        let total = sets[0].len();
+        let mut description = sets[0].describe();
+        let mut all = SampleSet::all(sets);
+        let correction = match source.correction {
+            _ if !correct => None,
+            Some(path) => {
+                let sets = DataSet::open_inputs(path, source.preprocess, &specs, None)?;
+                notes.extend(sets.iter().flat_map(|s| s.notes()).cloned());
+                sets.iter().try_for_each(|s| s.validate_all())?;
+                description += &format!("; correction fitted on {}", sets[0].describe());
+                Some(SampleSet::all(sets))
+            }
+            None => match total / CORRECTION_SHARE {
+                0 => None,
+                held_out => {
+                    let parts = split(total, held_out, seed)?;
+                    let correction = SampleSet { sets: all.sets.clone(), indices: parts.held_out };
+                    all.indices = parts.fit;
+                    description += &format!("; {held_out} of them held back for the correction");
+                    Some(correction)
+                }
+            },
+        };
+        Ok(Calibration { ranges: all, correction, description, synthetic: false, notes })
+    }
+}
+
+/// Name and shape without the batch of each network input.
+pub fn input_specs(graph: &Graph) -> Vec<InputSpec> {
+    let spec = |(v, name): &(catc_ir::ValueId, String)| {
+        let shape = graph.value_type(*v).shape.at_batch(1);
+        InputSpec { name: name.clone(), shape: shape[1.min(shape.len())..].to_vec() }
+    };
+    graph.inputs.iter().map(spec).collect()
+}
+
+/// Some samples of a data set for each network input.
+pub struct SampleSet {
+    sets: std::sync::Arc<Vec<DataSet>>,
+    indices: Vec<usize>,
+}
+
+impl SampleSet {
+    fn all(sets: Vec<DataSet>) -> Self {
+        let indices = (0..sets.first().map_or(0, DataSet::len)).collect();
+        SampleSet { sets: std::sync::Arc::new(sets), indices }
+    }
+}
+
+impl CalibrationData for SampleSet {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<Tensor>, BoxError> {
+        let tensor = |set: &DataSet| {
+            let shape: Vec<usize> = [1].iter().chain(set.shape()).copied().collect();
+            Ok(Tensor::f32(&shape, set.sample(self.indices[index])?))
+        };
+        self.sets.iter().map(tensor).collect()
+    }
+}

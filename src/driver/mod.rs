@@ -1,0 +1,9 @@
+//! The driver: the only place that names every stage.
+
+mod calibration;
+mod compile;
+mod model;
+
+pub use calibration::{Calibration, CalibrationSource};
+pub use compile::{CompileError, CompileOptions, Compiled, Watch, compile};
+pub use model::{ModelError, OpenModel};

@@ -1,0 +1,212 @@
+//! A model file of either kind, ready to run: ONNX through the float evaluator, compiled through its machine code.
+
+use super::calibration::input_specs;
+use crate::data::{DataError, DataSet, InputSpec};
+use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
+use catc_ir::{Element, Tensor};
+use catc_passes::Progress;
+use catc_program::MAGIC;
+use catc_runtime::{InputArray, Model, Session, SessionOptions};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Images that a compiled model is given at a time, for each thread.
+const BATCH_PER_THREAD: usize = 32;
+
+/// Why a model cannot be opened or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// An output that is no batch of reals.
+    #[error("output \"{name}\" of {path} is {found}; only outputs of reals with a batch dimension can be used here")]
+    Output {
+        /// The model.
+        path: String,
+        /// The output.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// The model's first output is no row of classes.
+    #[error("{path} is no classifier: its first output has the shape {found:?} for one input, not [classes]")]
+    NoClassifier {
+        /// The model.
+        path: String,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// An ONNX file.
+    #[error(transparent)]
+    Import(#[from] catc_onnx::ImportError),
+    /// A compiled model.
+    #[error(transparent)]
+    Open(#[from] catc_runtime::OpenError),
+    /// Its machine code.
+    #[error(transparent)]
+    Session(#[from] catc_runtime::SessionError),
+    /// A run of it.
+    #[error(transparent)]
+    Run(#[from] catc_runtime::RunError),
+    /// The evaluation of an ONNX model.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// The inputs.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+enum Engine {
+    Float(Box<Interpreter>),
+    Compiled(Box<Session>),
+}
+
+/// A model ready to run on data sets.
+pub struct OpenModel {
+    path: String,
+    inputs: Vec<InputSpec>,
+    outputs: Vec<InputSpec>,
+    engine: Engine,
+    threads: usize,
+}
+
+impl OpenModel {
+    /// Opens a model of either kind, told by its first bytes. A compiled model runs on this many threads; ONNX models run on
+    /// those of the current rayon pool.
+    pub fn open(path: &Path, threads: usize) -> Result<OpenModel, ModelError> {
+        let name = path.display().to_string();
+        if is_compiled(path).map_err(|error| ModelError::Read { path: name.clone(), error })? {
+            let model = Model::open(path)?;
+            let session = model.session(&SessionOptions { threads, ..Default::default() })?;
+            let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
+            let inputs = model.inputs().iter().map(spec).collect();
+            let outputs = model.outputs().iter().map(spec).collect();
+            return Ok(OpenModel { path: name, inputs, outputs, engine: Engine::Compiled(Box::new(session)), threads });
+        }
+        let imported = catc_onnx::import(path, &catc_onnx::ImportOptions::default())?;
+        let graph = imported.graph;
+        let mut outputs = vec![];
+        for output in &graph.outputs {
+            let ty = graph.value_type(output.value);
+            let shape = ty.shape.at_batch(1);
+            if ty.element != Element::F32 || shape.first() != Some(&1) {
+                let found = graph.type_text(ty);
+                return Err(ModelError::Output { path: name, name: output.name.clone(), found });
+            }
+            outputs.push(InputSpec { name: output.name.clone(), shape: shape[1..].to_vec() });
+        }
+        let inputs = input_specs(&graph);
+        let engine = Engine::Float(Box::new(Interpreter::new(&graph)?));
+        Ok(OpenModel { path: name, inputs, outputs, engine, threads })
+    }
+
+    /// Name and shape without the batch of each input.
+    pub fn inputs(&self) -> &[InputSpec] {
+        &self.inputs
+    }
+
+    /// Name and shape without the batch of each output.
+    pub fn outputs(&self) -> &[InputSpec] {
+        &self.outputs
+    }
+
+    /// The number of classes, if the first output is one row of them.
+    pub fn classes(&self) -> Result<usize, ModelError> {
+        match self.outputs.first().map(|o| o.shape.as_slice()) {
+            Some([classes]) => Ok(*classes),
+            other => {
+                let found = other.unwrap_or_default().to_vec();
+                Err(ModelError::NoClassifier { path: self.path.clone(), found })
+            }
+        }
+    }
+
+    /// Runs every sample of the data sets (one for each input, of one length) and hands the outputs of sample i, a slice for
+    /// each output, to `consume`, in order.
+    pub fn run_all(
+        &self,
+        sets: &[DataSet],
+        progress: &dyn Progress,
+        consume: &mut dyn FnMut(usize, &[&[f32]]),
+    ) -> Result<(), ModelError> {
+        let n = sets.first().map_or(0, DataSet::len);
+        progress.start("running", n as u64);
+        match &self.engine {
+            Engine::Float(evaluator) => self.run_float(evaluator, sets, n, progress, consume)?,
+            Engine::Compiled(session) => self.run_compiled(session, sets, n, progress, consume)?,
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    fn run_float(
+        &self,
+        evaluator: &Interpreter,
+        sets: &[DataSet],
+        n: usize,
+        progress: &dyn Progress,
+        consume: &mut dyn FnMut(usize, &[&[f32]]),
+    ) -> Result<(), ModelError> {
+        let compute = |i: usize| -> Result<Vec<Tensor>, ModelError> {
+            let tensor = |set: &DataSet| Ok(Tensor::f32(&batched(1, set.shape()), set.sample(i)?));
+            let inputs = sets.iter().map(tensor).collect::<Result<Vec<_>, DataError>>()?;
+            Ok(evaluator.run(&inputs)?)
+        };
+        for_each_image(n, compute, |i, outputs| {
+            let rows: Vec<&[f32]> = outputs.iter().filter_map(|o| o.as_f32()).collect();
+            consume(i, &rows);
+            progress.advance(1);
+            Ok(())
+        })
+    }
+
+    fn run_compiled(
+        &self,
+        session: &Session,
+        sets: &[DataSet],
+        n: usize,
+        progress: &dyn Progress,
+        consume: &mut dyn FnMut(usize, &[&[f32]]),
+    ) -> Result<(), ModelError> {
+        for start in (0..n).step_by(BATCH_PER_THREAD * self.threads) {
+            let indices: Vec<usize> = (start..n.min(start + BATCH_PER_THREAD * self.threads)).collect();
+            let data = sets.iter().map(|set| set.samples(&indices)).collect::<Result<Vec<_>, DataError>>()?;
+            let shapes: Vec<Vec<usize>> = sets.iter().map(|set| batched(indices.len(), set.shape())).collect();
+            let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| InputArray::f32(shape, data)).collect();
+            let outputs = session.run(&arrays)?;
+            let mut columns = vec![];
+            for (output, spec) in outputs.iter().zip(&self.outputs) {
+                let Some(reals) = output.as_f32() else {
+                    let (path, name) = (self.path.clone(), output.name.clone());
+                    return Err(ModelError::Output { path, name, found: "a tensor of indices".into() });
+                };
+                columns.push((reals, spec.shape.iter().product::<usize>()));
+            }
+            for (row, &i) in indices.iter().enumerate() {
+                let rows: Vec<&[f32]> = columns.iter().map(|(all, len)| &all[row * len..(row + 1) * len]).collect();
+                consume(i, &rows);
+            }
+            progress.advance(indices.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// `[n, ..shape]`.
+fn batched(n: usize, shape: &[usize]) -> Vec<usize> {
+    [n].iter().chain(shape).copied().collect()
+}
+
+/// Whether a file starts as compiled models do.
+fn is_compiled(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::with_capacity(MAGIC.len());
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+    Ok(start == MAGIC || path.extension().is_some_and(|e| e == "bin"))
+}
