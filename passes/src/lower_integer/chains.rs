@@ -208,6 +208,12 @@ impl Finder<'_> {
         if w.axis.is_some_and(|a| a != 0) {
             return float("computes in f32, since its weights have scales along another axis than the output channels");
         }
+        let fits_byte = |z: &i32| w.format.min() - z >= -128 && w.format.max() - z <= 127;
+        if !w.zero_point.iter().all(fits_byte) {
+            return float(
+                "computes in f32, since its weights less their zero-points do not fit a byte: make them i8 around 0",
+            );
+        }
         if !accumulator_fits(x, w, &self.graph.type_of(node.inputs[1]).shape) {
             return float("computes in f32, since its sums could leave 32 bits; give it fewer bits");
         }
