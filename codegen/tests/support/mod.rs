@@ -52,6 +52,19 @@ pub fn inputs(graph: &Graph, batch: usize) -> Vec<Tensor> {
     graph.inputs.iter().enumerate().map(tensor).collect()
 }
 
+/// Evaluates a graph of the integer phase with layers in f32, lowers and runs it; returns the largest difference of the first output, relative to
+/// its largest element.
+pub fn difference(name: &str, graph: &Graph, inputs: &[Tensor]) -> f32 {
+    let expected = Interpreter::new(graph).unwrap().run(inputs).unwrap();
+    let program = lower(graph, BuildInfo::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let session = Model::from_program(program).unwrap().session(&SessionOptions::default()).unwrap();
+    let arrays: Vec<_> = inputs.iter().map(|t| InputArray::f32(t.shape(), t.as_f32().unwrap())).collect();
+    let outputs = session.run(&arrays).unwrap();
+    let (found, expected) = (outputs[0].as_f32().unwrap(), expected[0].as_f32().unwrap());
+    let largest = |v: &mut dyn Iterator<Item = f32>| v.fold(0f32, |m, x| m.max(x.abs()));
+    largest(&mut found.iter().zip(expected).map(|(f, e)| f - e)) / largest(&mut expected.iter().copied())
+}
+
 /// Evaluates a graph of the integer phase, lowers and runs it, and compares the outputs: bit for bit if `exact`, else to 1e-5
 /// relative. Returns the program.
 pub fn compare(name: &str, graph: &Graph, inputs: &[Tensor], exact: bool) -> Program {
