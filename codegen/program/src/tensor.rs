@@ -118,6 +118,14 @@ impl ConstantData {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Bytes that the elements take in `model.bin`, without scales and what aligns them.
+    pub fn stored_bytes(&self) -> usize {
+        match self {
+            ConstantData::F32(v) => 4 * v.len(),
+            ConstantData::Codes { bits, codes, .. } => (codes.len() * usize::from(*bits)).div_ceil(8),
+        }
+    }
 }
 
 /// A constant of a program, row-major.

@@ -138,7 +138,10 @@ fn codes_are_packed_densely() {
             catc_program::Layout::RowMajor,
         );
         b.output(z);
-        b.0.to_bytes().unwrap().len()
+        let stored: usize = b.0.constants.iter().map(|c| c.data.stored_bytes()).sum();
+        let file = b.0.to_bytes().unwrap().len();
+        assert!((stored..stored + 2048).contains(&file), "{file} bytes for {stored} of constants");
+        file
     };
     let weights = 128 * 64 * 9;
     for bits in 2..=8 {
