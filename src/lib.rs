@@ -6,3 +6,8 @@
 pub mod cli;
 pub mod data;
 pub mod driver;
+
+/// Runs the code blocks of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
