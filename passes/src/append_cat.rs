@@ -31,12 +31,13 @@
 
 use crate::cat::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
 use crate::context::{CalibrationData, PassContext, checked_sample};
+use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_interp::images::map_images;
 use catc_interp::{Evaluator, Interpreter};
-use catc_ir::ops::{ArgMin, Binary, Blend, Gather, MatMul, Softmax, SquaredDistance, Unary};
-use catc_ir::{ConstId, Definition, Dim, Graph, Node, Op, Operand, Phase, Tensor, ValueId};
+use catc_ir::ops::{ArgMin, Binary, Blend, Gather, MatMul, SquaredDistance};
+use catc_ir::{ConstId, Graph, Node, Op, Operand, Phase, Tensor, ValueId};
 use nalgebra::DMatrix;
 
 /// Appends the correction of the logits. Its options are those of the fit; seed and bits come from context and graph.
@@ -135,6 +136,9 @@ impl Pass for AppendCat {
             cx.note(format!("no correction of the logits: {reason}"));
             Ok(Changed::No(reason))
         };
+        if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
+            return skip(cx, "the logits are corrected already".into());
+        }
         let logits = match find_logits(graph) {
             Ok(logits) => logits,
             Err(reason) => return skip(cx, reason),
@@ -160,37 +164,6 @@ impl Pass for AppendCat {
                 }
             },
         }
-    }
-}
-
-/// The value that holds the logits, or why there is none.
-fn find_logits(graph: &Graph) -> Result<ValueId, String> {
-    let [output] = &graph.outputs[..] else {
-        return Err(format!("the graph has {} outputs, not one", graph.outputs.len()));
-    };
-    if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
-        return Err("the logits are corrected already".into());
-    }
-    let ty = graph.value_type(output.value);
-    let classes = match (ty.element, ty.shape.dims()) {
-        (catc_ir::Element::F32, [Dim::Batch(1), Dim::Fixed(classes)]) => *classes,
-        _ => return Err(format!("the output has shape {}, not [N,classes] in f32", ty.shape)),
-    };
-    if classes < 2 {
-        return Err("the output has a single class".into());
-    }
-    match graph.definitions()[output.value] {
-        Some(Definition::Node(i)) => {
-            let node = &graph.nodes()[i];
-            match (&node.op, node.inputs[0]) {
-                (Op::Softmax(Softmax { axis: 1 }), Operand::Value(v)) => Ok(v),
-                (Op::Softmax(_) | Op::Unary(Unary::Sigmoid | Unary::HardSigmoid { .. }), _) => {
-                    Err(format!("{} makes the output, which is no distribution over classes", graph.label(node)))
-                }
-                _ => Ok(output.value),
-            }
-        }
-        _ => Err("the output is an input of the graph".into()),
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::append_cat::AppendCat;
 use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
+use crate::correct_channels::CorrectChannels;
 use crate::dead_code::DeadCode;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_cat::FoldCat;
@@ -14,6 +15,7 @@ use crate::fold_scales::FoldScales;
 use crate::insert_qdq::InsertQdq;
 use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
+use crate::refine_scales::RefineScales;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -52,6 +54,8 @@ pub const PASSES: &[PassEntry] = &[
     DeadCode::ENTRY,
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
+    CorrectChannels::ENTRY,
+    RefineScales::ENTRY,
     AppendCat::ENTRY,
     FoldCat::ENTRY,
     LowerInteger::ENTRY,

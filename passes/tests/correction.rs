@@ -26,7 +26,10 @@ input(v0: f32[N,2,8,8] \"x\"):
 
 /// Images of a few kinds with noise, from numbers that do not depend on how many there are.
 fn images(first: usize, count: usize) -> Samples {
-    let noise = |i: usize, j: usize| ((i * 7919 + j * 104_729) as f32 * 0.618_034).fract() - 0.5;
+    let noise = |i: usize, j: usize| {
+        let mixed = (i as u64 * 7919 + j as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
     let pixel = |i: usize, j: usize| ((j * (1 + i % 7)) as f32 * 0.3).sin() + 1.5 * noise(i, j);
     let image = |i| vec![Tensor::f32(&[1, 2, 8, 8], (0..128).map(|j| pixel(i, j)).collect())];
     Samples((first..first + count).map(image).collect())

@@ -1,0 +1,474 @@
+//! `correct-channels`: gives each output channel of every layer the gain and the offset that bring it nearest to the float network.
+//!
+//! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other biases and
+//!   other scales of weights (per output channel), if the divergence fell on calibration images that were not used; else
+//!   nothing. Weights of corrected layers stand as codes, which stay what they were. The graph needs nothing more at run time.
+//! - For each layer in order, its inputs as the network with all corrections before it gives them: with a the layer's
+//!   products (its output less the bias) and y the float layer's output, over images and positions of a channel, the new
+//!   bias is `mean(y) - g mean(a)`, and the channel's weight scale is multiplied by
+//!   `g = (cov(a, y) / var(a))^p (dev(y) / dev(a))^(1 - p)`: least squares for p = 1, equal deviations for p = 0. Least squares
+//!   draws noisy channels towards their mean, layer after layer; equal deviations keep the noise as loud as the signal. Of
+//!   p = 0, 1/2 and 1 the one with the least divergence on the images that were not used is taken, unless one is given.
+//! - Not corrected: gains of layers whose weights are in float, have one scale for all channels, or serve several layers.
+//! - Work: three runs of the network on each image for each p that is tried; the number of images follows from the
+//!   graph's own work ([`crate::work`]) and `budget`. Memory: as `refine-scales`.
+//! - Other passes: after `insert-qdq`, before `refine-scales`, which finds better scales from a better start, and before
+//!   `append-cat`. What rounds weights comes before it.
+//! - Example:
+//!   ```text
+//!   q1 = quantizer i2 per_axis 0 scale [0.11, 0.09] ..   -> q1 = quantizer i2 per_axis 0 scale [0.13, 0.085] ..
+//!   v5: i2<q1>[2,4,3,3] = quantize c0, q1                -> (gone)
+//!   v6: f32[2,4,3,3] = dequantize v5                        v6: f32[2,4,3,3] = dequantize c7
+//!   v1: f32[N,2,6,6] = conv2d v4, v6, c1 {..}               v1: f32[N,2,6,6] = conv2d v4, v6, c8 {..}
+//!   ```
+//! - Reference: M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2
+//!   (the offset, from data); arXiv 2509.26277, equation 8, for the gain, here in every layer instead of at the logits.
+//! - Deviations: offsets come from activations as the corrected network computes them, not from one run before any correction.
+
+use crate::context::PassContext;
+use crate::logits::find_logits;
+use crate::pass::{Changed, Pass, PassError};
+use crate::refine::comparison::Comparison;
+use crate::refine::parameters::Layout;
+use crate::refine::split::Split;
+use crate::refine::tail::{Tail, images_that_fit};
+use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
+use catc_interp::images::map_images;
+use catc_interp::{EvalError, Evaluator, Interpreter};
+use catc_ir::{ConstId, Definition, Graph, Node, Op, Operand, Phase, QuantizerId, Tensor, ValueId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Exponents p that are tried unless one is given.
+const EXPONENTS: [Option<f64>; 3] = [Some(0.5), Some(0.0), Some(1.0)];
+/// Gains stay within this factor of 1: beyond it a channel is too far gone for its statistics to tell.
+const MAX_GAIN: f64 = 4.0;
+/// Runs of the network that correcting it takes for each image: two quantized, one float, and half a run each of both for the
+/// images that decide.
+const RUNS: f64 = 4.0;
+
+/// Corrects gain and offset of each channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CorrectChannels {
+    /// What becomes of the gain.
+    pub gain: Gain,
+    /// Images that statistics come from, at most; half as many decide whether the correction is kept.
+    pub images: usize,
+    /// Work to stay near, in 10^9 multiply-adds.
+    pub budget: f64,
+}
+
+/// How gains are found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Gain {
+    /// The exponent p that does best.
+    Auto,
+    /// This exponent.
+    Exponent(f64),
+    /// Gains stay 1: offsets alone.
+    None,
+}
+
+impl Default for CorrectChannels {
+    fn default() -> Self {
+        CorrectChannels { gain: Gain::Auto, images: 256, budget: 500.0 }
+    }
+}
+
+impl CorrectChannels {
+    /// Its entry in the registry.
+    pub const ENTRY: PassEntry = PassEntry {
+        name: "correct-channels",
+        summary: "gives each output channel of a layer the gain and offset that bring it nearest to the float network",
+        options: &[
+            PassOption {
+                name: "gain",
+                values: "auto, none or 0-1",
+                default: "auto",
+                help: "how far gains follow least squares (1) rather than equal deviations (0); none corrects offsets alone",
+            },
+            PassOption {
+                name: "images",
+                values: "16-65536",
+                default: "256",
+                help: "images that statistics come from, at most; half as many others decide whether they are used",
+            },
+            PassOption {
+                name: "budget",
+                values: "0.001-1000000000",
+                default: "500",
+                help: "work to stay near, in 10^9 multiply-adds: it sets the number of images",
+            },
+        ],
+        build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
+            let d = CorrectChannels::default();
+            let gain = |text: &str| match text {
+                "auto" => Some(Gain::Auto),
+                "none" => Some(Gain::None),
+                _ => text.parse().ok().filter(|p| (0.0..=1.0).contains(p)).map(Gain::Exponent),
+            };
+            Ok(Box::new(CorrectChannels {
+                gain: o.take("gain", gain)?.unwrap_or(d.gain),
+                images: o.number("images", d.images, 16..=65536)?,
+                budget: o.number("budget", d.budget, 0.001..=1e9)?,
+            }))
+        },
+    };
+}
+
+impl Pass for CorrectChannels {
+    fn name(&self) -> &'static str {
+        Self::ENTRY.name
+    }
+
+    fn phases(&self) -> &'static [Phase] {
+        &[Phase::Qdq]
+    }
+
+    fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
+        let skip = |cx: &mut PassContext, reason: String| {
+            cx.note(format!("channels are not corrected: {reason}"));
+            Ok(Changed::No(reason))
+        };
+        let target = match find_logits(graph) {
+            Ok(target) => target,
+            Err(reason) => return skip(cx, reason),
+        };
+        let data = cx.require_calibration()?;
+        let reference = cx.require_reference()?;
+        let (prepared, mut layers) = prepare(graph, reference)?;
+        let layouts = [Layout::new(&prepared, target), Layout::new(reference, target)];
+        layers.retain(|l| layouts[0].is_needed(l.node) && layouts[1].is_needed(l.reference_node));
+        if layers.is_empty() {
+            return skip(cx, "the float network computes the outputs of none of its layers".into());
+        }
+        let exponents: &[Option<f64>] = match self.gain {
+            Gain::Auto => &EXPONENTS,
+            Gain::Exponent(p) => &[Some(p)],
+            Gain::None => &[None],
+        };
+        let images = self.images(&prepared, reference, &layouts, &layers, exponents.len());
+        let split = match Split::draw(data.len(), images, cx.seed) {
+            Ok(split) => split,
+            Err(reason) => return skip(cx, reason),
+        };
+        let compare = Comparison { pass: self.name(), reference, data, target, temperature: 1.0 };
+        cx.progress.start("correcting channels", (exponents.len() * layers.len()) as u64);
+        let outcome = best(&prepared, &layers, &layouts, &compare, &split, exponents, cx);
+        cx.progress.finish();
+        let (before, best) = outcome?;
+        // Written so that NaN is no gain.
+        let Some((after, exponent, corrected)) = best.filter(|b| b.0 < before) else {
+            let reason = format!("it does not lower the divergence to the float network ({before:.4} nats)");
+            return skip(cx, reason);
+        };
+        let gain = exponent.map_or("none".to_string(), |p| p.to_string());
+        cx.note(format!(
+            "corrected the channels of {} layers (gain={gain}) from {} images; on {} others the divergence to the float \
+             network falls from {before:.4} to {after:.4} nats",
+            layers.len(),
+            split.fit.len(),
+            split.held_out.len()
+        ));
+        *graph = corrected;
+        Ok(Changed::Yes)
+    }
+}
+
+impl CorrectChannels {
+    /// How many images statistics come from.
+    fn images(
+        &self,
+        graph: &Graph,
+        reference: &Graph,
+        layouts: &[Layout; 2],
+        layers: &[Layer],
+        exponents: usize,
+    ) -> usize {
+        let whole = layouts[0].remaining[0] as f64;
+        let affordable = self.budget * 1e9 / (RUNS * exponents as f64 * whole).max(1.0);
+        let kept = layers.iter().map(|l| {
+            let [a, b] = layouts;
+            a.frontier_bytes(graph, l.node).saturating_add(b.frontier_bytes(reference, l.reference_node))
+        });
+        (affordable as usize).min(self.images).min(images_that_fit(kept.max().unwrap_or(0)))
+    }
+}
+
+/// A layer whose channels can be corrected.
+struct Layer {
+    /// Its node, by index, here and in the float graph.
+    node: usize,
+    reference_node: usize,
+    output: ValueId,
+    /// Its bias, which no other layer has.
+    bias: ConstId,
+    /// The quantizer of its weights, if it is theirs alone and has a scale for each channel.
+    scales: Option<QuantizerId>,
+    channels: usize,
+    /// Whether channels are the innermost dimension of the output.
+    innermost: bool,
+}
+
+/// A copy of the graph in which weights stand as codes and every layer has a bias of its own, and its layers.
+fn prepare(graph: &Graph, reference: &Graph) -> Result<(Graph, Vec<Layer>), PassError> {
+    let pass = CorrectChannels::ENTRY.name;
+    let interpreter = Interpreter::new(graph).map_err(|e| PassError::evaluation(pass, e))?;
+    let mut made = graph.clone();
+    let mut codes: HashMap<ValueId, ConstId> = HashMap::new();
+    for node in graph.nodes() {
+        if let (Op::Quantize(q), Operand::Const(_)) = (&node.op, node.inputs[0]) {
+            let tensor =
+                interpreter.run_from(&[], &[node.output]).map_err(|e| PassError::evaluation(pass, e))?.remove(0);
+            codes.insert(node.output, made.add_codes(tensor, q.quantizer));
+        }
+    }
+    let in_reference = reference.definitions();
+    let mut layers = vec![];
+    for mut node in made.take_nodes() {
+        for operand in &mut node.inputs {
+            if let Operand::Value(v) = *operand {
+                *operand = codes.get(&v).map_or(*operand, |&c| c.into());
+            }
+        }
+        if codes.contains_key(&node.output) {
+            continue;
+        }
+        if let (Op::Conv2d(_) | Op::Linear(_), true) = (&node.op, reference.has_value(node.output))
+            && let Some(Definition::Node(reference_node)) = in_reference[node.output]
+            && let Some(bias) = own_bias(&mut made, &node)
+        {
+            let channels = made.constant(bias).tensor.len();
+            node.inputs.truncate(2);
+            node.inputs.push(bias.into());
+            layers.push(Layer {
+                node: made.nodes().len(),
+                reference_node,
+                output: node.output,
+                bias,
+                scales: own_scales(graph, &made, node.inputs[1]),
+                channels,
+                innermost: matches!(node.op, Op::Linear(_)),
+            });
+        }
+        let place = made.label(&node);
+        made.append_node(node).map_err(PassError::infer(pass, place))?;
+    }
+    Ok((made, layers))
+}
+
+/// A new constant with the bias of a layer, zeros if it has none; `None` if it is computed.
+fn own_bias(graph: &mut Graph, node: &Node) -> Option<ConstId> {
+    let bias = match node.inputs.get(2) {
+        Some(operand) => graph.constant(operand.constant()?).tensor.as_f32()?.to_vec(),
+        None => vec![0.0; graph.type_of(node.inputs[1]).shape.dims().first()?.fixed()?],
+    };
+    Some(graph.add_constant(Tensor::f32(&[bias.len()], bias)))
+}
+
+/// The quantizer behind a layer's weights, if they are codes that nothing else takes, with a scale for each output channel.
+fn own_scales(before: &Graph, graph: &Graph, weight: Operand) -> Option<QuantizerId> {
+    let v = weight.value()?;
+    let dequantize = graph.nodes().iter().find(|n| n.output == v && matches!(n.op, Op::Dequantize(_)))?;
+    let id = graph.constant(dequantize.inputs[0].constant()?).element.quantizer()?;
+    let takers = before.uses()[v].len();
+    let applied = before.nodes().iter().filter(|n| match (&n.op, n.inputs[0]) {
+        (Op::Quantize(q), _) => q.quantizer == id,
+        (Op::Dequantize(_), Operand::Const(c)) => before.constant(c).element.quantizer() == Some(id),
+        _ => false,
+    });
+    (takers == 1 && applied.count() == 1 && graph.quantizer(id).axis == Some(0)).then_some(id)
+}
+
+/// Divergence, exponent and graph of a corrected network.
+type Corrected = (f64, Option<f64>, Graph);
+
+/// The divergence before, and the best of the corrections by divergence, both on images that no statistics come from.
+fn best(
+    graph: &Graph,
+    layers: &[Layer],
+    layouts: &[Layout; 2],
+    compare: &Comparison,
+    split: &Split,
+    exponents: &[Option<f64>],
+    cx: &PassContext,
+) -> Result<(f64, Option<Corrected>), PassError> {
+    let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
+    let initial = Interpreter::new(graph).map_err(|e| compare.error(e))?;
+    let unseen = compare.float_logits(&split.held_out)?;
+    let divergence = |of: &Interpreter| compare.mean_divergence(of, &split.held_out, &unseen);
+    let before = divergence(&initial)?;
+    let inputs = compare.inputs(&split.fit)?;
+    let mut best: Option<Corrected> = None;
+    for &exponent in exponents {
+        let mut quantized = initial.clone();
+        let tails = [Tail::new(&quantized, inputs.clone()), Tail::new(&float, inputs.clone())];
+        correct(&mut quantized, &float, layers, layouts, tails, exponent, cx).map_err(|e| compare.error(e))?;
+        let after = divergence(&quantized)?;
+        if best.as_ref().is_none_or(|b| after < b.0) {
+            best = Some((after, exponent, quantized.graph().clone()));
+        }
+    }
+    Ok((before, best))
+}
+
+/// Corrects the layers of `quantized` one after the other.
+fn correct(
+    quantized: &mut Interpreter,
+    float: &Interpreter,
+    layers: &[Layer],
+    layouts: &[Layout; 2],
+    tails: [Tail; 2],
+    exponent: Option<f64>,
+    cx: &PassContext,
+) -> Result<(), EvalError> {
+    let [mut a, mut b] = tails;
+    for layer in layers {
+        a.advance(quantized, &layouts[0], layer.node)?;
+        b.advance(float, &layouts[1], layer.reference_node)?;
+        let bias = quantized.graph().constant(layer.bias).tensor.clone();
+        let bias = bias.as_f32().unwrap_or(&[]);
+        let moments = map_images(a.len(), |i| {
+            let found = a.value(quantized, layer.output, i)?;
+            let wanted = b.value(float, layer.output, i)?;
+            let mut moments = vec![Moments::default(); layer.channels];
+            add_products(&mut moments, layer.innermost, bias, &found, &wanted);
+            Ok::<_, EvalError>(moments)
+        })?;
+        let mut total = vec![Moments::default(); layer.channels];
+        for image in &moments {
+            total.iter_mut().zip(image).for_each(|(t, m)| t.merge(m));
+        }
+        let exponent = exponent.filter(|_| layer.scales.is_some());
+        let (gain, offset): (Vec<f64>, Vec<f64>) = total.iter().map(|m| m.correction(exponent)).unzip();
+        let bias = offset.iter().map(|&x| x as f32).collect();
+        quantized.set_constant(layer.bias, Arc::new(Tensor::f32(&[layer.channels], bias)))?;
+        if let (Some(id), Some(_)) = (layer.scales, exponent) {
+            let mut quantizer = quantized.graph().quantizer(id).clone();
+            quantizer.scale.iter_mut().zip(&gain).for_each(|(s, g)| *s = (f64::from(*s) * g) as f32);
+            quantized.set_quantizer(id, quantizer)?;
+        }
+        cx.progress.advance(1);
+    }
+    Ok(())
+}
+
+/// Sums over the elements of a channel: a quantized layer's products a against a float layer's outputs y.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: f64,
+    a: f64,
+    y: f64,
+    aa: f64,
+    ay: f64,
+    yy: f64,
+}
+
+impl Moments {
+    fn add(&mut self, a: f64, y: f64) {
+        self.count += 1.0;
+        self.a += a;
+        self.y += y;
+        self.aa += a * a;
+        self.ay += a * y;
+        self.yy += y * y;
+    }
+
+    fn merge(&mut self, other: &Moments) {
+        self.count += other.count;
+        self.a += other.a;
+        self.y += other.y;
+        self.aa += other.aa;
+        self.ay += other.ay;
+        self.yy += other.yy;
+    }
+
+    /// Gain and offset of the channel; without an exponent the gain is 1.
+    fn correction(&self, exponent: Option<f64>) -> (f64, f64) {
+        let n = self.count.max(1.0);
+        let (a, y) = (self.a / n, self.y / n);
+        // What is left of a difference of squares after rounding counts as nothing.
+        let spread = |square: f64, mean: f64| {
+            let v = square / n - mean * mean;
+            if v > 1e-10 * (square / n) { v } else { 0.0 }
+        };
+        let (var_a, var_y) = (spread(self.aa, a), spread(self.yy, y));
+        let slope = (self.ay / n - a * y) / var_a;
+        let gain = match exponent {
+            // A channel without variance, or one that runs against the float channel, tells nothing.
+            Some(p) if var_a > 0.0 && var_y > 0.0 && slope > 0.0 => {
+                (slope.powf(p) * (var_y / var_a).sqrt().powf(1.0 - p)).clamp(1.0 / MAX_GAIN, MAX_GAIN)
+            }
+            _ => 1.0,
+        };
+        (gain, y - gain * a)
+    }
+}
+
+/// Adds an image's outputs of a layer, `found` by the quantized and `wanted` by the float network.
+fn add_products(moments: &mut [Moments], innermost: bool, bias: &[f32], found: &Tensor, wanted: &Tensor) {
+    let (Some(found), Some(wanted)) = (found.as_f32(), wanted.as_f32()) else { return };
+    let channels = moments.len().max(1);
+    let add = |(m, b): (&mut Moments, &f32), a: f32, y: f32| m.add(f64::from(a - b), f64::from(y));
+    if innermost {
+        for (found, wanted) in found.chunks_exact(channels).zip(wanted.chunks_exact(channels)) {
+            moments.iter_mut().zip(bias).zip(found.iter().zip(wanted)).for_each(|(m, (&a, &y))| add(m, a, y));
+        }
+    } else {
+        // One image: its planes stand one after the other.
+        let plane = found.len() / channels;
+        let planes = found.chunks_exact(plane.max(1)).zip(wanted.chunks_exact(plane.max(1)));
+        for ((m, b), (found, wanted)) in moments.iter_mut().zip(bias).zip(planes) {
+            found.iter().zip(wanted).for_each(|(&a, &y)| add((m, b), a, y));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moments(pairs: &[(f64, f64)]) -> Moments {
+        let mut m = Moments::default();
+        pairs.iter().for_each(|&(a, y)| m.add(a, y));
+        m
+    }
+
+    #[test]
+    fn gains_between_least_squares_and_equal_deviations() {
+        // a = 0, 2, 4: variance 8/3; y = 1, 1, 4: mean 2, variance 2, covariance 2.
+        let m = moments(&[(0.0, 1.0), (2.0, 1.0), (4.0, 4.0)]);
+        let (least_squares, deviations) = (0.75, 0.75f64.sqrt());
+        for (exponent, expected) in [
+            (Some(1.0), least_squares),
+            (Some(0.0), deviations),
+            (Some(0.5), (least_squares * deviations).sqrt()),
+            (None, 1.0),
+        ] {
+            let (gain, offset) = m.correction(exponent);
+            assert!((gain - expected).abs() < 1e-12, "{exponent:?}: {gain}");
+            assert!((offset - (2.0 - 2.0 * expected)).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn channels_that_tell_nothing_keep_their_gain() {
+        let constant = moments(&[(3.0, 1.0), (3.0, 2.0)]);
+        assert_eq!(constant.correction(Some(1.0)), (1.0, -1.5));
+        let opposed = moments(&[(1.0, 2.0), (2.0, 1.0)]);
+        assert_eq!(opposed.correction(Some(0.5)), (1.0, 0.0));
+        let (gain, _) = moments(&[(0.0, 0.0), (1.0, 100.0)]).correction(Some(1.0));
+        assert_eq!(gain, MAX_GAIN);
+    }
+
+    #[test]
+    fn sums_are_per_channel_in_both_layouts() {
+        let (found, wanted) = (Tensor::f32(&[1, 2, 1, 2], vec![1.0, 2.0, 3.0, 4.0]), vec![5.0, 6.0, 7.0, 8.0]);
+        let mut planes = vec![Moments::default(); 2];
+        add_products(&mut planes, false, &[0.0, 1.0], &found, &Tensor::f32(&[1, 2, 1, 2], wanted.clone()));
+        assert_eq!((planes[0].a, planes[0].y, planes[1].a, planes[1].y), (3.0, 11.0, 5.0, 15.0));
+        let mut rows = vec![Moments::default(); 2];
+        add_products(&mut rows, true, &[0.0, 1.0], &found, &Tensor::f32(&[2, 2], wanted));
+        assert_eq!((rows[0].a, rows[0].y, rows[1].a, rows[1].y), (4.0, 12.0, 4.0, 14.0));
+    }
+}

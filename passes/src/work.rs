@@ -1,0 +1,49 @@
+//! How much work a graph is, from its shapes alone: what searches scale their effort by, so that results do not depend on
+//! a clock.
+
+use catc_ir::{Graph, Node, Op};
+
+/// What an element of an output costs beside its products, in multiply-adds: reading, writing, rounding.
+const PER_ELEMENT: u64 = 8;
+
+/// The cost of a node for one image, in multiply-adds.
+pub fn node_work(graph: &Graph, node: &Node) -> u64 {
+    let elements = |sizes: &[usize]| sizes.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+    let sizes = |i: usize| graph.type_of(node.inputs[i]).shape.at_batch(1);
+    let output = elements(&graph.value_type(node.output).shape.at_batch(1));
+    let depth = match &node.op {
+        Op::Conv2d(_) => elements(&sizes(1)[1..]),
+        Op::Linear(_) => sizes(1).get(1).map_or(0, |&k| k as u64),
+        Op::MatMul(_) => sizes(0).last().map_or(0, |&k| k as u64),
+        Op::SquaredDistance(_) => sizes(1).get(1).map_or(0, |&p| p as u64),
+        Op::MaxPool(p) => elements(&p.0.kernel),
+        Op::AvgPool(p) => elements(&p.window.kernel),
+        Op::ReduceMean(_) => return elements(&sizes(0)),
+        _ => 0,
+    };
+    output.saturating_mul(depth.saturating_add(PER_ELEMENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catc_ir::text::{NoBlobs, parse};
+
+    #[test]
+    fn products_and_elements_are_counted() {
+        let text = "graph @g float {
+  c0 = const f32[8,2,3,3] random(1, normal, 1.0)
+  c1 = const f32[5,8] random(2, normal, 1.0)
+input(v0: f32[N,4,6,6] \"x\"):
+  v1: f32[N,8,4,4] = conv2d v0, c0 {strides=[1,1], pads=[0,0,0,0], groups=2}
+  v2: f32[N,8,4,4] = relu v1
+  v3: f32[N,8] = reduce_mean v2 {axes=[2,3]}
+  v4: f32[N,5] = linear v3, c1
+  output v4 \"y\"
+}
+";
+        let graph = parse(text, &NoBlobs).unwrap();
+        let work: Vec<u64> = graph.nodes().iter().map(|n| node_work(&graph, n)).collect();
+        assert_eq!(work, [128 * (18 + 8), 128 * 8, 128, 5 * (8 + 8)]);
+    }
+}
