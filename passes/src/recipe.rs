@@ -8,7 +8,8 @@ use std::str::FromStr;
 /// How scales are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// As `mse`; where weights or activations have 4 bits or fewer, scales are then refined on the network's output.
+    /// As `mse`; where weights or activations have 4 bits or fewer, channels are then corrected and scales refined on the
+    /// network's output.
     #[default]
     Auto,
     /// From the least to the largest value.
@@ -21,9 +22,16 @@ pub enum Method {
     Mse,
 }
 
+/// At this width and below, what ranges leave of the network is worth repairing on its output.
+const REFINED_BITS: u8 = 4;
+
 /// The methods with their names and what to say of them.
 pub const METHODS: &[(&str, Method, &str)] = &[
-    ("auto", Method::Auto, "mse; at 4 bits and below the scales are then refined on the network's output"),
+    (
+        "auto",
+        Method::Auto,
+        "mse; at 4 bits and below channels are then corrected and scales refined on the network's output",
+    ),
     ("minmax", Method::MinMax, "ranges from the least to the largest value"),
     ("percentile", Method::Percentile, "ranges up to the 99.99th percentile; weights by minmax"),
     ("entropy", Method::Entropy, "ranges of least divergence; weights by minmax"),
@@ -59,6 +67,8 @@ pub struct RecipeOptions {
     pub abits: u8,
     /// Bits of the first and the last layer, 2 to 8, or 32 for float.
     pub first_last_bits: u8,
+    /// Whether there are real inputs to fit the network's output on; without them no method does, and none corrects outputs.
+    pub real_inputs: bool,
     /// Whether the outputs are corrected cluster by cluster.
     pub cat: bool,
     /// Weight of the corrected outputs, from 0 to 1; chosen if absent.
@@ -76,6 +86,7 @@ impl Default for RecipeOptions {
             wbits: 8,
             abits: 8,
             first_last_bits: 8,
+            real_inputs: true,
             cat: false,
             cat_alpha: None,
             cat_clusters: None,
@@ -107,7 +118,7 @@ pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError
 
 /// The same as text, as [`parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
 pub fn recipe_text(options: &RecipeOptions) -> String {
-    let RecipeOptions { method, wbits, abits, first_last_bits, cat, .. } = *options;
+    let RecipeOptions { method, wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
     let (ranges, weights) = match method {
         Method::Auto | Method::Mse => ("mse", "mse"),
         Method::MinMax => ("minmax", "minmax"),
@@ -130,7 +141,13 @@ pub fn recipe_text(options: &RecipeOptions) -> String {
     passes.push(format!(
         "insert-qdq{{wbits={wbits}, abits={abits}, first_last={first_last_bits}, weight_method={weights}}}"
     ));
-    if cat && (wbits, abits) != (32, 32) {
+    if method == Method::Auto && real_inputs && wbits.min(abits) <= REFINED_BITS {
+        // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
+        passes.push("correct-channels".into());
+        // On what is left, by the network's output.
+        passes.push("refine-scales".into());
+    }
+    if cat && real_inputs && (wbits, abits) != (32, 32) {
         // After everything that moves scales: it fits the logits as they are.
         passes.push(append_cat(options));
         // What runs is one linear layer, an argmin, a multiplication and an addition.

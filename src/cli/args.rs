@@ -52,7 +52,7 @@ pub struct CompileArgs {
     /// Bits of the first and the last layer (their weights and their inputs).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
     pub first_last_bits: u8,
-    /// How scales are found: auto (mse, with a refinement against the network's output at 4 bits and below), mse, minmax,
+    /// How scales are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
     /// percentile, entropy.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,

@@ -57,6 +57,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> RecipeOptions {
         wbits: args.wbits,
         abits: args.abits,
         first_last_bits: args.first_last_bits,
+        real_inputs: args.calibration.calib.is_some(),
         cat: !args.no_cat,
         cat_alpha: args.cat_alpha,
         cat_clusters: args.cat_clusters.map(|k| k as usize),

@@ -65,7 +65,7 @@ pub struct Watch<'a> {
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
     let passes = recipe(&options.recipe)?;
     let imported = catc_onnx::import(options.model, &catc_onnx::ImportOptions::default())?;
-    let correct = options.recipe.cat && options.calibration.path.is_some();
+    let correct = options.recipe.cat && options.recipe.real_inputs;
     let calibration = Calibration::open(&options.calibration, &imported.graph, correct, options.seed)?;
     (watch.begin)(&imported, &calibration);
     let info = BuildInfo {
