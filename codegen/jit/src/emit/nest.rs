@@ -110,9 +110,20 @@ impl<'f> Emitter<'f> {
 
     /// The loop along the lane dimension alone, from its first element on.
     pub fn nest_lanes(&mut self, nest: &Nest, pointers: &[Value], body: &mut dyn FnMut(&mut Self, &[Value], usize)) {
+        self.nest_lanes_by(nest, &[16, 4], pointers, body);
+    }
+
+    /// The same with groups of other widths, the widest first.
+    pub fn nest_lanes_by(
+        &mut self,
+        nest: &Nest,
+        widths: &[usize],
+        pointers: &[Value],
+        body: &mut dyn FnMut(&mut Self, &[Value], usize),
+    ) {
         let mut at = pointers.to_vec();
         let mut left = nest.lanes;
-        for width in [16, 4] {
+        for &width in widths {
             let turns = left / width;
             if turns == 0 {
                 continue;

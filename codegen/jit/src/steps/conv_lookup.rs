@@ -445,15 +445,18 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         low.channel_cursor(bias_slot, 4, block),
         ConvCursor { slot: scratch_slot, origin: 0, group: 0, block: 0, row: 8 * width as i64, pixel: 8 },
     ];
-    let columns = (width.max(1) - 1) * geometry.strides[1] + (geometry.kernel[1] - 1) * geometry.dilations[1] + 1;
+    // A window of one tap skips pixels of the input: only those that are met are summed.
+    let skips = geometry.kernel == [1, 1];
+    let strides = if skips { [1, 1] } else { geometry.strides };
+    let [skip_y, skip_x] = if skips { geometry.strides.map(|s| s as i64) } else { [1, 1] };
     let sums = WindowSums {
         scratch_slot,
         share_slot,
         bytes: layout.shape.inputs,
-        input_pixel: low.input.stride(2),
-        input_row: low.input.stride(1),
-        columns,
-        strides: geometry.strides,
+        input_pixel: skip_x * low.input.stride(2),
+        input_row: skip_y * low.input.stride(1),
+        columns: (width.max(1) - 1) * strides[1] + (geometry.kernel[1] - 1) * geometry.dilations[1] + 1,
+        strides,
         dilations: geometry.dilations,
         kernel: geometry.kernel,
         width,

@@ -69,7 +69,8 @@ impl StepCode for PoolCode {
             let mut here = pointers.to_vec();
             here[1] = e.b.ins().iadd(pointers[1], start);
             let factor = self.factor(e, y, x);
-            e.nest_lanes(&self.nest, &here, &mut |e, pointers, count| {
+            let widths: &[usize] = if self.is_max_of_codes() { &[64, 16, 4] } else { &[16, 4] };
+            e.nest_lanes_by(&self.nest, widths, &here, &mut |e, pointers, count| {
                 self.window(e, pointers, count, y.inside, x.inside, factor);
             });
         });
@@ -77,6 +78,11 @@ impl StepCode for PoolCode {
 }
 
 impl PoolCode {
+    /// Whether elements stay bytes throughout, so that sixteen fit a vector.
+    fn is_max_of_codes(&self) -> bool {
+        self.kind == Kind::Max && self.output.access.form != Form::Float
+    }
+
     fn taps(&self, e: &mut Emitter<'_>, axis: Axis, index: Value) -> Taps {
         let at = e.times(index, axis.stride);
         let first = e.offset(at, -axis.before);
@@ -145,7 +151,7 @@ impl PoolCode {
         let from = self.nest.cursors[1].lanes;
         let start = match (self.kind, from.form) {
             (Kind::Max, Form::Float) => vec![e.floats(f32::NEG_INFINITY); count.div_ceil(4)],
-            (Kind::Max, _) => vec![e.bytes(0)],
+            (Kind::Max, _) => vec![e.bytes(0); count.div_ceil(16)],
             (_, Form::Float) => vec![e.floats(0.0); count.div_ceil(4)],
             _ => vec![e.ints(0); count.div_ceil(4)],
         };
@@ -159,8 +165,12 @@ impl PoolCode {
                     values.into_iter().zip(state).map(|(v, best)| e.max(v, best)).collect()
                 }
                 (Kind::Max, _) => {
-                    let codes = e.load_bytes(from, p[0], 0, count);
-                    vec![e.b.ins().umax(codes, state[0])]
+                    let group = |(number, best): (usize, Value)| {
+                        let first = 16 * number;
+                        let codes = e.load_bytes(from, p[0], from.advance(first), (count - first).min(16));
+                        e.b.ins().umax(codes, best)
+                    };
+                    state.into_iter().enumerate().map(group).collect()
                 }
                 (_, Form::Float) => {
                     let values = e.load_floats(from, p[0], 0, count, 0);
@@ -204,8 +214,11 @@ impl PoolCode {
         if to.form == Form::Float {
             e.store_words(to.step, pointer, 0, count, &found);
         } else {
-            let codes = e.cast(I8X16, found[0]);
-            e.store_bytes(to, pointer, 0, count, codes);
+            for (number, codes) in found.into_iter().enumerate() {
+                let first = 16 * number;
+                let codes = e.cast(I8X16, codes);
+                e.store_bytes(to, pointer, to.advance(first), (count - first).min(16), codes);
+            }
         }
     }
 }
