@@ -6,14 +6,14 @@
 //!   two multiplications.
 //! - Other passes: everything that searches scales or weights runs before it; `fold-scales` runs after it.
 //! - What it does, in order:
-//!   1. [`motion`]: `dequantize` sinks through pooling by maximum and through shape operations, `quantize` rises
+//!   1. `motion`: `dequantize` sinks through pooling by maximum and through shape operations, `quantize` rises
 //!      through them, where that is exact; so they work on codes.
-//!   2. [`chains`]: every convolution or linear layer whose input and weights are codes starts a chain, and so do
+//!   2. `chains`: every convolution or linear layer whose input and weights are codes starts a chain, and so do
 //!      averages of codes. A chain takes up the element-wise nodes that follow, each of which must be the only user of
 //!      what it takes, and ends with a `quantize`. An addition that two chains reach goes to the one that is complete
 //!      later; the other ends in f32 and becomes its operand. Element-wise nodes and conversions that no chain takes up
 //!      start a `fused_map` of their own.
-//!   3. [`emit`]: each chain becomes one fused node where its last node stood.
+//!   3. `emit`: each chain becomes one fused node where its last node stood.
 //! - Example:
 //!   ```text
 //!   v4: f32[N,8,6,6] = dequantize v3

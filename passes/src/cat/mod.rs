@@ -1,6 +1,6 @@
 //! The mathematics of the cluster-wise affine correction of logits (CAT, arXiv 2509.26277, section 3.1): principal
 //! components ([`pca`]), k-means ([`kmeans`]), the affine map of each cluster ([`affine`]), the divergence that judges
-//! it ([`divergence`]), the choice of its parameters ([`select`]) and the whole fit ([`fit`]). Nothing here knows of
+//! it ([`divergence`]), the choice of its parameters ([`select`]) and the whole fit ([`fit()`]). Nothing here knows of
 //! graphs; the passes `append-cat` and `fold-cat` put a [`CatModel`] into one.
 //!
 //! Matrices hold one sample a column: logits are `C x N`, which is the memory of a row-major `[N,C]` tensor. Everything
