@@ -90,6 +90,19 @@ fn inspect_and_bench_report_what_scripts_read() {
     assert_eq!((&report["threads"], &report["batch"]), (&2.into(), &3.into()));
     let ms = |key: &str| report[key].as_f64().unwrap();
     assert!(0.0 < ms("min_ms") && ms("min_ms") <= ms("median_ms") && ms("median_ms") <= ms("p90_ms"));
+    assert!(report["packed_bytes"].as_u64() > Some(0) && report["workspace_bytes"].as_u64() > Some(0));
+    assert!(report.get("profile").is_none());
+    let report = json(catc().arg("bench").arg(&bin).args(["--runs", "2", "--profile", "--cpu", "x86-64-v2"]));
+    assert_eq!(report["tier"], "x86-64-v2");
+    let layers = report["profile"]["layers"].as_array().unwrap();
+    let layer = layers.iter().find(|l| l["name"] == "stage2_1_conv").unwrap();
+    assert_eq!((&layer["macs"], &layer["op"]), (&(64 * 32 * 9 * 16).into(), &"conv".into()));
+    assert!(layer["min_us"].as_f64() > Some(0.0) && layer["min_us"].as_f64() <= layer["median_us"].as_f64());
+    let shares: f64 = layers.iter().map(|l| l["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-6);
+    let (text, _) =
+        output(catc().arg("bench").arg(&bin).args(["--runs", "2", "--profile"]).env("CATC_CPU", "x86-64-v2"));
+    assert!(text.contains("stage2_1_conv") && text.contains("MAC/cycle") && text.contains("x86-64-v2"), "{text}");
     let (text, _) = output(catc().arg("inspect").arg(&bin));
     assert!(text.contains("stage2_1_conv") && text.contains("i2[64,32,3,3]"), "{text}");
 }

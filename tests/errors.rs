@@ -192,3 +192,19 @@ fn usage_errors_exit_with_two() {
     }
     assert!(!Path::new(env!("CARGO_MANIFEST_DIR")).join("x.bin").exists());
 }
+
+#[test]
+fn instruction_sets_that_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("digits.bin");
+    compile_digits(&bin, &["--method", "minmax", "--samples", "16", "--no-cat"]);
+    let text = message(catc().arg("bench").arg(&bin).args(["--cpu", "z80"]), 2);
+    assert!(text.contains("\"z80\"") && text.contains("native"), "{text}");
+    let error = failure(catc().arg("bench").arg(&bin).env("CATC_CPU", "z80"));
+    assert!(error.contains("CATC_CPU") && error.contains("\"z80\""), "{error}");
+    let mut eval = catc();
+    eval.arg("eval").arg(digits("digits_resnet.onnx")).args(["--cpu", "native"]);
+    eval.arg("--data").arg(digits("test.npy")).arg("--labels").arg(digits("test_labels.npy"));
+    let error = failure(eval.arg("--preprocess").arg(digits("digits.toml")));
+    assert!(error.contains("not a compiled model"), "{error}");
+}

@@ -23,6 +23,9 @@ pub enum SessionError {
     /// No machine code for it could be made.
     #[error("cannot compile the model for this CPU: {0}")]
     Compile(#[from] JitError),
+    /// `CATC_CPU` asks for an instruction set that is not known, or that this CPU lacks.
+    #[error("environment variable CATC_CPU: {0}")]
+    Cpu(#[from] crate::CpuError),
     /// The threads could not be started.
     #[error("cannot start {threads} threads: {message}. Ask for fewer")]
     Threads {

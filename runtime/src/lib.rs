@@ -37,13 +37,15 @@
 //! ```
 
 mod arrays;
+mod cpu;
 mod error;
 mod model;
 mod session;
 
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
-pub use catc_kernels::Tier;
+pub use catc_kernels::{Tier, clock::cycles_per_second};
 pub use catc_program as program;
+pub use cpu::{CPU_VARIABLE, CpuError, tier_named};
 pub use error::{OpenError, RunError, SessionError};
 pub use model::{Element, Model, PortInfo};
-pub use session::{Layer, Session, SessionOptions};
+pub use session::{Layer, Memory, Session, SessionOptions};

@@ -1,6 +1,7 @@
 //! A model that is ready to run.
 
 use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
+use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
 use catc_jit::{CompiledProgram, Input, JitError, Options, OutputMut, Workspace};
@@ -8,6 +9,7 @@ use catc_kernels::Tier;
 use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ pub struct SessionOptions {
     /// Images of a batch that are run at a time, each on a thread of its own; 0 is as many as the process may use CPUs. Results do not
     /// depend on it. One image is always run on the thread that asks for it.
     pub threads: usize,
-    /// The instruction set of the machine code; the best of this CPU if `None`. Results of integer layers do not depend on it.
+    /// The instruction set of the machine code; if `None`, what the environment variable `CATC_CPU` names, else the best of this CPU. Results of integer layers do not depend on it.
     pub tier: Option<Tier>,
 }
 
@@ -30,12 +32,25 @@ impl Default for SessionOptions {
 pub struct Layer<'a> {
     /// The layer's name in the model file.
     pub name: &'a str,
+    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
+    pub op: &'static str,
     /// The inner kernel, where the step has one.
     pub kernel: Option<&'static str>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
     /// Its machine code, which steps of one shape share.
     pub code: &'a [u8],
+}
+
+/// Bytes that a session holds, beside the model itself and the arrays of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights as they are packed for this CPU, and other constants; shared by sessions of one model and instruction set.
+    pub constants: usize,
+    /// Machine code, shared likewise.
+    pub code: usize,
+    /// Activations, for each image that is run at a time.
+    pub workspace: usize,
 }
 
 /// A model with machine code, memory and threads. Any number of threads may run one session at a time.
@@ -66,7 +81,11 @@ impl Drop for Lease<'_> {
 impl Session {
     pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session, SessionError> {
         // The best tier by name or by default is one compilation.
-        let compiled = model.compiled(Options { tier: options.tier.or_else(Tier::detect) })?;
+        let tier = match options.tier {
+            Some(tier) => Some(tier),
+            None => tier_of_environment()?.or_else(Tier::detect),
+        };
+        let compiled = model.compiled(Options { tier })?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
@@ -97,24 +116,18 @@ impl Session {
         self.compiled.tier()
     }
 
-    /// Bytes of activation memory that each thread has.
-    pub fn workspace_bytes(&self) -> usize {
-        self.compiled.workspace_bytes()
-    }
-
-    /// Bytes of weights as they are packed for this CPU, and other constants.
-    pub fn constant_bytes(&self) -> usize {
-        self.compiled.constant_bytes()
-    }
-
-    /// Bytes of machine code.
-    pub fn code_bytes(&self) -> usize {
-        self.compiled.code_bytes()
+    /// What the session holds.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            constants: self.compiled.constant_bytes(),
+            code: self.compiled.code_bytes(),
+            workspace: self.compiled.workspace_bytes(),
+        }
     }
 
     /// The steps in the order they run.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        self.compiled.steps().map(|s| Layer { name: s.name, kernel: s.kernel, macs: s.macs, code: s.code })
+        self.compiled.steps().map(|s| Layer { name: s.name, op: s.op, kernel: s.kernel, macs: s.macs, code: s.code })
     }
 
     /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.
@@ -148,6 +161,27 @@ impl Session {
             }
         }
         drop(images);
+        Ok(Outputs(arrays))
+    }
+
+    /// As [`Session::run`], one image after the other; `observe` gets the number of each of the [`Session::layers`] and the time that it
+    /// took.
+    pub fn run_timed(
+        &self,
+        inputs: &[InputArray<'_>],
+        observe: &mut dyn FnMut(usize, Duration),
+    ) -> Result<Outputs, RunError> {
+        let batch = self.check(inputs)?;
+        let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
+        let mut lease = self.lease()?;
+        for (i, outputs) in per_image(self.model.outputs(), &mut arrays, batch).iter_mut().enumerate() {
+            let inputs: Vec<Input> = inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, i)).collect();
+            self.compiled.run_observed(&inputs, outputs, &mut lease, |layer, call| {
+                let start = Instant::now();
+                call();
+                observe(layer, start.elapsed());
+            })?;
+        }
         Ok(Outputs(arrays))
     }
 

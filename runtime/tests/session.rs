@@ -108,7 +108,8 @@ fn models_say_what_they_take_and_give() {
     let layers: Vec<_> = session.layers().map(|l| (l.name, l.macs)).collect();
     assert_eq!(layers[1], ("conv", 3 * 2 * 9 * 36));
     assert!(session.layers().any(|l| l.kernel.is_some()));
-    assert!(session.workspace_bytes() > 0 && session.constant_bytes() > 0 && session.code_bytes() > 0);
+    let memory = session.memory();
+    assert!(memory.workspace > 0 && memory.constants > 0 && memory.code > 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line as it is written.
 
+use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -118,6 +119,9 @@ pub struct EvalArgs {
     /// Threads (default: all cores).
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
+    #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
+    pub cpu: Option<Tier>,
     /// Report to standard output as JSON: top1, top5 (0 to 1), n, seconds.
     #[arg(long)]
     pub json: bool,
@@ -141,6 +145,9 @@ pub struct RunArgs {
     /// Threads (default: all cores).
     #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
+    #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
+    pub cpu: Option<Tier>,
 }
 
 /// `catc bench`.
@@ -158,7 +165,13 @@ pub struct BenchArgs {
     /// Timed runs, after a warm-up.
     #[arg(long, value_name = "R", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub runs: u32,
-    /// Report to standard output as JSON: median_ms, min_ms, p90_ms, threads, batch.
+    /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
+    #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
+    pub cpu: Option<Tier>,
+    /// Time each layer by itself as well: where the time goes.
+    #[arg(long)]
+    pub profile: bool,
+    /// Report to standard output as JSON: median_ms, min_ms, p90_ms, threads, batch, memory and more.
     #[arg(long)]
     pub json: bool,
 }
@@ -169,6 +182,9 @@ pub struct InspectArgs {
     /// A compiled model.
     #[arg(value_name = "MODEL.bin")]
     pub model: PathBuf,
+    /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
+    #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
+    pub cpu: Option<Tier>,
     /// Report to standard output as JSON.
     #[arg(long)]
     pub json: bool,
@@ -223,4 +239,9 @@ fn parse_alpha(text: &str) -> Result<f32, String> {
         Ok(a) if (0.0..=1.0).contains(&a) => Ok(a),
         _ => Err("must be a number from 0 to 1".into()),
     }
+}
+
+/// An instruction set that this CPU has.
+fn parse_cpu(text: &str) -> Result<Tier, String> {
+    tier_named(text).map_err(|e| e.to_string())
 }

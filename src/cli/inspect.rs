@@ -1,6 +1,7 @@
 //! `catc inspect MODEL.bin`
 
 use super::args::InspectArgs;
+use super::table::table;
 use super::{Failure, human_bytes, print, print_json};
 use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
 use catc_runtime::{Model, SessionOptions};
@@ -25,16 +26,17 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::Failed(format!("cannot read {}: {e}", args.model.display())))?
         .len();
     let model = Model::open(&args.model)?;
-    let session = model.session(&SessionOptions::default())?;
+    let session = model.session(&SessionOptions { tier: args.cpu, ..Default::default() })?;
+    let memory = session.memory();
     let program = model.program();
-    let layers: Vec<_> = session.layers().collect();
+    // Views have no code, and conversions between forms are no step of the program.
+    let mut layers = session.layers().filter(|l| l.op != "convert").peekable();
     let rows: Vec<Row> = program
         .steps
         .iter()
-        .enumerate()
-        .map(|(i, step)| {
-            let layer = layers.get(i);
-            row(program, step, layer.map_or(0, |l| l.macs), layer.and_then(|l| l.kernel))
+        .map(|step| {
+            let layer = layers.next_if(|l| l.name == step.name && l.op == step.op.name());
+            row(program, step, layer.as_ref().map_or(0, |l| l.macs), layer.and_then(|l| l.kernel))
         })
         .collect();
     let info = &program.info;
@@ -56,9 +58,9 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
             "bytes": file_bytes,
             "float_bytes": info.float_bytes,
             "tier": session.tier().to_string(),
-            "code_bytes": session.code_bytes(),
-            "packed_bytes": session.constant_bytes(),
-            "workspace_bytes": session.workspace_bytes(),
+            "code_bytes": memory.code,
+            "packed_bytes": memory.constants,
+            "workspace_bytes": memory.workspace,
             "layers": rows.iter().map(layer).collect::<Vec<_>>(),
         }));
     }
@@ -66,7 +68,9 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         "{}: W{}A{}, method {}, seed {}\ncalibration: {}\n\n",
         program.name, info.weight_bits, info.activation_bits, info.method, info.seed, info.calibration
     );
-    table(&mut text, &rows);
+    let head = ["layer", "step", "weights", "input", "output", "bytes", "MMAC", "kernel"].map(String::from).to_vec();
+    let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows.iter().map(line)).collect();
+    text += &table(&lines, &[5, 6]);
     let _ = writeln!(
         text,
         "\n{} in the file, {:.1} % of {} as f32. On this CPU ({}): {} of packed weights, {} of code, {} of activations for each thread.",
@@ -74,42 +78,24 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         100.0 * file_bytes as f64 / info.float_bytes.max(1) as f64,
         human_bytes(info.float_bytes),
         session.tier(),
-        human_bytes(session.constant_bytes() as u64),
-        human_bytes(session.code_bytes() as u64),
-        human_bytes(session.workspace_bytes() as u64),
+        human_bytes(memory.constants as u64),
+        human_bytes(memory.code as u64),
+        human_bytes(memory.workspace as u64),
     );
     print(&text)
 }
 
-fn table(text: &mut String, rows: &[Row]) {
-    let head = ["layer", "step", "weights", "input", "output", "bytes", "MMAC", "kernel"].map(String::from);
-    let line = |r: &Row| {
-        [
-            r.name.clone(),
-            r.op.to_string(),
-            r.weights.clone().unwrap_or_default(),
-            r.input.clone().unwrap_or_default(),
-            r.output.clone(),
-            r.bytes.to_string(),
-            format!("{:.2}", r.macs as f64 / 1e6),
-            r.kernel.unwrap_or_default().to_string(),
-        ]
-    };
-    let lines: Vec<[String; 8]> = std::iter::once(head).chain(rows.iter().map(line)).collect();
-    let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..8).map(width).collect();
-    for l in &lines {
-        for (column, (cell, width)) in l.iter().zip(&widths).enumerate() {
-            // Numbers to the right, words to the left.
-            let _ = if matches!(column, 5 | 6) {
-                write!(text, "{cell:>width$}  ")
-            } else {
-                write!(text, "{cell:<width$}  ")
-            };
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
+fn line(r: &Row) -> Vec<String> {
+    vec![
+        r.name.clone(),
+        r.op.to_string(),
+        r.weights.clone().unwrap_or_default(),
+        r.input.clone().unwrap_or_default(),
+        r.output.clone(),
+        r.bytes.to_string(),
+        format!("{:.2}", r.macs as f64 / 1e6),
+        r.kernel.unwrap_or_default().to_string(),
+    ]
 }
 
 fn row(program: &Program, step: &Step, macs: u64, kernel: Option<&'static str>) -> Row {

@@ -7,8 +7,10 @@ mod compile;
 mod eval;
 mod inspect;
 mod opt;
+mod profile;
 mod progress;
 mod run;
+mod table;
 
 use crate::data::{DataError, Preprocess};
 use args::{Cli, Command};

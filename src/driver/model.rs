@@ -6,7 +6,7 @@ use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
 use catc_passes::Progress;
 use catc_program::MAGIC;
-use catc_runtime::{InputArray, Model, Session, SessionOptions};
+use catc_runtime::{InputArray, Model, Session, SessionOptions, Tier};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -24,6 +24,14 @@ pub enum ModelError {
         path: String,
         /// What the operating system said.
         error: std::io::Error,
+    },
+    /// An instruction set was asked for, of a model that has no machine code.
+    #[error(
+        "{path} is not a compiled model: an instruction set cannot be chosen for it. Compile it, or leave out --cpu"
+    )]
+    NotCompiled {
+        /// The file.
+        path: String,
     },
     /// An output that is no batch of reals.
     #[error("output \"{name}\" of {path} is {found}; only outputs of reals with a batch dimension can be used here")]
@@ -79,16 +87,19 @@ pub struct OpenModel {
 
 impl OpenModel {
     /// Opens a model of either kind, told by its first bytes. A compiled model runs on this many threads; ONNX models run on
-    /// those of the current rayon pool.
-    pub fn open(path: &Path, threads: usize) -> Result<OpenModel, ModelError> {
+    /// those of the current rayon pool. `cpu` sets the instruction set of a compiled model and is refused for an ONNX model.
+    pub fn open(path: &Path, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
         let name = path.display().to_string();
         if is_compiled(path).map_err(|error| ModelError::Read { path: name.clone(), error })? {
             let model = Model::open(path)?;
-            let session = model.session(&SessionOptions { threads, ..Default::default() })?;
+            let session = model.session(&SessionOptions { threads, tier: cpu })?;
             let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
             let inputs = model.inputs().iter().map(spec).collect();
             let outputs = model.outputs().iter().map(spec).collect();
             return Ok(OpenModel { path: name, inputs, outputs, engine: Engine::Compiled(Box::new(session)), threads });
+        }
+        if cpu.is_some() {
+            return Err(ModelError::NotCompiled { path: name });
         }
         let imported = catc_onnx::import(path, &catc_onnx::ImportOptions::default())?;
         let graph = imported.graph;

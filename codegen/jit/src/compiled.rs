@@ -79,6 +79,7 @@ impl Workspace {
 /// A step as compiled.
 struct CompiledStep {
     name: String,
+    op: &'static str,
     kernel: Option<KernelId>,
     macs: u64,
     function: usize,
@@ -107,6 +108,8 @@ struct PortShape {
 pub struct StepReport<'a> {
     /// The layer's name.
     pub name: &'a str,
+    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
+    pub op: &'static str,
     /// The inner kernel's name, if it has one.
     pub kernel: Option<&'static str>,
     /// Multiply-accumulates per image.
@@ -155,12 +158,12 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
     let mut scratch_bytes = 0;
-    for PlanStep { name, kernel, macs, slots, units, scratch, code, .. } in steps {
+    for PlanStep { name, op, kernel, macs, slots, units, scratch, code, .. } in steps {
         let function = builder.add(&name, code.as_ref())?;
         let start = pointers.len();
         pointers.extend(slots.iter().map(resolve));
         scratch_bytes = scratch_bytes.max(scratch);
-        compiled.push(CompiledStep { name, kernel, macs, function, slots: start..pointers.len(), units });
+        compiled.push(CompiledStep { name, op, kernel, macs, function, slots: start..pointers.len(), units });
     }
     let port = |port: &catc_program::Port| {
         let decl = program.tensor(port.tensor);
@@ -218,6 +221,7 @@ impl CompiledProgram {
     pub fn steps(&self) -> impl Iterator<Item = StepReport<'_>> {
         self.steps.iter().map(|s| StepReport {
             name: &s.name,
+            op: s.op,
             kernel: s.kernel.map(KernelId::name),
             macs: s.macs,
             code: self.code.bytes(s.function),

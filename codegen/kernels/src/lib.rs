@@ -6,6 +6,7 @@
 //! The code generator, the tests, the benchmarks and the model inspector all take their answers from here.
 
 pub mod choose;
+pub mod clock;
 pub mod depthwise;
 pub mod dot;
 pub mod layout;

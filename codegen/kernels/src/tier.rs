@@ -39,6 +39,11 @@ impl Tier {
         Tier::ALL.into_iter().rev().find(|tier| tier.is_available())
     }
 
+    /// The tiers of the CPU that runs this, weakest first.
+    pub fn available() -> Vec<Tier> {
+        Tier::ALL.into_iter().filter(|tier| tier.is_available()).collect()
+    }
+
     /// Whether the CPU that runs this can execute code of the tier.
     #[cfg(target_arch = "x86_64")]
     pub fn is_available(self) -> bool {

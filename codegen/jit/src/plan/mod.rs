@@ -36,6 +36,8 @@ pub(crate) trait StepCode: Debug {
 pub(crate) struct PlanStep {
     /// For messages and reports.
     pub name: String,
+    /// What it does: the name of the program's operation, or `convert`.
+    pub op: &'static str,
     /// The inner kernel, if it has one.
     pub kernel: Option<KernelId>,
     /// Multiply-accumulates.

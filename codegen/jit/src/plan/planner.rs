@@ -119,7 +119,11 @@ pub(crate) fn plan(program: &Program, tier: Tier) -> Result<Planned, JitError> {
     }
     for (number, step) in program.steps.iter().enumerate() {
         let conv = planner.convs[number].take();
+        let before = planner.steps.len();
         steps::lower(&mut planner, step, conv)?;
+        for step_code in planner.steps[before..].iter_mut().filter(|s| s.op.is_empty()) {
+            step_code.op = step.op.name();
+        }
     }
     planner.finish()
 }
@@ -159,6 +163,7 @@ impl Planner<'_> {
         let regions = regions.collect();
         self.steps.push(PlanStep {
             name: name.to_string(),
+            op: "",
             kernel: None,
             macs: 0,
             slots: slots.slots,

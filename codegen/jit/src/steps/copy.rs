@@ -79,7 +79,7 @@ pub(crate) fn convert(p: &mut Planner<'_>, name: &str, from: &Placed, to: &Place
     let nest = walk.nest(vec![whole(&walk, out, &to.buffer), whole(&walk, input, &from.buffer)]).simplified();
     let units = nest.outer[0];
     let code = CopyCode { nests: vec![nest], fill: None, halo: to.halo_fill(out), whole: None };
-    p.push(&format!("{name} (copy)"), slots, units, code);
+    p.push(&format!("{name} (copy)"), slots, units, code).op = "convert";
     Ok(())
 }
 
