@@ -28,6 +28,7 @@ mod ops;
 mod opset;
 mod options;
 mod order;
+mod probe;
 mod proto;
 mod size;
 mod support;
@@ -41,3 +42,4 @@ pub use error::{ImportError, ImportErrorKind, NodeName, NodeProblem, TensorProbl
 pub use import::{Imported, import, import_bytes};
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET};
 pub use options::{BatchPolicy, ImportOptions};
+pub use probe::{Outline, outline, read_tensor};
