@@ -1,16 +1,17 @@
 //! Machine code in memory.
 
+use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::isa::isa;
 use crate::plan::StepCode;
-use catc_kernels::Tier;
+use catc_kernels::{Tier, precompiled};
 use cranelift_codegen::ir::AbiParam;
 use cranelift_codegen::ir::types::I64;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem::ManuallyDrop;
 
 /// A step's function: slots, first unit, one past the last unit.
@@ -58,17 +59,32 @@ pub(crate) struct CodeBuilder {
     context: FunctionBuilderContext,
     known: HashMap<String, usize>,
     ids: Vec<(FuncId, usize)>,
+    kernels: Kernels,
 }
 
 impl CodeBuilder {
     /// For a tier.
     pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
-        let builder = JITBuilder::with_isa(isa(tier)?, default_libcall_names());
+        let mut builder = JITBuilder::with_isa(isa(tier)?, default_libcall_names());
+        let usable = || precompiled::functions().iter().filter(|f| f.tier <= tier);
+        builder.symbols(usable().map(|f| (f.symbol, f.function as *const u8)));
+        let mut module = OwnedModule(ManuallyDrop::new(JITModule::new(builder)));
+        let mut signature = module.0.make_signature();
+        signature.params.push(AbiParam::new(I64));
+        let mut kernels = Kernels { signature, numbers: BTreeMap::new() };
+        for kernel in usable() {
+            let id = module
+                .0
+                .declare_function(kernel.symbol, Linkage::Import, &kernels.signature)
+                .map_err(|e| JitError::Codegen { step: kernel.symbol.into(), message: e.to_string() })?;
+            kernels.numbers.insert(kernel.symbol, id.as_u32());
+        }
         Ok(CodeBuilder {
-            module: OwnedModule(ManuallyDrop::new(JITModule::new(builder))),
+            module,
             context: FunctionBuilderContext::new(),
             known: HashMap::new(),
             ids: Vec::new(),
+            kernels,
         })
     }
 
@@ -83,7 +99,7 @@ impl CodeBuilder {
         for _ in 0..3 {
             context.func.signature.params.push(AbiParam::new(I64));
         }
-        let mut e = Emitter::new(FunctionBuilder::new(&mut context.func, &mut self.context));
+        let mut e = Emitter::new(FunctionBuilder::new(&mut context.func, &mut self.context), &self.kernels);
         code.emit(&mut e);
         e.finish(self.module.0.target_config());
         let number = self.ids.len();

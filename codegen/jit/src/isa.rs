@@ -10,7 +10,7 @@ fn features(tier: Tier) -> &'static [&'static str] {
     match tier {
         Tier::X86V2 => &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"],
         Tier::X86V3 => &["has_avx", "has_avx2", "has_bmi1", "has_bmi2", "has_lzcnt"],
-        Tier::X86V3Vnni => &[],
+        Tier::X86V3Vnni | Tier::Avx512Vnni | Tier::Avx512Vbmi => &[],
     }
 }
 

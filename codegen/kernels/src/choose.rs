@@ -65,7 +65,7 @@ pub fn choose(request: &Request<'_>) -> Choice {
         let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
         return choice(kernel, 0);
     }
-    if takes_lookup(shape, request.weight_bits, request.activation_bits) {
+    if request.tier < Tier::Avx512Vnni && takes_lookup(shape, request.weight_bits, request.activation_bits) {
         let limit = KernelId::Lookup.info().k_limit.unwrap_or(usize::MAX);
         if largest_result <= i16::MAX as u64 || shape.reduction() <= limit {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
@@ -78,6 +78,9 @@ pub fn choose(request: &Request<'_>) -> Choice {
 pub fn choose_dot(request: &Request<'_>) -> Choice {
     let largest_result = request.largest_result();
     let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
+    if request.tier >= Tier::Avx512Vnni {
+        return choice(KernelId::DotVnni512, 0);
+    }
     if request.tier >= Tier::X86V3Vnni {
         return choice(KernelId::DotVnni, 0);
     }
@@ -115,8 +118,8 @@ mod tests {
     const DENSE: WeightShape = WeightShape { groups: 1, outputs: 2, inputs: 7, kernel_height: 3, kernel_width: 3 };
 
     #[test]
-    fn two_bits_are_looked_up_on_every_tier() {
-        for tier in Tier::ALL {
+    fn two_bits_are_looked_up_where_vectors_have_128_bits() {
+        for tier in [Tier::X86V2, Tier::X86V3, Tier::X86V3Vnni] {
             assert_eq!(chosen(DENSE, 3, 1, 2, 2, tier).kernel, KernelId::Lookup);
         }
         let odd_groups = WeightShape { groups: 2, ..DENSE };

@@ -11,12 +11,13 @@ pub mod depthwise;
 pub mod dot;
 pub mod layout;
 pub mod lookup;
+pub mod precompiled;
 mod table;
 mod tier;
 mod weights;
 
 pub use choose::{Choice, Request, choose, choose_dot, choose_float};
 pub use layout::{Runs, WeightLayout};
-pub use table::{ActivationForm, Exactness, KernelId, KernelInfo, TABLE};
+pub use table::{ActivationForm, Exactness, Implementation, KernelId, KernelInfo, TABLE};
 pub use tier::Tier;
 pub use weights::{FloatWeights, PackError, QuantizedWeights, WeightShape};

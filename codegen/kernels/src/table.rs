@@ -22,6 +22,17 @@ pub enum KernelId {
     DepthwiseMadd16,
     /// Depthwise in float.
     DepthwiseFloat,
+    /// Four-way dot product of bytes in 512-bit vectors.
+    DotVnni512,
+}
+
+/// Where a kernel's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Implementation {
+    /// The code generator writes it into each layer's function, in 128-bit vectors.
+    Emitted,
+    /// A function of this crate ([`crate::precompiled`]), which a layer's function calls for each tile, by this symbol.
+    Precompiled(&'static str),
 }
 
 /// How a kernel reads the activations of one channel run.
@@ -55,6 +66,8 @@ pub struct KernelInfo {
     pub name: &'static str,
     /// The weakest tier it runs on.
     pub tier: Tier,
+    /// Where its code comes from.
+    pub implementation: Implementation,
     /// Widths of weight codes it takes; 32 for floats.
     pub weight_bits: RangeInclusive<u8>,
     /// Widths of activation codes it takes; 32 for floats.
@@ -73,7 +86,7 @@ pub struct KernelInfo {
     pub exactness: Exactness,
     /// The largest reduction it takes, `None` for any whose sum fits 32 bits.
     pub k_limit: Option<usize>,
-    /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids) with 128-bit vectors.
+    /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
     pub rate: f32,
 }
 
@@ -83,6 +96,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::Lookup,
         name: "lookup-w2a2",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=2,
         activation_bits: 2..=2,
         tile: (2, 2),
@@ -98,6 +112,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DotVnni,
         name: "dot-vnni",
         tier: Tier::X86V3Vnni,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=8,
         activation_bits: 2..=8,
         tile: (6, 2),
@@ -113,6 +128,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DotMaddubs,
         name: "dot-maddubs",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=8,
         activation_bits: 2..=8,
         tile: (2, 4),
@@ -128,6 +144,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DotMadd16,
         name: "dot-madd16",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=8,
         activation_bits: 2..=8,
         tile: (2, 4),
@@ -143,6 +160,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::FloatDot,
         name: "float",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 32..=32,
         activation_bits: 32..=32,
         tile: (2, 4),
@@ -158,6 +176,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DepthwiseMaddubs,
         name: "depthwise-maddubs",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=8,
         activation_bits: 2..=8,
         tile: (1, 1),
@@ -173,6 +192,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DepthwiseMadd16,
         name: "depthwise-madd16",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 2..=8,
         activation_bits: 2..=8,
         tile: (1, 1),
@@ -188,6 +208,7 @@ pub const TABLE: &[KernelInfo] = &[
         id: KernelId::DepthwiseFloat,
         name: "depthwise-float",
         tier: Tier::X86V2,
+        implementation: Implementation::Emitted,
         weight_bits: 32..=32,
         activation_bits: 32..=32,
         tile: (1, 1),
@@ -198,6 +219,22 @@ pub const TABLE: &[KernelInfo] = &[
         exactness: Exactness::Rounded,
         k_limit: None,
         rate: 4.0,
+    },
+    KernelInfo {
+        id: KernelId::DotVnni512,
+        name: "dot-vnni-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::DOT_VNNI_512),
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (14, 2),
+        channels_per_vector: 16,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 115.0,
     },
 ];
 
@@ -217,6 +254,7 @@ impl KernelId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::precompiled;
 
     #[test]
     fn the_table_is_in_the_order_of_the_ids() {
@@ -224,6 +262,20 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::DepthwiseFloat);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::DotVnni512);
+    }
+
+    #[test]
+    fn every_precompiled_kernel_has_a_function_of_its_tier() {
+        if !cfg!(target_arch = "x86_64") {
+            return;
+        }
+        for info in TABLE {
+            if let Implementation::Precompiled(symbol) = info.implementation {
+                let found: Vec<_> = precompiled::functions().iter().filter(|f| f.symbol == symbol).collect();
+                assert_eq!(found.len(), 1, "{symbol}");
+                assert_eq!(found[0].tier, info.tier, "{symbol}");
+            }
+        }
     }
 }

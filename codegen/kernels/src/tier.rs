@@ -10,15 +10,20 @@ use std::fmt;
 pub enum Tier {
     /// x86-64 with SSSE3 and SSE4.1 (the `x86-64-v2` level), 128-bit vectors.
     X86V2,
-    /// x86-64 with AVX2 and BMI2 (the `x86-64-v3` level), still 128-bit vectors: three-operand forms only.
+    /// x86-64 with AVX2, FMA and BMI2 (the `x86-64-v3` level). Emitted code has 128-bit vectors on this and all later tiers, in
+    /// three-operand forms; precompiled kernels have the widest that the tier offers.
     X86V3,
-    /// [`Tier::X86V3`] and a 128-bit `vpdpbusd`, from AVX-VNNI or from AVX-512 VNNI with VL.
+    /// [`Tier::X86V3`] and a `vpdpbusd` of up to 256 bits, from AVX-VNNI or from AVX-512 VNNI with VL.
     X86V3Vnni,
+    /// 512-bit vectors with byte and word operations and `vpdpbusd`: AVX-512 F, BW, DQ, VL and VNNI.
+    Avx512Vnni,
+    /// [`Tier::Avx512Vnni`] and byte permutations across 512 bits: AVX-512 VBMI.
+    Avx512Vbmi,
 }
 
 impl Tier {
     /// Every tier, weakest first.
-    pub const ALL: [Tier; 3] = [Tier::X86V2, Tier::X86V3, Tier::X86V3Vnni];
+    pub const ALL: [Tier; 5] = [Tier::X86V2, Tier::X86V3, Tier::X86V3Vnni, Tier::Avx512Vnni, Tier::Avx512Vbmi];
 
     /// The name used on the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -26,6 +31,8 @@ impl Tier {
             Tier::X86V2 => "x86-64-v2",
             Tier::X86V3 => "x86-64-v3",
             Tier::X86V3Vnni => "x86-64-v3-vnni",
+            Tier::Avx512Vnni => "avx512-vnni",
+            Tier::Avx512Vbmi => "avx512-vbmi",
         }
     }
 
@@ -53,16 +60,22 @@ impl Tier {
             && std::is_x86_feature_detected!("popcnt");
         let v3 = v2
             && std::is_x86_feature_detected!("avx2")
+            && std::is_x86_feature_detected!("fma")
             && std::is_x86_feature_detected!("bmi1")
             && std::is_x86_feature_detected!("bmi2")
             && std::is_x86_feature_detected!("lzcnt");
+        let avx512_vnni = std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512vl");
+        let avx512 = v3
+            && avx512_vnni
+            && std::is_x86_feature_detected!("avx512f")
+            && std::is_x86_feature_detected!("avx512bw")
+            && std::is_x86_feature_detected!("avx512dq");
         match self {
             Tier::X86V2 => v2,
             Tier::X86V3 => v3,
-            Tier::X86V3Vnni => {
-                let avx512 = std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512vl");
-                v3 && (avx512 || std::is_x86_feature_detected!("avxvnni"))
-            }
+            Tier::X86V3Vnni => v3 && (avx512_vnni || std::is_x86_feature_detected!("avxvnni")),
+            Tier::Avx512Vnni => avx512,
+            Tier::Avx512Vbmi => avx512 && std::is_x86_feature_detected!("avx512vbmi"),
         }
     }
 

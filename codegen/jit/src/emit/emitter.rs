@@ -4,6 +4,7 @@
 //! [`crate::compiled`]); no absolute address is part of the code. `first..last` is the range of the step's
 //! work units (usually rows of the output) that this call does, so that threads can share a step.
 
+use super::call::Kernels;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32X4, I8X16, I16X8, I32X4, I64};
 use cranelift_codegen::ir::{
@@ -16,6 +17,8 @@ pub(crate) struct Emitter<'a> {
     /// Cranelift's builder, for single instructions.
     pub b: FunctionBuilder<'a>,
     slots: Value,
+    /// Precompiled kernels that the function may call.
+    pub kernels: &'a Kernels,
     /// First work unit.
     pub first: Value,
     /// One past the last work unit.
@@ -27,7 +30,7 @@ pub(crate) type Advance = (Value, i64);
 
 impl<'a> Emitter<'a> {
     /// Starts the function's entry block.
-    pub fn new(mut b: FunctionBuilder<'a>) -> Self {
+    pub fn new(mut b: FunctionBuilder<'a>, kernels: &'a Kernels) -> Self {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
@@ -35,7 +38,7 @@ impl<'a> Emitter<'a> {
             [slots, first, last] => (slots, first, last),
             _ => unreachable!("every step function has three parameters"),
         };
-        Emitter { b, slots, first, last }
+        Emitter { b, slots, kernels, first, last }
     }
 
     /// Ends the function.
@@ -150,6 +153,13 @@ impl<'a> Emitter<'a> {
         let data = StackSlotData::new(StackSlotKind::ExplicitSlot, bytes as u32, 4);
         let slot = self.b.create_sized_stack_slot(data);
         self.b.ins().stack_addr(I64, slot, 0)
+    }
+
+    /// Memory of this call alone, on a cache line boundary.
+    pub fn aligned_stack(&mut self, bytes: usize) -> Value {
+        let start = self.stack(bytes + 64);
+        let end = self.offset(start, 63);
+        self.b.ins().band_imm_s(end, -64)
     }
 
     /// Runs `body` `count` times, a number known now. Pointers advance after each turn, `state` is handed from turn to turn

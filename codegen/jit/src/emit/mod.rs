@@ -1,6 +1,7 @@
 //! What every kernel emitter is built from: functions and loops, instruction-set specific operations, access to a few
 //! neighbouring elements of a buffer, f32 functions, and the epilogue.
 
+pub(crate) mod call;
 pub(crate) mod emitter;
 pub(crate) mod epilogue;
 pub(crate) mod halo;

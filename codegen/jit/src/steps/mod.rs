@@ -3,6 +3,7 @@
 pub(crate) mod conv;
 pub(crate) mod conv_dot;
 pub(crate) mod conv_lookup;
+pub(crate) mod conv_tiles;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
 pub(crate) mod linear;
@@ -30,6 +31,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
             match plan.choice.kernel {
                 KernelId::Lookup => conv_lookup::lower(p, step, geometry, plan),
                 KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 => depthwise::lower(p, step, geometry, plan),
+                KernelId::DotVnni512 => conv_tiles::lower(p, step, geometry, plan),
                 _ => conv_dot::lower(p, step, geometry, plan),
             }
         }

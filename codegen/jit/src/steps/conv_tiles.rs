@@ -1,0 +1,133 @@
+//! Convolutions of codes by precompiled tiles: the function of such a layer is the loops, a call for each tile, and the way from
+//! the tile's sums, which lie on its stack, to the store.
+
+use super::conv::{
+    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
+};
+use crate::emit::call::Call;
+use crate::emit::emitter::Emitter;
+use crate::error::JitError;
+use crate::plan::forms::ConvPlan;
+use crate::plan::planner::Planner;
+use crate::plan::{Slot, StepCode};
+use catc_kernels::precompiled::dot::{DotTile, takes};
+use catc_kernels::{Implementation, KernelId, dot};
+use catc_program::{Geometry, Step};
+use cranelift_codegen::ir::Value;
+use cranelift_codegen::ir::types::I32X4;
+use std::mem::{offset_of, size_of};
+
+/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
+#[derive(Debug)]
+struct TileCode {
+    symbol: &'static str,
+    loops: ConvLoops,
+    cursors: Vec<ConvCursor>,
+    reduction: Reduction,
+    store: ConvStore,
+}
+
+impl StepCode for TileCode {
+    fn emit(&self, e: &mut Emitter<'_>) {
+        let (first, last) = (e.first, e.last);
+        if let Some(halo) = &self.store.halo {
+            halo.emit(e, first, last);
+        }
+        let call = e.prepare(self.symbol, size_of::<DotTile>());
+        let sums = e.aligned_stack(self.loops.pixels * self.loops.vectors * 4 * self.loops.channels_per_vector);
+        e.set(&call, offset_of!(DotTile, sums), sums);
+        e.set_int(&call, offset_of!(DotTile, input_pixel), self.cursors[0].pixel);
+        e.set_int(&call, offset_of!(DotTile, rows), self.reduction.rows as i64);
+        e.set_int(&call, offset_of!(DotTile, row_bytes), self.reduction.row_bytes);
+        e.set_int(&call, offset_of!(DotTile, taps), self.reduction.taps as i64);
+        e.set_int(&call, offset_of!(DotTile, tap_bytes), self.reduction.tap_bytes);
+        e.set_int(&call, offset_of!(DotTile, steps), self.reduction.steps as i64);
+        e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
+            self.tile(e, &call, sums, tile, pointers);
+        });
+    }
+}
+
+impl TileCode {
+    fn tile(&self, e: &mut Emitter<'_>, call: &Call, sums: Value, tile: Tile, pointers: &[Value]) {
+        let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
+        e.set(call, offset_of!(DotTile, input), pointers[0]);
+        e.set(call, offset_of!(DotTile, weights), pointers[1]);
+        e.set(call, offset_of!(DotTile, start), pointers[4]);
+        e.set_int(call, offset_of!(DotTile, sums_pixel), pixel_sums);
+        e.set_int(call, offset_of!(DotTile, pixels), tile.pixels as i64);
+        e.set_int(call, offset_of!(DotTile, vectors), tile.vectors as i64);
+        e.call(call);
+        // Output and operands move from pixel to pixel; what belongs to channels stays.
+        let mut advances = vec![(sums, pixel_sums)];
+        advances.extend(pointers.iter().zip(&self.cursors).skip(self.store.first_cursor).map(|(&p, c)| (p, c.pixel)));
+        e.repeat(tile.pixels, &advances, vec![], |e, moved, _| {
+            let mut pointers = pointers.to_vec();
+            pointers[self.store.first_cursor..].copy_from_slice(&moved[1..]);
+            for channel in (0..tile.channels).step_by(16) {
+                let count = (tile.channels - channel).min(16);
+                let vectors = (0..count.div_ceil(4)).map(|i| e.load(I32X4, moved[0], 4 * (channel + 4 * i) as i64));
+                let vectors = vectors.collect();
+                let values = scale_sums(e, vectors, (pointers[3], pointers[2]), channel, count);
+                self.store.emit(e, &pointers, 0, channel, count, values);
+            }
+            vec![]
+        });
+    }
+}
+
+/// Lowers a convolution of codes for a precompiled kernel.
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
+    let failed = |source| JitError::Weights { step: step.name.clone(), source };
+    let kernel = plan.choice.kernel;
+    let info = kernel.info();
+    let Implementation::Precompiled(symbol) = info.implementation else {
+        return Err(JitError::invalid(&step.name, "its kernel is not precompiled"));
+    };
+    let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
+    let view = weights.view().map_err(failed)?;
+    let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
+    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
+    let (pixels, vectors) = tile(&low, kernel);
+    let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
+    let packed = dot::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
+    let constants = &mut p.constants;
+    let mut add = |at: usize| low.slots.add(Slot::Constant(at));
+    let weight_slot = add(constants.push(&packed.bytes));
+    let bias_slot = add(constants.push(&scaling.bias));
+    let multiplier_slot = add(constants.push(&scaling.multiplier));
+    let start_slot = add(constants.push(&packed.constants));
+    let block = vectors * info.channels_per_vector;
+    let mut cursors = vec![
+        low.input_cursor,
+        low.weight_cursor(weight_slot, &layout, info.vector_bytes),
+        low.channel_cursor(bias_slot, 4, block),
+        low.channel_cursor(multiplier_slot, 4, block),
+        low.channel_cursor(start_slot, 4, block),
+    ];
+    let loops = ConvLoops {
+        groups: low.shape.groups,
+        outputs: low.shape.outputs,
+        channels_per_vector: info.channels_per_vector,
+        width: low.width,
+        pixels,
+        vectors,
+    };
+    let (height, macs, reduction) = (low.height, low.macs, low.reduction);
+    let (slots, store) = low.store(&mut cursors, block);
+    let code = TileCode { symbol, loops, cursors, reduction, store };
+    p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
+    Ok(())
+}
+
+/// Pixels and vectors of a tile: the cheapest by a count of cycles.
+fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
+    let vectors = low.shape.outputs.div_ceil(kernel.info().channels_per_vector);
+    let steps = low.reduction.total() as f64;
+    let tile_cost = |p: usize, v: usize| {
+        let (p, v) = (p as f64, v as f64);
+        // Half a cycle for each product, a latency of five, and two loads a cycle; then the call and the epilogue.
+        steps * (0.5 * p * v).max(5.0).max((p + v) * 0.5) + p * v * 4.0 + 40.0
+    };
+    cheapest_tile(low.width, vectors, &takes, &tile_cost)
+}
