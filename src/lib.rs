@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod data;
 pub mod driver;
+pub mod sweep;
 
 /// Runs the code blocks of the README.
 #[cfg(doctest)]

@@ -30,15 +30,12 @@
 //!   nearer to the float one than on others, and the correction learns too small a difference.
 
 use crate::cat::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
-use crate::context::{CalibrationData, PassContext, checked_sample};
-use crate::logits::find_logits;
+use crate::context::PassContext;
+use crate::logits::{evaluate_logits, find_logits};
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
-use catc_interp::images::map_images;
-use catc_interp::{Evaluator, Interpreter};
 use catc_ir::ops::{ArgMin, Binary, Blend, Gather, MatMul, SquaredDistance};
-use catc_ir::{ConstId, Graph, Node, Op, Operand, Phase, Tensor, ValueId};
-use nalgebra::DMatrix;
+use catc_ir::{ConstId, Dim, Element, Graph, Node, Op, Operand, Phase, Shape, Tensor, TensorType, ValueId};
 
 /// Appends the correction of the logits. Its options are those of the fit; seed and bits come from context and graph.
 #[derive(Clone, Debug, Default)]
@@ -117,6 +114,9 @@ impl AppendCat {
     };
 }
 
+/// Why a correction that was fitted cannot be appended.
+const OVERFLOW: &str = "its parameters overflow f32";
+
 /// Reads `auto` or a number that fits; `None` for anything else.
 fn automatic<T: std::str::FromStr>(text: &str, fits: impl Fn(&T) -> bool) -> Option<Option<T>> {
     if text == "auto" { Some(None) } else { text.parse().ok().filter(fits).map(Some) }
@@ -151,12 +151,13 @@ impl Pass for AppendCat {
         if !reference.has_value(logits) || reference.definitions()[logits].is_none() {
             return skip(cx, format!("the float graph does not compute {logits}"));
         }
-        let (lq, fp) = both_logits(graph, reference, logits, data, cx)?;
+        let lq = evaluate_logits(graph, logits, data, self.name(), cx.progress)?;
+        let fp = evaluate_logits(reference, logits, data, self.name(), cx.progress)?;
         let options = CatOptions { seed: cx.seed, activation_bits: activation_bits(graph), ..self.options.clone() };
         match fit(&lq, &fp, &options) {
             CatFit::Skipped(reason) => skip(cx, reason),
             CatFit::Model(model, report) => match Tables::new(&model) {
-                None => skip(cx, "its parameters overflow f32".into()),
+                None => skip(cx, OVERFLOW.into()),
                 Some(tables) => {
                     append(graph, logits, tables)?;
                     cx.note(describe(&model, &report));
@@ -168,7 +169,7 @@ impl Pass for AppendCat {
 }
 
 /// The least bits of a quantized activation; 8 if there is none.
-fn activation_bits(graph: &Graph) -> u8 {
+pub fn activation_bits(graph: &Graph) -> u8 {
     let bits = graph.nodes().iter().filter_map(|n| match (&n.op, n.inputs.first()) {
         (Op::Quantize(q), Some(Operand::Value(_))) => Some(graph.quantizer(q.quantizer).format.bits()),
         _ => None,
@@ -176,35 +177,21 @@ fn activation_bits(graph: &Graph) -> u8 {
     bits.min().unwrap_or(8)
 }
 
-/// The logits of the quantized and the float graph, `C x N` each.
-fn both_logits(
-    graph: &Graph,
-    reference: &Graph,
-    logits: ValueId,
-    data: &dyn CalibrationData,
-    cx: &PassContext,
-) -> Result<(DMatrix<f64>, DMatrix<f64>), PassError> {
-    let pass = AppendCat::ENTRY.name;
-    let quantized = Interpreter::new(graph).map_err(|e| PassError::evaluation(pass, e))?;
-    let float = Interpreter::new(reference).map_err(|e| PassError::evaluation(pass, e))?;
-    cx.progress.start("logits of both networks", data.len() as u64);
-    let both = map_images(data.len(), |index| {
-        let inputs = checked_sample(graph, data, index)?;
-        let row = |of: &Interpreter| -> Result<Vec<f64>, PassError> {
-            let tensors = of.run_to(&inputs, &[logits]).map_err(|e| PassError::evaluation(pass, e))?;
-            Ok(tensors.iter().flat_map(|t| t.as_f32().unwrap_or(&[])).map(|&z| f64::from(z)).collect())
-        };
-        let rows = (row(&quantized)?, row(&float)?);
-        cx.progress.advance(1);
-        Ok::<_, PassError>(rows)
-    });
-    cx.progress.finish();
-    let (lq, fp): (Vec<_>, Vec<_>) = both?.into_iter().unzip();
-    let matrix = |rows: Vec<Vec<f64>>| {
-        let (classes, count) = (rows[0].len(), rows.len());
-        DMatrix::from_iterator(classes, count, rows.into_iter().flatten())
-    };
-    Ok((matrix(lq), matrix(fp)))
+/// The correction alone, as a network from logits `[N,C]` to corrected logits: the nodes that [`AppendCat`] appends, in the
+/// qdq phase, ready for `fold-cat` and lowering. It gives what a corrected network gives, bit for bit, for what the network
+/// gives without correction.
+///
+/// # Errors
+/// [`PassError::Graph`] if a parameter of the model overflows f32.
+pub fn correction_network(model: &CatModel) -> Result<Graph, PassError> {
+    let overflow = || PassError::graph(AppendCat::ENTRY.name, "the correction", OVERFLOW);
+    let mut graph = Graph::new("correction");
+    graph.phase = Phase::Qdq;
+    let shape = Shape::new([Dim::Batch(1), Dim::Fixed(model.mean.len())]);
+    let logits = graph.add_input("logits", TensorType { element: Element::F32, shape });
+    graph.add_output("corrected", logits);
+    append(&mut graph, logits, Tables::new(model).ok_or_else(overflow)?)?;
+    Ok(graph)
 }
 
 /// What the graph holds of a model, in f32.

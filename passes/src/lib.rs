@@ -15,7 +15,7 @@ pub mod fold_cat;
 pub mod fold_constants;
 pub mod fold_scales;
 pub mod insert_qdq;
-mod logits;
+pub mod logits;
 pub mod lower_integer;
 pub mod manager;
 pub mod pass;

@@ -30,6 +30,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Runs chosen passes on the text form of a graph (or on an ONNX model) and prints the result.
     Opt(OptArgs),
+    /// Accuracy of every combination of bits, methods, seeds and corrections, as tables and curves.
+    Sweep(SweepArgs),
 }
 
 /// Compiling: `catc MODEL.onnx -o OUT.bin`.
@@ -223,6 +225,100 @@ pub struct OptArgs {
     /// Where the text goes (default: standard output).
     #[arg(short, long, value_name = "OUT.catir")]
     pub output: Option<PathBuf>,
+}
+
+/// `catc sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The trained network.
+    #[arg(value_name = "MODEL.onnx")]
+    pub model: PathBuf,
+    /// Bits of the weights.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "2,4", value_parser = parse_bits)]
+    pub wbits: Vec<u8>,
+    /// Bits of the activations.
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "2,4", value_parser = parse_bits)]
+    pub abits: Vec<u8>,
+    /// Bits of the first and the last layer.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
+    pub first_last_bits: u8,
+    /// Methods, measured in this order.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "mse")]
+    pub method: Vec<String>,
+    /// How outputs are treated: off, on (the cluster-wise correction), plain (one affine map, K = 1, alpha = 1). Every network is
+    /// measured as it is, whatever is given.
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "off,on")]
+    pub cat: Vec<String>,
+    /// Seeds, counted from --seed.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub seeds: u32,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
+    /// Weight of the correction, 0 to 1: one fixes it, a list or FROM:TO:STEP makes a curve. So for the next three.
+    #[arg(long, value_name = "A,..|A:B:STEP", value_delimiter = ',')]
+    pub cat_alpha: Vec<Numbers>,
+    /// Clusters of the correction.
+    #[arg(long, value_name = "K,..", value_delimiter = ',')]
+    pub cat_clusters: Vec<Numbers>,
+    /// Principal components that clusters are found in.
+    #[arg(long, value_name = "P,..", value_delimiter = ',')]
+    pub cat_pca: Vec<Numbers>,
+    /// Images that the correction is fitted to.
+    #[arg(long, value_name = "N,..", value_delimiter = ',')]
+    pub cat_samples: Vec<Numbers>,
+    /// Unlabelled inputs to calibrate on.
+    #[arg(long, value_name = "X")]
+    pub calib: PathBuf,
+    /// Use the first N of them only (default: all).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// Inputs that corrections are fitted on (default: a held-back part of the calibration inputs).
+    #[arg(long, value_name = "X")]
+    pub cat_data: Option<PathBuf>,
+    /// How images become network inputs.
+    #[arg(long, value_name = "P.toml")]
+    pub preprocess: Option<PathBuf>,
+    /// Test inputs. Nothing is fitted or chosen on them.
+    #[arg(long, value_name = "X")]
+    pub data: PathBuf,
+    /// Class of each test input.
+    #[arg(long, value_name = "Y.npy")]
+    pub labels: PathBuf,
+    /// Where the journal and the results go: results.csv, results.json, results.md and an .svg for each curve. A sweep that was
+    /// interrupted goes on from the journal in it.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Networks made at once; they share the threads.
+    #[arg(long, value_name = "J", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: u16,
+    /// Threads; the results do not depend on their number (default: all cores).
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Report to standard output as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A number, or FROM:TO:STEP with both ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers(pub Vec<f64>);
+
+impl std::str::FromStr for Numbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Result<Vec<f64>, _> = text.split(':').map(str::parse).collect();
+        match parts.as_deref() {
+            Ok([x]) if x.is_finite() => Ok(Numbers(vec![*x])),
+            Ok([from, to, step]) if *step > 0.0 && (0.0..=1000.0).contains(&((to - from) / step)) => {
+                // Rounded, so that 0:1:0.1 holds 0.3 and not 0.30000000000000004.
+                let at = |i: usize| ((from + i as f64 * step) * 1e9).round() / 1e9;
+                Ok(Numbers((0..=((to - from) / step + 1e-9) as usize).map(at).collect()))
+            }
+            _ => Err("must be a number, or FROM:TO:STEP with at most 1,000 steps upwards".into()),
+        }
+    }
 }
 
 /// A width in bits: 2 to 8, or 32 for float.

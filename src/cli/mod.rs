@@ -10,6 +10,7 @@ mod opt;
 mod profile;
 mod progress;
 mod run;
+mod sweep;
 mod table;
 
 use crate::data::{DataError, Preprocess};
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Opt(args)) => opt::run(&args),
+        Some(Command::Sweep(args)) => sweep::run(&args),
         None => compile::run(&cli.compile),
     };
     match result {

@@ -1,18 +1,21 @@
 //! Progress bars on standard error: what, how far, time left. On a terminal only; silent in a pipe.
 
+use crate::sweep::Status;
 use catc_passes::Progress;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Mutex;
 
 /// One bar at a time, for whatever is being done now.
 pub struct Bars {
     current: Mutex<Option<ProgressBar>>,
+    /// The group that its bars belong to, if there are others.
+    group: Option<MultiProgress>,
 }
 
 impl Bars {
     /// Bars on standard error (indicatif draws nothing there unless it is a terminal).
     pub fn new() -> Self {
-        Bars { current: Mutex::new(None) }
+        Bars { current: Mutex::new(None), group: None }
     }
 
     /// Takes the bar away, before other messages are printed.
@@ -36,7 +39,10 @@ impl Default for Bars {
 
 impl Progress for Bars {
     fn start(&self, what: &str, total: u64) {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        let bar = match &self.group {
+            Some(group) => group.add(ProgressBar::new(total)),
+            None => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
+        };
         let style = ProgressStyle::with_template("{msg:<32} {wide_bar} {pos}/{len} {eta:>5} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
@@ -52,5 +58,41 @@ impl Progress for Bars {
 
     fn finish(&self) {
         self.clear();
+    }
+}
+
+/// A bar for a whole sweep, and under it one for what each job does now.
+pub struct SweepBars {
+    group: MultiProgress,
+    whole: ProgressBar,
+    /// For each job.
+    pub jobs: Vec<Bars>,
+}
+
+impl SweepBars {
+    /// Bars for this many jobs.
+    pub fn new(jobs: usize) -> Self {
+        let group = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        let whole = group.add(ProgressBar::new(0));
+        let style = ProgressStyle::with_template("sweep {wide_bar} {pos}/{len} {eta:>5} left, {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        whole.set_style(style);
+        let jobs = (0..jobs).map(|_| Bars { current: Mutex::new(None), group: Some(group.clone()) }).collect();
+        SweepBars { group, whole, jobs }
+    }
+
+    /// Shows how far the sweep is.
+    pub fn advance(&self, status: &Status) {
+        self.whole.set_length(status.total as u64);
+        self.whole.set_position(status.done as u64);
+        self.whole.set_message(status.last.clone());
+    }
+
+    /// Takes all bars away, before other messages are printed.
+    pub fn clear(&self) {
+        self.jobs.iter().for_each(Bars::clear);
+        self.whole.finish_and_clear();
+        // What is left of the group's lines; a terminal that is gone needs none of it.
+        let _ = self.group.clear();
     }
 }

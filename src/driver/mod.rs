@@ -3,7 +3,9 @@
 mod calibration;
 mod compile;
 mod model;
+mod steps;
 
 pub use calibration::{Calibration, CalibrationSource};
 pub use compile::{CompileError, CompileOptions, Compiled, Watch, compile};
 pub use model::{ModelError, OpenModel};
+pub use steps::{Calibrated, Inputs, Quantized, Steps};

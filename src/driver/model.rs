@@ -5,7 +5,7 @@ use crate::data::{DataError, DataSet, InputSpec};
 use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
 use catc_passes::Progress;
-use catc_program::MAGIC;
+use catc_program::{MAGIC, Program};
 use catc_runtime::{InputArray, Model, Session, SessionOptions, Tier};
 use std::fs::File;
 use std::io::Read;
@@ -91,12 +91,7 @@ impl OpenModel {
     pub fn open(path: &Path, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
         let name = path.display().to_string();
         if is_compiled(path).map_err(|error| ModelError::Read { path: name.clone(), error })? {
-            let model = Model::open(path)?;
-            let session = model.session(&SessionOptions { threads, tier: cpu })?;
-            let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
-            let inputs = model.inputs().iter().map(spec).collect();
-            let outputs = model.outputs().iter().map(spec).collect();
-            return Ok(OpenModel { path: name, inputs, outputs, engine: Engine::Compiled(Box::new(session)), threads });
+            return Self::compiled(Model::open(path)?, name, threads, cpu);
         }
         if cpu.is_some() {
             return Err(ModelError::NotCompiled { path: name });
@@ -116,6 +111,19 @@ impl OpenModel {
         let inputs = input_specs(&graph);
         let engine = Engine::Float(Box::new(Interpreter::new(&graph)?));
         Ok(OpenModel { path: name, inputs, outputs, engine, threads })
+    }
+
+    /// Opens a program that was just made; `name` is what messages call it.
+    pub fn from_program(program: Program, name: &str, threads: usize) -> Result<OpenModel, ModelError> {
+        Self::compiled(Model::from_program(program)?, name.into(), threads, None)
+    }
+
+    fn compiled(model: Model, path: String, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
+        let session = model.session(&SessionOptions { threads, tier: cpu })?;
+        let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
+        let inputs = model.inputs().iter().map(spec).collect();
+        let outputs = model.outputs().iter().map(spec).collect();
+        Ok(OpenModel { path, inputs, outputs, engine: Engine::Compiled(Box::new(session)), threads })
     }
 
     /// Name and shape without the batch of each input.

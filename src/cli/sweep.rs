@@ -1,0 +1,83 @@
+//! `catc sweep MODEL.onnx --wbits 2,4 --abits 2,4 --method mse,.. --calib X --data X --labels Y --out DIR`
+
+use super::args::SweepArgs;
+use super::progress::SweepBars;
+use super::{Failure, print, print_json, thread_count};
+use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
+use crate::sweep::{Correction, run as sweep, tables};
+use catc_passes::{Method, Progress, RecipeOptions};
+
+/// Measures every combination and writes tables and curves.
+pub fn run(args: &SweepArgs) -> Result<(), Failure> {
+    let usage = |text: String| Failure::Usage(text);
+    let parse_method = |name: &String| name.parse().map_err(|e: catc_passes::RecipeError| usage(e.to_string()));
+    let parse_correction = |name: &String| -> Result<Correction, Failure> {
+        let known = || CORRECTIONS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
+        let found = CORRECTIONS.iter().find(|(n, _)| n == name).map(|(_, c)| *c);
+        found.ok_or_else(|| usage(format!("--cat: there is no `{name}`; there are {}", known())))
+    };
+    let methods: Vec<Method> = args.method.iter().map(parse_method).collect::<Result<_, _>>()?;
+    let corrections = args.cat.iter().map(parse_correction).collect::<Result<_, _>>()?;
+    let whole = |list: &[f64], option: &str| -> Result<Vec<usize>, Failure> {
+        let one = |&x: &f64| {
+            let fits = x.fract() == 0.0 && (1.0..=65536.0).contains(&x);
+            if fits { Ok(x as usize) } else { Err(usage(format!("{option}: {x} is no whole number from 1 to 65536"))) }
+        };
+        list.iter().map(one).collect()
+    };
+    let alphas: Vec<f64> = args.cat_alpha.iter().flat_map(|l| l.0.clone()).collect();
+    if let Some(a) = alphas.iter().find(|a| !(0.0..=1.0).contains(*a)) {
+        return Err(usage(format!("--cat-alpha: {a} is not from 0 to 1")));
+    }
+    let flat = |lists: &[super::args::Numbers]| lists.iter().flat_map(|l| l.0.clone()).collect::<Vec<f64>>();
+    let plan = Plan {
+        wbits: distinct(&args.wbits),
+        abits: distinct(&args.abits),
+        methods: distinct(&methods),
+        recipe: RecipeOptions { first_last_bits: args.first_last_bits, ..RecipeOptions::default() },
+        seeds: (args.seed..).take(args.seeds as usize).collect(),
+        corrections,
+        alphas: distinct(&alphas),
+        clusters: distinct(&whole(&flat(&args.cat_clusters), "--cat-clusters")?),
+        dims: distinct(&whole(&flat(&args.cat_pca), "--cat-pca")?),
+        samples: distinct(&whole(&flat(&args.cat_samples), "--cat-samples")?),
+    };
+    let options = SweepOptions {
+        model: args.model.clone(),
+        calib: args.calib.clone(),
+        limit: args.samples.map(|n| n as usize),
+        cat_data: args.cat_data.clone(),
+        preprocess: args.preprocess.clone(),
+        data: args.data.clone(),
+        labels: args.labels.clone(),
+        out: args.out.clone(),
+        plan,
+        jobs: usize::from(args.jobs),
+        threads: thread_count(args.threads),
+    };
+    let bars = SweepBars::new(options.jobs.max(1));
+    let places: Vec<&dyn Progress> = bars.jobs.iter().map(|b| b as &dyn Progress).collect();
+    let results = sweep(&options, &places, &|status| bars.advance(status));
+    bars.clear();
+    let results = results?;
+    for m in results.all() {
+        if let Some(note) = &m.outcome.note {
+            eprintln!("note: {}, {}: {note}", m.network, m.variant);
+        }
+    }
+    if args.json {
+        return print_json(&tables::json(&results));
+    }
+    print(&tables::markdown(&results))
+}
+
+/// Without repetitions, in the order given.
+fn distinct<T: PartialEq + Clone>(list: &[T]) -> Vec<T> {
+    let mut seen: Vec<T> = vec![];
+    for x in list {
+        if !seen.contains(x) {
+            seen.push(x.clone());
+        }
+    }
+    seen
+}

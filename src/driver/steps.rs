@@ -1,0 +1,109 @@
+//! A compilation in steps whose results can be used more than once: the folded float graph, its calibration, the quantized graph,
+//! the program.
+
+use super::compile::CompileError;
+use catc_ir::{Graph, ValueId};
+use catc_passes::range::Observed;
+use catc_passes::{
+    CalibrationData, Note, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions, parse_passes, recipe,
+};
+use catc_program::{BuildInfo, Program};
+use std::collections::BTreeMap;
+
+/// The passes of a recipe, cut where results can be shared.
+pub struct Steps {
+    fold: Vec<Box<dyn Pass>>,
+    calibrate: Vec<Box<dyn Pass>>,
+    quantize: Vec<Box<dyn Pass>>,
+    lower: Vec<Box<dyn Pass>>,
+}
+
+/// A folded float graph with what calibration saw of its tensors.
+pub struct Calibrated {
+    graph: Graph,
+    activations: BTreeMap<ValueId, Observed>,
+}
+
+/// A graph in the qdq phase.
+pub struct Quantized {
+    /// The graph.
+    pub graph: Graph,
+    /// What the passes noted.
+    pub notes: Vec<Note>,
+}
+
+/// What passes get besides the graph.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Calibration data, for what is fitted.
+    pub data: &'a dyn CalibrationData,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where progress is shown.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> Inputs<'a> {
+    fn context(&self) -> PassContext<'a> {
+        let mut cx = PassContext::with_calibration(self.data, self.seed);
+        cx.progress = self.progress;
+        cx
+    }
+}
+
+impl Steps {
+    /// The steps of a recipe, without correction of the outputs.
+    pub fn of(options: &RecipeOptions) -> Result<Steps, CompileError> {
+        let mut fold = recipe(&RecipeOptions { cat: false, ..options.clone() })?;
+        // From the end: each cut takes what follows it.
+        let mut from = |pass: &str| {
+            let at = fold.iter().position(|p| p.name() == pass).unwrap_or(fold.len());
+            fold.split_off(at)
+        };
+        let lower = from("lower-integer");
+        let quantize = from("insert-qdq");
+        let calibrate = from("calibrate");
+        Ok(Steps { fold, calibrate, quantize, lower })
+    }
+
+    /// What the folded graph depends on besides the model.
+    pub fn fold_key(&self) -> String {
+        format!("{:?}", self.fold)
+    }
+
+    /// What its calibration depends on besides that and the data.
+    pub fn calibrate_key(&self) -> String {
+        format!("{:?}", self.calibrate)
+    }
+
+    /// The float graph as calibration finds it.
+    pub fn fold(&self, mut graph: Graph, inputs: Inputs) -> Result<Graph, PassError> {
+        PassManager::new().run(&self.fold, &mut graph, &mut inputs.context())?;
+        Ok(graph)
+    }
+
+    /// Observes what [`Steps::fold`] gave.
+    pub fn calibrate(&self, mut graph: Graph, inputs: Inputs) -> Result<Calibrated, PassError> {
+        let mut cx = inputs.context();
+        PassManager::new().run(&self.calibrate, &mut graph, &mut cx)?;
+        Ok(Calibrated { graph, activations: cx.activations })
+    }
+
+    /// Quantizes, with everything that is fitted but the correction.
+    pub fn quantize(&self, calibrated: &Calibrated, inputs: Inputs) -> Result<Quantized, PassError> {
+        let mut cx = inputs.context();
+        cx.activations = calibrated.activations.clone();
+        let mut graph = calibrated.graph.clone();
+        PassManager::new().run(&self.quantize, &mut graph, &mut cx)?;
+        Ok(Quantized { graph, notes: cx.notes })
+    }
+
+    /// Makes a program of a graph in the qdq phase: a quantized network, or a correction alone.
+    pub fn lower(&self, mut graph: Graph) -> Result<Program, CompileError> {
+        let mut cx = PassContext::empty();
+        let folded = parse_passes("fold-cat").map_err(catc_passes::RecipeError::from)?;
+        PassManager::new().run(&folded, &mut graph, &mut cx)?;
+        PassManager::new().run(&self.lower, &mut graph, &mut cx)?;
+        Ok(catc_codegen::lower(&graph, BuildInfo::default())?)
+    }
+}

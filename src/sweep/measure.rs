@@ -1,0 +1,163 @@
+//! Measures one network: makes it, runs it on the test inputs once, fits its corrections, and runs each, compiled on its own,
+//! over the network's outputs. A corrected network computes exactly that, so nothing is run twice.
+
+use super::bench::Bench;
+use super::journal::{Fitted, Outcome};
+use super::key::Key;
+use super::logits_file::Logits;
+use super::plan::{Fit, Network, Variant};
+use super::run::SweepError;
+use crate::data::split;
+use crate::driver::{CompileError, Inputs, OpenModel, Steps};
+use catc_interp::metrics::in_top_k;
+use catc_ir::Graph;
+use catc_passes::append_cat::correction_network;
+use catc_passes::cat::{CatFit, CatModel, fit};
+use catc_passes::logits::{evaluate_logits, find_logits};
+use catc_passes::{CalibrationData, Progress};
+use catc_runtime::{InputArray, Model, SessionOptions};
+use nalgebra::DMatrix;
+use std::time::Instant;
+
+/// Rows that a correction is given at a time.
+const ROWS: usize = 256;
+
+/// The key of a variant's outcome.
+pub fn outcome_key(bench: &Bench, network: &Network, variant: Variant) -> Key {
+    let key = bench.logits_key(network);
+    match bench.options.plan.fit(network, variant) {
+        None => key,
+        Some(fit) => key.with(format!("{fit:?}")),
+    }
+}
+
+/// The top-1 and top-5 of the float network.
+pub fn float_outcome(bench: &Bench, threads: usize, progress: &dyn Progress) -> Result<Outcome, SweepError> {
+    let start = Instant::now();
+    let model = OpenModel::open(&bench.options.model, threads, None)?;
+    let mut rows = vec![];
+    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[0]))?;
+    Ok(outcome(bench, &rows, start, None, None))
+}
+
+/// Measures the variants of a network; `done` gets each as soon as it is known.
+pub fn measure(
+    bench: &Bench,
+    network: &Network,
+    variants: &[Variant],
+    threads: usize,
+    progress: &dyn Progress,
+    done: &dyn Fn(Variant, Outcome) -> Result<(), SweepError>,
+) -> Result<(), SweepError> {
+    let start = Instant::now();
+    let steps = Steps::of(&network.recipe)?;
+    let division = bench.division(network.seed)?;
+    let inputs = Inputs { data: &division.calibration.ranges, seed: network.seed, progress };
+    let folded = bench.folded(&division, &steps, inputs)?;
+    let file = Logits::file(&bench.options.out.join("logits"), &bench.logits_key(network));
+    let logits = match Logits::read(&file)? {
+        Some(logits) => logits,
+        None => {
+            let calibrated = bench.calibrated(&division, &folded, &steps, inputs)?;
+            let quantized = steps.quantize(&calibrated, inputs).map_err(CompileError::from)?.graph;
+            let correction = division.calibration.correction.as_ref().map(|c| c as &dyn CalibrationData);
+            let logits = network_logits(bench, &steps, quantized, correction, threads, progress)?;
+            logits.write(&file)?;
+            logits
+        }
+    };
+    for &variant in variants {
+        let start = if variants[0] == variant { start } else { Instant::now() };
+        let Some(how) = bench.options.plan.fit(network, variant) else {
+            done(variant, outcome(bench, &logits.test, start, None, None))?;
+            continue;
+        };
+        let fitted = match (&folded.logits, &division.calibration.correction) {
+            (Err(reason), _) => Err(reason.clone()),
+            (_, None) => Err("there are too few calibration inputs to hold some back".into()),
+            (Ok(v), Some(data)) => {
+                let float = folded.float_logits(*v, data, progress)?;
+                fit_to(&logits.fit_matrix(), &float, &how)
+            }
+        };
+        done(
+            variant,
+            match fitted {
+                Err(reason) => outcome(bench, &logits.test, start, None, Some(format!("no correction: {reason}"))),
+                Ok((model, fitted)) => {
+                    let corrected = corrected(&steps, &model, &logits, threads)?;
+                    outcome(bench, &corrected, start, Some(fitted), None)
+                }
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// The logits of a quantized graph: on the images for the correction by the evaluator, as `append-cat` finds them, on the test
+/// inputs by machine code.
+fn network_logits(
+    bench: &Bench,
+    steps: &Steps,
+    mut graph: Graph,
+    correction: Option<&dyn CalibrationData>,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Logits, SweepError> {
+    let mut fit = vec![];
+    if let Ok(v) = find_logits(&graph) {
+        if let Some(data) = correction {
+            let found = evaluate_logits(&graph, v, data, "append-cat", progress).map_err(CompileError::from)?;
+            fit = found.iter().map(|&z| z as f32).collect();
+        }
+        // Up to the logits: a softmax that follows them changes no place of a class.
+        graph.outputs[0].value = v;
+    }
+    let model = OpenModel::from_program(steps.lower(graph)?, "the quantized network", threads)?;
+    let classes = model.classes()?;
+    let mut test = Vec::with_capacity(bench.labels.len() * classes);
+    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[0]))?;
+    Ok(Logits { classes, fit, test })
+}
+
+/// Fits a correction to some or all of these logits (`C x N`); else why there is none.
+fn fit_to(lq: &DMatrix<f64>, fp: &DMatrix<f64>, how: &Fit) -> Result<(CatModel, Fitted), String> {
+    let n = lq.ncols();
+    let found = match how.samples {
+        Some(wanted) if wanted > n => return Err(format!("there are {n} images to fit it to, not {wanted}")),
+        Some(wanted) if wanted < n => {
+            let chosen = split(n, wanted, how.options.seed).map_err(|e| e.to_string())?.held_out;
+            fit(&lq.select_columns(&chosen), &fp.select_columns(&chosen), &how.options)
+        }
+        _ => fit(lq, fp, &how.options),
+    };
+    match found {
+        CatFit::Skipped(reason) => Err(reason),
+        CatFit::Model(model, report) => {
+            let (alpha, clusters, dims) = (model.alpha, model.clusters(), model.dims());
+            Ok((*model, Fitted { alpha, clusters, dims, samples: report.samples }))
+        }
+    }
+}
+
+/// The corrected test logits, by machine code.
+fn corrected(steps: &Steps, model: &CatModel, logits: &Logits, threads: usize) -> Result<Vec<f32>, SweepError> {
+    let graph = correction_network(model).map_err(CompileError::from)?;
+    let program = Model::from_program(steps.lower(graph)?).map_err(crate::driver::ModelError::from)?;
+    let options = SessionOptions { threads, ..Default::default() };
+    let session = program.session(&options).map_err(crate::driver::ModelError::from)?;
+    let mut all = Vec::with_capacity(logits.test.len());
+    for rows in logits.test.chunks(ROWS * logits.classes) {
+        let shape = [rows.len() / logits.classes, logits.classes];
+        let outputs = session.run(&[InputArray::f32(&shape, rows)]).map_err(crate::driver::ModelError::from)?;
+        all.extend_from_slice(outputs[0].as_f32().unwrap_or(&[]));
+    }
+    Ok(all)
+}
+
+fn outcome(bench: &Bench, rows: &[f32], start: Instant, correction: Option<Fitted>, note: Option<String>) -> Outcome {
+    let n = bench.labels.len();
+    let pairs = rows.chunks_exact((rows.len() / n.max(1)).max(1)).zip(&bench.labels);
+    let hits = |k: usize| pairs.clone().filter(|(row, label)| in_top_k(row, **label, k)).count();
+    Outcome { top1: hits(1), top5: hits(5), n, correction, note, seconds: start.elapsed().as_secs_f64() }
+}

@@ -1,0 +1,22 @@
+//! Sweeps: every combination of bits, method, seed and correction of one network, compiled, run through its machine code and
+//! measured, and what came of it as tables and curves (tables 2, 3 and 5 and figures 3 to 5 of arXiv 2509.26277).
+//!
+//! [`plan`] says what is measured, [`bench`] holds what measurements share, [`measure`] makes one network and measures its
+//! corrections, [`journal`] remembers across interruptions, [`run()`] drives them; [`summary`], [`tables`], [`curves`] and
+//! [`svg`] show the results.
+
+pub mod bench;
+pub mod curves;
+pub mod journal;
+pub mod key;
+pub mod logits_file;
+pub mod measure;
+pub mod plan;
+mod run;
+pub mod summary;
+pub mod svg;
+pub mod tables;
+
+pub use plan::{Correction, Plan, SweepOptions};
+pub use run::{Status, SweepError, run};
+pub use summary::Results;
