@@ -1,6 +1,7 @@
 //! The evaluator of graphs.
 
-use crate::buffers::{Buffers, Spare};
+use crate::batch_tape::BatchTape;
+use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::evaluator::Observer;
 use crate::ops::{Prepared, rule};
@@ -13,6 +14,7 @@ use catc_ir::{
     verify,
 };
 use cranelift_entity::{EntitySet, SecondaryMap};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Evaluates one graph. Making it checks the graph and computes once what depends on constants alone (quantized weights
@@ -30,7 +32,7 @@ pub struct Interpreter {
     /// What the rule of each node made of its constants.
     prepared: Vec<Prepared>,
     memory_limit: usize,
-    spare: Arc<Spare>,
+    buffers: Buffers,
 }
 
 impl Interpreter {
@@ -51,7 +53,7 @@ impl Interpreter {
             constant: SecondaryMap::new(),
             prepared: vec![],
             memory_limit: Self::MEMORY_LIMIT,
-            spare: Arc::default(),
+            buffers: Buffers::default(),
         };
         this.prepare(|_| true)?;
         Ok(this)
@@ -214,8 +216,8 @@ impl Interpreter {
     }
 
     /// Buffers kept between evaluations.
-    pub(crate) fn spare(&self) -> &Spare {
-        &self.spare
+    pub(crate) fn buffers(&self) -> Buffers {
+        self.buffers.clone()
     }
 
     /// Bytes of values that an evaluation may hold.
@@ -228,9 +230,40 @@ impl Interpreter {
     /// # Errors
     /// As [`Evaluator::run_from`].
     pub fn record<'a>(&'a self, given: &[(ValueId, &'a Tensor)], wanted: &[ValueId]) -> Result<Tape<'a>, EvalError> {
-        let (batch, values) = run(self, given, wanted, Keep::Everything)?;
+        self.record_within(borrowed(given), wanted, self.memory_limit)
+    }
+
+    /// [`Interpreter::record`] of tensors that may belong to the tape, within `limit` bytes.
+    pub(crate) fn record_within<'a>(
+        &'a self,
+        given: Vec<(ValueId, Cow<'a, Tensor>)>,
+        wanted: &[ValueId],
+        limit: usize,
+    ) -> Result<Tape<'a>, EvalError> {
+        let (batch, values) = run(self, given, wanted, limit, Keep::Everything)?;
         Ok(Tape::new(batch, values))
     }
+
+    /// [`Interpreter::record`] in parts of `images` images (the last may be smaller; 0 counts as 1), each on a thread of the
+    /// current rayon pool. What is given for the whole batch is cut by its first dimension, everything else is shared by the
+    /// parts. Values and gradients are those of [`Interpreter::record`], but for the order of the sums over images
+    /// ([`BatchTape::gradients`]): it depends on `images`, not on the number of threads. Eight images or so keep the values of a
+    /// small network in a core's own cache, and are worth it on one thread too.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run_from`]; the parts share the memory limit.
+    pub fn record_parts<'a>(
+        &'a self,
+        given: &[(ValueId, &'a Tensor)],
+        wanted: &[ValueId],
+        images: usize,
+    ) -> Result<BatchTape<'a>, EvalError> {
+        BatchTape::record(self, given, wanted, images)
+    }
+}
+
+fn borrowed<'a>(given: &[(ValueId, &'a Tensor)]) -> Vec<(ValueId, Cow<'a, Tensor>)> {
+    given.iter().map(|&(v, t)| (v, Cow::Borrowed(t))).collect()
 }
 
 impl Evaluator for Interpreter {
@@ -239,15 +272,17 @@ impl Evaluator for Interpreter {
     }
 
     fn run_from(&self, given: &[(ValueId, &Tensor)], wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError> {
-        run(self, given, wanted, Keep::Wanted).map(|(_, values)| values.into_wanted(wanted))?
+        run(self, borrowed(given), wanted, self.memory_limit, Keep::Wanted)
+            .map(|(_, values)| values.into_wanted(wanted))?
     }
 
     fn run_observed(&self, inputs: &[Tensor], observe: &mut Observer) -> Result<Vec<Tensor>, EvalError> {
         if self.graph.inputs.len() != inputs.len() {
             return Err(EvalError::InputCount { expected: self.graph.inputs.len(), found: inputs.len() });
         }
-        let given: Vec<_> = self.graph.inputs.iter().map(|(v, _)| *v).zip(inputs).collect();
+        let given = self.graph.inputs.iter().map(|(v, _)| *v).zip(inputs.iter().map(Cow::Borrowed)).collect();
         let wanted: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
-        run(self, &given, &wanted, Keep::Observed(observe)).map(|(_, values)| values.into_wanted(&wanted))?
+        run(self, given, &wanted, self.memory_limit, Keep::Observed(observe))
+            .map(|(_, values)| values.into_wanted(&wanted))?
     }
 }

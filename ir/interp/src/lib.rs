@@ -7,6 +7,7 @@
 //! Every image of a batch is computed as if it were alone, on one thread; [`images`] spreads images over threads. Results
 //! therefore do not depend on the number of threads, nor on the batch an image is part of.
 
+mod batch_tape;
 mod broadcast;
 mod buffers;
 mod call;
@@ -23,6 +24,7 @@ mod plan;
 mod run;
 mod tape;
 
+pub use batch_tape::BatchTape;
 pub use error::EvalError;
 pub use evaluator::{Evaluator, Observer};
 pub use interpreter::Interpreter;

@@ -1,11 +1,13 @@
 //! One evaluation: from given values to wanted ones.
 
+use crate::buffers::Lease;
 use crate::call::Input;
 use crate::evaluator::Observer;
 use crate::plan::{Plan, Unreached};
 use crate::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Dim, Element, Graph, Operand, Tensor, TensorData, ValueId};
 use cranelift_entity::{EntitySet, SecondaryMap};
+use std::borrow::Cow;
 
 /// Which values an evaluation computes and keeps.
 pub(crate) enum Keep<'k, 'f> {
@@ -20,28 +22,29 @@ pub(crate) enum Keep<'k, 'f> {
 /// The values of an evaluation.
 pub(crate) struct Values<'a> {
     pub interpreter: &'a Interpreter,
-    pub given: SecondaryMap<ValueId, Option<&'a Tensor>>,
+    pub given: SecondaryMap<ValueId, Option<Cow<'a, Tensor>>>,
     computed: SecondaryMap<ValueId, Option<Tensor>>,
     /// Values that depend on constants and on given values, so that what was computed beforehand does not hold.
     stale: EntitySet<ValueId>,
     /// Bytes that the evaluation needs at once.
     needed: usize,
+    lease: Option<Lease>,
 }
 
 impl Drop for Values<'_> {
     fn drop(&mut self) {
-        let mut buffers = self.interpreter.spare().take();
+        let mut buffers = self.interpreter.buffers();
         self.computed.values_mut().filter_map(|t| t.take()).for_each(|t| buffers.give(t));
-        self.interpreter.spare().give(buffers, self.needed);
     }
 }
 
 impl<'a> Values<'a> {
-    fn new(interpreter: &'a Interpreter, given: &[(ValueId, &'a Tensor)]) -> Self {
-        let mut map = SecondaryMap::new();
-        given.iter().for_each(|&(v, t)| map[v] = Some(t));
+    fn new(interpreter: &'a Interpreter, given: Vec<(ValueId, Cow<'a, Tensor>)>) -> Self {
+        let mut map: SecondaryMap<_, Option<Cow<'a, Tensor>>> = SecondaryMap::new();
+        let over = given.iter().any(|(v, _)| interpreter.constant_value(*v).is_some());
+        given.into_iter().for_each(|(v, t)| map[v] = Some(t));
         let mut stale = EntitySet::new();
-        if given.iter().any(|&(v, _)| interpreter.constant_value(v).is_some()) {
+        if over {
             for node in interpreter.graph().nodes() {
                 let mut inputs = node.inputs.iter().filter_map(|o| o.value());
                 if inputs.any(|v| map[v].is_some() || stale.contains(v)) {
@@ -49,13 +52,13 @@ impl<'a> Values<'a> {
                 }
             }
         }
-        Values { interpreter, given: map, computed: SecondaryMap::new(), stale, needed: 0 }
+        Values { interpreter, given: map, computed: SecondaryMap::new(), stale, needed: 0, lease: None }
     }
 
     /// A value, if it is known.
     pub fn get(&self, v: ValueId) -> Option<&Tensor> {
         let constant = || if self.stale.contains(v) { None } else { self.interpreter.constant_value(v) };
-        self.given[v].or(self.computed[v].as_ref()).or_else(constant)
+        self.given[v].as_deref().or(self.computed[v].as_ref()).or_else(constant)
     }
 
     /// An operand, if it is known.
@@ -96,33 +99,39 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Computes the `wanted` values from the `given` ones; returns the batch size with the values.
+/// Computes the `wanted` values from the `given` ones within `limit` bytes; returns the batch size with the values.
 pub(crate) fn run<'a>(
     interpreter: &'a Interpreter,
-    given: &[(ValueId, &'a Tensor)],
+    given: Vec<(ValueId, Cow<'a, Tensor>)>,
     wanted: &[ValueId],
+    limit: usize,
     mut keep: Keep,
 ) -> Result<(usize, Values<'a>), EvalError> {
     let graph = interpreter.graph();
     if let Some(&v) = wanted.iter().find(|v| !graph.has_value(**v)) {
         return Err(EvalError::Unknown(v));
     }
-    let batch = check_given(graph, given)?;
+    let batch = check_given(graph, &given)?;
     let mut values = Values::new(interpreter, given);
     let mut plan = Plan::new(graph, &values.known(), wanted, matches!(keep, Keep::Observed(_)))
         .map_err(|Unreached(v)| EvalError::NotGiven(v))?;
     if matches!(keep, Keep::Everything) {
         plan.steps.iter_mut().for_each(|s| s.ends.clear());
     }
-    let (needed, limit) = (plan.peak_bytes(graph, batch), interpreter.memory_limit());
+    let needed = plan.peak_bytes(graph, batch);
     if needed > limit as u128 {
         return Err(EvalError::Memory { batch, needed, limit });
     }
     if let Keep::Observed(observe) = &mut keep {
-        given.iter().for_each(|&(v, t)| observe(v, t));
+        graph.inputs.iter().for_each(|(v, _)| {
+            if let Some(t) = values.given[*v].as_deref() {
+                observe(*v, t);
+            }
+        });
     }
     values.needed = needed as usize;
-    let mut buffers = interpreter.spare().take();
+    let mut buffers = interpreter.buffers();
+    values.lease = Some(buffers.lease(values.needed));
     for step in &plan.steps {
         let node = &graph.nodes()[step.node];
         // Values that end here are handed over, unless the node takes them twice.
@@ -156,14 +165,14 @@ pub(crate) fn run<'a>(
             }
         }
     }
-    interpreter.spare().give(buffers, values.needed);
     Ok((batch, values))
 }
 
 /// Checks given tensors against their values and returns the batch size they agree on.
-fn check_given(graph: &Graph, given: &[(ValueId, &Tensor)]) -> Result<usize, EvalError> {
+fn check_given(graph: &Graph, given: &[(ValueId, Cow<Tensor>)]) -> Result<usize, EvalError> {
     let mut batch: Option<usize> = None;
-    for &(value, tensor) in given {
+    for (value, tensor) in given {
+        let value = *value;
         if !graph.has_value(value) {
             return Err(EvalError::Unknown(value));
         }

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::ops::{Reverse, rule};
 use crate::run::Values;
 use crate::{EvalError, Evaluator};
-use catc_ir::{ConstId, Element, Graph, Node, Op, Operand, QuantizerId, Tensor, TensorData, ValueId};
+use catc_ir::{ConstId, Element, Graph, Node, Op, Operand, QuantizerId, Tensor, ValueId};
 use cranelift_entity::{EntitySet, SecondaryMap};
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ pub enum Wrt {
 
 /// Gradients, each of the shape of what it is taken with respect to (scales and zero-points: one dimension).
 #[derive(Clone, Debug, Default)]
-pub struct Gradients(BTreeMap<Wrt, Tensor>);
+pub struct Gradients(pub(crate) BTreeMap<Wrt, Tensor>);
 
 impl Gradients {
     /// The gradient with respect to one of the things asked for; zeros where the seeds do not depend on it.
@@ -53,7 +53,11 @@ impl<'a> Tape<'a> {
         Tape { batch, values }
     }
 
-    fn graph(&self) -> &Graph {
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
         self.values.interpreter.graph()
     }
 
@@ -77,14 +81,7 @@ impl<'a> Tape<'a> {
             {
                 continue;
             }
-            let by_operand = node.inputs.iter().any(|o| match *o {
-                Operand::Value(v) => leading.contains(v),
-                Operand::Const(c) => wrt.contains(&Wrt::Constant(c)),
-            });
-            let quantizer = quantizer_of(graph, node);
-            let by_quantizer =
-                quantizer.is_some_and(|q| wrt.contains(&Wrt::Scale(q)) || wrt.contains(&Wrt::ZeroPoint(q)));
-            if by_operand || by_quantizer {
+            if leads_on(graph, node, &leading, wrt) {
                 leading.insert(node.output);
             }
         }
@@ -98,32 +95,43 @@ impl<'a> Tape<'a> {
     /// If a seed is not an f32 tensor of its value's shape, if a value of `seeds` or `wrt` was not computed, if the
     /// graph has no such constant or quantizer, or if the way leads through an operation without gradient (a fused node).
     pub fn gradients(&self, seeds: &[(ValueId, Tensor)], wrt: &[Wrt]) -> Result<Gradients, EvalError> {
-        let graph = self.graph();
-        let mut result = self.zeros(wrt)?;
-        let leading = self.leading(wrt);
-        let mut grads: SecondaryMap<ValueId, Option<Vec<f32>>> = SecondaryMap::new();
-        let spare = self.values.interpreter.spare();
-        let mut buffers = spare.take();
         for (v, seed) in seeds {
             let bad = |message: String| EvalError::Gradient { place: v.to_string(), message };
             let value = self.value(*v).ok_or_else(|| bad("this value was not computed".into()))?;
-            match seed.as_f32() {
-                Some(g) if seed.shape() == value.shape() => add(&mut grads[*v], g.to_vec(), &mut buffers),
-                _ => return Err(bad(format!("its gradient must be f32 {:?}", value.shape()))),
+            if seed.shape() != value.shape() || seed.as_f32().is_none() {
+                return Err(bad(format!("its gradient must be f32 {:?}", value.shape())));
             }
         }
+        let seeds: Vec<_> = seeds.iter().filter_map(|(v, seed)| Some((*v, seed.as_f32()?))).collect();
+        self.pull(&seeds, wrt)
+    }
+
+    /// [`Tape::gradients`] of seeds that fit their values.
+    pub(crate) fn pull(&self, seeds: &[(ValueId, &[f32])], wrt: &[Wrt]) -> Result<Gradients, EvalError> {
+        let graph = self.graph();
+        let shapes = self.shapes(wrt)?;
+        let leading = self.leading(wrt);
+        let mut sums: BTreeMap<Wrt, Vec<f32>> = BTreeMap::new();
+        let mut grads: SecondaryMap<ValueId, Option<Vec<f32>>> = SecondaryMap::new();
+        let mut buffers = self.values.interpreter.buffers();
+        let _lease = buffers.lease(self.values.needed());
+        for &(v, seed) in seeds.iter().filter(|(v, _)| leading.contains(*v)) {
+            let mut copy = buffers.f32(seed.len());
+            copy.copy_from_slice(seed);
+            add(&mut grads[v], copy, &mut buffers);
+        }
         for (i, node) in graph.nodes().iter().enumerate().rev() {
-            let grad = match grads[node.output].take() {
-                Some(g) if leading.contains(node.output) => g,
-                Some(g) => {
-                    buffers.give_f32(g);
-                    continue;
-                }
-                None => continue,
-            };
-            collect(&mut result, Wrt::Value(node.output), &grad);
-            if self.values.given[node.output].is_some() || grad.is_empty() {
+            let Some(grad) = grads[node.output].take() else { continue };
+            let wanted = Wrt::Value(node.output);
+            if self.values.given[node.output].is_some() || grad.is_empty() || !leads_on(graph, node, &leading, wrt) {
+                // The way ends here.
+                collect(&mut sums, &shapes, wanted, grad, &mut buffers);
                 continue;
+            }
+            if shapes.contains_key(&wanted) {
+                let mut copy = buffers.f32(grad.len());
+                copy.copy_from_slice(&grad);
+                collect(&mut sums, &shapes, wanted, copy, &mut buffers);
             }
             let (Some(output), Some(inputs)) = (
                 self.value(node.output),
@@ -134,9 +142,10 @@ impl<'a> Tape<'a> {
             let needs: Vec<bool> = (node.inputs.iter())
                 .map(|o| match *o {
                     Operand::Value(v) => leading.contains(v),
-                    Operand::Const(c) => wrt.contains(&Wrt::Constant(c)),
+                    Operand::Const(c) => shapes.contains_key(&Wrt::Constant(c)),
                 })
                 .collect();
+            let quantizer = quantizer_of(graph, node);
             let call = Call {
                 graph,
                 node,
@@ -144,21 +153,21 @@ impl<'a> Tape<'a> {
                 batch: self.batch,
                 shape: output.shape(),
             };
-            let reverse = Reverse { inputs: &inputs, output, needs: &needs };
+            let steps = quantizer
+                .is_some_and(|q| shapes.contains_key(&Wrt::Scale(q)) || shapes.contains_key(&Wrt::ZeroPoint(q)));
+            let reverse = Reverse { inputs: &inputs, output, needs: &needs, quantizer: steps };
             let pullback = rule(&node.op).vjp(&call, &reverse, grad, &mut buffers)?;
-            for (&o, g) in node.inputs.iter().zip(pullback.inputs) {
+            for ((&o, g), need) in node.inputs.iter().zip(pullback.inputs).zip(&needs) {
                 match (o, g) {
-                    (Operand::Value(v), Some(g)) => add(&mut grads[v], g, &mut buffers),
-                    (Operand::Const(c), Some(g)) => {
-                        collect(&mut result, Wrt::Constant(c), &g);
-                        buffers.give_f32(g);
-                    }
+                    (Operand::Value(v), Some(g)) if *need => add(&mut grads[v], g, &mut buffers),
+                    (Operand::Const(c), Some(g)) => collect(&mut sums, &shapes, Wrt::Constant(c), g, &mut buffers),
+                    (_, Some(g)) => buffers.give_f32(g),
                     (_, None) => {}
                 }
             }
-            if let (Some((scale, zero_point)), Some(q)) = (pullback.quantizer, quantizer_of(graph, node)) {
-                collect(&mut result, Wrt::Scale(q), &scale);
-                collect(&mut result, Wrt::ZeroPoint(q), &zero_point);
+            if let (Some((scale, zero_point)), Some(q)) = (pullback.quantizer, quantizer) {
+                collect(&mut sums, &shapes, Wrt::Scale(q), scale, &mut buffers);
+                collect(&mut sums, &shapes, Wrt::ZeroPoint(q), zero_point, &mut buffers);
             }
         }
         // What is left belongs to inputs of the graph.
@@ -166,20 +175,22 @@ impl<'a> Tape<'a> {
             if let Wrt::Value(v) = *w
                 && let Some(g) = grads[v].take()
             {
-                collect(&mut result, *w, &g);
-                buffers.give_f32(g);
+                collect(&mut sums, &shapes, *w, g, &mut buffers);
             }
         }
-        spare.give(buffers, self.values.needed());
-        Ok(result)
+        let all = shapes.into_iter().map(|(w, shape)| {
+            let data = sums.remove(&w).unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+            (w, Tensor::f32(&shape, data))
+        });
+        Ok(Gradients(all.collect()))
     }
 
-    fn zeros(&self, wrt: &[Wrt]) -> Result<Gradients, EvalError> {
+    /// The shape of every gradient.
+    fn shapes(&self, wrt: &[Wrt]) -> Result<BTreeMap<Wrt, Vec<usize>>, EvalError> {
         let graph = self.graph();
-        let mut result = Gradients::default();
-        for &w in wrt {
+        let shape = |w: Wrt| {
             let bad = |place: String, message: &str| EvalError::Gradient { place, message: message.into() };
-            let shape = match w {
+            Ok(match w {
                 Wrt::Value(v) => {
                     self.value(v).ok_or_else(|| bad(v.to_string(), "this value was not computed"))?.shape().to_vec()
                 }
@@ -187,12 +198,20 @@ impl<'a> Tape<'a> {
                 Wrt::Constant(c) => return Err(bad(c.to_string(), "there is no such constant")),
                 Wrt::Scale(q) | Wrt::ZeroPoint(q) if graph.has_quantizer(q) => vec![graph.quantizer(q).scale.len()],
                 Wrt::Scale(q) | Wrt::ZeroPoint(q) => return Err(bad(q.to_string(), "there is no such quantizer")),
-            };
-            let n = shape.iter().product();
-            result.0.insert(w, Tensor::f32(&shape, vec![0.0; n]));
-        }
-        Ok(result)
+            })
+        };
+        wrt.iter().map(|&w| Ok((w, shape(w)?))).collect()
     }
+}
+
+/// Whether a gradient at the output of a node is needed by something behind the node.
+fn leads_on(graph: &Graph, node: &Node, leading: &EntitySet<ValueId>, wrt: &[Wrt]) -> bool {
+    let by_operand = node.inputs.iter().any(|o| match *o {
+        Operand::Value(v) => leading.contains(v),
+        Operand::Const(c) => wrt.contains(&Wrt::Constant(c)),
+    });
+    let quantizer = quantizer_of(graph, node);
+    by_operand || quantizer.is_some_and(|q| wrt.contains(&Wrt::Scale(q)) || wrt.contains(&Wrt::ZeroPoint(q)))
 }
 
 /// The quantizer whose scales a node computes with.
@@ -216,8 +235,17 @@ fn add(sum: &mut Option<Vec<f32>>, g: Vec<f32>, buffers: &mut Buffers) {
 }
 
 /// Adds a gradient to one of the results, if it was asked for.
-fn collect(result: &mut Gradients, wrt: Wrt, g: &[f32]) {
-    if let Some(TensorData::F32(sum)) = result.0.get_mut(&wrt).map(|t| t.data_mut()) {
-        sum.iter_mut().zip(g).for_each(|(s, g)| *s += g);
+fn collect(
+    sums: &mut BTreeMap<Wrt, Vec<f32>>,
+    shapes: &BTreeMap<Wrt, Vec<usize>>,
+    wrt: Wrt,
+    g: Vec<f32>,
+    buffers: &mut Buffers,
+) {
+    if !shapes.contains_key(&wrt) {
+        return buffers.give_f32(g);
     }
+    let mut sum = sums.remove(&wrt);
+    add(&mut sum, g, buffers);
+    sum.into_iter().for_each(|s| drop(sums.insert(wrt, s)));
 }

@@ -285,3 +285,54 @@ fn what_has_no_gradient_says_so() {
     // Nothing asked for, nothing walked.
     tape.gradients(&[(y, data.clone())], &[]).unwrap();
 }
+
+/// A batch cut into parts gives what the whole batch gives, on any number of threads the same bits.
+#[test]
+fn parts_of_a_batch_add_up() {
+    let text = r#"graph @net qdq {
+  q0 = quantizer u2 per_tensor scale [0.3] zero_point [0]
+  c0 = const f32[3] [0.1, -0.1, 0.2]
+input(v0: f32[N,2,4,4] "x", v1: f32[3,2,3,3] "w"):
+  v2: f32[N,3,4,4] = conv2d v0, v1, c0 {strides=[1,1], pads=[1,1,1,1]}
+  v3: u2<q0>[N,3,4,4] = quantize v2, q0
+  v4: f32[N,3,4,4] = dequantize v3
+  v5: f32[N,3] = reduce_mean v4 {axes=[2,3]}
+  output v5 "y"
+}
+"#;
+    let g = catc_ir::text::parse(text, &catc_ir::text::NoBlobs).unwrap();
+    let net = Interpreter::new(&g).unwrap();
+    let v = ValueId::new;
+    let (x, w, seed) = (reals(1, &[7, 2, 4, 4]), reals(2, &[3, 2, 3, 3]), reals(3, &[7, 3]));
+    let given = [(v(0), &x), (v(1), &w)];
+    let q = QuantizerId::new(0);
+    let wrt = [Wrt::Value(v(0)), Wrt::Value(v(1)), Wrt::Value(v(4)), Wrt::Constant(ConstId::new(0)), Wrt::Scale(q)];
+    let whole = net.record(&given, &[v(5)]).unwrap();
+    let expected = whole.gradients(&[(v(5), seed.clone())], &wrt).unwrap();
+    let of = |threads: usize, images: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let tape = net.record_parts(&given, &[v(5)], images).unwrap();
+            assert_eq!(tape.parts().len(), 7usize.div_ceil(images.max(1)));
+            assert_eq!(tape.value(v(5)).as_ref(), whole.value(v(5)));
+            assert_eq!(tape.value(v(3)).as_ref(), whole.value(v(3)));
+            assert_eq!(tape.value(v(1)).as_ref(), Some(&w));
+            let e = tape.gradients(&[(v(5), reals(3, &[6, 3]))], &wrt).unwrap_err();
+            assert_eq!(e.to_string(), "v5: its gradient must be f32 [7, 3]");
+            tape.gradients(&[(v(5), seed.clone())], &wrt).unwrap()
+        })
+    };
+    for images in [0, 2, 3, 9] {
+        let (one, three) = (of(1, images), of(3, images));
+        for w in wrt {
+            let (one, three, expected) = (one.get(w).unwrap(), three.get(w).unwrap(), expected.get(w).unwrap());
+            assert_eq!((one, one.shape()), (three, expected.shape()));
+            let far =
+                one.as_f32().unwrap().iter().zip(expected.as_f32().unwrap()).find(|(a, b)| (*a - *b).abs() > 1e-5);
+            assert_eq!(far, None, "{w:?}");
+        }
+    }
+    // Tensors that do not agree on the batch are an error, as without parts.
+    let six = reals(1, &[6, 2, 4, 4]);
+    assert!(matches!(net.record_parts(&[(v(0), &six), (v(5), &seed)], &[v(5)], 2), Err(EvalError::Batch { .. })));
+}

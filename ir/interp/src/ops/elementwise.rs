@@ -2,11 +2,11 @@
 
 use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
-use crate::broadcast::runs;
+use crate::broadcast::{Run, runs};
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
-use catc_ir::math::sum4_of;
+use catc_ir::math::sum4;
 use catc_ir::ops::{Binary, Unary};
 use pulp::Arch;
 
@@ -122,42 +122,65 @@ impl Rule for Binary {
         buffers: &mut Buffers,
     ) -> Result<Pullback, EvalError> {
         let (a, b) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
-        let [da, db]: [Option<Vec<f32>>; 2] = [0, 1].map(|side| {
-            let own = reverse.inputs[side];
-            if !reverse.needs[side] {
-                return None;
+        let shapes = [reverse.inputs[0].shape(), reverse.inputs[1].shape()];
+        let mut pulled = [None, None];
+        // The side that comes last takes the gradient's own memory.
+        let mut grad = Some(grad);
+        for side in (0..2).filter(|&side| reverse.needs[side]) {
+            let mut terms = match grad.take() {
+                Some(g) if side == 0 && reverse.needs[1] => {
+                    let mut copy = buffers.f32(g.len());
+                    copy.copy_from_slice(&g);
+                    grad = Some(g);
+                    copy
+                }
+                Some(g) => g,
+                None => continue,
+            };
+            if !matches!((self, side), (Binary::Add, _) | (Binary::Sub, 0)) {
+                runs(call.shape, shapes, |run| slopes(*self, side, &mut terms, [a, b], &run));
             }
-            let plain = matches!((self, side), (Binary::Add, _) | (Binary::Sub, 0));
-            if plain && own.shape() == call.shape {
-                let mut copy = buffers.f32(grad.len());
-                copy.copy_from_slice(&grad);
-                return Some(copy);
+            if shapes[side] == call.shape {
+                pulled[side] = Some(terms);
+                continue;
             }
-            let mut d = vec![0.0f32; own.len()];
-            runs(call.shape, [reverse.inputs[0].shape(), reverse.inputs[1].shape()], |run| {
-                let at = |k: usize, i: usize| run.offset[k] + if run.advances[k] { i } else { 0 };
-                let slope = |i: usize| {
-                    let (a, b) = (a[at(0, i)], b[at(1, i)]);
-                    match (self, side) {
-                        (Binary::Add, _) | (Binary::Sub, 0) => 1.0,
-                        (Binary::Sub, _) => -1.0,
-                        (Binary::Mul, 0) => b,
-                        (Binary::Mul, _) => a,
-                        (Binary::Div, 0) => 1.0 / b,
-                        (Binary::Div, _) => -(a / b) / b,
-                    }
-                };
-                let terms = (0..run.len).map(|i| grad[run.start + i] * slope(i));
-                let d = &mut d[run.offset[side]..];
+            let mut sums = buffers.zeros(reverse.inputs[side].len());
+            runs(call.shape, shapes, |run| {
+                let (terms, sums) = (&terms[run.start..][..run.len], &mut sums[run.offset[side]..]);
                 if run.advances[side] {
-                    d.iter_mut().zip(terms).for_each(|(d, t)| *d += t);
+                    Arch::new().dispatch(|| sums.iter_mut().zip(terms).for_each(|(s, t)| *s += t));
                 } else {
-                    d[0] += sum4_of(terms);
+                    sums[0] += sum4(terms);
                 }
             });
-            Some(d)
-        });
-        buffers.give_f32(grad);
-        Ok(Pullback::of([da, db]))
+            buffers.give_f32(terms);
+            pulled[side] = Some(sums);
+        }
+        grad.into_iter().for_each(|g| buffers.give_f32(g));
+        Ok(Pullback::of(pulled))
+    }
+}
+
+/// Multiplies the gradients `t` of a run by the slopes of `f` towards one side.
+fn slopes(f: Binary, side: usize, t: &mut [f32], inputs: [&[f32]; 2], run: &Run<2>) {
+    let t = &mut t[run.start..][..run.len];
+    let part = |k: usize| &inputs[k][run.offset[k]..][..if run.advances[k] { run.len } else { 1 }];
+    let (a, b) = (part(0), part(1));
+    let arch = Arch::new();
+    match (f, side) {
+        (Binary::Add, _) | (Binary::Sub, 0) => {}
+        (Binary::Sub, _) => arch.dispatch(|| t.iter_mut().for_each(|t| *t = -*t)),
+        (Binary::Mul, side) => match if side == 0 { b } else { a } {
+            &[other] => arch.dispatch(|| t.iter_mut().for_each(|t| *t *= other)),
+            other => arch.dispatch(|| t.iter_mut().zip(other).for_each(|(t, o)| *t *= o)),
+        },
+        (Binary::Div, 0) => match b {
+            &[b] => arch.dispatch(|| t.iter_mut().for_each(|t| *t /= b)),
+            b => arch.dispatch(|| t.iter_mut().zip(b).for_each(|(t, b)| *t /= b)),
+        },
+        (Binary::Div, _) => {
+            let (a, b) = (a.iter().cycle(), b.iter().cycle());
+            t.iter_mut().zip(a.zip(b)).for_each(|(t, (a, b))| *t *= -(a / b) / b);
+        }
     }
 }

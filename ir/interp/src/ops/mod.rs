@@ -52,6 +52,8 @@ pub(crate) struct Reverse<'a> {
     pub output: &'a Tensor,
     /// For each input whether its gradient is needed.
     pub needs: &'a [bool],
+    /// Whether the gradients of the node's quantizer are needed.
+    pub quantizer: bool,
 }
 
 /// How an operation is evaluated.

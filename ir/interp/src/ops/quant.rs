@@ -41,6 +41,49 @@ pub(crate) fn slices(q: &Quantizer, shape: &[usize], mut f: impl FnMut(usize, us
     }
 }
 
+/// `(g, terms) = f(g, x)` for each gradient; the sums of the terms where they are asked for, else zeros. Sums run over 16 lanes in f32
+/// for [`SUM_BLOCK`] elements and over those blocks in f64.
+fn pull_and_sum<T: Copy>(
+    grad: &mut [f32],
+    x: &[T],
+    sums: bool,
+    f: impl Fn(f32, T) -> (f32, [f32; 2]) + Copy,
+) -> [f32; 2] {
+    const LANES: usize = 16;
+    const SUM_BLOCK: usize = 64 * LANES;
+    if !sums {
+        Arch::new().dispatch(|| grad.iter_mut().zip(x).for_each(|(g, &x)| *g = f(*g, x).0));
+        return [0.0; 2];
+    }
+    let mut total = [0f64; 2];
+    for (grad, x) in grad.chunks_mut(SUM_BLOCK).zip(x.chunks(SUM_BLOCK)) {
+        let mut lanes = [[0f32; LANES]; 2];
+        Arch::new().dispatch(|| {
+            let mut own = [[0f32; LANES]; 2];
+            let (mut grads, mut xs) = (grad.chunks_exact_mut(LANES), x.chunks_exact(LANES));
+            for (g, x) in (&mut grads).zip(&mut xs) {
+                for i in 0..LANES {
+                    let (pulled, terms) = f(g[i], x[i]);
+                    g[i] = pulled;
+                    own[0][i] += terms[0];
+                    own[1][i] += terms[1];
+                }
+            }
+            for (i, (g, &x)) in grads.into_remainder().iter_mut().zip(xs.remainder()).enumerate() {
+                let (pulled, terms) = f(*g, x);
+                *g = pulled;
+                own[0][i] += terms[0];
+                own[1][i] += terms[1];
+            }
+            lanes = own;
+        });
+        for (total, lanes) in total.iter_mut().zip(lanes) {
+            *total += lanes.iter().map(|&l| f64::from(l)).sum::<f64>();
+        }
+    }
+    total.map(|t| t as f32)
+}
+
 impl Rule for Quantize {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let x = call.f32(&inputs[0])?;
@@ -63,20 +106,16 @@ impl Rule for Quantize {
         slices(q, call.shape, |first, len, slice| {
             let (scale, zero_point) = (q.scale[slice], q.zero_point[slice]);
             let (lo, hi) = ((q.format.min() - zero_point) as f32, (q.format.max() - zero_point) as f32);
-            let (mut d_scale, mut d_zero) = (0f64, 0f64);
-            for (g, &x) in grad[first..][..len].iter_mut().zip(&x[first..][..len]) {
+            let grad = &mut grad[first..][..len];
+            let [d_scale, d_zero] = pull_and_sum(grad, &x[first..][..len], reverse.quantizer, |g, x| {
                 let t = x / scale;
                 let rounded = t.round_ties_even();
-                if rounded >= lo && rounded <= hi {
-                    *g /= scale;
-                    d_scale -= f64::from(*g) * f64::from(t);
-                    d_zero += f64::from(*g) * f64::from(scale);
-                } else {
-                    *g = 0.0;
-                }
-            }
-            scales[slice] += d_scale as f32;
-            zero_points[slice] += d_zero as f32;
+                let inside = rounded >= lo && rounded <= hi;
+                let (g, own) = (if inside { g / scale } else { 0.0 }, if inside { g } else { 0.0 });
+                (g, [-g * if inside { t } else { 0.0 }, own])
+            });
+            scales[slice] += d_scale;
+            zero_points[slice] += d_zero;
         });
         Ok(Pullback { quantizer: Some((scales, zero_points)), ..Pullback::of([Some(grad)]) })
     }
@@ -105,14 +144,12 @@ impl Rule for Dequantize {
         let mut zero_points = vec![0.0; q.scale.len()];
         slices(q, call.shape, |first, len, slice| {
             let (scale, zero_point) = (q.scale[slice], q.zero_point[slice]);
-            let (mut d_scale, mut d_zero) = (0f64, 0f64);
-            for (g, &c) in grad[first..][..len].iter_mut().zip(&codes[first..][..len]) {
-                d_scale += f64::from(*g) * f64::from(i32::from(c) - zero_point);
-                *g *= scale;
-                d_zero -= f64::from(*g);
-            }
-            scales[slice] += d_scale as f32;
-            zero_points[slice] += d_zero as f32;
+            let grad = &mut grad[first..][..len];
+            let [d_scale, d_zero] = pull_and_sum(grad, &codes[first..][..len], reverse.quantizer, |g, c| {
+                (g * scale, [g * (i32::from(c) - zero_point) as f32, -(g * scale)])
+            });
+            scales[slice] += d_scale;
+            zero_points[slice] += d_zero;
         });
         Ok(Pullback { quantizer: Some((scales, zero_points)), ..Pullback::of([Some(grad)]) })
     }
