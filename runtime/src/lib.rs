@@ -41,6 +41,7 @@ mod cpu;
 mod error;
 mod model;
 mod session;
+mod team;
 
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 pub use catc_kernels::{Tier, clock::cycles_per_second};

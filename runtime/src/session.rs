@@ -4,18 +4,19 @@ use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
-use catc_jit::{CompiledProgram, Input, JitError, Options, OutputMut, Workspace};
+use crate::team::Team;
+use catc_jit::{CompiledProgram, Input, JitError, Options, OutputMut, Spread, Workspace};
 use catc_kernels::Tier;
-use rayon::prelude::*;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How a model is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Images of a batch that are run at a time, each on a thread of its own; 0 is as many as the process may use CPUs. Results do not
-    /// depend on it. One image is always run on the thread that asks for it.
+    /// Threads of a run, the one that asks for it included; 0 is as many as the process may use CPUs. They share a batch, or the large
+    /// layers of an image; results do not depend on it. Where several runs of a session overlap, one has the threads and the others
+    /// are alone.
     pub threads: usize,
     /// The instruction set of the machine code; if `None`, what the environment variable `CATC_CPU` names, else the best of this CPU. Results of integer layers do not depend on it.
     pub tier: Option<Tier>,
@@ -57,8 +58,8 @@ pub struct Memory {
 pub struct Session {
     model: Model,
     compiled: Arc<CompiledProgram>,
-    /// Waiting threads, if there are several to run on; they sleep between runs.
-    pool: Option<rayon::ThreadPool>,
+    /// The threads beside the one that asks for a run, if there are several to run on; they sleep between runs.
+    team: Option<Team>,
     threads: usize,
     /// Activation memory that no run is using.
     workspaces: Mutex<Vec<Workspace>>,
@@ -73,7 +74,7 @@ struct Lease<'s> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if let Some(workspace) = self.workspace.take() {
-            self.session.lock().push(workspace);
+            lock(&self.session.workspaces).push(workspace);
         }
     }
 }
@@ -90,15 +91,13 @@ impl Session {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let build =
-            |n: usize| rayon::ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("catc-{i}")).build();
-        let pool = match threads {
+        let team = match threads {
             1 => None,
-            n => Some(build(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
+            n => Some(Team::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
         };
         // The first run should not be the one that takes the memory.
-        let workspaces = Mutex::new(vec![compiled.workspace()?]);
-        Ok(Session { model, compiled, pool, threads, workspaces })
+        let workspaces = Mutex::new(vec![compiled.workspace(threads)?]);
+        Ok(Session { model, compiled, team, threads, workspaces })
     }
 
     /// The model.
@@ -106,7 +105,7 @@ impl Session {
         &self.model
     }
 
-    /// Images that are run at a time.
+    /// Threads of a run.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -121,7 +120,7 @@ impl Session {
         Memory {
             constants: self.compiled.constant_bytes(),
             code: self.compiled.code_bytes(),
-            workspace: self.compiled.workspace_bytes(),
+            workspace: self.compiled.workspace_bytes(self.threads),
         }
     }
 
@@ -138,26 +137,36 @@ impl Session {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut images = per_image(self.model.outputs(), &mut arrays, batch);
-        let run = |workspace: &mut Workspace, index: usize, outputs: &mut [OutputMut]| {
+        let run = |workspace: &mut Workspace, spread: Option<&dyn Spread>, index: usize, outputs: &mut [OutputMut]| {
             let inputs: Vec<Input> =
                 inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
-            self.compiled.run(&inputs, outputs, workspace)
+            self.compiled.run_observed(&inputs, outputs, workspace, spread, |_, call| call())
         };
-        match &self.pool {
-            Some(pool) if batch > 1 => {
-                let jobs = images.par_iter_mut().enumerate().with_max_len(1);
-                let run_job =
-                    |lease: &mut Result<Lease, JitError>, (i, outputs): (usize, &mut Vec<OutputMut>)| match lease {
-                        Ok(lease) => run(lease, i, outputs),
-                        Err(e) => Err(JitError::Run(e.to_string())),
-                    };
-                pool.install(|| jobs.try_for_each_init(|| self.lease(), run_job))?;
-            }
-            _ => {
-                let mut lease = self.lease()?;
-                for (i, outputs) in images.iter_mut().enumerate() {
-                    run(&mut lease, i, outputs)?;
+        let team = self.team.as_ref().and_then(Team::enter);
+        // As many images at a time as there are threads; what is left is shared image by image.
+        let workers = team.as_ref().map_or(1, |t| t.workers());
+        let whole = if workers > 1 { batch - batch % workers } else { 0 };
+        if let (Some(team), true) = (&team, whole > 0) {
+            let failure = Mutex::new(None);
+            let jobs: Vec<Mutex<&mut Vec<OutputMut>>> = images[..whole].iter_mut().map(Mutex::new).collect();
+            team.share(whole, 1, &|_, range| {
+                let all = || -> Result<(), JitError> {
+                    let mut lease = self.lease()?;
+                    range.into_iter().try_for_each(|i| run(&mut lease, None, i, &mut lock(&jobs[i])))
+                };
+                if let Err(e) = all() {
+                    lock(&failure).get_or_insert(e);
                 }
+            });
+            if let Some(e) = lock(&failure).take() {
+                return Err(e.into());
+            }
+        }
+        if whole < batch {
+            let mut lease = self.lease()?;
+            let spread = team.as_ref().map(|t| t as &dyn Spread);
+            for (i, outputs) in images.iter_mut().enumerate().skip(whole) {
+                run(&mut lease, spread, i, outputs)?;
             }
         }
         drop(images);
@@ -174,9 +183,11 @@ impl Session {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut lease = self.lease()?;
+        let team = self.team.as_ref().and_then(Team::enter);
         for (i, outputs) in per_image(self.model.outputs(), &mut arrays, batch).iter_mut().enumerate() {
             let inputs: Vec<Input> = inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, i)).collect();
-            self.compiled.run_observed(&inputs, outputs, &mut lease, |layer, call| {
+            let spread = team.as_ref().map(|t| t as &dyn Spread);
+            self.compiled.run_observed(&inputs, outputs, &mut lease, spread, |layer, call| {
                 let start = Instant::now();
                 call();
                 observe(layer, start.elapsed());
@@ -185,16 +196,11 @@ impl Session {
         Ok(Outputs(arrays))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
-        // What is in the list is whole even if a thread panicked while it held the lock.
-        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lease(&self) -> Result<Lease<'_>, JitError> {
-        let free = self.lock().pop();
+        let free = lock(&self.workspaces).pop();
         let workspace = match free {
             Some(workspace) => workspace,
-            None => self.compiled.workspace()?,
+            None => self.compiled.workspace(self.threads)?,
         };
         Ok(Lease { session: self, workspace: Some(workspace) })
     }
@@ -248,6 +254,11 @@ impl DerefMut for Lease<'_> {
     fn deref_mut(&mut self) -> &mut Workspace {
         self.workspace.as_mut().expect("held until the lease is dropped")
     }
+}
+
+/// What is behind a lock is whole even if a thread panicked while it held it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An output for this many images.

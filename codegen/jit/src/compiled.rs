@@ -10,6 +10,7 @@ use crate::error::JitError;
 use crate::plan::memory;
 use crate::plan::planner::{Planned, plan};
 use crate::plan::{PlanStep, Slot};
+use crate::spread::{Spread, cycles};
 use catc_kernels::{KernelId, Tier};
 use catc_program::{Format, Program};
 use std::ops::Range;
@@ -62,10 +63,11 @@ impl Block {
     }
 }
 
-/// The activation memory of one run at a time. Each thread has its own.
+/// The activation memory of one run at a time.
 pub struct Workspace {
     activations: Block,
-    scratch: Block,
+    /// Memory that single calls use: one for each worker that shares a step.
+    scratch: Vec<Block>,
     bytes: usize,
 }
 
@@ -85,6 +87,8 @@ struct CompiledStep {
     function: usize,
     slots: Range<usize>,
     units: usize,
+    /// Cycles on one thread, roughly.
+    cycles: f64,
 }
 
 /// A slot that is ready to be resolved: a base and an offset.
@@ -94,6 +98,18 @@ enum Pointer {
     Constants(usize),
     Input(usize),
     Scratch,
+}
+
+/// The slots of all steps, resolved for one worker.
+struct Slots(Vec<*mut u8>);
+
+// SAFETY: the pointers are handed to step functions only, whose calls at the same time touch different bytes (see the call).
+unsafe impl Sync for Slots {}
+
+impl Slots {
+    fn of(&self, step: &CompiledStep) -> *const *mut u8 {
+        self.0[step.slots.clone()].as_ptr()
+    }
 }
 
 /// What a port asks of the caller's array.
@@ -163,7 +179,13 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
         let start = pointers.len();
         pointers.extend(slots.iter().map(resolve));
         scratch_bytes = scratch_bytes.max(scratch);
-        compiled.push(CompiledStep { name, op, kernel, macs, function, slots: start..pointers.len(), units });
+        let bytes = |slot: &Slot| match *slot {
+            Slot::Region(region) => regions[region].bytes,
+            Slot::Input(number) => 4 * program.tensor(program.inputs[number].tensor).len(),
+            Slot::Constant(_) | Slot::Scratch => 0,
+        };
+        let cycles = cycles(kernel, macs, slots.iter().map(bytes).sum());
+        compiled.push(CompiledStep { name, op, kernel, macs, function, slots: start..pointers.len(), units, cycles });
     }
     let port = |port: &catc_program::Port| {
         let decl = program.tensor(port.tensor);
@@ -205,9 +227,9 @@ impl CompiledProgram {
         self.constant_bytes
     }
 
-    /// Bytes of a [`Workspace`].
-    pub fn workspace_bytes(&self) -> usize {
-        self.activation_bytes + self.scratch_bytes
+    /// Bytes of a [`Workspace`] for runs that this many workers share.
+    pub fn workspace_bytes(&self, workers: usize) -> usize {
+        self.activation_bytes + self.scratch_bytes * workers
     }
 
     /// Bytes of machine code.
@@ -228,16 +250,17 @@ impl CompiledProgram {
         })
     }
 
-    /// Memory for runs on one thread.
-    pub fn workspace(&self) -> Result<Workspace, JitError> {
+    /// Memory for runs that up to this many workers (at least one) share.
+    pub fn workspace(&self, workers: usize) -> Result<Workspace, JitError> {
+        let workers = workers.max(1);
         Ok(Workspace {
             activations: Block::new(self.activation_bytes)?,
-            scratch: Block::new(self.scratch_bytes)?,
-            bytes: self.workspace_bytes(),
+            scratch: (0..workers).map(|_| Block::new(self.scratch_bytes)).collect::<Result<_, _>>()?,
+            bytes: self.workspace_bytes(workers),
         })
     }
 
-    /// Runs one image.
+    /// Runs one image on this thread.
     ///
     /// # Errors
     /// If the arrays do not have the sizes and formats of the program's ports, or the workspace is another program's.
@@ -247,22 +270,23 @@ impl CompiledProgram {
         outputs: &mut [OutputMut<'_>],
         workspace: &mut Workspace,
     ) -> Result<(), JitError> {
-        self.run_observed(inputs, outputs, workspace, |_, call| call())
+        self.run_observed(inputs, outputs, workspace, None, |_, call| call())
     }
 
-    /// As [`CompiledProgram::run`]; `observe` gets the number of each step and must call what it is handed, so that it can time it.
+    /// As [`CompiledProgram::run`], large steps shared by the workers of `spread` (no more than the workspace is for), which changes no
+    /// bit of the outputs; `observe` gets the number of each step and must call what it is handed, so that it can time it.
     pub fn run_observed(
         &self,
         inputs: &[Input<'_>],
         outputs: &mut [OutputMut<'_>],
         workspace: &mut Workspace,
+        spread: Option<&dyn Spread>,
         mut observe: impl FnMut(usize, &mut dyn FnMut()),
     ) -> Result<(), JitError> {
         self.check(inputs, outputs, workspace)?;
         let activations = workspace.activations.lines.as_mut_ptr().cast::<u8>();
-        let scratch = workspace.scratch.lines.as_mut_ptr().cast::<u8>();
         let constants = self.constants.lines.as_ptr().cast::<u8>().cast_mut();
-        let resolve = |pointer: &Pointer| match *pointer {
+        let resolve = |pointer: &Pointer, scratch: *mut u8| match *pointer {
             Pointer::Activations(at) => activations.wrapping_add(at),
             Pointer::Constants(at) => constants.wrapping_add(at),
             Pointer::Input(number) => match inputs[number] {
@@ -271,20 +295,31 @@ impl CompiledProgram {
             },
             Pointer::Scratch => scratch,
         };
-        let slots: Vec<*mut u8> = self.pointers.iter().map(resolve).collect();
+        let workers = spread.map_or(1, |s| s.workers()).min(workspace.scratch.len());
+        let spread = spread.filter(|s| s.workers() == workers);
+        let slots: Vec<Slots> = workspace.scratch[..workers]
+            .iter_mut()
+            .map(|scratch| scratch.lines.as_mut_ptr().cast::<u8>())
+            .map(|scratch| Slots(self.pointers.iter().map(|pointer| resolve(pointer, scratch)).collect()))
+            .collect();
         for (number, step) in self.steps.iter().enumerate() {
             let function = self.code.function(step.function);
-            let slots = slots[step.slots.clone()].as_ptr();
-            let units = step.units as i64;
-            observe(number, &mut || {
+            let part = |worker: usize, units: Range<usize>| {
+                let slots = slots[worker].of(step);
                 // SAFETY: the function was emitted for this step. It reads and writes through its slots only: activations within the
                 // planned regions of the workspace, whose size was checked and which is borrowed mutably; constants and inputs, which it
-                // only reads, inputs within the length that was checked; and scratch within the maximum over all steps.
-                unsafe { function(slots, 0, units) }
+                // only reads, inputs within the length that was checked; and scratch within the maximum over all steps. Calls at the
+                // same time are for different units, which write different bytes and read nothing that another unit writes, and for
+                // different workers, which have scratch of their own.
+                unsafe { function(slots, units.start as i64, units.end as i64) }
+            };
+            observe(number, &mut || match spread {
+                Some(spread) => spread.spread(step.units, step.cycles, &part),
+                None => part(0, 0..step.units),
             });
         }
         for ((port, pointer), output) in self.outputs.iter().zip(outputs) {
-            let from = resolve(pointer).cast_const();
+            let from = resolve(pointer, std::ptr::null_mut()).cast_const();
             let bytes: &mut [u8] = match output {
                 OutputMut::F32(values) => bytemuck::cast_slice_mut(values),
                 OutputMut::Index(values) => bytemuck::cast_slice_mut(values),
@@ -323,7 +358,7 @@ impl CompiledProgram {
             }
         }
         if workspace.activations.lines.len() * 64 < self.activation_bytes
-            || workspace.scratch.lines.len() * 64 < self.scratch_bytes
+            || workspace.scratch.iter().any(|s| s.lines.len() * 64 < self.scratch_bytes)
         {
             return Err(JitError::Run("the workspace belongs to another program".into()));
         }

@@ -20,10 +20,12 @@ mod emit;
 mod error;
 mod isa;
 mod plan;
+mod spread;
 mod steps;
 
 pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
 pub use error::JitError;
+pub use spread::{Spread, grain};
 
 /// What code is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

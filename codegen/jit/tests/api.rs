@@ -61,7 +61,7 @@ fn layers_of_one_shape_share_code() {
 fn arrays_of_the_wrong_size_are_refused() {
     let (program, inputs) = network(3);
     let compiled = compiled(&program);
-    let mut workspace = compiled.workspace().unwrap();
+    let mut workspace = compiled.workspace(1).unwrap();
     let mut out = vec![0.0; program.tensor(program.outputs[0].tensor).len()];
     let short = &inputs[0][1..];
     let indices = vec![0; inputs[0].len()];
@@ -81,7 +81,7 @@ fn a_foreign_workspace_is_refused() {
     let input = b.input(&[1]);
     b.output(input);
     let other = support::build::Builder { program: b.program, rng: b.rng };
-    let mut foreign = compile(&other.program, &Options::default()).unwrap().workspace().unwrap();
+    let mut foreign = compile(&other.program, &Options::default()).unwrap().workspace(1).unwrap();
     let mut out = vec![0.0; program.tensor(program.outputs[0].tensor).len()];
     let result = compiled.run(&[Input::F32(&inputs[0])], &mut [OutputMut::F32(&mut out)], &mut foreign);
     assert!(matches!(result, Err(JitError::Run(_))));

@@ -334,7 +334,7 @@ proptest! {
             .run(
                 &[catc_jit::Input::F32(&inputs[0])],
                 &mut [catc_jit::OutputMut::Index(&mut found)],
-                &mut compiled.workspace().unwrap(),
+                &mut compiled.workspace(1).unwrap(),
             )
             .unwrap();
         prop_assert_eq!(&found, expected);

@@ -4,7 +4,7 @@
 pub mod build;
 pub mod reference;
 
-use catc_jit::{CompiledProgram, Input, Options, OutputMut, compile};
+use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile};
 use catc_kernels::Tier;
 use catc_program::Program;
 
@@ -44,7 +44,7 @@ impl Rng {
 
 /// Runs a compiled program on f32 inputs and gives its f32 outputs.
 pub fn run(compiled: &CompiledProgram, program: &Program, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let mut workspace = compiled.workspace().unwrap();
+    let mut workspace = compiled.workspace(1).unwrap();
     run_in(compiled, program, inputs, &mut workspace)
 }
 
@@ -55,11 +55,35 @@ pub fn run_in(
     inputs: &[Vec<f32>],
     workspace: &mut catc_jit::Workspace,
 ) -> Vec<Vec<f32>> {
+    run_spread(compiled, program, inputs, workspace, None)
+}
+
+/// Hands out single units, the last first, to one worker after the other.
+pub struct OneByOne;
+
+impl Spread for OneByOne {
+    fn workers(&self) -> usize {
+        3
+    }
+
+    fn spread(&self, units: usize, _: f64, part: &(dyn Fn(usize, std::ops::Range<usize>) + Sync)) {
+        (0..units).rev().for_each(|unit| part(unit % 3, unit..unit + 1));
+    }
+}
+
+/// The same with steps cut into parts.
+pub fn run_spread(
+    compiled: &CompiledProgram,
+    program: &Program,
+    inputs: &[Vec<f32>],
+    workspace: &mut catc_jit::Workspace,
+    spread: Option<&dyn Spread>,
+) -> Vec<Vec<f32>> {
     let given: Vec<Input> = inputs.iter().map(|v| Input::F32(v)).collect();
     let mut results: Vec<Vec<f32>> =
         program.outputs.iter().map(|o| vec![f32::NAN; program.tensor(o.tensor).len()]).collect();
     let mut targets: Vec<OutputMut> = results.iter_mut().map(|v| OutputMut::F32(v)).collect();
-    compiled.run(&given, &mut targets, workspace).unwrap();
+    compiled.run_observed(&given, &mut targets, workspace, spread, |_, call| call()).unwrap();
     results
 }
 
@@ -76,10 +100,10 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
     let expected = reference::run(program, inputs);
     for tier in tiers() {
         let compiled = compile(program, &Options { tier: Some(tier) }).unwrap_or_else(|e| panic!("{e}\n{program}"));
-        let mut workspace = compiled.workspace().unwrap();
-        // Twice: the second run meets the leftovers of the first.
-        for _ in 0..2 {
-            let found = run_in(&compiled, program, inputs, &mut workspace);
+        let mut workspace = compiled.workspace(3).unwrap();
+        // Twice: the second run meets the leftovers of the first, and cuts every step into single units.
+        for spread in [None, Some(&OneByOne as &dyn Spread)] {
+            let found = run_spread(&compiled, program, inputs, &mut workspace, spread);
             for (number, (expected, found)) in expected.iter().zip(&found).enumerate() {
                 for (at, (e, f)) in expected.iter().zip(found).enumerate() {
                     let equal = e == f || (e.is_nan() && f.is_nan());

@@ -1,0 +1,61 @@
+//! Sharing the work of a step between threads.
+
+use catc_kernels::KernelId;
+use std::ops::Range;
+
+/// Threads that share a step's work units.
+pub trait Spread {
+    /// How many calls there can be at a time, 1 or more.
+    fn workers(&self) -> usize;
+
+    /// Calls `part(worker, range)` for ranges that together are `0..units`, some maybe at the same time, then with different workers,
+    /// which are numbers below [`Spread::workers`]. Returns when all have returned. `cycles` is what one thread needs for all
+    /// of it, roughly; [`grain`] turns it into a length of ranges.
+    fn spread(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync));
+}
+
+/// Cycles below which a part is not worth handing to another thread: some microseconds.
+const LEAST_CYCLES: f64 = 12_000.0;
+
+/// Parts for each thread, so that a thread which is held up leaves work to others.
+const PARTS_PER_WORKER: usize = 2;
+
+/// Multiply-accumulates per cycle of steps without a kernel of their own.
+const PLAIN_RATE: f64 = 4.0;
+
+/// Bytes read or written per cycle by steps that are not arithmetic.
+const BYTES_PER_CYCLE: f64 = 4.0;
+
+/// Cycles that a step takes on one thread, roughly. `bytes` are those it reads and writes.
+pub(crate) fn cycles(kernel: Option<KernelId>, macs: u64, bytes: usize) -> f64 {
+    let rate = kernel.map_or(PLAIN_RATE, |k| f64::from(k.info().rate));
+    macs as f64 / rate + bytes as f64 / BYTES_PER_CYCLE
+}
+
+/// Units of a part when that many workers share a step of `units` units and `cycles`; `units` itself if it stays on one thread.
+pub fn grain(units: usize, cycles: f64, workers: usize) -> usize {
+    let least = (units as f64 * LEAST_CYCLES / cycles.max(1.0)).ceil() as usize;
+    let fair = units.div_ceil(workers.max(1) * PARTS_PER_WORKER);
+    // A part that is nearly a worker's share is better a whole share.
+    let share = units.div_ceil(workers.max(1));
+    match least.max(fair) {
+        n if n > share && cycles >= 2.0 * LEAST_CYCLES => share,
+        n => n.clamp(1, units.max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grain;
+
+    #[test]
+    fn small_steps_stay_on_one_thread() {
+        assert_eq!(grain(56, 5_000.0, 2), 56);
+        assert_eq!(grain(56, 1e6, 1), 28);
+        assert_eq!(grain(56, 1e6, 2), 14);
+        assert_eq!(grain(7, 1e6, 2), 2);
+        assert_eq!(grain(1, 1e9, 8), 1);
+        assert_eq!(grain(56, 30_000.0, 2), 23);
+        assert_eq!(grain(0, 0.0, 2), 1);
+    }
+}

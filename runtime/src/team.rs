@@ -1,0 +1,293 @@
+//! The threads of a session. They share the work of one run at a time and sleep between runs.
+//!
+//! A *job* is a number of units, handed out in grains to whoever asks, the thread that runs the model among them: a helper that wakes
+//! late, or not at all, holds nobody up. Inside a run a helper without work looks for the next job for a moment before it
+//! sleeps, because the next step is microseconds away.
+
+use catc_jit::{Spread, grain};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a helper without work looks for more inside a run.
+const LOOK: Duration = Duration::from_micros(50);
+
+/// Looks between two glances at the clock.
+const LOOKS: u32 = 64;
+
+/// Looks of the running thread at what helpers still do before it lets other threads have its core.
+const WAITS: u32 = 2_000;
+
+/// The unit at which a job that is over, or that has not begun, stands.
+const CLOSED: u32 = u32::MAX;
+
+/// What is to be done, on the stack of the thread that runs the model.
+struct Job<'a> {
+    part: &'a (dyn Fn(usize, Range<usize>) + Sync),
+}
+
+/// What helpers and the running thread share.
+struct Shared {
+    /// The number of the job in the upper half, the next unit in the lower half.
+    next: AtomicU64,
+    /// The job. It is there as long as one of its units is claimed and not done.
+    job: AtomicPtr<Job<'static>>,
+    units: AtomicUsize,
+    grain: AtomicUsize,
+    done: AtomicUsize,
+    /// A part has panicked.
+    failed: AtomicBool,
+    /// A run is under way.
+    running: AtomicBool,
+    sleepers: AtomicUsize,
+    stop: AtomicBool,
+    sleep: Mutex<()>,
+    wake: Condvar,
+}
+
+/// A session's threads.
+pub(crate) struct Team {
+    shared: Arc<Shared>,
+    helpers: Vec<JoinHandle<()>>,
+    /// Held by the run that has the helpers.
+    turn: Mutex<()>,
+}
+
+/// The helpers, for one run.
+pub(crate) struct Run<'t> {
+    team: &'t Team,
+    _turn: MutexGuard<'t, ()>,
+}
+
+impl Team {
+    /// That many threads, 1 or more, the one that runs the model included.
+    pub fn new(threads: usize) -> std::io::Result<Team> {
+        let shared = Arc::new(Shared {
+            next: AtomicU64::new(u64::from(CLOSED)),
+            job: AtomicPtr::new(std::ptr::null_mut()),
+            units: AtomicUsize::new(0),
+            grain: AtomicUsize::new(1),
+            done: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+        });
+        let mut team = Team { shared, helpers: Vec::new(), turn: Mutex::new(()) };
+        for worker in 1..threads {
+            let shared = team.shared.clone();
+            let helper = std::thread::Builder::new().name(format!("catc-{worker}")).spawn(move || shared.help(worker));
+            // Those that did start are stopped when the team is dropped.
+            team.helpers.push(helper?);
+        }
+        Ok(team)
+    }
+
+    /// The helpers, unless another run has them.
+    pub fn enter(&self) -> Option<Run<'_>> {
+        let turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
+            // Nothing is left undone behind a panic: the job was closed.
+            Err(std::sync::TryLockError::Poisoned(e)) => e.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => return None,
+        };
+        self.shared.running.store(true, Ordering::Relaxed);
+        Some(Run { team: self, _turn: turn })
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.rouse();
+        for helper in self.helpers.drain(..) {
+            let _ = helper.join();
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.team.shared.running.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Spread for Run<'_> {
+    fn workers(&self) -> usize {
+        self.team.helpers.len() + 1
+    }
+
+    fn spread(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.share(units, grain(units, cycles, self.workers()), part);
+    }
+}
+
+impl Run<'_> {
+    /// Calls `part(worker, range)` for ranges of `grain` units (the last may be shorter) that together are `0..units`.
+    pub fn share(&self, units: usize, grain: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        if units <= grain || self.team.helpers.is_empty() || units >= CLOSED as usize / 2 {
+            return part(0, 0..units);
+        }
+        let shared = &*self.team.shared;
+        let job = Job { part };
+        shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
+        shared.units.store(units, Ordering::Relaxed);
+        shared.grain.store(grain.max(1), Ordering::Relaxed);
+        shared.done.store(0, Ordering::Relaxed);
+        let number = (shared.next.load(Ordering::Relaxed) >> 32) as u32;
+        let open = u64::from(number.wrapping_add(1)) << 32;
+        // The order of this store and the next load, and of a sleeper's in `Shared::wait`: one of the two sees the other's store.
+        shared.next.store(open, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            shared.rouse();
+        }
+        while shared.do_part(0) {}
+        let mut waits = 0;
+        while shared.done.load(Ordering::Acquire) < units {
+            waits += 1;
+            if waits < WAITS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+        // A helper that still looks at this job can claim nothing of it, nor of the next one under this number.
+        shared.next.store(open | u64::from(CLOSED), Ordering::SeqCst);
+        if shared.failed.swap(false, Ordering::Relaxed) {
+            panic!("a part of a run panicked");
+        }
+    }
+}
+
+impl Shared {
+    /// Wakes all who sleep.
+    fn rouse(&self) {
+        drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_all();
+    }
+
+    /// Whether units of a job wait to be claimed.
+    fn has_work(&self) -> bool {
+        let unit = self.next.load(Ordering::SeqCst) as u32;
+        unit != CLOSED && (unit as usize) < self.units.load(Ordering::Relaxed)
+    }
+
+    /// Claims a part of the present job and does it. Returns false if there is none.
+    fn do_part(&self, worker: usize) -> bool {
+        loop {
+            let now = self.next.load(Ordering::Acquire);
+            let (first, units) = (now as u32, self.units.load(Ordering::Relaxed));
+            if first == CLOSED || first as usize >= units {
+                return false;
+            }
+            let last = (first as usize + self.grain.load(Ordering::Relaxed)).min(units);
+            // Were units or grain those of another job, the number would differ, and the claim fail.
+            let claimed = (now & !u64::from(u32::MAX)) | last as u64;
+            if self.next.compare_exchange_weak(now, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            let count = last - first as usize;
+            // SAFETY: the units are claimed and not done, so the thread in `spread` still waits and its job is on its stack.
+            let part = unsafe { (*self.job.load(Ordering::Relaxed)).part };
+            if catch_unwind(AssertUnwindSafe(|| part(worker, first as usize..last))).is_err() {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+            self.done.fetch_add(count, Ordering::Release);
+            return true;
+        }
+    }
+
+    /// The life of a helper.
+    fn help(&self, worker: usize) {
+        while !self.stop.load(Ordering::Relaxed) {
+            if !self.do_part(worker) {
+                self.wait();
+            }
+        }
+    }
+
+    /// Returns when there is work, or may be.
+    fn wait(&self) {
+        let start = Instant::now();
+        while self.running.load(Ordering::Relaxed) && start.elapsed() < LOOK {
+            for _ in 0..LOOKS {
+                if self.has_work() {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let mut guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        while !self.has_work() && !self.stop.load(Ordering::SeqCst) {
+            guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(run: &Run<'_>, units: usize, grain: usize) -> Vec<usize> {
+        let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
+        run.share(units, grain, &|worker, range| {
+            assert!(worker < run.workers() && range.start % grain == 0);
+            for i in range {
+                counts[i].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_unit_is_done_once() {
+        for threads in [1, 2, 3, 5] {
+            let team = Team::new(threads).unwrap();
+            for round in 0..300 {
+                let run = team.enter().unwrap();
+                assert_eq!(run.workers(), threads);
+                for (units, grain) in [(1, 1), (7, 2), (64, 1), (33, 5), (0, 1)] {
+                    assert_eq!(sum(&run, units, grain), vec![1; units]);
+                }
+                drop(run);
+                if round % 100 == 0 {
+                    // Long enough for the helpers to sleep.
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_run_has_the_helpers() {
+        let team = Team::new(2).unwrap();
+        let run = team.enter().unwrap();
+        assert!(team.enter().is_none());
+        drop(run);
+        assert!(team.enter().is_some());
+    }
+
+    #[test]
+    fn a_panic_reaches_the_run_and_the_team_goes_on() {
+        let team = Team::new(3).unwrap();
+        let run = team.enter().unwrap();
+        let failed = catch_unwind(AssertUnwindSafe(|| run.share(9, 1, &|_, r| assert!(r.start != 4, "expected"))));
+        assert!(failed.is_err());
+        assert_eq!(sum(&run, 20, 3), vec![1; 20]);
+    }
+
+    #[test]
+    fn helpers_sleep_between_runs() {
+        let team = Team::new(3).unwrap();
+        drop(team.enter().map(|run| sum(&run, 50, 1)));
+        let asleep = || team.shared.sleepers.load(Ordering::SeqCst) == 2;
+        let start = Instant::now();
+        while !asleep() && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(asleep());
+    }
+}
