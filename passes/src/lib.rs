@@ -10,6 +10,7 @@ pub mod cat;
 pub mod context;
 pub mod correct_channels;
 pub mod dead_code;
+pub mod equalize_channels;
 pub mod fold_batch_norm;
 pub mod fold_cat;
 pub mod fold_constants;

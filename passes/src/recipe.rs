@@ -134,6 +134,10 @@ pub fn recipe_text(options: &RecipeOptions) -> String {
     // Again: what stood between a layer and its batch normalization may now follow the layer directly.
     passes.push("canonicalize".into());
     passes.push("dead-code".into());
+    // Weights and tensors as they will be quantized: a common scale is to suit every channel.
+    if abits != 32 {
+        passes.push("equalize-channels".into());
+    }
     // Observes the float graph as insert-qdq will find it.
     if abits != 32 {
         passes.push(format!("calibrate{{method={ranges}}}"));

@@ -8,6 +8,7 @@ use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::correct_channels::CorrectChannels;
 use crate::dead_code::DeadCode;
+use crate::equalize_channels::EqualizeChannels;
 use crate::fold_batch_norm::FoldBatchNorm;
 use crate::fold_cat::FoldCat;
 use crate::fold_constants::FoldConstants;
@@ -52,6 +53,7 @@ pub const PASSES: &[PassEntry] = &[
     Canonicalize::ENTRY,
     FoldBatchNorm::ENTRY,
     DeadCode::ENTRY,
+    EqualizeChannels::ENTRY,
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
     CorrectChannels::ENTRY,

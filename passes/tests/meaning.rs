@@ -58,9 +58,13 @@ fn folds_keep_outputs_to_1e_5() {
 #[test]
 fn texts_of_the_snapshots_keep_their_outputs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    for (pass, tolerance) in
-        [("fold-constants", 1e-6), ("canonicalize", 1e-5), ("fold-batch-norm", 1e-5), ("dead-code", 0.0)]
-    {
+    for (pass, tolerance) in [
+        ("fold-constants", 1e-6),
+        ("canonicalize", 1e-5),
+        ("fold-batch-norm", 1e-5),
+        ("dead-code", 0.0),
+        ("equalize-channels", 1e-5),
+    ] {
         for entry in fs::read_dir(root.join(pass)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|e| e != "catir") {
