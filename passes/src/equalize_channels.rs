@@ -7,9 +7,9 @@
 //! - Why: a tensor has one scale, and a depthwise filter sees one channel. Where channels differ in range, those of small
 //!   range are left with few codes, and a filter of large weights makes their errors large. Weights have a scale for each
 //!   output channel, so neither layer's codes change: the step costs nothing, at no number of bits.
-//! - With a and b the means over the images of the largest magnitude below and above 0, w the filters' norm, and t the ratio
+//! - With a and b the largest magnitudes below and above 0, w the filters' norm, and t the ratio
 //!   of both ends of the common range: `s = max(b, a / t)` is the least factor that makes a channel fit, the noise that the
-//!   filters see is `(1 + t)² Σ s² w²`, and t is chosen for the least. Means, because a few images stretch the largest values.
+//!   filters see is `(1 + t)² Σ s² w²`, and t is chosen for the least.
 //! - Convolutions that see several channels at once are left alone: their weights would take over the differences.
 //! - Other passes: after the folds; before `calibrate`.
 //! - Example:
@@ -67,7 +67,7 @@ struct Site {
     consumers: Vec<usize>,
 }
 
-/// Means over the images of the largest magnitude below and above 0, for each channel.
+/// The largest magnitudes below and above 0 of each channel.
 #[derive(Clone, Debug, Default)]
 struct Ranges {
     below: Vec<f64>,
@@ -121,21 +121,22 @@ impl EqualizeChannels {
             Ok::<_, PassError>(tensors.iter().map(extremes).collect::<Vec<Ranges>>())
         });
         cx.progress.finish();
-        let mut means: BTreeMap<ValueId, Ranges> = BTreeMap::new();
+        let mut largest: BTreeMap<ValueId, Ranges> = BTreeMap::new();
         for image in all? {
             for (&v, ranges) in wanted.iter().zip(image) {
-                let mean = means.entry(v).or_default();
-                add(&mut mean.below, &ranges.below, count);
-                add(&mut mean.above, &ranges.above, count);
+                let so_far = largest.entry(v).or_default();
+                raise(&mut so_far.below, &ranges.below);
+                raise(&mut so_far.above, &ranges.above);
             }
         }
-        Ok(means)
+        Ok(largest)
     }
 }
 
-fn add(to: &mut Vec<f64>, values: &[f64], count: usize) {
+/// Element by element the larger.
+fn raise(to: &mut Vec<f64>, values: &[f64]) {
     to.resize(values.len(), 0.0);
-    to.iter_mut().zip(values).for_each(|(t, x)| *t += x / count as f64);
+    to.iter_mut().zip(values).for_each(|(t, x)| *t = t.max(*x));
 }
 
 /// The largest magnitudes of each channel of a tensor `[1,C,..]`.
