@@ -91,9 +91,13 @@ pub fn choose_dot(request: &Request<'_>) -> Choice {
 }
 
 /// The kernel for a layer left in float.
-pub fn choose_float(shape: &WeightShape) -> KernelId {
+pub fn choose_float(shape: &WeightShape, tier: Tier) -> KernelId {
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
         KernelId::DepthwiseFloat
+    } else if tier >= Tier::Avx512Vnni {
+        KernelId::Float512
+    } else if tier >= Tier::X86V3 {
+        KernelId::Float256
     } else {
         KernelId::FloatDot
     }

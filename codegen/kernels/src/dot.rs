@@ -55,19 +55,20 @@ pub fn pack(
     Ok(DotWeights { bytes, constants })
 }
 
-/// Packs float weights: vectors of four output channels, one input value per step.
+/// Packs float weights: one input value per step.
 pub fn pack_float(weights: &FloatWeights<'_>, layout: &WeightLayout) -> Result<Vec<f32>, PackError> {
     let shape = *weights.shape();
-    if layout.shape != shape || layout.units_per_step != 1 || layout.channels_per_vector != CHANNELS {
+    if layout.shape != shape || layout.units_per_step != 1 {
         return Err(PackError::Unsupported { kernel: "float", reason: "the layout is not that of the float kernel" });
     }
-    let mut values = vec![0.0; layout.vector_count() * CHANNELS];
+    let channels = layout.channels_per_vector;
+    let mut values = vec![0.0; layout.vector_count() * channels];
     layout.for_each_vector(|group, vector, run, step, index| {
         let Some((ky, kx, input)) = layout.position(run, step) else { return Ok(()) };
-        for lane in 0..CHANNELS {
-            let channel = vector * CHANNELS + lane;
+        for lane in 0..channels {
+            let channel = vector * channels + lane;
             if channel < shape.outputs {
-                values[index * CHANNELS + lane] = weights.value(group * shape.outputs + channel, input, ky, kx);
+                values[index * channels + lane] = weights.value(group * shape.outputs + channel, input, ky, kx);
             }
         }
         Ok::<(), PackError>(())

@@ -24,6 +24,10 @@ pub enum KernelId {
     DepthwiseFloat,
     /// Four-way dot product of bytes in 512-bit vectors.
     DotVnni512,
+    /// Fused multiply and add of floats in 256-bit vectors.
+    Float256,
+    /// Fused multiply and add of floats in 512-bit vectors.
+    Float512,
 }
 
 /// Where a kernel's code comes from.
@@ -236,6 +240,38 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: None,
         rate: 115.0,
     },
+    KernelInfo {
+        id: KernelId::Float256,
+        name: "float-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled(crate::precompiled::FLOAT_256),
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        tile: (6, 2),
+        channels_per_vector: 8,
+        units_per_step: 1,
+        vector_bytes: 32,
+        form: ActivationForm::Float,
+        exactness: Exactness::Rounded,
+        k_limit: None,
+        rate: 14.5,
+    },
+    KernelInfo {
+        id: KernelId::Float512,
+        name: "float-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::FLOAT_512),
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        tile: (14, 2),
+        channels_per_vector: 16,
+        units_per_step: 1,
+        vector_bytes: 64,
+        form: ActivationForm::Float,
+        exactness: Exactness::Rounded,
+        k_limit: None,
+        rate: 29.0,
+    },
 ];
 
 impl KernelId {
@@ -262,7 +298,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::DotVnni512);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::Float512);
     }
 
     #[test]

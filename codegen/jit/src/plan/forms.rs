@@ -162,7 +162,8 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
         }
         Op::FloatConv { geometry, groups, weights, .. } => {
             let shape = conv_shape(&step.name, program.constant(*weights), geometry, *groups)?;
-            let choice = catc_kernels::Choice { kernel: choose_float(&shape), steps_per_drain: 0, largest_result: 0 };
+            let choice =
+                catc_kernels::Choice { kernel: choose_float(&shape, tier), steps_per_drain: 0, largest_result: 0 };
             Ok(Some(ConvPlan { choice, weights: None }))
         }
         _ => Ok(None),

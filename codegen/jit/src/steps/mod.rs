@@ -2,6 +2,7 @@
 
 pub(crate) mod conv;
 pub(crate) mod conv_dot;
+pub(crate) mod conv_float;
 pub(crate) mod conv_lookup;
 pub(crate) mod conv_tiles;
 pub(crate) mod copy;
@@ -39,7 +40,8 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
             let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
             match plan.choice.kernel {
                 KernelId::DepthwiseFloat => depthwise::lower_float(p, step, geometry),
-                kernel => conv_dot::lower_float(p, step, geometry, kernel),
+                KernelId::FloatDot => conv_dot::lower_float(p, step, geometry, KernelId::FloatDot),
+                kernel => conv_float::lower(p, step, geometry, kernel),
             }
         }
         Op::Map { scale } => map::map(p, step, *scale),

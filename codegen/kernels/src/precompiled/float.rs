@@ -1,0 +1,120 @@
+//! Arguments of the float tiles.
+
+/// A tile of sums: `sums[p][o] = start[o] + sum_k input[p][k] * weights[k][o]` in f32, each product added without being rounded
+/// (fused), in the order of the walk.
+///
+/// The reduction of a pixel is a walk: `rows` filter rows, in each `taps` runs of `steps` floats. Weights are packed in that order, a
+/// step's vectors together ([`crate::dot::pack_float`]).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FloatTile {
+    /// The first float that the first pixel's first row meets.
+    pub input: *const f32,
+    /// The first weight vector of the block.
+    pub weights: *const f32,
+    /// Initial sums, a whole vector for each vector of the block.
+    pub start: *const f32,
+    /// Where the sums go: `vectors` whole vectors for each pixel.
+    pub sums: *mut f32,
+    /// Bytes from a pixel's sums to the next pixel's.
+    pub sums_pixel: i64,
+    /// Bytes from a pixel's input to the next pixel's.
+    pub input_pixel: i64,
+    /// Pixels, 1 or more.
+    pub pixels: i64,
+    /// Vectors of output channels, 1 or more; together with `pixels` a shape that [`takes`] allows.
+    pub vectors: i64,
+    /// Filter rows.
+    pub rows: i64,
+    /// Bytes from a filter row's input to the next.
+    pub row_bytes: i64,
+    /// Runs in a row.
+    pub taps: i64,
+    /// Bytes from a run's input to the next.
+    pub tap_bytes: i64,
+    /// Floats in a run.
+    pub steps: i64,
+}
+
+/// Whether there is a tile of that shape for vectors of `lanes` floats: its sums fit the registers, which are 32 of 16 lanes or 16
+/// of 8 lanes.
+pub const fn takes(lanes: usize, pixels: usize, vectors: usize) -> bool {
+    let most = match (lanes, vectors) {
+        (16, 1 | 2) => 14,
+        (16, 3) => 8,
+        (16, 4) => 6,
+        (8, 1) => 12,
+        (8, 2) => 6,
+        (8, 3) => 4,
+        _ => 0,
+    };
+    pixels >= 1 && pixels <= most
+}
+
+/// The body of a tile for one instruction set: the type and operations of its vectors, and the shapes it has.
+macro_rules! float_tile {
+    ($features:literal, $lanes:literal, $vector:ty, $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, [$(($p:literal, $v:literal)),* $(,)?]) => {
+        #[target_feature(enable = $features)]
+        unsafe fn dispatch(tile: &FloatTile) {
+            match (tile.pixels, tile.vectors) {
+                // SAFETY: the caller's promise.
+                $(($p, $v) => unsafe { sum::<$p, $v>(tile) },)*
+                _ => debug_assert!(false, "no such tile"),
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn sum<const P: usize, const V: usize>(t: &FloatTile) {
+            /// Steps of a turn.
+            const TURN: usize = 4;
+            // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+            unsafe {
+                let mut sums: [[$vector; V]; P] = [[$zero(); V]; P];
+                for v in 0..V {
+                    let start = $load(t.start.add($lanes * v));
+                    for pixel in &mut sums {
+                        pixel[v] = start;
+                    }
+                }
+                let mut weights = t.weights;
+                let mut step = |input: *const f32, weights: *const f32| {
+                    let mut vectors: [$vector; V] = [$zero(); V];
+                    for (v, vector) in vectors.iter_mut().enumerate() {
+                        *vector = $load(weights.add($lanes * v));
+                    }
+                    for (p, pixel) in sums.iter_mut().enumerate() {
+                        let x = $splat(*input.byte_offset(p as isize * t.input_pixel as isize));
+                        for (sum, &vector) in pixel.iter_mut().zip(&vectors) {
+                            *sum = $fma(x, vector, *sum);
+                        }
+                    }
+                };
+                for row in 0..t.rows {
+                    for tap in 0..t.taps {
+                        let mut input = t.input.byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                        for _ in 0..t.steps as usize / TURN {
+                            for k in 0..TURN {
+                                step(input.add(k), weights.add($lanes * V * k));
+                            }
+                            input = input.add(TURN);
+                            weights = weights.add($lanes * V * TURN);
+                        }
+                        for _ in 0..t.steps as usize % TURN {
+                            step(input, weights);
+                            input = input.add(1);
+                            weights = weights.add($lanes * V);
+                        }
+                    }
+                }
+                for (p, pixel) in sums.iter().enumerate() {
+                    let to = t.sums.byte_offset(p as isize * t.sums_pixel as isize);
+                    for (v, &sum) in pixel.iter().enumerate() {
+                        $store(to.add($lanes * v), sum);
+                    }
+                }
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use float_tile;
