@@ -5,9 +5,21 @@ use crate::lookup;
 use crate::table::KernelId;
 use crate::tier::Tier;
 use crate::weights::{QuantizedWeights, WeightShape};
+use crate::winograd;
 
 /// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
 pub const DEPTHWISE_TAPS: usize = 128;
+
+/// What a kernel's choice depends on beside the operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Steps of the filter, `[y, x]`.
+    pub strides: [usize; 2],
+    /// Distances of its taps, `[y, x]`.
+    pub dilations: [usize; 2],
+    /// Output pixels, `[y, x]`.
+    pub output: [usize; 2],
+}
 
 /// What a layer of quantized weights and activations asks for.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +32,8 @@ pub struct Request<'a> {
     pub activation_bits: u8,
     /// Zero-point of the activations on the scale of unsigned codes.
     pub activation_zero_point: i32,
+    /// The window.
+    pub window: Window,
     /// What the CPU offers.
     pub tier: Tier,
 }
@@ -71,7 +85,30 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
+    if request.tier >= Tier::Avx512Vnni && takes_winograd(request, largest_result) {
+        return choice(KernelId::Winograd512, 0);
+    }
     choose_dot(request)
+}
+
+/// Whether Winograd's algorithm serves the layer: its transformed operands fit bytes, its sums 32 bits, and the image is large
+/// enough for its tiles to cost less than they save.
+fn takes_winograd(request: &Request<'_>, largest_result: u64) -> bool {
+    let (shape, window) = (request.weights.shape(), &request.window);
+    let square = shape.kernel_height == 3 && shape.kernel_width == 3 && shape.groups == 1;
+    let dense = window.strides == [1, 1] && window.dilations == [1, 1];
+    let channels = shape.inputs >= 16 && shape.outputs >= 16;
+    let tiles: usize = window.output.iter().map(|size| size.div_ceil(2)).product();
+    let pixels: usize = window.output.iter().product();
+    // Sixteen products for a tile, nine for a pixel; the transforms and what a tile's sums cost are worth some more.
+    let saves = 20 * tiles < 9 * pixels;
+    square
+        && dense
+        && channels
+        && saves
+        && 4 * largest_result <= i32::MAX as u64
+        && request.largest_code() <= u32::from(winograd::MOST_LEVELS)
+        && winograd::fits(request.weights)
 }
 
 /// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
@@ -116,7 +153,15 @@ mod tests {
         let codes = vec![code; shape.total_outputs() * shape.reduction()];
         let zero_points = vec![zero; shape.total_outputs()];
         let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
-        choose(&Request { weights: &weights, weight_bits: w, activation_bits: a, activation_zero_point: 0, tier })
+        let window = Window { strides: [1; 2], dilations: [1; 2], output: [8; 2] };
+        choose(&Request {
+            weights: &weights,
+            weight_bits: w,
+            activation_bits: a,
+            activation_zero_point: 0,
+            window,
+            tier,
+        })
     }
 
     const DENSE: WeightShape = WeightShape { groups: 1, outputs: 2, inputs: 7, kernel_height: 3, kernel_width: 3 };
@@ -128,6 +173,17 @@ mod tests {
         }
         let odd_groups = WeightShape { groups: 2, ..DENSE };
         assert_eq!(chosen(odd_groups, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+    }
+
+    #[test]
+    fn winograd_takes_what_fits_bytes() {
+        let shape = WeightShape { groups: 1, outputs: 16, inputs: 16, kernel_height: 3, kernel_width: 3 };
+        assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::Avx512Vnni).kernel, KernelId::Winograd512);
+        assert_eq!(chosen(shape, 15, 8, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
+        // Nine times 15 does not fit a signed byte.
+        assert_eq!(chosen(shape, 15, 0, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
+        assert_eq!(chosen(shape, 15, 8, 4, 8, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
+        assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::X86V3Vnni).kernel, KernelId::Lookup);
     }
 
     #[test]

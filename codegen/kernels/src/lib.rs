@@ -15,8 +15,9 @@ pub mod precompiled;
 mod table;
 mod tier;
 mod weights;
+pub mod winograd;
 
-pub use choose::{Choice, Request, choose, choose_dot, choose_float};
+pub use choose::{Choice, Request, Window, choose, choose_dot, choose_float};
 pub use layout::{Runs, WeightLayout};
 pub use table::{ActivationForm, Exactness, Implementation, KernelId, KernelInfo, TABLE};
 pub use tier::Tier;

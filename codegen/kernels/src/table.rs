@@ -28,6 +28,8 @@ pub enum KernelId {
     Float256,
     /// Fused multiply and add of floats in 512-bit vectors.
     Float512,
+    /// 3x3 convolutions of stride 1 by Winograd's F(2x2,3x3) in bytes ([`crate::winograd`]), 512-bit vectors.
+    Winograd512,
 }
 
 /// Where a kernel's code comes from.
@@ -272,6 +274,22 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: None,
         rate: 29.0,
     },
+    KernelInfo {
+        id: KernelId::Winograd512,
+        name: "winograd-vnni-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::WINOGRAD_PRODUCT_512),
+        weight_bits: 2..=8,
+        activation_bits: 2..=6,
+        tile: (14, 2),
+        channels_per_vector: 16,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 200.0,
+    },
 ];
 
 impl KernelId {
@@ -298,7 +316,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::Float512);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::Winograd512);
     }
 
     #[test]

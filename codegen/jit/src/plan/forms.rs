@@ -7,7 +7,7 @@
 use crate::buffer::{Form, Halo, is_image};
 use crate::error::JitError;
 use crate::steps::weights::PreparedWeights;
-use catc_kernels::{KernelId, Request, Tier, choose, choose_dot, choose_float};
+use catc_kernels::{KernelId, Request, Tier, Window, choose, choose_dot, choose_float};
 use catc_program::{Constant, Format, Geometry, Op, Program, Step, TensorId};
 
 /// The storage of one tensor.
@@ -65,7 +65,14 @@ pub(crate) fn assign(program: &Program, tier: Tier) -> Result<Forms, JitError> {
         if let (Some(plan), Op::Conv { geometry, .. } | Op::FloatConv { geometry, .. }) = (&plan, &step.op) {
             let source = step.inputs[0].0 as usize;
             wanted[root[source]] |= plan.choice.kernel == KernelId::Lookup;
-            halo[source] = halo[source].union(needed_halo(program, step, geometry)?);
+            let mut needed = needed_halo(program, step, geometry)?;
+            if plan.choice.kernel == KernelId::Winograd512 {
+                // Tiles are two pixels wide and high.
+                let (_, height, width) = image(program, step.output)?;
+                needed.bottom += height % 2;
+                needed.right += width % 2;
+            }
+            halo[source] = halo[source].union(needed);
         }
         convs.push(plan);
     }
@@ -138,11 +145,13 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
             let prepared = PreparedWeights::new(&step.name, constant, geometry, *groups)?;
             let activation_zero_point = zero_point - Format::min_code(signed, bits);
             let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+            let (_, height, width) = image(program, step.output)?;
             let request = Request {
                 weights: &weights,
                 weight_bits: prepared.bits,
                 activation_bits: bits,
                 activation_zero_point,
+                window: Window { strides: geometry.strides, dilations: geometry.dilations, output: [height, width] },
                 tier,
             };
             let mut choice = choose(&request);

@@ -55,12 +55,17 @@ pub(crate) struct PlannedEpilogue {
 }
 
 /// The slots of one function, growing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
 }
 
 impl Slots {
+    /// All of them, by number.
+    pub fn as_slice(&self) -> &[Slot] {
+        &self.slots
+    }
+
     /// The number of a slot, added if it is new.
     pub fn add(&mut self, slot: Slot) -> usize {
         self.slots.iter().position(|&s| s == slot).unwrap_or_else(|| {

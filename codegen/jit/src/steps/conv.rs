@@ -298,6 +298,7 @@ impl ConvStore {
 }
 
 /// A convolution on the way to its code.
+#[derive(Clone)]
 pub(crate) struct Lowering {
     pub slots: Slots,
     pub shape: WeightShape,

@@ -1,9 +1,11 @@
 //! Convolutions of codes by precompiled tiles: the function of such a layer is the loops, a call for each tile, and the way from
-//! the tile's sums, which lie on its stack, to the store.
+//! the tile's sums, which lie on its stack, to the store: a call again, or emitted code where the epilogue is an unusual one.
 
 use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
 };
+use super::conv_winograd;
+use super::finish::{self, FinishArguments};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -11,7 +13,9 @@ use crate::plan::forms::ConvPlan;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::dot::{DotTile, takes};
-use catc_kernels::{Implementation, KernelId, dot};
+use catc_kernels::precompiled::finish::FinishTile;
+use catc_kernels::precompiled::{DOT_VNNI_512, FINISH_512};
+use catc_kernels::{KernelId, QuantizedWeights, dot};
 use catc_program::{Geometry, Step};
 use cranelift_codegen::ir::Value;
 use cranelift_codegen::ir::types::I32X4;
@@ -20,11 +24,12 @@ use std::mem::{offset_of, size_of};
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
 #[derive(Debug)]
 struct TileCode {
-    symbol: &'static str,
     loops: ConvLoops,
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
     store: ConvStore,
+    /// Slot of the epilogue as a program, if the kernel knows its steps.
+    program: Option<usize>,
 }
 
 impl StepCode for TileCode {
@@ -33,7 +38,7 @@ impl StepCode for TileCode {
         if let Some(halo) = &self.store.halo {
             halo.emit(e, first, last);
         }
-        let call = e.prepare(self.symbol, size_of::<DotTile>());
+        let call = e.prepare(DOT_VNNI_512, size_of::<DotTile>());
         let sums = e.aligned_stack(self.loops.pixels * self.loops.vectors * 4 * self.loops.channels_per_vector);
         e.set(&call, offset_of!(DotTile, sums), sums);
         e.set_int(&call, offset_of!(DotTile, input_pixel), self.cursors[0].pixel);
@@ -42,24 +47,43 @@ impl StepCode for TileCode {
         e.set_int(&call, offset_of!(DotTile, taps), self.reduction.taps as i64);
         e.set_int(&call, offset_of!(DotTile, tap_bytes), self.reduction.tap_bytes);
         e.set_int(&call, offset_of!(DotTile, steps), self.reduction.steps as i64);
+        let finish = self.program.map(|slot| {
+            let call = e.prepare(FINISH_512, size_of::<FinishTile>());
+            let arguments = FinishArguments { call: &call, at: offset_of!(FinishTile, finish) };
+            arguments.fix(e, slot, &self.cursors[self.store.first_cursor..]);
+            e.set(&call, offset_of!(FinishTile, sums), sums);
+            call
+        });
         e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
-            self.tile(e, &call, sums, tile, pointers);
+            let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
+            e.set(&call, offset_of!(DotTile, input), pointers[0]);
+            e.set(&call, offset_of!(DotTile, weights), pointers[1]);
+            e.set(&call, offset_of!(DotTile, start), pointers[4]);
+            e.set_int(&call, offset_of!(DotTile, sums_pixel), pixel_sums);
+            e.set_int(&call, offset_of!(DotTile, pixels), tile.pixels as i64);
+            e.set_int(&call, offset_of!(DotTile, vectors), tile.vectors as i64);
+            e.call(&call);
+            match &finish {
+                Some(finish) => self.finish(e, finish, tile, pixel_sums, pointers),
+                None => self.emitted(e, tile, (sums, pixel_sums), pointers),
+            }
         });
     }
 }
 
 impl TileCode {
-    fn tile(&self, e: &mut Emitter<'_>, call: &Call, sums: Value, tile: Tile, pointers: &[Value]) {
-        let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
-        e.set(call, offset_of!(DotTile, input), pointers[0]);
-        e.set(call, offset_of!(DotTile, weights), pointers[1]);
-        e.set(call, offset_of!(DotTile, start), pointers[4]);
-        e.set_int(call, offset_of!(DotTile, sums_pixel), pixel_sums);
-        e.set_int(call, offset_of!(DotTile, pixels), tile.pixels as i64);
-        e.set_int(call, offset_of!(DotTile, vectors), tile.vectors as i64);
+    fn finish(&self, e: &mut Emitter<'_>, call: &Call, tile: Tile, pixel_sums: i64, pointers: &[Value]) {
+        let arguments = FinishArguments { call, at: offset_of!(FinishTile, finish) };
+        arguments.block(e, pointers[3], pointers[2], tile.channels);
+        arguments.places(e, &pointers[self.store.first_cursor..]);
+        e.set_int(call, offset_of!(FinishTile, sums_pixel), pixel_sums);
+        e.set_int(call, offset_of!(FinishTile, pixels), tile.pixels as i64);
         e.call(call);
+    }
+
+    fn emitted(&self, e: &mut Emitter<'_>, tile: Tile, sums: (Value, i64), pointers: &[Value]) {
         // Output and operands move from pixel to pixel; what belongs to channels stays.
-        let mut advances = vec![(sums, pixel_sums)];
+        let mut advances = vec![sums];
         advances.extend(pointers.iter().zip(&self.cursors).skip(self.store.first_cursor).map(|(&p, c)| (p, c.pixel)));
         e.repeat(tile.pixels, &advances, vec![], |e, moved, _| {
             let mut pointers = pointers.to_vec();
@@ -76,21 +100,38 @@ impl TileCode {
     }
 }
 
-/// Lowers a convolution of codes for a precompiled kernel.
+/// Lowers a convolution of codes for precompiled kernels.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let kernel = plan.choice.kernel;
-    let info = kernel.info();
-    let Implementation::Precompiled(symbol) = info.implementation else {
-        return Err(JitError::invalid(&step.name, "its kernel is not precompiled"));
-    };
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
-    let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
+    let low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
+    let low = match kernel {
+        KernelId::Winograd512 => match conv_winograd::lower(p, step, low, &view, &scaling)? {
+            None => return Ok(()),
+            // The epilogue is not one that its kernel knows.
+            Some(low) => low,
+        },
+        _ => low,
+    };
+    direct(p, step, low, &view, &scaling)
+}
+
+fn direct(
+    p: &mut Planner<'_>,
+    step: &Step,
+    mut low: Lowering,
+    view: &QuantizedWeights<'_>,
+    scaling: &Scaling,
+) -> Result<(), JitError> {
+    let failed = |source| JitError::Weights { step: step.name.clone(), source };
+    let kernel = KernelId::DotVnni512;
+    let info = kernel.info();
     let (pixels, vectors) = tile(&low, kernel);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
-    let packed = dot::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
+    let packed = dot::pack(view, &layout, i32::from(low.input.zero())).map_err(failed)?;
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&packed.bytes));
@@ -114,8 +155,10 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         vectors,
     };
     let (height, macs, reduction) = (low.height, low.macs, low.reduction);
-    let (slots, store) = low.store(&mut cursors, block);
-    let code = TileCode { symbol, loops, cursors, reduction, store };
+    let (mut slots, store) = low.store(&mut cursors, block);
+    let program = finish::program(&store, &cursors, slots.as_slice());
+    let program = program.map(|program| slots.add(Slot::Constant(p.constants.push(&program.words()))));
+    let code = TileCode { loops, cursors, reduction, store, program };
     p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
     Ok(())
 }
@@ -127,7 +170,7 @@ fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
     let tile_cost = |p: usize, v: usize| {
         let (p, v) = (p as f64, v as f64);
         // Half a cycle for each product, a latency of five, and two loads a cycle; then the call and the epilogue.
-        steps * (0.5 * p * v).max(5.0).max((p + v) * 0.5) + p * v * 4.0 + 40.0
+        steps * (0.5 * p * v).max(5.0).max((p + v) * 0.5) + p * v * 5.0 + 40.0
     };
     cheapest_tile(low.width, vectors, &takes, &tile_cost)
 }

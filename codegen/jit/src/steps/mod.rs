@@ -5,8 +5,10 @@ pub(crate) mod conv_dot;
 pub(crate) mod conv_float;
 pub(crate) mod conv_lookup;
 pub(crate) mod conv_tiles;
+pub(crate) mod conv_winograd;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
+pub(crate) mod finish;
 pub(crate) mod linear;
 pub(crate) mod map;
 pub(crate) mod matmul;
@@ -32,7 +34,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
             match plan.choice.kernel {
                 KernelId::Lookup => conv_lookup::lower(p, step, geometry, plan),
                 KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 => depthwise::lower(p, step, geometry, plan),
-                KernelId::DotVnni512 => conv_tiles::lower(p, step, geometry, plan),
+                KernelId::DotVnni512 | KernelId::Winograd512 => conv_tiles::lower(p, step, geometry, plan),
                 _ => conv_dot::lower(p, step, geometry, plan),
             }
         }

@@ -13,6 +13,9 @@ pub(super) unsafe extern "C" fn dot_vnni_512(block: *const u64) {
     unsafe { dispatch(&*block.cast::<DotTile>()) }
 }
 
+/// Bytes of weights that are asked for ahead of their use.
+const AHEAD: usize = 1024;
+
 macro_rules! shapes {
     ($tile:expr, $(($p:literal, $v:literal)),* $(,)?) => {
         match ($tile.pixels, $tile.vectors) {
@@ -23,8 +26,9 @@ macro_rules! shapes {
     };
 }
 
+/// Computes a tile of the shape that it asks for.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn dispatch(tile: &DotTile) {
+pub(super) unsafe fn dispatch(tile: &DotTile) {
     #[rustfmt::skip]
     shapes!(tile,
         (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1), (13, 1), (14, 1),
@@ -53,6 +57,7 @@ unsafe fn tile<const P: usize, const V: usize>(t: &DotTile) {
                     let mut vectors = [_mm512_setzero_si512(); V];
                     for (v, vector) in vectors.iter_mut().enumerate() {
                         *vector = _mm512_loadu_si512(weights.add(64 * v).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(64 * v + AHEAD));
                     }
                     for (p, pixel) in sums.iter_mut().enumerate() {
                         let at = input.offset(p as isize * t.input_pixel as isize);

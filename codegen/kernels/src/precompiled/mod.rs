@@ -5,16 +5,22 @@
 //! pointer to a block of arguments, a `#[repr(C)]` structure of 64-bit fields that belongs to the kernel's family. Generated code
 //! keeps the block on its stack, writes what never changes once, and the pointers before each call.
 //!
-//! Families: [`dot`], [`float`].
+//! Families: [`dot`], [`winograd`], [`float`], and [`finish`] for what follows the sums.
 
 pub mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_avx512;
+pub mod finish;
+#[cfg(target_arch = "x86_64")]
+mod finish_avx512;
 pub mod float;
 #[cfg(target_arch = "x86_64")]
 mod float_avx2;
 #[cfg(target_arch = "x86_64")]
 mod float_avx512;
+pub mod winograd;
+#[cfg(target_arch = "x86_64")]
+mod winograd_avx512;
 
 use crate::tier::Tier;
 
@@ -30,6 +36,18 @@ pub const FLOAT_512: &str = "catc_float_512";
 /// Symbol of the float tile in 256-bit vectors; arguments [`float::FloatTile`].
 pub const FLOAT_256: &str = "catc_float_256";
 
+/// Symbol of the epilogue in 512-bit vectors; arguments [`finish::FinishTile`].
+pub const FINISH_512: &str = "catc_finish_512";
+
+/// Symbol of Winograd's input transform in 512-bit vectors; arguments [`winograd::InputTile`].
+pub const WINOGRAD_INPUT_512: &str = "catc_winograd_input_512";
+
+/// Symbol of Winograd's products in 512-bit vectors; arguments [`winograd::ProductTile`].
+pub const WINOGRAD_PRODUCT_512: &str = "catc_winograd_product_512";
+
+/// Symbol of Winograd's output transform in 512-bit vectors; arguments [`winograd::OutputTile`].
+pub const WINOGRAD_OUTPUT_512: &str = "catc_winograd_output_512";
+
 /// A precompiled kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
@@ -44,9 +62,16 @@ pub struct Function {
 /// Every precompiled kernel of this architecture.
 #[cfg(target_arch = "x86_64")]
 pub fn functions() -> &'static [Function] {
+    const fn avx512(symbol: &'static str, function: TileFunction) -> Function {
+        Function { symbol, tier: Tier::Avx512Vnni, function }
+    }
     const FUNCTIONS: &[Function] = &[
-        Function { symbol: DOT_VNNI_512, tier: Tier::Avx512Vnni, function: dot_avx512::dot_vnni_512 },
-        Function { symbol: FLOAT_512, tier: Tier::Avx512Vnni, function: float_avx512::float_512 },
+        avx512(DOT_VNNI_512, dot_avx512::dot_vnni_512),
+        avx512(FINISH_512, finish_avx512::finish_512),
+        avx512(WINOGRAD_INPUT_512, winograd_avx512::winograd_input_512),
+        avx512(WINOGRAD_PRODUCT_512, winograd_avx512::winograd_product_512),
+        avx512(WINOGRAD_OUTPUT_512, winograd_avx512::winograd_output_512),
+        avx512(FLOAT_512, float_avx512::float_512),
         Function { symbol: FLOAT_256, tier: Tier::X86V3, function: float_avx2::float_256 },
     ];
     FUNCTIONS

@@ -1,0 +1,309 @@
+//! 3x3 convolutions of stride 1 by Winograd's F(2x2,3x3) in integers, from three precompiled tiles: the input transform of a row of
+//! tiles, the products of some tiles with a block of output channels, and the output transform with the epilogue.
+//!
+//! A work unit is a row of tiles, two rows of the output. A call takes its units in chunks: it transforms the input of a chunk into
+//! scratch memory, then goes through the blocks of output channels outside and the tiles inside, so that each weight is fetched
+//! once a chunk.
+
+use super::conv::{ConvCursor, ConvStore, Lowering, Scaling};
+use super::finish::{self, FinishArguments};
+use crate::emit::emitter::Emitter;
+use crate::error::JitError;
+use crate::plan::planner::Planner;
+use crate::plan::{Slot, StepCode};
+use catc_kernels::precompiled::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, POSITIONS, ProductTile};
+use catc_kernels::precompiled::{WINOGRAD_INPUT_512, WINOGRAD_OUTPUT_512, WINOGRAD_PRODUCT_512};
+use catc_kernels::{KernelId, QuantizedWeights, winograd};
+use catc_program::Step;
+use cranelift_codegen::ir::{InstBuilder, Value};
+use std::mem::{offset_of, size_of};
+
+/// Tiles whose transformed input is worth keeping while the weights of a layer that stay in the second-level cache go by.
+const CHUNK_TILES: usize = 56;
+
+/// Bytes of weights beyond which they are worth fetching once only.
+const LARGE_WEIGHTS: usize = 512 << 10;
+
+/// The most bytes of transformed input.
+const LARGEST_CHUNK: usize = 768 << 10;
+
+/// Tiles of two vectors of sums that fit the registers.
+const PART_TILES: usize = 14;
+
+/// How an image is cut into tiles.
+#[derive(Clone, Copy, Debug)]
+struct Tiling {
+    height: usize,
+    width: usize,
+    /// Channels of a transformed tile, a multiple of four.
+    channels: usize,
+    /// Tiles of a row.
+    row_tiles: usize,
+    /// Rows of tiles in a chunk.
+    chunk_rows: usize,
+    /// Rows of tiles in one call of the product; 1 if a row is cut into parts.
+    call_rows: usize,
+    /// Calls for a row; 1 if a call takes several rows.
+    parts: usize,
+    /// Bytes from position to position of the transformed input.
+    position_bytes: usize,
+}
+
+impl Tiling {
+    fn of(height: usize, width: usize, channels: usize, weight_bytes: usize) -> Tiling {
+        let channels = channels.next_multiple_of(4);
+        let (rows, row_tiles) = (height.div_ceil(2), width.div_ceil(2));
+        let parts = if row_tiles <= MOST_TILES { 1 } else { row_tiles.div_ceil(PART_TILES) };
+        let call_rows = (MOST_TILES / row_tiles).clamp(1, rows);
+        let row_bytes = POSITIONS * row_tiles * channels;
+        let most = if weight_bytes > LARGE_WEIGHTS { rows } else { CHUNK_TILES.div_ceil(row_tiles) };
+        let fitting = most.min(LARGEST_CHUNK / row_bytes).clamp(1, rows);
+        let chunk_rows = (fitting / call_rows * call_rows).max(call_rows);
+        // An odd number of cache lines, so that the positions of a tile do not share a set of the cache.
+        let lines = (chunk_rows * row_tiles * channels).div_ceil(64) + 1;
+        let position_bytes = 64 * (lines | 1);
+        Tiling { height, width, channels, row_tiles, chunk_rows, call_rows, parts, position_bytes }
+    }
+
+    /// First tile and tiles of each part of a row.
+    fn part_list(&self) -> Vec<(usize, usize)> {
+        let ends: Vec<usize> = (0..=self.parts).map(|part| part * self.row_tiles / self.parts).collect();
+        ends.windows(2).map(|pair| (pair[0], pair[1] - pair[0])).collect()
+    }
+
+    /// Where the sums lie in scratch memory, behind the transformed input.
+    fn sums_at(&self) -> usize {
+        POSITIONS * self.position_bytes
+    }
+
+    fn scratch(&self) -> usize {
+        self.sums_at() + POSITIONS * MOST_TILES * BLOCK * 4
+    }
+}
+
+/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
+#[derive(Debug)]
+struct WinogradCode {
+    tiling: Tiling,
+    outputs: usize,
+    offset: u8,
+    input_pixel: i64,
+    input_row: i64,
+    cursors: Vec<ConvCursor>,
+    store: ConvStore,
+    program_slot: usize,
+    scratch_slot: usize,
+}
+
+impl StepCode for WinogradCode {
+    fn emit(&self, e: &mut Emitter<'_>) {
+        let t = self.tiling;
+        let (first, last) = (e.first, e.last);
+        if let Some(halo) = &self.store.halo {
+            let start = e.times(first, 2);
+            let end = e.times(last, 2);
+            let height = e.int(t.height as i64);
+            let end = e.b.ins().smin(end, height);
+            halo.emit(e, start, end);
+        }
+        let bases: Vec<Value> = self
+            .cursors
+            .iter()
+            .map(|c| {
+                let base = e.slot(c.slot);
+                e.offset(base, c.origin)
+            })
+            .collect();
+        let transformed = e.slot(self.scratch_slot);
+        let input = e.prepare(WINOGRAD_INPUT_512, size_of::<InputTile>());
+        e.set_int(&input, offset_of!(InputTile, pixel_bytes), self.input_pixel);
+        e.set_int(&input, offset_of!(InputTile, row_bytes), self.input_row);
+        e.set_int(&input, offset_of!(InputTile, channels), t.channels as i64);
+        e.set_int(&input, offset_of!(InputTile, tiles), t.row_tiles as i64);
+        e.set_int(&input, offset_of!(InputTile, position_bytes), t.position_bytes as i64);
+        e.set_int(&input, offset_of!(InputTile, offset), i64::from(self.offset));
+        // Chunks of rows of tiles.
+        let count = e.b.ins().isub(last, first);
+        let chunks = self.divide(e, count, t.chunk_rows);
+        let zero = e.int(0);
+        e.range(zero, chunks, &[], vec![], |e, chunk, _, _| {
+            let done = e.times(chunk, t.chunk_rows as i64);
+            let start = e.b.ins().iadd(first, done);
+            let left = e.b.ins().isub(last, start);
+            let most = e.int(t.chunk_rows as i64);
+            let rows = e.b.ins().smin(left, most);
+            let from = e.index(bases[0], start, 2 * self.input_row);
+            let moves = [(from, 2 * self.input_row), (transformed, (t.row_tiles * t.channels) as i64)];
+            let zero = e.int(0);
+            e.range(zero, rows, &moves, vec![], |e, _, pointers, _| {
+                e.set(&input, offset_of!(InputTile, input), pointers[0]);
+                e.set(&input, offset_of!(InputTile, transformed), pointers[1]);
+                e.call(&input);
+                vec![]
+            });
+            self.blocks(e, &bases, transformed, start, rows);
+            vec![]
+        });
+    }
+}
+
+impl WinogradCode {
+    /// `count / by`, rounded up.
+    fn divide(&self, e: &mut Emitter<'_>, count: Value, by: usize) -> Value {
+        let raised = e.offset(count, by as i64 - 1);
+        let by = e.int(by as i64);
+        e.b.ins().udiv(raised, by)
+    }
+
+    /// All blocks of output channels for a chunk of `rows` rows of tiles from `start` on.
+    fn blocks(&self, e: &mut Emitter<'_>, bases: &[Value], transformed: Value, start: Value, rows: Value) {
+        let advances: Vec<_> = bases.iter().zip(&self.cursors).map(|(&b, c)| (b, c.block)).collect();
+        let (full, rest) = (self.outputs / BLOCK, self.outputs % BLOCK);
+        e.repeat(full, &advances, vec![], |e, pointers, _| {
+            self.block(e, pointers, transformed, (start, rows), BLOCK);
+            vec![]
+        });
+        if rest > 0 {
+            let pointers: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
+            self.block(e, &pointers, transformed, (start, rows), rest);
+        }
+    }
+
+    fn block(
+        &self,
+        e: &mut Emitter<'_>,
+        pointers: &[Value],
+        transformed: Value,
+        (start, rows): (Value, Value),
+        channels: usize,
+    ) {
+        let t = self.tiling;
+        let sums = e.offset(transformed, t.sums_at() as i64);
+        let product = e.prepare(WINOGRAD_PRODUCT_512, size_of::<ProductTile>());
+        e.set_int(&product, offset_of!(ProductTile, position_bytes), t.position_bytes as i64);
+        e.set_int(&product, offset_of!(ProductTile, channels), t.channels as i64);
+        e.set(&product, offset_of!(ProductTile, weights), pointers[1]);
+        e.set(&product, offset_of!(ProductTile, start), pointers[4]);
+        e.set(&product, offset_of!(ProductTile, sums), sums);
+        let output = e.prepare(WINOGRAD_OUTPUT_512, size_of::<OutputTile>());
+        let finish = FinishArguments { call: &output, at: offset_of!(OutputTile, finish) };
+        let ends = &self.cursors[self.store.first_cursor..];
+        finish.fix(e, self.program_slot, ends);
+        finish.block(e, pointers[3], pointers[2], channels);
+        let calls = self.divide(e, rows, t.call_rows);
+        let tile_bytes = t.channels as i64;
+        let from = [(transformed, (t.call_rows * t.row_tiles) as i64 * tile_bytes)];
+        let zero = e.int(0);
+        e.range(zero, calls, &from, vec![], |e, call, from, _| {
+            let done = e.times(call, t.call_rows as i64);
+            let left = e.b.ins().isub(rows, done);
+            let most = e.int(t.call_rows as i64);
+            let here = e.b.ins().smin(left, most);
+            let row = e.b.ins().iadd(start, done);
+            for (at, tiles) in t.part_list() {
+                let part = e.offset(from[0], at as i64 * tile_bytes);
+                let all = e.times(here, tiles as i64);
+                let position_sums = e.times(all, 4 * BLOCK as i64);
+                e.set(&product, offset_of!(ProductTile, transformed), part);
+                e.set(&product, offset_of!(ProductTile, tiles), all);
+                e.call(&product);
+                e.set(&output, offset_of!(OutputTile, position_bytes), position_sums);
+                e.set_int(&output, offset_of!(OutputTile, tiles), tiles as i64);
+                e.set_int(&output, offset_of!(OutputTile, pixels), (2 * tiles).min(t.width - 2 * at) as i64);
+                let mut moves = vec![(sums, (tiles * 4 * BLOCK) as i64)];
+                for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
+                    let place = e.index(pointer, row, 2 * cursor.row);
+                    moves.push((e.offset(place, 2 * at as i64 * cursor.pixel), 2 * cursor.row));
+                }
+                let zero = e.int(0);
+                e.range(zero, here, &moves, vec![], |e, index, moved, _| {
+                    let number = e.b.ins().iadd(row, index);
+                    let above = e.times(number, 2);
+                    let height = e.int(t.height as i64);
+                    let left = e.b.ins().isub(height, above);
+                    let two = e.int(2);
+                    let height = e.b.ins().smin(left, two);
+                    e.set(&output, offset_of!(OutputTile, rows), height);
+                    e.set(&output, offset_of!(OutputTile, sums), moved[0]);
+                    finish.places(e, &moved[1..]);
+                    e.call(&output);
+                    vec![]
+                });
+            }
+            vec![]
+        });
+    }
+}
+
+/// Lowers a convolution, or gives it back if its epilogue or its factors are not for this kernel.
+pub(crate) fn lower(
+    p: &mut Planner<'_>,
+    step: &Step,
+    mut low: Lowering,
+    view: &QuantizedWeights<'_>,
+    scaling: &Scaling,
+) -> Result<Option<Lowering>, JitError> {
+    let mut ends = Vec::new();
+    let (slots, store) = low.clone().store(&mut ends, BLOCK);
+    let program = finish::program(&store, &ends, slots.as_slice());
+    // Sums are four times the convolution's, which a quarter of the multiplier takes back: exact unless that is no normal number.
+    let exact = scaling.multiplier.iter().all(|&m| m == 0.0 || m.abs() >= 4.0 * f32::MIN_POSITIVE);
+    let levels = store_levels(&low);
+    let (Some(program), Some(levels), true) = (program, levels, exact) else { return Ok(Some(low)) };
+    let packed = winograd::pack(view, levels, i32::from(low.input.zero()))
+        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+    let quarters: Vec<f32> = scaling.multiplier.iter().map(|m| m * 0.25).collect();
+    let tiling = Tiling::of(low.height, low.width, low.shape.inputs, packed.bytes.len());
+    let constants = &mut p.constants;
+    let mut add = |at: usize| low.slots.add(Slot::Constant(at));
+    let weight_slot = add(constants.push(&packed.bytes));
+    let bias_slot = add(constants.push(&scaling.bias));
+    let multiplier_slot = add(constants.push(&quarters));
+    let start_slot = add(constants.push(&packed.start));
+    let program_slot = add(constants.push(&program.words()));
+    let scratch_slot = low.slots.add(Slot::Scratch);
+    let positions = (POSITIONS * BLOCK) as i64;
+    let block = |slot, block| ConvCursor { slot, origin: 0, group: 0, block, row: 0, pixel: 0 };
+    let mut cursors = vec![
+        low.input_cursor,
+        block(weight_slot, positions * tiling.channels as i64),
+        low.channel_cursor(bias_slot, 4, BLOCK),
+        low.channel_cursor(multiplier_slot, 4, BLOCK),
+        block(start_slot, 4 * positions),
+    ];
+    let (macs, outputs, offset) = (low.macs, low.shape.outputs, winograd::offset(levels));
+    let (input_pixel, input_row) = (low.input.stride(2), low.input.stride(1));
+    let (slots, store) = low.store(&mut cursors, BLOCK);
+    let units = tiling.height.div_ceil(2);
+    let code =
+        WinogradCode { tiling, outputs, offset, input_pixel, input_row, cursors, store, program_slot, scratch_slot };
+    let pushed = p.push(&step.name, slots, units, code).with_kernel(KernelId::Winograd512, macs);
+    pushed.scratch = tiling.scratch();
+    Ok(None)
+}
+
+/// The highest code of the input, if it is one that the transform takes.
+fn store_levels(low: &Lowering) -> Option<u8> {
+    low.input.codes.map(|c| c.levels).filter(|&levels| levels <= winograd::MOST_LEVELS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_calls_that_the_kernels_take() {
+        for width in 1..150 {
+            for height in [1, 2, 3, 7, 14, 28, 57] {
+                for channels in [1, 3, 64, 512] {
+                    let t = Tiling::of(height, width, channels, 16 * channels * channels);
+                    let parts = t.part_list();
+                    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), t.row_tiles);
+                    assert!(parts.iter().all(|&(_, tiles)| tiles > 0 && t.call_rows * tiles <= MOST_TILES));
+                    assert!(t.parts == 1 || t.call_rows == 1);
+                    assert!(t.chunk_rows * t.row_tiles * t.channels + 63 < t.position_bytes);
+                }
+            }
+        }
+    }
+}

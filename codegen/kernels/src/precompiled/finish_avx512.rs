@@ -1,0 +1,194 @@
+//! Sums to stores in 512-bit vectors, four at a time: the channels of one pixel, or of several neighbours.
+
+use super::finish::{Finish, FinishTile, function, store};
+use std::arch::x86_64::*;
+
+/// Finishes a row of sums.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, DQ and VL. The block is a [`FinishTile`] whose pointers cover what its fields say.
+pub(super) unsafe extern "C" fn finish_512(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tile = &*block.cast::<FinishTile>();
+        row(&tile.finish, tile.sums, tile.sums_pixel, 0, 0, tile.pixels);
+    }
+}
+
+/// Finishes `pixels` neighbours of row `row_number` from pixel `first` on, whose sums lie `sums_pixel` bytes apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) unsafe fn row(f: &Finish, sums: *const i32, sums_pixel: i64, row_number: i64, first: i64, pixels: i64) {
+    // SAFETY: the caller's promise; the shape of the cells follows from the number of channels.
+    unsafe {
+        match f.channels {
+            49..=64 => cells::<4, 1>(f, sums, sums_pixel, row_number, first, pixels),
+            33..=48 => cells::<3, 1>(f, sums, sums_pixel, row_number, first, pixels),
+            17..=32 => {
+                let pairs = pixels & !1;
+                cells::<2, 2>(f, sums, sums_pixel, row_number, first, pairs);
+                let rest = sums.byte_offset((pairs * sums_pixel) as isize);
+                cells::<2, 1>(f, rest, sums_pixel, row_number, first + pairs, pixels - pairs);
+            }
+            _ => {
+                let fours = pixels & !3;
+                cells::<1, 4>(f, sums, sums_pixel, row_number, first, fours);
+                let rest = sums.byte_offset((fours * sums_pixel) as isize);
+                cells::<1, 1>(f, rest, sums_pixel, row_number, first + fours, pixels - fours);
+            }
+        }
+    }
+}
+
+/// `P` pixels of `V` vectors at a time; `pixels` is a multiple of `P`, and `P * V` at most 4.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn cells<const V: usize, const P: usize>(
+    f: &Finish,
+    sums: *const i32,
+    sums_pixel: i64,
+    row_number: i64,
+    first: i64,
+    pixels: i64,
+) {
+    // SAFETY: every access is one that the fields of `f` describe, in whole vectors but for the stores, which are masked.
+    unsafe {
+        let program = &*f.program;
+        let mut pixel = 0;
+        while pixel < pixels {
+            let at = first + pixel;
+            let mut t = [_mm512_setzero_ps(); 4];
+            for p in 0..P {
+                let from = sums.byte_offset(((pixel + p as i64) * sums_pixel) as isize);
+                for v in 0..V {
+                    t[p * V + v] = _mm512_loadu_ps(from.add(16 * v).cast());
+                }
+            }
+            if !f.multiplier.is_null() {
+                for v in 0..V {
+                    let multiplier = _mm512_loadu_ps(f.multiplier.add(16 * v));
+                    let bias = _mm512_loadu_ps(f.bias.add(16 * v));
+                    for p in 0..P {
+                        let value = &mut t[p * V + v];
+                        let sum = _mm512_cvtepi32_ps(_mm512_castps_si512(*value));
+                        *value = _mm512_add_ps(_mm512_mul_ps(sum, multiplier), bias);
+                    }
+                }
+            }
+            for step in &program.steps[..program.count as usize] {
+                let x = _mm512_set1_ps(step.x);
+                let operand = |p: usize, bytes: usize| {
+                    let number = step.operand as usize;
+                    let place = row_number * f.operand_row[number] + (at + p as i64) * f.operand_pixel[number];
+                    f.operands[number].offset(place as isize).add(bytes)
+                };
+                match step.function {
+                    function::SCALE => {
+                        for value in &mut t[..P * V] {
+                            *value = _mm512_mul_ps(*value, x);
+                        }
+                    }
+                    function::RELU => {
+                        for value in &mut t[..P * V] {
+                            *value = _mm512_max_ps(*value, _mm512_setzero_ps());
+                        }
+                    }
+                    function::CLIP => {
+                        for value in &mut t[..P * V] {
+                            *value = _mm512_min_ps(_mm512_max_ps(*value, x), _mm512_set1_ps(step.y));
+                        }
+                    }
+                    function::LEAKY_RELU => {
+                        for value in &mut t[..P * V] {
+                            let above = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(*value, _mm512_setzero_ps());
+                            let scaled = _mm512_mul_ps(*value, x);
+                            *value = _mm512_mask_blend_ps(above, scaled, *value);
+                        }
+                    }
+                    function::HARD_SIGMOID | function::HARD_SWISH => {
+                        for value in &mut t[..P * V] {
+                            let line = _mm512_add_ps(_mm512_mul_ps(*value, x), _mm512_set1_ps(step.y));
+                            let cut = _mm512_min_ps(_mm512_max_ps(line, _mm512_setzero_ps()), _mm512_set1_ps(1.0));
+                            *value =
+                                if step.function == function::HARD_SWISH { _mm512_mul_ps(*value, cut) } else { cut };
+                        }
+                    }
+                    function::ADD_FLOAT | function::ADD_SCALED_FLOAT => {
+                        for p in 0..P {
+                            for v in 0..V {
+                                let mut other = _mm512_loadu_ps(operand(p, 64 * v).cast());
+                                if step.function == function::ADD_SCALED_FLOAT {
+                                    other = _mm512_mul_ps(other, x);
+                                }
+                                t[p * V + v] = _mm512_add_ps(t[p * V + v], other);
+                            }
+                        }
+                    }
+                    _ => {
+                        let zero = _mm512_set1_epi32(step.zero);
+                        for p in 0..P {
+                            for v in 0..V {
+                                let code = _mm512_cvtepu8_epi32(_mm_loadu_si128(operand(p, 16 * v).cast()));
+                                let other = _mm512_cvtepi32_ps(_mm512_sub_epi32(code, zero));
+                                t[p * V + v] = _mm512_add_ps(t[p * V + v], _mm512_mul_ps(other, x));
+                            }
+                        }
+                    }
+                }
+            }
+            let to = f.output.offset((row_number * f.output_row + at * f.output_pixel) as isize);
+            if program.store == store::FLOATS {
+                for p in 0..P {
+                    let to = to.offset(p as isize * f.output_pixel as isize).cast::<f32>();
+                    for v in 0..V {
+                        let mask = lanes16(f.channels - 16 * v as i64);
+                        _mm512_mask_storeu_ps(to.add(16 * v), mask, t[p * V + v]);
+                    }
+                }
+            } else {
+                let mut codes = [_mm512_setzero_si512(); 4];
+                let zero = _mm512_set1_epi32(program.zero);
+                for (code, value) in codes.iter_mut().zip(&t[..P * V]) {
+                    let mut value = _mm512_mul_ps(*value, _mm512_set1_ps(program.requantize));
+                    if program.store == store::CODES {
+                        // NaN becomes the zero-point, which is 0 here; then the range of the codes less it.
+                        let ordered = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(value, value);
+                        value = _mm512_maskz_mov_ps(ordered, value);
+                        value = _mm512_max_ps(value, _mm512_set1_ps(-(program.zero as f32)));
+                        let high = program.levels as i32 - program.zero;
+                        value = _mm512_min_ps(value, _mm512_set1_ps(high as f32));
+                    }
+                    *code = _mm512_add_epi32(_mm512_cvtps_epi32(value), zero);
+                }
+                // Both packs work within 128 bits: afterwards lane i holds bytes i of the four vectors, four of each.
+                let low = _mm512_packs_epi32(codes[0], codes[1 % (P * V)]);
+                let high = if P * V > 2 { _mm512_packs_epi32(codes[2], codes[3 % (P * V)]) } else { low };
+                let bytes = _mm512_packus_epi16(low, high);
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let bytes = _mm512_permutexvar_epi32(order, bytes);
+                let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(program.levels as i8));
+                let mask = u64::MAX >> (64 - f.channels);
+                let next = |p: usize| to.offset(p as isize * f.output_pixel as isize).cast::<i8>();
+                match (V, P) {
+                    (2, 2) => {
+                        let mask = mask as u32;
+                        _mm256_mask_storeu_epi8(next(0), mask, _mm512_castsi512_si256(bytes));
+                        _mm256_mask_storeu_epi8(next(1), mask, _mm512_extracti64x4_epi64::<1>(bytes));
+                    }
+                    (1, 4) => {
+                        let mask = mask as u16;
+                        _mm_mask_storeu_epi8(next(0), mask, _mm512_castsi512_si128(bytes));
+                        _mm_mask_storeu_epi8(next(1), mask, _mm512_extracti32x4_epi32::<1>(bytes));
+                        _mm_mask_storeu_epi8(next(2), mask, _mm512_extracti32x4_epi32::<2>(bytes));
+                        _mm_mask_storeu_epi8(next(3), mask, _mm512_extracti32x4_epi32::<3>(bytes));
+                    }
+                    _ => _mm512_mask_storeu_epi8(next(0), mask, bytes),
+                }
+            }
+            pixel += P as i64;
+        }
+    }
+}
+
+/// A mask of the first `count` of 16 lanes.
+fn lanes16(count: i64) -> __mmask16 {
+    if count >= 16 { u16::MAX } else { !(u16::MAX << count.max(0)) }
+}

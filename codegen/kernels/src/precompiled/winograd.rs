@@ -1,0 +1,72 @@
+//! Arguments of the tiles of a 3x3 convolution of stride 1 by Winograd's F(2x2,3x3) in integers ([`crate::winograd`]).
+
+use super::finish::Finish;
+
+/// Positions of a transformed tile of 4x4 pixels.
+pub const POSITIONS: usize = 16;
+
+/// Output channels of a block: two vectors of sums.
+pub const BLOCK: usize = 32;
+
+/// The most tiles of a call of the product. Their sums stay within the first-level cache.
+pub const MOST_TILES: usize = 16;
+
+/// Transforms a row of tiles of the input: `transformed[position][tile][channel]`, bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct InputTile {
+    /// The first channel of the upper left pixel of the first tile.
+    pub input: *const u8,
+    /// Bytes from pixel to pixel; tiles are two pixels apart.
+    pub pixel_bytes: i64,
+    /// Bytes from row to row.
+    pub row_bytes: i64,
+    /// Channels, a multiple of four; those past the image's meet zero weights.
+    pub channels: i64,
+    /// Tiles.
+    pub tiles: i64,
+    /// Where position 0 of the first tile goes; tiles follow one another, `channels` bytes each.
+    pub transformed: *mut u8,
+    /// Bytes from position to position.
+    pub position_bytes: i64,
+    /// Added at positions with differences, so that bytes are not negative.
+    pub offset: i64,
+}
+
+/// The products of some tiles with a block of output channels: `sums[position][tile][channel]`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ProductTile {
+    /// Position 0 of the first tile.
+    pub transformed: *const u8,
+    /// Bytes from position to position of the transformed input.
+    pub position_bytes: i64,
+    /// Bytes of a tile at one position, a multiple of four.
+    pub channels: i64,
+    /// Tiles, at most [`MOST_TILES`].
+    pub tiles: i64,
+    /// The block's weights: `[position][channels / 4][BLOCK][4]`.
+    pub weights: *const i8,
+    /// The block's initial sums: `[position][BLOCK]`.
+    pub start: *const i32,
+    /// Where the sums go: `[position][tile][BLOCK]`.
+    pub sums: *mut i32,
+}
+
+/// The results of a row of tiles, from their sums.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OutputTile {
+    /// What to do with the results; its first pixel is the upper left one of the first tile.
+    pub finish: Finish,
+    /// Position 0 of the first tile's sums, `BLOCK` each.
+    pub sums: *const i32,
+    /// Bytes from position to position of the sums.
+    pub position_bytes: i64,
+    /// Tiles, at most [`MOST_TILES`].
+    pub tiles: i64,
+    /// Pixels of a row, at most two for each tile.
+    pub pixels: i64,
+    /// Rows, 1 or 2.
+    pub rows: i64,
+}
