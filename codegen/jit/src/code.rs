@@ -1,17 +1,12 @@
 //! Machine code in memory.
 
-use crate::emit::call::Kernels;
-use crate::emit::emitter::Emitter;
 use crate::error::JitError;
-use crate::isa::isa;
+use crate::functions::Functions;
+use crate::isa::{Destination, isa};
 use crate::plan::StepCode;
 use catc_kernels::{Tier, precompiled};
-use cranelift_codegen::ir::AbiParam;
-use cranelift_codegen::ir::types::I64;
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{JITBuilder, JITModule};
-use cranelift_module::{FuncId, Linkage, Module, default_libcall_names};
-use std::collections::{BTreeMap, HashMap};
+use cranelift_module::default_libcall_names;
 use std::mem::ManuallyDrop;
 
 /// A step's function: slots, first unit, one past the last unit.
@@ -53,66 +48,26 @@ impl Code {
     }
 }
 
-/// Emits functions. Steps with equal code share one.
+/// Emits functions.
 pub(crate) struct CodeBuilder {
     module: OwnedModule,
-    context: FunctionBuilderContext,
-    known: HashMap<String, usize>,
-    ids: Vec<(FuncId, usize)>,
-    kernels: Kernels,
+    functions: Functions,
 }
 
 impl CodeBuilder {
     /// For a tier.
     pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
-        let mut builder = JITBuilder::with_isa(isa(tier)?, default_libcall_names());
-        let usable = || precompiled::functions().iter().filter(|f| f.tier <= tier);
+        let mut builder = JITBuilder::with_isa(isa(tier, Destination::Here)?, default_libcall_names());
+        let usable = || precompiled::functions().iter().filter(|f| tier.includes(f.tier));
         builder.symbols(usable().map(|f| (f.symbol, f.function as *const u8)));
         let mut module = OwnedModule(ManuallyDrop::new(JITModule::new(builder)));
-        let mut signature = module.0.make_signature();
-        signature.params.push(AbiParam::new(I64));
-        let mut kernels = Kernels { signature, numbers: BTreeMap::new() };
-        for kernel in usable() {
-            let id = module
-                .0
-                .declare_function(kernel.symbol, Linkage::Import, &kernels.signature)
-                .map_err(|e| JitError::Codegen { step: kernel.symbol.into(), message: e.to_string() })?;
-            kernels.numbers.insert(kernel.symbol, id.as_u32());
-        }
-        Ok(CodeBuilder {
-            module,
-            context: FunctionBuilderContext::new(),
-            known: HashMap::new(),
-            ids: Vec::new(),
-            kernels,
-        })
+        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), "", false)?;
+        Ok(CodeBuilder { module, functions })
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
     pub fn add(&mut self, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
-        let key = format!("{code:?}");
-        if let Some(&number) = self.known.get(&key) {
-            return Ok(number);
-        }
-        let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
-        let mut context = self.module.0.make_context();
-        for _ in 0..3 {
-            context.func.signature.params.push(AbiParam::new(I64));
-        }
-        let mut e = Emitter::new(FunctionBuilder::new(&mut context.func, &mut self.context), &self.kernels);
-        code.emit(&mut e);
-        e.finish(self.module.0.target_config());
-        let number = self.ids.len();
-        let id = self
-            .module
-            .0
-            .declare_function(&format!("step_{number}"), Linkage::Export, &context.func.signature)
-            .map_err(|e| failed(e.to_string()))?;
-        self.module.0.define_function(id, &mut context).map_err(|e| failed(format!("{e:?}")))?;
-        let size = context.compiled_code().map_or(0, |c| c.code_buffer().len());
-        self.ids.push((id, size));
-        self.known.insert(key, number);
-        Ok(number)
+        self.functions.add(&mut *self.module.0, name, code)
     }
 
     /// Makes the functions callable.
@@ -122,6 +77,7 @@ impl CodeBuilder {
             .finalize_definitions()
             .map_err(|e| JitError::Codegen { step: "all".into(), message: e.to_string() })?;
         let functions = self
+            .functions
             .ids
             .iter()
             .map(|&(id, size)| {

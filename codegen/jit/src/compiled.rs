@@ -5,14 +5,13 @@
 //! workspace of its own, and the same functions could be linked from an object file.
 
 use crate::Options;
+use crate::arrange::{Arranged, ArrangedStep, Pointer, PortShape, arrange};
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
-use crate::plan::memory;
-use crate::plan::planner::{Planned, plan};
-use crate::plan::{PlanStep, Slot};
-use crate::spread::{Spread, cycles};
-use catc_kernels::{KernelId, Tier};
-use catc_program::{Format, Program};
+use crate::plan::PlanStep;
+use crate::spread::Spread;
+use catc_kernels::{KernelId, KernelSet, Tier};
+use catc_program::Program;
 use std::ops::Range;
 
 /// An input tensor of one image, row-major.
@@ -91,15 +90,6 @@ struct CompiledStep {
     cycles: f64,
 }
 
-/// A slot that is ready to be resolved: a base and an offset.
-#[derive(Clone, Copy)]
-enum Pointer {
-    Activations(usize),
-    Constants(usize),
-    Input(usize),
-    Scratch,
-}
-
 /// The slots of all steps, resolved for one worker.
 struct Slots(Vec<*mut u8>);
 
@@ -110,13 +100,6 @@ impl Slots {
     fn of(&self, step: &CompiledStep) -> *const *mut u8 {
         self.0[step.slots.clone()].as_ptr()
     }
-}
-
-/// What a port asks of the caller's array.
-struct PortShape {
-    name: String,
-    elements: usize,
-    index: bool,
 }
 
 /// A step of a compiled program, for reports.
@@ -161,46 +144,17 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
         Some(tier) => tier,
         None => Tier::detect().ok_or(JitError::Cpu)?,
     };
-    program.validate()?;
-    let Planned { steps, constants, regions, outputs } = plan(program, tier)?;
-    let (offsets, activation_bytes) = memory::plan(&regions);
-    let resolve = |slot: &Slot| match *slot {
-        Slot::Region(region) => Pointer::Activations(offsets[region]),
-        Slot::Constant(at) => Pointer::Constants(at),
-        Slot::Input(number) => Pointer::Input(number),
-        Slot::Scratch => Pointer::Scratch,
-    };
+    let Arranged { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
+        arrange(program, KernelSet::all(tier))?;
     let mut builder = CodeBuilder::new(tier)?;
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
-    let mut scratch_bytes = 0;
-    for PlanStep { name, op, kernel, macs, slots, units, scratch, code, .. } in steps {
+    for ArrangedStep { step, slots, cycles } in steps {
+        let PlanStep { name, op, kernel, macs, units, code, .. } = step;
         let function = builder.add(&name, code.as_ref())?;
         let start = pointers.len();
-        pointers.extend(slots.iter().map(resolve));
-        scratch_bytes = scratch_bytes.max(scratch);
-        let bytes = |slot: &Slot| match *slot {
-            Slot::Region(region) => regions[region].bytes,
-            Slot::Input(number) => 4 * program.tensor(program.inputs[number].tensor).len(),
-            Slot::Constant(_) | Slot::Scratch => 0,
-        };
-        let cycles = cycles(kernel, macs, slots.iter().map(bytes).sum());
+        pointers.extend(slots);
         compiled.push(CompiledStep { name, op, kernel, macs, function, slots: start..pointers.len(), units, cycles });
-    }
-    let port = |port: &catc_program::Port| {
-        let decl = program.tensor(port.tensor);
-        PortShape { name: port.name.clone(), elements: decl.len(), index: decl.format == Format::Index }
-    };
-    let mut output_ports = Vec::new();
-    for (declared, placed) in program.outputs.iter().zip(&outputs) {
-        if placed.buffer.codes.is_some() {
-            return Err(JitError::invalid(&declared.name, "an output holds codes"));
-        }
-        output_ports.push((port(declared), resolve(&placed.slot)));
-    }
-    if let Some(input) = program.inputs.iter().find(|i| matches!(program.tensor(i.tensor).format, Format::Codes { .. }))
-    {
-        return Err(JitError::invalid(&input.name, "an input holds codes"));
     }
     Ok(CompiledProgram {
         code: builder.finish()?,
@@ -208,8 +162,8 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
         constants: Block::copy_of(&constants)?,
         steps: compiled,
         pointers,
-        inputs: program.inputs.iter().map(port).collect(),
-        outputs: output_ports,
+        inputs,
+        outputs,
         activation_bytes,
         scratch_bytes,
         tier,

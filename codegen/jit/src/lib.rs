@@ -13,11 +13,13 @@
 //! Integer results are exact and equal on every tier; f32 results of the integer phase are the operations of the program in
 //! their documented order, a multiply and an add never fused. Layers left in float sum in an order of their own.
 
+mod arrange;
 mod buffer;
 mod code;
 mod compiled;
 mod emit;
 mod error;
+mod functions;
 mod isa;
 mod plan;
 mod spread;

@@ -2,7 +2,7 @@
 
 use crate::dot::steps_per_drain;
 use crate::lookup;
-use crate::table::KernelId;
+use crate::table::{Implementation, KernelId};
 use crate::tier::Tier;
 use crate::weights::{QuantizedWeights, WeightShape};
 use crate::winograd;
@@ -21,6 +21,46 @@ pub struct Window {
     pub output: [usize; 2],
 }
 
+/// The kernels that may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KernelSet {
+    /// What the CPU offers.
+    pub tier: Tier,
+    /// Whether precompiled kernels are there too: not in an object file.
+    pub precompiled: bool,
+}
+
+impl KernelSet {
+    /// Everything that a CPU of the tier runs.
+    pub fn all(tier: Tier) -> KernelSet {
+        KernelSet { tier, precompiled: true }
+    }
+
+    /// What the code generator writes for the tier.
+    pub fn emitted(tier: Tier) -> KernelSet {
+        KernelSet { tier, precompiled: false }
+    }
+
+    /// Whether it has the emitted kernels of this tier.
+    pub fn has(self, tier: Tier) -> bool {
+        self.tier.includes(tier)
+    }
+
+    /// Whether it has the precompiled kernels of this tier.
+    pub fn has_precompiled(self, tier: Tier) -> bool {
+        self.precompiled && self.has(tier)
+    }
+
+    /// Whether it has the kernel.
+    pub fn contains(self, kernel: KernelId) -> bool {
+        let info = kernel.info();
+        match info.implementation {
+            Implementation::Emitted => info.tiers().any(|tier| self.has(tier)),
+            Implementation::Precompiled(_) => info.tiers().any(|tier| self.has_precompiled(tier)),
+        }
+    }
+}
+
 /// What a layer of quantized weights and activations asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -34,8 +74,8 @@ pub struct Request<'a> {
     pub activation_zero_point: i32,
     /// The window.
     pub window: Window,
-    /// What the CPU offers.
-    pub tier: Tier,
+    /// The kernels to choose from.
+    pub kernels: KernelSet,
 }
 
 /// The kernel for a layer, and what follows from the weights' values.
@@ -79,13 +119,15 @@ pub fn choose(request: &Request<'_>) -> Choice {
         let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
         return choice(kernel, 0);
     }
-    if request.tier < Tier::Avx512Vnni && takes_lookup(shape, request.weight_bits, request.activation_bits) {
+    if !request.kernels.has_precompiled(Tier::Avx512Vnni)
+        && takes_lookup(shape, request.weight_bits, request.activation_bits)
+    {
         let limit = KernelId::Lookup.info().k_limit.unwrap_or(usize::MAX);
         if largest_result <= i16::MAX as u64 || shape.reduction() <= limit {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
-    if request.tier >= Tier::Avx512Vnni && takes_winograd(request, largest_result) {
+    if request.kernels.has_precompiled(Tier::Avx512Vnni) && takes_winograd(request, largest_result) {
         return choice(KernelId::Winograd512, 0);
     }
     choose_dot(request)
@@ -115,25 +157,34 @@ fn takes_winograd(request: &Request<'_>, largest_result: u64) -> bool {
 pub fn choose_dot(request: &Request<'_>) -> Choice {
     let largest_result = request.largest_result();
     let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
-    if request.tier >= Tier::Avx512Vnni {
+    if request.kernels.has_precompiled(Tier::Avx512Vnni) {
         return choice(KernelId::DotVnni512, 0);
     }
-    if request.tier >= Tier::X86V3Vnni {
+    if request.kernels.has(Tier::X86V3Vnni) {
         return choice(KernelId::DotVnni, 0);
     }
-    match steps_per_drain(request.largest_code(), request.weights.largest_absolute()) {
+    if request.kernels.has(Tier::Aarch64I8mm) {
+        return choice(KernelId::DotUsdot, 0);
+    }
+    let steps = steps_per_drain(request.largest_code(), request.weights.largest_absolute());
+    if request.kernels.has(Tier::Aarch64Neon) {
+        // Without `sdot`, pairs of 16-bit products are cheaper than sums of four, as long as they rarely have to be widened.
+        let pairs = steps >= 4 && request.activation_bits < 8 && !request.kernels.has(Tier::Aarch64Dotprod);
+        return if pairs { choice(KernelId::DotMaddubs, steps) } else { choice(KernelId::DotSigned, 0) };
+    }
+    match steps {
         0 => choice(KernelId::DotMadd16, 0),
         steps => choice(KernelId::DotMaddubs, steps),
     }
 }
 
 /// The kernel for a layer left in float.
-pub fn choose_float(shape: &WeightShape, tier: Tier) -> KernelId {
+pub fn choose_float(shape: &WeightShape, kernels: KernelSet) -> KernelId {
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
         KernelId::DepthwiseFloat
-    } else if tier >= Tier::Avx512Vnni {
+    } else if kernels.has_precompiled(Tier::Avx512Vnni) {
         KernelId::Float512
-    } else if tier >= Tier::X86V3 {
+    } else if kernels.has_precompiled(Tier::X86V3) {
         KernelId::Float256
     } else {
         KernelId::FloatDot
@@ -148,6 +199,7 @@ fn takes_lookup(shape: &WeightShape, weight_bits: u8, activation_bits: u8) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tier::Architecture;
 
     fn chosen(shape: WeightShape, code: u8, zero: i32, w: u8, a: u8, tier: Tier) -> Choice {
         let codes = vec![code; shape.total_outputs() * shape.reduction()];
@@ -160,7 +212,7 @@ mod tests {
             activation_bits: a,
             activation_zero_point: 0,
             window,
-            tier,
+            kernels: KernelSet::all(tier),
         })
     }
 
@@ -192,6 +244,43 @@ mod tests {
         let choice = chosen(DENSE, 15, 0, 4, 4, Tier::X86V3);
         assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::DotMaddubs, 72));
         assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+    }
+
+    #[test]
+    fn arm_dot_products_follow_the_tier() {
+        let eight = |tier| chosen(DENSE, 255, 128, 8, 8, tier).kernel;
+        assert_eq!(
+            Tier::of(Architecture::Aarch64).map(eight).collect::<Vec<_>>(),
+            [KernelId::DotSigned, KernelId::DotSigned, KernelId::DotUsdot]
+        );
+        assert_eq!(chosen(DENSE, 15, 0, 4, 4, Tier::Aarch64Neon).kernel, KernelId::DotMaddubs);
+        assert_eq!(chosen(DENSE, 15, 0, 4, 4, Tier::Aarch64Dotprod).kernel, KernelId::DotSigned);
+        for tier in Tier::of(Architecture::Aarch64) {
+            assert_eq!(chosen(DENSE, 3, 1, 2, 2, tier).kernel, KernelId::Lookup);
+        }
+    }
+
+    #[test]
+    fn an_object_gets_emitted_kernels_only() {
+        let codes = vec![255; DENSE.total_outputs() * DENSE.reduction()];
+        let weights = QuantizedWeights::new(DENSE, &codes, &[128; 2]).unwrap();
+        for tier in Tier::ALL {
+            for (weight_bits, activation_bits) in [(8, 8), (4, 8)] {
+                let kernels = KernelSet::emitted(tier);
+                let request = Request {
+                    weights: &weights,
+                    weight_bits,
+                    activation_bits,
+                    activation_zero_point: 0,
+                    window: Window { strides: [1; 2], dilations: [1; 2], output: [8; 2] },
+                    kernels,
+                };
+                let kernel = choose(&request).kernel;
+                assert_eq!(kernel.info().implementation, Implementation::Emitted, "{tier}");
+                assert!(kernels.contains(kernel), "{tier}: {}", kernel.name());
+                assert!(kernels.contains(choose_float(&DENSE, kernels)));
+            }
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@ mod tier;
 mod weights;
 pub mod winograd;
 
-pub use choose::{Choice, Request, Window, choose, choose_dot, choose_float};
+pub use choose::{Choice, KernelSet, Request, Window, choose, choose_dot, choose_float};
 pub use layout::{Runs, WeightLayout};
 pub use table::{ActivationForm, Exactness, Implementation, KernelId, KernelInfo, TABLE};
-pub use tier::Tier;
+pub use tier::{Architecture, Tier};
 pub use weights::{FloatWeights, PackError, QuantizedWeights, WeightShape};

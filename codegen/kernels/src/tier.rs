@@ -2,12 +2,40 @@
 
 use std::fmt;
 
+/// A family of instruction sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Architecture {
+    /// 64-bit ARM, little-endian.
+    Aarch64,
+    /// 64-bit x86.
+    X86_64,
+}
+
+impl Architecture {
+    /// Every architecture that code is generated for.
+    pub const ALL: [Architecture; 2] = [Architecture::Aarch64, Architecture::X86_64];
+
+    /// The name of the architecture in target triples.
+    pub fn name(self) -> &'static str {
+        match self {
+            Architecture::Aarch64 => "aarch64",
+            Architecture::X86_64 => "x86_64",
+        }
+    }
+}
+
 /// An instruction-set tier: what generated code may assume of the CPU.
 ///
-/// Tiers of one architecture are ordered, a later one includes the earlier ones. Only tiers that have kernels of
+/// Tiers of one architecture are ordered, a later one [includes](Tier::includes) the earlier ones. Only tiers that have kernels of
 /// their own in [`crate::TABLE`] are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
+    /// AArch64 with Advanced SIMD, which every such CPU that runs Linux has.
+    Aarch64Neon,
+    /// [`Tier::Aarch64Neon`] and the dot product of signed bytes, `sdot` (from ARMv8.2 on).
+    Aarch64Dotprod,
+    /// [`Tier::Aarch64Dotprod`] and the dot product of unsigned with signed bytes, `usdot` (from ARMv8.6 on).
+    Aarch64I8mm,
     /// x86-64 with SSSE3 and SSE4.1 (the `x86-64-v2` level), 128-bit vectors.
     X86V2,
     /// x86-64 with AVX2, FMA and BMI2 (the `x86-64-v3` level). Emitted code has 128-bit vectors on this and all later tiers, in
@@ -22,12 +50,42 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// Every tier, weakest first.
-    pub const ALL: [Tier; 5] = [Tier::X86V2, Tier::X86V3, Tier::X86V3Vnni, Tier::Avx512Vnni, Tier::Avx512Vbmi];
+    /// Every tier, those of an architecture together and weakest first.
+    pub const ALL: [Tier; 8] = [
+        Tier::Aarch64Neon,
+        Tier::Aarch64Dotprod,
+        Tier::Aarch64I8mm,
+        Tier::X86V2,
+        Tier::X86V3,
+        Tier::X86V3Vnni,
+        Tier::Avx512Vnni,
+        Tier::Avx512Vbmi,
+    ];
+
+    /// The family it belongs to.
+    pub fn architecture(self) -> Architecture {
+        match self {
+            Tier::Aarch64Neon | Tier::Aarch64Dotprod | Tier::Aarch64I8mm => Architecture::Aarch64,
+            Tier::X86V2 | Tier::X86V3 | Tier::X86V3Vnni | Tier::Avx512Vnni | Tier::Avx512Vbmi => Architecture::X86_64,
+        }
+    }
+
+    /// Whether a CPU of this tier runs code of `other`: the same architecture, and no weaker.
+    pub fn includes(self, other: Tier) -> bool {
+        self.architecture() == other.architecture() && self >= other
+    }
+
+    /// The tiers of an architecture, weakest first.
+    pub fn of(architecture: Architecture) -> impl DoubleEndedIterator<Item = Tier> {
+        Tier::ALL.into_iter().filter(move |tier| tier.architecture() == architecture)
+    }
 
     /// The name used on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
+            Tier::Aarch64Neon => "aarch64-neon",
+            Tier::Aarch64Dotprod => "aarch64-dotprod",
+            Tier::Aarch64I8mm => "aarch64-i8mm",
             Tier::X86V2 => "x86-64-v2",
             Tier::X86V3 => "x86-64-v3",
             Tier::X86V3Vnni => "x86-64-v3-vnni",
@@ -71,6 +129,7 @@ impl Tier {
             && std::is_x86_feature_detected!("avx512bw")
             && std::is_x86_feature_detected!("avx512dq");
         match self {
+            Tier::Aarch64Neon | Tier::Aarch64Dotprod | Tier::Aarch64I8mm => false,
             Tier::X86V2 => v2,
             Tier::X86V3 => v3,
             Tier::X86V3Vnni => v3 && (avx512_vnni || std::is_x86_feature_detected!("avxvnni")),
@@ -80,7 +139,20 @@ impl Tier {
     }
 
     /// Whether the CPU that runs this can execute code of the tier.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        let neon = std::arch::is_aarch64_feature_detected!("neon");
+        let dotprod = neon && std::arch::is_aarch64_feature_detected!("dotprod");
+        match self {
+            Tier::Aarch64Neon => neon,
+            Tier::Aarch64Dotprod => dotprod,
+            Tier::Aarch64I8mm => dotprod && std::arch::is_aarch64_feature_detected!("i8mm"),
+            Tier::X86V2 | Tier::X86V3 | Tier::X86V3Vnni | Tier::Avx512Vnni | Tier::Avx512Vbmi => false,
+        }
+    }
+
+    /// Whether the CPU that runs this can execute code of the tier.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         false
     }
@@ -105,8 +177,15 @@ mod tests {
     }
 
     #[test]
+    fn tiers_of_different_architectures_do_not_include_one_another() {
+        assert!(Tier::X86V3.includes(Tier::X86V2) && !Tier::X86V2.includes(Tier::X86V3));
+        assert!(!Tier::X86V3.includes(Tier::Aarch64Neon) && !Tier::Aarch64I8mm.includes(Tier::X86V2));
+        assert_eq!(Architecture::ALL.into_iter().flat_map(Tier::of).collect::<Vec<_>>(), Tier::ALL);
+    }
+
+    #[test]
     fn an_available_tier_includes_the_weaker_ones() {
-        for pair in Tier::ALL.windows(2) {
+        for pair in Tier::ALL.windows(2).filter(|pair| pair[1].includes(pair[0])) {
             assert!(!pair[1].is_available() || pair[0].is_available());
         }
     }

@@ -5,6 +5,7 @@
 //! work units (usually rows of the output) that this call does, so that threads can share a step.
 
 use super::call::Kernels;
+use catc_kernels::Architecture;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32X4, I8X16, I16X8, I32X4, I64};
 use cranelift_codegen::ir::{
@@ -17,6 +18,8 @@ pub(crate) struct Emitter<'a> {
     /// Cranelift's builder, for single instructions.
     pub b: FunctionBuilder<'a>,
     slots: Value,
+    /// What the code is for.
+    pub architecture: Architecture,
     /// Precompiled kernels that the function may call.
     pub kernels: &'a Kernels,
     /// First work unit.
@@ -30,7 +33,7 @@ pub(crate) type Advance = (Value, i64);
 
 impl<'a> Emitter<'a> {
     /// Starts the function's entry block.
-    pub fn new(mut b: FunctionBuilder<'a>, kernels: &'a Kernels) -> Self {
+    pub fn new(mut b: FunctionBuilder<'a>, architecture: Architecture, kernels: &'a Kernels) -> Self {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
@@ -38,7 +41,7 @@ impl<'a> Emitter<'a> {
             [slots, first, last] => (slots, first, last),
             _ => unreachable!("every step function has three parameters"),
         };
-        Emitter { b, slots, kernels, first, last }
+        Emitter { b, slots, architecture, kernels, first, last }
     }
 
     /// Ends the function.

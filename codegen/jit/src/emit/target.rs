@@ -1,20 +1,39 @@
 //! The operations that each instruction set has its own way of saying. The rest of the emitters is plain CLIF.
 //!
-//! x86-64 only so far. On AArch64 `lookup` is `swizzle` (`tbl`) and `dot` takes its operands in the other order
-//! (`usdot`); nothing outside this file knows.
+//! Both ways of saying it compute the same, bit for bit. Instructions are found by the shape of a few operations, in which the
+//! order of operands counts; `tests/disassembly*.rs` look whether they were.
 
 use super::emitter::Emitter;
+use catc_kernels::Architecture;
 use cranelift_codegen::ir::types::{I8X16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 impl Emitter<'_> {
-    /// `acc[l] + sum of four of unsigned[4l + i] * signed[4l + i]`: i32x4. One `vpdpbusd` where the tier has it: the instruction is
-    /// found by the shape of this tree, signed operand first.
+    fn is_arm(&self) -> bool {
+        self.architecture == Architecture::Aarch64
+    }
+
+    /// `acc[l] + sum of four of unsigned[4l + i] * signed[4l + i]`: i32x4. One `vpdpbusd` (signed operand first) or `usdot` (unsigned
+    /// operand first) where the tier has it.
     pub fn dot(&mut self, acc: Value, unsigned: Value, signed: Value) -> Value {
         let b = &mut self.b;
         let (sl, sh) = (b.ins().swiden_low(signed), b.ins().swiden_high(signed));
         let (ul, uh) = (b.ins().uwiden_low(unsigned), b.ins().uwiden_high(unsigned));
-        let (lo, hi) = (b.ins().imul(sl, ul), b.ins().imul(sh, uh));
+        let products = if self.is_arm() { [(ul, sl), (uh, sh)] } else { [(sl, ul), (sh, uh)] };
+        self.sum_of_fours(acc, products)
+    }
+
+    /// The same of signed bytes alone: one `sdot` where the tier has it.
+    pub fn dot_signed(&mut self, acc: Value, x: Value, y: Value) -> Value {
+        let b = &mut self.b;
+        let (xl, xh) = (b.ins().swiden_low(x), b.ins().swiden_high(x));
+        let (yl, yh) = (b.ins().swiden_low(y), b.ins().swiden_high(y));
+        self.sum_of_fours(acc, [(xl, yl), (xh, yh)])
+    }
+
+    fn sum_of_fours(&mut self, acc: Value, [low, high]: [(Value, Value); 2]) -> Value {
+        let b = &mut self.b;
+        let (lo, hi) = (b.ins().imul(low.0, low.1), b.ins().imul(high.0, high.1));
         let (ll, lh) = (b.ins().swiden_low(lo), b.ins().swiden_high(lo));
         let (hl, hh) = (b.ins().swiden_low(hi), b.ins().swiden_high(hi));
         let (p, q) = (b.ins().iadd_pairwise(ll, lh), b.ins().iadd_pairwise(hl, hh));
@@ -22,12 +41,32 @@ impl Emitter<'_> {
         b.ins().iadd(sum, acc)
     }
 
-    /// `unsigned[2l] * signed[2l] + unsigned[2l+1] * signed[2l+1]`, saturated to i16x8: `pmaddubsw`.
+    /// `unsigned[2l] * signed[2l] + unsigned[2l+1] * signed[2l+1]` as i16x8, for sums that fit: `pmaddubsw`, or products of widened
+    /// bytes and `addp`.
     pub fn multiply_add_bytes(&mut self, unsigned: Value, signed: Value) -> Value {
-        self.b.ins().x86_pmaddubsw(signed, unsigned)
+        if !self.is_arm() {
+            return self.b.ins().x86_pmaddubsw(signed, unsigned);
+        }
+        let b = &mut self.b;
+        let (ul, uh) = (b.ins().uwiden_low(unsigned), b.ins().uwiden_high(unsigned));
+        let (sl, sh) = (b.ins().swiden_low(signed), b.ins().swiden_high(signed));
+        let (low, high) = (b.ins().imul(ul, sl), b.ins().imul(uh, sh));
+        b.ins().iadd_pairwise(low, high)
     }
 
-    /// `x[2l] * y[2l] + x[2l+1] * y[2l+1]` of i16x8, as i32x4: `pmaddwd`.
+    /// The same for unsigned bytes below 128, which are signed bytes too: `pmaddubsw`, or `smull` and `addp`.
+    pub fn multiply_add_small(&mut self, unsigned: Value, signed: Value) -> Value {
+        if !self.is_arm() {
+            return self.multiply_add_bytes(unsigned, signed);
+        }
+        let b = &mut self.b;
+        let (ul, uh) = (b.ins().swiden_low(unsigned), b.ins().swiden_high(unsigned));
+        let (sl, sh) = (b.ins().swiden_low(signed), b.ins().swiden_high(signed));
+        let (low, high) = (b.ins().imul(ul, sl), b.ins().imul(uh, sh));
+        b.ins().iadd_pairwise(low, high)
+    }
+
+    /// `x[2l] * y[2l] + x[2l+1] * y[2l+1]` of i16x8, as i32x4: `pmaddwd`, or `smull` and `addp`.
     pub fn multiply_add_shorts(&mut self, x: Value, y: Value) -> Value {
         let b = &mut self.b;
         let (xl, xh) = (b.ins().swiden_low(x), b.ins().swiden_high(x));
@@ -36,21 +75,28 @@ impl Emitter<'_> {
         b.ins().iadd_pairwise(l, h)
     }
 
-    /// Sums of neighbours of i16x8, as i32x4.
+    /// Sums of neighbours of i16x8, as i32x4: `pmaddwd` with ones, or `saddlp`.
     pub fn add_neighbours(&mut self, x: Value) -> Value {
+        if self.is_arm() {
+            let (low, high) = (self.b.ins().swiden_low(x), self.b.ins().swiden_high(x));
+            return self.b.ins().iadd_pairwise(low, high);
+        }
         let ones = self.shorts(1);
         self.multiply_add_shorts(x, ones)
     }
 
-    /// `table[index[l]]` for indices 0 to 15: `pshufb`.
+    /// `table[index[l]]` for indices 0 to 15: `pshufb` or `tbl`.
     pub fn lookup(&mut self, table: Value, index: Value) -> Value {
-        self.b.ins().x86_pshufb(table, index)
+        match self.architecture {
+            Architecture::X86_64 => self.b.ins().x86_pshufb(table, index),
+            Architecture::Aarch64 => self.b.ins().swizzle(table, index),
+        }
     }
 
     /// Sixteen 2-bit codes, a byte each, to eight row offsets in the low eight bytes.
     pub fn row_offsets(&mut self, codes: Value) -> Value {
         let weights = self.constant(I8X16, std::array::from_fn(|i| if i % 2 == 0 { 16 } else { 64 }));
-        let offsets = self.multiply_add_bytes(codes, weights);
+        let offsets = self.multiply_add_small(codes, weights);
         self.b.ins().unarrow(offsets, offsets)
     }
 

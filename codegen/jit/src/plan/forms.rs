@@ -7,7 +7,7 @@
 use crate::buffer::{Form, Halo, is_image};
 use crate::error::JitError;
 use crate::steps::weights::PreparedWeights;
-use catc_kernels::{KernelId, Request, Tier, Window, choose, choose_dot, choose_float};
+use catc_kernels::{KernelId, KernelSet, Request, Window, choose, choose_dot, choose_float};
 use catc_program::{Constant, Format, Geometry, Op, Program, Step, TensorId};
 
 /// The storage of one tensor.
@@ -42,7 +42,7 @@ pub(crate) struct Forms {
 }
 
 /// Decides for a whole program.
-pub(crate) fn assign(program: &Program, tier: Tier) -> Result<Forms, JitError> {
+pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, JitError> {
     let count = program.tensors.len();
     let mut root: Vec<usize> = (0..count).collect();
     let mut members = vec![1; count];
@@ -61,7 +61,7 @@ pub(crate) fn assign(program: &Program, tier: Tier) -> Result<Forms, JitError> {
     let mut wanted = vec![false; count];
     let mut halo = vec![Halo::NONE; count];
     for step in &program.steps {
-        let plan = conv_plan(program, step, tier)?;
+        let plan = conv_plan(program, step, kernels)?;
         if let (Some(plan), Op::Conv { geometry, .. } | Op::FloatConv { geometry, .. }) = (&plan, &step.op) {
             let source = step.inputs[0].0 as usize;
             wanted[root[source]] |= plan.choice.kernel == KernelId::Lookup;
@@ -135,7 +135,7 @@ pub(crate) fn image(program: &Program, tensor: TensorId) -> Result<(usize, usize
     }
 }
 
-fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPlan>, JitError> {
+fn conv_plan(program: &Program, step: &Step, kernels: KernelSet) -> Result<Option<ConvPlan>, JitError> {
     match &step.op {
         Op::Conv { geometry, groups, weights, .. } => {
             let Format::Codes { signed, bits, zero_point, .. } = program.tensor(step.inputs[0]).format else {
@@ -152,7 +152,7 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
                 activation_bits: bits,
                 activation_zero_point,
                 window: Window { strides: geometry.strides, dilations: geometry.dilations, output: [height, width] },
-                tier,
+                kernels,
             };
             let mut choice = choose(&request);
             if choice.kernel == KernelId::Lookup && !choice.fits_i16() {
@@ -171,8 +171,8 @@ fn conv_plan(program: &Program, step: &Step, tier: Tier) -> Result<Option<ConvPl
         }
         Op::FloatConv { geometry, groups, weights, .. } => {
             let shape = conv_shape(&step.name, program.constant(*weights), geometry, *groups)?;
-            let choice =
-                catc_kernels::Choice { kernel: choose_float(&shape, tier), steps_per_drain: 0, largest_result: 0 };
+            let kernel = choose_float(&shape, kernels);
+            let choice = catc_kernels::Choice { kernel, steps_per_drain: 0, largest_result: 0 };
             Ok(Some(ConvPlan { choice, weights: None }))
         }
         _ => Ok(None),

@@ -9,7 +9,7 @@ use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
 use crate::error::JitError;
 use crate::steps;
-use catc_kernels::{KernelId, Tier};
+use catc_kernels::{KernelId, KernelSet};
 use catc_program::{ConstantData, ConstantId, Operand, Program, Step, TensorId};
 
 /// What a step needs of an input.
@@ -104,8 +104,8 @@ pub(crate) struct Planned {
 }
 
 /// Lowers a whole program.
-pub(crate) fn plan(program: &Program, tier: Tier) -> Result<Planned, JitError> {
-    let Forms { tensors, convs } = assign(program, tier)?;
+pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, JitError> {
+    let Forms { tensors, convs } = assign(program, kernels)?;
     let mut planner = Planner {
         program,
         constants: Constants::default(),

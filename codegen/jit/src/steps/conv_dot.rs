@@ -28,6 +28,8 @@ struct DotCode {
     loops: ConvLoops,
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
+    /// Whether codes are below 128, so that they are signed bytes too.
+    small: bool,
     /// Steps of one list: for 16-bit accumulators no more than they take.
     chunk: usize,
     store: ConvStore,
@@ -157,6 +159,11 @@ impl DotCode {
                 let bytes = e.cast(I8X16, words);
                 e.b.ins().uwiden_low(bytes)
             }
+            KernelId::DotSigned if !self.small => {
+                let bytes = e.cast(I8X16, words);
+                let half = e.bytes(0x80);
+                e.b.ins().bxor(bytes, half)
+            }
             _ => e.cast(I8X16, words),
         }
     }
@@ -167,13 +174,17 @@ impl DotCode {
                 let product = e.b.ins().fmul(codes, weights);
                 *sum = e.b.ins().fadd(*sum, product);
             }
-            KernelId::DotVnni => *sum = e.dot(*sum, codes, weights),
+            KernelId::DotVnni | KernelId::DotUsdot => *sum = e.dot(*sum, codes, weights),
+            KernelId::DotSigned => *sum = e.dot_signed(*sum, codes, weights),
             KernelId::DotMadd16 => {
                 let products = e.multiply_add_shorts(codes, weights);
                 *sum = e.b.ins().iadd(*sum, products);
             }
             _ => {
-                let products = e.multiply_add_bytes(codes, weights);
+                let products = match self.small {
+                    true => e.multiply_add_small(codes, weights),
+                    false => e.multiply_add_bytes(codes, weights),
+                };
                 *short = Some(match *short {
                     None => products,
                     Some(before) => e.b.ins().iadd(before, products),
@@ -202,7 +213,10 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     let info = kernel.info();
     let (pixels, vectors) = tile(&low, kernel);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
-    let packed = dot::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
+    let small = low.input.codes.is_some_and(|codes| codes.levels < 128);
+    // Signed codes are less by 128, and so is what stands for 0.
+    let shift = if kernel == KernelId::DotSigned && !small { 128 } else { 0 };
+    let packed = dot::pack(&view, &layout, i32::from(low.input.zero()) - shift).map_err(failed)?;
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&packed.bytes));
@@ -218,7 +232,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         low.channel_cursor(constant_slot, 4, block),
     ];
     let chunk = if kernel == KernelId::DotMaddubs { plan.choice.steps_per_drain.min(24) } else { TURN };
-    push(p, step, low, kernel, (pixels, vectors), cursors, chunk);
+    push(p, step, low, kernel, small, (pixels, vectors), cursors, chunk);
     Ok(())
 }
 
@@ -248,15 +262,17 @@ pub(crate) fn lower_float(
         low.weight_cursor(weight_slot, &layout, 16),
         low.channel_cursor(bias_slot, 4, vectors * dot::CHANNELS),
     ];
-    push(p, step, low, kernel, (pixels, vectors), cursors, TURN);
+    push(p, step, low, kernel, false, (pixels, vectors), cursors, TURN);
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments)]
 fn push(
     p: &mut Planner<'_>,
     step: &Step,
     low: Lowering,
     kernel: KernelId,
+    small: bool,
     (pixels, vectors): (usize, usize),
     mut cursors: Vec<ConvCursor>,
     chunk: usize,
@@ -272,16 +288,17 @@ fn push(
     };
     let (height, macs, reduction) = (low.height, low.macs, low.reduction);
     let (slots, store) = low.store(&mut cursors, vectors * channels_per_vector);
-    let code = DotCode { kernel, loops, cursors, reduction, chunk, store };
+    let code = DotCode { kernel, loops, cursors, reduction, small, chunk, store };
     p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
 }
 
-/// Pixels and vectors of a tile: the cheapest by a count of cycles, within sixteen registers.
+/// Pixels and vectors of a tile: the cheapest by a count of cycles, within the vector registers.
 fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
     let vectors = low.shape.outputs.div_ceil(kernel.info().channels_per_vector);
     // Cycles of one cell's step, the latency of its accumulator, and registers beside accumulators and the waiting side.
     let (cycles, latency, spare) = match kernel {
         KernelId::DotVnni => (0.5, 5.0, 1),
+        KernelId::DotUsdot | KernelId::DotSigned => (0.5, 3.0, 2),
         KernelId::DotMaddubs => (0.7, 1.0, 2),
         KernelId::DotMadd16 => (0.8, 1.0, 2),
         _ => (1.0, 3.0, 2),
@@ -294,9 +311,10 @@ fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
         let stores = (v / 4.0).ceil();
         steps * (cycles * p * v).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
     };
+    let registers = if matches!(kernel, KernelId::DotUsdot | KernelId::DotSigned) { 30 } else { 16 };
     let allowed = |p: usize, v: usize| {
         let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
-        p * v + waiting + spare <= 16 && (v.is_multiple_of(grain) || v == vectors)
+        p * v + waiting + spare <= registers && (v.is_multiple_of(grain) || v == vectors)
     };
     cheapest_tile(low.width, vectors, &allowed, &tile_cost)
 }

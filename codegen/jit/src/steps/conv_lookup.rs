@@ -1,4 +1,4 @@
-//! The 2-bit convolution: every product is a table look-up (`pshufb`), sums are bytes ([`catc_kernels::lookup`]).
+//! The 2-bit convolution: every product is a table look-up (`pshufb`, `tbl`), sums are bytes ([`catc_kernels::lookup`]).
 //!
 //! The inner loop fetches, for each pixel of the tile, the row offset of two channels, loads that row of the table, shuffles it by
 //! the weight-index vectors and adds bytes. After at most 28 steps the bytes are added to 16-bit halves on the stack. What the table left
@@ -392,7 +392,7 @@ impl WindowSums {
             .map(|which| {
                 let table = e.load(I8X16, shares, 16 * which);
                 let entries = e.lookup(table, pairs);
-                let sums = e.multiply_add_bytes(entries, ones);
+                let sums = e.multiply_add_small(entries, ones);
                 let sums = e.add_neighbours(sums);
                 e.b.ins().iadd(state[which as usize], sums)
             })

@@ -1,0 +1,95 @@
+//! A planned program with every slot placed: what both ways of compiling, to memory and to an object file, start from.
+
+use crate::error::JitError;
+use crate::plan::planner::{Planned, plan};
+use crate::plan::{PlanStep, Slot, memory};
+use crate::spread::cycles;
+use catc_kernels::KernelSet;
+use catc_program::{Format, Port, Program};
+
+/// A slot that is ready to be resolved: a base and an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pointer {
+    Activations(usize),
+    Constants(usize),
+    Input(usize),
+    Scratch,
+}
+
+/// A step and where its slots point.
+pub(crate) struct ArrangedStep {
+    pub step: PlanStep,
+    pub slots: Vec<Pointer>,
+    /// Cycles on one thread, roughly.
+    pub cycles: f64,
+}
+
+/// An input or output of one image.
+#[derive(Clone, Debug)]
+pub(crate) struct PortShape {
+    pub name: String,
+    pub elements: usize,
+    /// Whether elements are indices (i32), not floats.
+    pub index: bool,
+}
+
+/// A program ready to be emitted.
+pub(crate) struct Arranged {
+    /// In the order of their calls.
+    pub steps: Vec<ArrangedStep>,
+    pub constants: Vec<u8>,
+    pub inputs: Vec<PortShape>,
+    pub outputs: Vec<(PortShape, Pointer)>,
+    pub activation_bytes: usize,
+    /// The most scratch memory of a step.
+    pub scratch_bytes: usize,
+}
+
+/// Validates, plans and places a program for a set of kernels.
+pub(crate) fn arrange(program: &Program, kernels: KernelSet) -> Result<Arranged, JitError> {
+    program.validate()?;
+    let Planned { steps, constants, regions, outputs } = plan(program, kernels)?;
+    let (offsets, activation_bytes) = memory::plan(&regions);
+    let resolve = |slot: &Slot| match *slot {
+        Slot::Region(region) => Pointer::Activations(offsets[region]),
+        Slot::Constant(at) => Pointer::Constants(at),
+        Slot::Input(number) => Pointer::Input(number),
+        Slot::Scratch => Pointer::Scratch,
+    };
+    let bytes = |slot: &Slot| match *slot {
+        Slot::Region(region) => regions[region].bytes,
+        Slot::Input(number) => 4 * program.tensor(program.inputs[number].tensor).len(),
+        Slot::Constant(_) | Slot::Scratch => 0,
+    };
+    let steps: Vec<ArrangedStep> = steps
+        .into_iter()
+        .map(|step| {
+            let slots = step.slots.iter().map(resolve).collect();
+            let cycles = cycles(step.kernel, step.macs, step.slots.iter().map(bytes).sum());
+            ArrangedStep { step, slots, cycles }
+        })
+        .collect();
+    let port = |port: &Port| {
+        let decl = program.tensor(port.tensor);
+        PortShape { name: port.name.clone(), elements: decl.len(), index: decl.format == Format::Index }
+    };
+    let mut output_ports = Vec::new();
+    for (declared, placed) in program.outputs.iter().zip(&outputs) {
+        if placed.buffer.codes.is_some() {
+            return Err(JitError::invalid(&declared.name, "an output holds codes"));
+        }
+        output_ports.push((port(declared), resolve(&placed.slot)));
+    }
+    if let Some(input) = program.inputs.iter().find(|i| matches!(program.tensor(i.tensor).format, Format::Codes { .. }))
+    {
+        return Err(JitError::invalid(&input.name, "an input holds codes"));
+    }
+    Ok(Arranged {
+        scratch_bytes: steps.iter().map(|s| s.step.scratch).max().unwrap_or(0),
+        steps,
+        constants,
+        inputs: program.inputs.iter().map(port).collect(),
+        outputs: output_ports,
+        activation_bytes,
+    })
+}

@@ -1,0 +1,112 @@
+//! The functions of a program's steps, emitted into a module: code to call, or an object file.
+
+use crate::emit::call::Kernels;
+use crate::emit::emitter::Emitter;
+use crate::error::JitError;
+use crate::plan::StepCode;
+use catc_kernels::Tier;
+use cranelift_codegen::ir::AbiParam;
+use cranelift_codegen::ir::types::I64;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
+use cranelift_module::{FuncId, Linkage, Module};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+
+/// Functions emitted so far. Steps with equal code share one.
+pub(crate) struct Functions {
+    tier: Tier,
+    prefix: String,
+    context: FunctionBuilderContext,
+    known: HashMap<String, usize>,
+    /// Identity and bytes of each function, by its number.
+    pub ids: Vec<(FuncId, usize)>,
+    kernels: Kernels,
+    /// Texts of the functions, if they are wanted.
+    pub listing: Option<Listing>,
+}
+
+/// The functions as text.
+#[derive(Default)]
+pub(crate) struct Listing {
+    /// As they are handed to Cranelift.
+    pub clif: String,
+    /// As machine instructions.
+    pub assembly: String,
+}
+
+impl Functions {
+    /// For a tier. `symbols` are the precompiled kernels that functions may call; `prefix` begins the names of functions.
+    pub fn new(
+        module: &mut impl Module,
+        tier: Tier,
+        symbols: impl Iterator<Item = &'static str>,
+        prefix: &str,
+        listing: bool,
+    ) -> Result<Functions, JitError> {
+        let mut signature = module.make_signature();
+        signature.params.push(AbiParam::new(I64));
+        let mut kernels = Kernels { signature, numbers: BTreeMap::new() };
+        for symbol in symbols {
+            let id = module
+                .declare_function(symbol, Linkage::Import, &kernels.signature)
+                .map_err(|e| JitError::Codegen { step: symbol.into(), message: e.to_string() })?;
+            kernels.numbers.insert(symbol, id.as_u32());
+        }
+        Ok(Functions {
+            tier,
+            prefix: prefix.into(),
+            context: FunctionBuilderContext::new(),
+            known: HashMap::new(),
+            ids: Vec::new(),
+            kernels,
+            listing: listing.then(Listing::default),
+        })
+    }
+
+    /// Emits a step's function, unless an equal one exists, and gives its number.
+    pub fn add(&mut self, module: &mut impl Module, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
+        let key = format!("{code:?}");
+        if let Some(&number) = self.known.get(&key) {
+            return Ok(number);
+        }
+        let mut context = module.make_context();
+        for _ in 0..3 {
+            context.func.signature.params.push(AbiParam::new(I64));
+        }
+        let builder = FunctionBuilder::new(&mut context.func, &mut self.context);
+        let mut e = Emitter::new(builder, self.tier.architecture(), &self.kernels);
+        code.emit(&mut e);
+        e.finish(module.target_config());
+        let number = self.ids.len();
+        let symbol = format!("{}step_{number}", self.prefix);
+        let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
+        let id = module
+            .declare_function(&symbol, Linkage::Local, &context.func.signature)
+            .map_err(|e| failed(e.to_string()))?;
+        let size = self.define(module, id, &symbol, name, context).map_err(failed)?;
+        self.ids.push((id, size));
+        self.known.insert(key, number);
+        Ok(number)
+    }
+
+    /// Compiles one function and gives its bytes.
+    pub fn define(
+        &mut self,
+        module: &mut impl Module,
+        id: FuncId,
+        symbol: &str,
+        comment: &str,
+        mut context: cranelift_codegen::Context,
+    ) -> Result<usize, String> {
+        if let Some(listing) = &mut self.listing {
+            let _ = writeln!(listing.clif, "; {symbol}: {comment}\n{}", context.func);
+            context.set_disasm(true);
+        }
+        module.define_function(id, &mut context).map_err(|e| format!("{e:?}"))?;
+        let compiled = context.compiled_code();
+        if let Some((listing, text)) = self.listing.as_mut().zip(compiled.and_then(|c| c.vcode.as_ref())) {
+            let _ = writeln!(listing.assembly, "; {symbol}: {comment}\n{text}");
+        }
+        Ok(compiled.map_or(0, |c| c.code_buffer().len()))
+    }
+}
