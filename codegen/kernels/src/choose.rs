@@ -114,6 +114,9 @@ pub fn choose(request: &Request<'_>) -> Choice {
     let largest_result = request.largest_result();
     let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
+        if request.kernels.has_precompiled(Tier::Avx512Vnni) {
+            return choice(KernelId::Depthwise512, 0);
+        }
         // Here the accumulator holds raw codes, `sum a * (w - zw)`.
         let raw = request.weights.largest_absolute_sum() * u64::from(request.largest_code());
         let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
@@ -181,7 +184,8 @@ pub fn choose_dot(request: &Request<'_>) -> Choice {
 /// The kernel for a layer left in float.
 pub fn choose_float(shape: &WeightShape, kernels: KernelSet) -> KernelId {
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
-        KernelId::DepthwiseFloat
+        let wide = kernels.has_precompiled(Tier::Avx512Vnni);
+        if wide { KernelId::DepthwiseFloat512 } else { KernelId::DepthwiseFloat }
     } else if kernels.has_precompiled(Tier::Avx512Vnni) {
         KernelId::Float512
     } else if kernels.has_precompiled(Tier::X86V3) {

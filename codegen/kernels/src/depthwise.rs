@@ -4,6 +4,7 @@
 //! so that a multiply-add of neighbours (`pmaddubsw`, `pmaddwd`) sums over taps. An odd number of taps is filled up
 //! with a zero weight.
 
+use crate::precompiled::depthwise::{BLOCK, COLUMN_TAPS};
 use crate::weights::{FloatWeights, PackError, QuantizedWeights};
 
 /// Channels in a block.
@@ -15,7 +16,7 @@ pub const FLOAT_CHANNELS: usize = 4;
 /// Depthwise weights as a kernel reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepthwiseWeights<T> {
-    /// Weight pairs: `[block of 16 channels][pair of taps][channel][tap of the pair]`.
+    /// The weights; of [`pack`], `[block of 16 channels][pair of taps][channel][tap of the pair]`.
     pub pairs: Vec<T>,
     /// `- za * sum (w - zw)` for each channel.
     pub constants: Vec<i32>,
@@ -42,6 +43,57 @@ pub fn pack<T: From<i8> + Copy>(
     }
     let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
     Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs quantized weights for the 512-bit kernel: `[block of 64 channels][column of taps][four taps of the column][channel][tap]` in
+/// signed bytes; the last block has no more vectors of 16 channels than it needs, and a column's taps are filled up with 0.
+pub fn pack_columns(
+    weights: &QuantizedWeights<'_>,
+    activation_zero_point: i32,
+) -> Result<DepthwiseWeights<i8>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let mut pairs = Vec::new();
+    for (first, lanes) in wide_blocks(shape.groups) {
+        for x in 0..shape.kernel_width {
+            for y in (0..shape.kernel_height).step_by(COLUMN_TAPS) {
+                for channel in first..first + lanes {
+                    for tap in y..y + COLUMN_TAPS {
+                        let inside = channel < shape.groups && tap < shape.kernel_height;
+                        pairs.push(if inside { weights.signed_byte(channel, 0, tap, x)? } else { 0 });
+                    }
+                }
+            }
+        }
+    }
+    let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs float weights for the 512-bit kernel: `[block of 64 channels][tap][channel]`; the last block has no more vectors of 16
+/// channels than it needs.
+pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let mut values = Vec::new();
+    for (first, lanes) in wide_blocks(shape.groups) {
+        for y in 0..shape.kernel_height {
+            for x in 0..shape.kernel_width {
+                let value = |c: usize| if c < shape.groups { weights.value(c, 0, y, x) } else { 0.0 };
+                values.extend((first..first + lanes).map(value));
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// First channel and lanes of each block of the 512-bit kernels.
+fn wide_blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(BLOCK).map(move |first| (first, (channels - first).min(BLOCK).next_multiple_of(16)))
 }
 
 /// Packs float weights: `[block of 4 channels][tap][channel]`.

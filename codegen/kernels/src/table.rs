@@ -35,6 +35,10 @@ pub enum KernelId {
     DotSigned,
     /// Four-way dot product of unsigned and signed bytes in one `usdot`.
     DotUsdot,
+    /// Depthwise in 512-bit vectors by four-way dot products over filter columns.
+    Depthwise512,
+    /// Depthwise in float in 512-bit vectors.
+    DepthwiseFloat512,
 }
 
 /// Where a kernel's code comes from.
@@ -329,6 +333,38 @@ pub const TABLE: &[KernelInfo] = &[
         // Not measured: as `dot-signed` without the shift of the activations.
         rate: 28.0,
     },
+    KernelInfo {
+        id: KernelId::Depthwise512,
+        name: "depthwise-vnni-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::DEPTHWISE_512),
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (8, 4),
+        channels_per_vector: crate::precompiled::depthwise::BLOCK,
+        units_per_step: 1,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 18.0,
+    },
+    KernelInfo {
+        id: KernelId::DepthwiseFloat512,
+        name: "depthwise-float-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::DEPTHWISE_FLOAT_512),
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        tile: (8, 4),
+        channels_per_vector: crate::precompiled::depthwise::BLOCK,
+        units_per_step: 1,
+        vector_bytes: 64,
+        form: ActivationForm::Float,
+        exactness: Exactness::Rounded,
+        k_limit: None,
+        rate: 10.0,
+    },
 ];
 
 impl KernelInfo {
@@ -364,7 +400,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::DotUsdot);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::DepthwiseFloat512);
     }
 
     #[test]

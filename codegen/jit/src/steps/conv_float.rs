@@ -2,12 +2,15 @@
 //! the tile's sums, which lie on its stack, to the store.
 
 use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Tile, cheapest_tile};
+use super::finish::{self, FinishArguments};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
+use catc_kernels::precompiled::FINISH_512;
+use catc_kernels::precompiled::finish::FinishTile;
 use catc_kernels::precompiled::float::{FloatTile, takes};
 use catc_kernels::{FloatWeights, Implementation, KernelId, dot};
 use catc_program::{Geometry, Op, Step};
@@ -23,6 +26,8 @@ struct FloatCode {
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
     store: ConvStore,
+    /// Slot of the epilogue as a program, if a kernel of the tier knows its steps.
+    program: Option<usize>,
 }
 
 impl StepCode for FloatCode {
@@ -40,24 +45,45 @@ impl StepCode for FloatCode {
         e.set_int(&call, offset_of!(FloatTile, taps), self.reduction.taps as i64);
         e.set_int(&call, offset_of!(FloatTile, tap_bytes), self.reduction.tap_bytes);
         e.set_int(&call, offset_of!(FloatTile, steps), self.reduction.steps as i64);
+        let finish = self.program.map(|slot| {
+            let call = e.prepare(FINISH_512, size_of::<FinishTile>());
+            let arguments = FinishArguments { call: &call, at: offset_of!(FinishTile, finish) };
+            arguments.fix(e, slot, &self.cursors[self.store.first_cursor..]);
+            e.set(&call, offset_of!(FinishTile, sums), sums);
+            call
+        });
         e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
-            self.tile(e, &call, sums, tile, pointers);
+            let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
+            e.set(&call, offset_of!(FloatTile, input), pointers[0]);
+            e.set(&call, offset_of!(FloatTile, weights), pointers[1]);
+            e.set(&call, offset_of!(FloatTile, start), pointers[2]);
+            e.set_int(&call, offset_of!(FloatTile, sums_pixel), pixel_sums);
+            e.set_int(&call, offset_of!(FloatTile, pixels), tile.pixels as i64);
+            e.set_int(&call, offset_of!(FloatTile, vectors), tile.vectors as i64);
+            e.call(&call);
+            match &finish {
+                Some(finish) => self.finish(e, finish, tile, pixel_sums, pointers),
+                None => self.emitted(e, tile, (sums, pixel_sums), pointers),
+            }
         });
     }
 }
 
 impl FloatCode {
-    fn tile(&self, e: &mut Emitter<'_>, call: &Call, sums: Value, tile: Tile, pointers: &[Value]) {
-        let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
-        e.set(call, offset_of!(FloatTile, input), pointers[0]);
-        e.set(call, offset_of!(FloatTile, weights), pointers[1]);
-        e.set(call, offset_of!(FloatTile, start), pointers[2]);
-        e.set_int(call, offset_of!(FloatTile, sums_pixel), pixel_sums);
-        e.set_int(call, offset_of!(FloatTile, pixels), tile.pixels as i64);
-        e.set_int(call, offset_of!(FloatTile, vectors), tile.vectors as i64);
+    fn finish(&self, e: &mut Emitter<'_>, call: &Call, tile: Tile, pixel_sums: i64, pointers: &[Value]) {
+        let arguments = FinishArguments { call, at: offset_of!(FinishTile, finish) };
+        // Without a multiplier sums are taken as they are.
+        let none = e.int(0);
+        arguments.block(e, none, none, tile.channels);
+        arguments.places(e, &pointers[self.store.first_cursor..]);
+        e.set_int(call, offset_of!(FinishTile, sums_pixel), pixel_sums);
+        e.set_int(call, offset_of!(FinishTile, pixels), tile.pixels as i64);
         e.call(call);
+    }
+
+    fn emitted(&self, e: &mut Emitter<'_>, tile: Tile, sums: (Value, i64), pointers: &[Value]) {
         // Output and operands move from pixel to pixel; what belongs to channels stays.
-        let mut advances = vec![(sums, pixel_sums)];
+        let mut advances = vec![sums];
         advances.extend(pointers.iter().zip(&self.cursors).skip(self.store.first_cursor).map(|(&p, c)| (p, c.pixel)));
         e.repeat(tile.pixels, &advances, vec![], |e, moved, _| {
             let mut pointers = pointers.to_vec();
@@ -109,8 +135,13 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kerne
         vectors,
     };
     let (height, macs, reduction) = (low.height, low.macs, low.reduction);
-    let (slots, store) = low.store(&mut cursors, vectors * lanes);
-    let code = FloatCode { symbol, loops, cursors, reduction, store };
+    let (mut slots, store) = low.store(&mut cursors, vectors * lanes);
+    let program = match kernel {
+        KernelId::Float512 => finish::program(&store, &cursors, slots.as_slice()),
+        _ => None,
+    };
+    let program = program.map(|program| slots.add(Slot::Constant(p.constants.push(&program.words()))));
+    let code = FloatCode { symbol, loops, cursors, reduction, store, program };
     p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
     Ok(())
 }

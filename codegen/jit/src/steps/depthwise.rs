@@ -1,6 +1,7 @@
 //! Depthwise convolutions: vector lanes are channels, the sum runs over taps alone.
 
 use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Scaling, Tile, scale_sums};
+use super::depthwise_wide;
 use crate::buffer::Form;
 use crate::emit::emitter::Emitter;
 use crate::emit::lanes::{LaneAccess, LaneStep};
@@ -136,12 +137,19 @@ impl DepthwiseCode {
 /// Lowers a depthwise convolution of codes.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let kernel = plan.choice.kernel;
+    let mut kernel = plan.choice.kernel;
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().groups, plan.choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let zero = i32::from(low.input.zero());
+    if kernel == KernelId::Depthwise512 {
+        match depthwise_wide::lower(p, step, low, geometry, &view, &scaling)? {
+            None => return Ok(()),
+            // The epilogue is not one that its kernel knows: the emitted one does without.
+            Some(back) => (low, kernel) = (back, KernelId::DepthwiseMadd16),
+        }
+    }
     let (weight_at, constants) = if kernel == KernelId::DepthwiseMaddubs {
         let packed = depthwise::pack::<i8>(&view, zero).map_err(failed)?;
         (p.constants.push(&packed.pairs), packed.constants)
@@ -161,7 +169,12 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
 }
 
 /// Lowers a depthwise convolution of floats.
-pub(crate) fn lower_float(p: &mut Planner<'_>, step: &Step, geometry: &Geometry) -> Result<(), JitError> {
+pub(crate) fn lower_float(
+    p: &mut Planner<'_>,
+    step: &Step,
+    geometry: &Geometry,
+    kernel: KernelId,
+) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let Op::FloatConv { groups, weights, bias, .. } = &step.op else {
         return Err(JitError::invalid(&step.name, "not a convolution of floats"));
@@ -170,8 +183,14 @@ pub(crate) fn lower_float(p: &mut Planner<'_>, step: &Step, geometry: &Geometry)
     let values = p.floats(&step.name, *weights)?;
     let view = FloatWeights::new(shape, &values).map_err(failed)?;
     let mut low = conv::lower(p, step, geometry, shape, KernelId::DepthwiseFloat, None)?;
-    let packed = depthwise::pack_float(&view).map_err(failed)?;
     let bias = p.channel_floats(&step.name, *bias, shape.groups)?;
+    if kernel == KernelId::DepthwiseFloat512 {
+        match depthwise_wide::lower_float(p, step, low, geometry, &view, &bias)? {
+            None => return Ok(()),
+            Some(back) => low = back,
+        }
+    }
+    let packed = depthwise::pack_float(&view).map_err(failed)?;
     let weight_slot = low.slots.add(Slot::Constant(p.constants.push(&packed)));
     let bias_slot = low.slots.add(Slot::Constant(p.constants.push(&bias)));
     push(p, step, low, geometry, KernelId::DepthwiseFloat, weight_slot, 16, &[bias_slot]);

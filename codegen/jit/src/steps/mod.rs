@@ -8,6 +8,7 @@ pub(crate) mod conv_tiles;
 pub(crate) mod conv_winograd;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
+pub(crate) mod depthwise_wide;
 pub(crate) mod finish;
 pub(crate) mod linear;
 pub(crate) mod map;
@@ -33,7 +34,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
             let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
             match plan.choice.kernel {
                 KernelId::Lookup => conv_lookup::lower(p, step, geometry, plan),
-                KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 => depthwise::lower(p, step, geometry, plan),
+                KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 | KernelId::Depthwise512 => {
+                    depthwise::lower(p, step, geometry, plan)
+                }
                 KernelId::DotVnni512 | KernelId::Winograd512 => conv_tiles::lower(p, step, geometry, plan),
                 _ => conv_dot::lower(p, step, geometry, plan),
             }
@@ -41,7 +44,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
         Op::FloatConv { geometry, .. } => {
             let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
             match plan.choice.kernel {
-                KernelId::DepthwiseFloat => depthwise::lower_float(p, step, geometry),
+                KernelId::DepthwiseFloat | KernelId::DepthwiseFloat512 => {
+                    depthwise::lower_float(p, step, geometry, plan.choice.kernel)
+                }
                 KernelId::FloatDot => conv_dot::lower_float(p, step, geometry, KernelId::FloatDot),
                 kernel => conv_float::lower(p, step, geometry, kernel),
             }

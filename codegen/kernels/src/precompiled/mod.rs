@@ -5,8 +5,11 @@
 //! pointer to a block of arguments, a `#[repr(C)]` structure of 64-bit fields that belongs to the kernel's family. Generated code
 //! keeps the block on its stack, writes what never changes once, and the pointers before each call.
 //!
-//! Families: [`dot`], [`winograd`], [`float`], and [`finish`] for what follows the sums.
+//! Families: [`dot`], [`winograd`], [`float`], [`depthwise`], and [`finish`] for what follows the sums.
 
+pub mod depthwise;
+#[cfg(target_arch = "x86_64")]
+mod depthwise_avx512;
 pub mod dot;
 #[cfg(target_arch = "x86_64")]
 mod dot_avx512;
@@ -29,6 +32,12 @@ pub type TileFunction = unsafe extern "C" fn(*const u64);
 
 /// Symbol of the dot product in 512-bit vectors; arguments [`dot::DotTile`].
 pub const DOT_VNNI_512: &str = "catc_dot_vnni_512";
+
+/// Symbol of the depthwise rows of codes in 512-bit vectors; arguments [`depthwise::DepthwiseRow`].
+pub const DEPTHWISE_512: &str = "catc_depthwise_512";
+
+/// Symbol of the depthwise rows of floats in 512-bit vectors; arguments [`depthwise::DepthwiseRow`].
+pub const DEPTHWISE_FLOAT_512: &str = "catc_depthwise_float_512";
 
 /// Symbol of the float tile in 512-bit vectors; arguments [`float::FloatTile`].
 pub const FLOAT_512: &str = "catc_float_512";
@@ -71,6 +80,8 @@ pub fn functions() -> &'static [Function] {
         avx512(WINOGRAD_INPUT_512, winograd_avx512::winograd_input_512),
         avx512(WINOGRAD_PRODUCT_512, winograd_avx512::winograd_product_512),
         avx512(WINOGRAD_OUTPUT_512, winograd_avx512::winograd_output_512),
+        avx512(DEPTHWISE_512, depthwise_avx512::depthwise_512),
+        avx512(DEPTHWISE_FLOAT_512, depthwise_avx512::depthwise_float_512),
         avx512(FLOAT_512, float_avx512::float_512),
         Function { symbol: FLOAT_256, tier: Tier::X86V3, function: float_avx2::float_256 },
     ];
