@@ -7,7 +7,8 @@ use thiserror::Error;
 pub enum JitError {
     /// The CPU lacks what every kernel needs.
     #[error(
-        "this CPU has no instruction set that kernels exist for; x86-64 with SSSE3 and SSE4.1 (x86-64-v2) is the least that is needed"
+        "this CPU has no instruction set that kernels exist for; x86-64 with SSSE3 and SSE4.1 (x86-64-v2) or AArch64 with Advanced SIMD \
+         is the least that is needed"
     )]
     Cpu,
     /// The CPU cannot run code of the tier that was asked for.
@@ -15,6 +16,14 @@ pub enum JitError {
     Tier {
         /// The tier asked for.
         tier: catc_kernels::Tier,
+    },
+    /// A name that C does not take.
+    #[error(
+        "{name:?} cannot begin the names of C functions; letters, digits and underscores can, not starting with a digit"
+    )]
+    Name {
+        /// The name.
+        name: String,
     },
     /// The program breaks a rule that every program must keep.
     #[error(transparent)]

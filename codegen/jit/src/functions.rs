@@ -89,6 +89,12 @@ impl Functions {
         Ok(number)
     }
 
+    /// An emitter for a function that calls steps: one with a block already begun, without slots and units of its own.
+    #[cfg(feature = "object")]
+    pub fn emitter<'a>(&'a self, b: FunctionBuilder<'a>, nothing: cranelift_codegen::ir::Value) -> Emitter<'a> {
+        Emitter::within(b, self.tier.architecture(), &self.kernels, [nothing; 3])
+    }
+
     /// Compiles one function and gives its bytes.
     pub fn define(
         &mut self,

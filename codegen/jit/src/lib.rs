@@ -10,6 +10,9 @@
 //!    between instruction sets is in `emit/target.rs` alone.
 //! 3. `code` and `compiled`: the functions in executable memory, and [`CompiledProgram::run`], which calls them in order.
 //!
+//! [`object()`] shares the first two stages and writes the functions to an object file instead, with an entry function that calls
+//! them.
+//!
 //! Integer results are exact and equal on every tier; f32 results of the integer phase are the operations of the program in
 //! their documented order, a multiply and an add never fused. Layers left in float sum in an order of their own.
 
@@ -21,12 +24,16 @@ mod emit;
 mod error;
 mod functions;
 mod isa;
+#[cfg(feature = "object")]
+mod object;
 mod plan;
 mod spread;
 mod steps;
 
 pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
 pub use error::JitError;
+#[cfg(feature = "object")]
+pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};
 pub use spread::{Spread, grain};
 
 /// What code is made for.

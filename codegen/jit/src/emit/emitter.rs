@@ -41,6 +41,16 @@ impl<'a> Emitter<'a> {
             [slots, first, last] => (slots, first, last),
             _ => unreachable!("every step function has three parameters"),
         };
+        Emitter::within(b, architecture, kernels, [slots, first, last])
+    }
+
+    /// Goes on in a function whose first block exists.
+    pub fn within(
+        b: FunctionBuilder<'a>,
+        architecture: Architecture,
+        kernels: &'a Kernels,
+        [slots, first, last]: [Value; 3],
+    ) -> Self {
         Emitter { b, slots, architecture, kernels, first, last }
     }
 

@@ -1,0 +1,96 @@
+//! The C header of an object file.
+
+use super::entry::BAD_WORKSPACE;
+use super::{ALIGNMENT, ObjectOptions, cpu_check, workspace};
+use crate::arrange::{Arranged, PortShape};
+use catc_program::{Port, Program};
+use std::fmt::Write;
+
+/// The text.
+pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Arranged) -> String {
+    let (name, tier) = (options.name, options.tier);
+    let upper = name.to_ascii_uppercase();
+    let architecture = tier.architecture().name();
+    let info = &program.info;
+    let mut out = String::new();
+    let _ = write!(
+        out,
+        "/* {name}: a network as machine code, W{}A{}, made by catc {}.\n *\n \
+         * For {architecture}-unknown-linux-gnu, instruction set {tier}. Code for a CPU that lacks it ends in an illegal instruction:\n \
+         * ask {name}_supported() first where that may be.\n */\n#ifndef CATC_{upper}_H\n#define CATC_{upper}_H\n\n\
+         #include <stdint.h>\n\n",
+        info.weight_bits, info.activation_bits, info.catc_version
+    );
+    let inputs = ports(&mut out, program, &program.inputs, &arranged.inputs, &upper, "INPUT", "input");
+    let shapes: Vec<PortShape> = arranged.outputs.iter().map(|(shape, _)| shape.clone()).collect();
+    let outputs = ports(&mut out, program, &program.outputs, &shapes, &upper, "OUTPUT", "output");
+    let bytes = workspace(arranged).bytes;
+    let _ = write!(
+        out,
+        "/* Memory of a run, the caller's: its content is arbitrary before and after. Threads that run at the same time need one each. */\n\
+         #define {upper}_WORKSPACE_BYTES {bytes}\n#define {upper}_WORKSPACE_ALIGNMENT {ALIGNMENT}\n\n\
+         #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n"
+    );
+    let declare = |(parameter, index): &(String, bool), constant: &str| {
+        let element = if *index { "int32_t" } else { "float" };
+        format!("{constant}{element} *{parameter}")
+    };
+    let parameters: Vec<String> = inputs
+        .iter()
+        .map(|p| declare(p, "const "))
+        .chain(outputs.iter().map(|p| declare(p, "")))
+        .chain(["void *workspace".into()])
+        .collect();
+    let _ = write!(
+        out,
+        "/* Runs one image. Arrays are row-major, of any alignment, and overlap neither one another nor the workspace. Returns 0, or\n \
+         * {BAD_WORKSPACE} without having done anything if the workspace is null or not aligned. Calls nothing, allocates nothing. */\n\
+         int {name}_run({});\n\n#ifdef __cplusplus\n}}\n#endif\n\n",
+        parameters.join(", ")
+    );
+    let _ = write!(
+        out,
+        "/* Whether this CPU (and its operating system) runs the code: 1 or 0. */\n{}\n#endif\n",
+        cpu_check::function(name, tier)
+    );
+    out
+}
+
+/// Macros of the inputs or of the outputs; gives their parameter names and whether they hold indices. One port has no number.
+fn ports(
+    out: &mut String,
+    program: &Program,
+    ports: &[Port],
+    shapes: &[PortShape],
+    upper: &str,
+    kind: &str,
+    parameter: &str,
+) -> Vec<(String, bool)> {
+    let mut parameters = Vec::new();
+    for (at, (port, shape)) in ports.iter().zip(shapes).enumerate() {
+        let number = if ports.len() == 1 { String::new() } else { at.to_string() };
+        let dims = &program.tensor(port.tensor).dims;
+        let list = dims.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let prefix = format!("{upper}_{kind}{number}");
+        let _ = write!(
+            out,
+            "/* {kind_text} \"{}\": [{list}] {}. */\n#define {prefix}_ELEMENTS {}\n#define {prefix}_RANK {}\n",
+            comment(&port.name),
+            if shape.index { "of indices" } else { "of floats" },
+            shape.elements,
+            dims.len(),
+            kind_text = if kind == "INPUT" { "Input" } else { "Output" },
+        );
+        if !dims.is_empty() {
+            let _ = writeln!(out, "#define {prefix}_DIMS {{ {list} }}");
+        }
+        out.push('\n');
+        parameters.push((format!("{parameter}{number}"), shape.index));
+    }
+    parameters
+}
+
+/// A name inside a comment: what could end it or break a line is replaced.
+fn comment(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() || c == '*' || c == '\\' { '_' } else { c }).collect()
+}

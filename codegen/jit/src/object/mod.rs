@@ -1,0 +1,141 @@
+//! Programs to object files, ahead of time.
+//!
+//! An [`ObjectFile`] is one relocatable ELF object for Linux: the functions of the steps, the packed weights as read-only data, and
+//! one entry function in the platform's C calling convention, which calls the steps in order. It refers to nothing outside itself:
+//! no allocation, no library, mathematical functions included. The code is position-independent and holds no address, so that it
+//! links into static, position-independent and shared programs without relocations of its text.
+//!
+//! Objects have the kernels that the code generator writes ([`catc_kernels::KernelSet::emitted`]), not the precompiled ones.
+
+mod cpu_check;
+mod entry;
+mod header;
+
+use crate::arrange::{Arranged, ArrangedStep, arrange};
+use crate::error::JitError;
+use crate::functions::{Functions, Listing};
+use crate::isa::{Destination, isa};
+use catc_kernels::{KernelId, KernelSet, Tier};
+use catc_program::Program;
+use cranelift_module::{DataDescription, Linkage, Module, ModuleError, default_libcall_names};
+use cranelift_object::{ObjectBuilder, ObjectModule};
+
+/// What an object file is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectOptions<'a> {
+    /// The instruction set, and with it the architecture.
+    pub tier: Tier,
+    /// What the names of functions and macros begin with; a C identifier.
+    pub name: &'a str,
+    /// Whether to make the texts of the functions too.
+    pub listing: bool,
+}
+
+/// An object file and what goes with it.
+#[derive(Clone, Debug)]
+pub struct ObjectFile {
+    /// The ELF object.
+    pub bytes: Vec<u8>,
+    /// The C header.
+    pub header: String,
+    /// The functions as they are handed to Cranelift, if listings were asked for.
+    pub clif: String,
+    /// The functions as machine instructions, in Cranelift's notation, if listings were asked for.
+    pub assembly: String,
+    /// Bytes of machine code.
+    pub code_bytes: usize,
+    /// Bytes of packed weights and other constants.
+    pub constant_bytes: usize,
+    /// Bytes of the workspace that a run needs.
+    pub workspace_bytes: usize,
+    /// The steps in the order of their calls.
+    pub steps: Vec<ObjectStep>,
+}
+
+/// A step of an object file.
+#[derive(Clone, Debug)]
+pub struct ObjectStep {
+    /// The layer's name.
+    pub name: String,
+    /// What it does.
+    pub op: &'static str,
+    /// The inner kernel, if it has one.
+    pub kernel: Option<KernelId>,
+    /// The (local) symbol of its function, shared by steps of the same shape.
+    pub symbol: String,
+}
+
+/// Compiles a program to an object file.
+///
+/// # Errors
+/// If the name is no C identifier, or the program contradicts itself.
+pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFile, JitError> {
+    let name = options.name;
+    if !is_c_identifier(name) {
+        return Err(JitError::Name { name: name.into() });
+    }
+    let arranged = arrange(program, KernelSet::emitted(options.tier))?;
+    let failed = |e: ModuleError| JitError::Codegen { step: name.into(), message: e.to_string() };
+    let target = isa(options.tier, Destination::Object)?;
+    let builder = ObjectBuilder::new(target, name, default_libcall_names()).map_err(failed)?;
+    let mut module = ObjectModule::new(builder);
+    let prefix = format!("{name}_");
+    let mut functions = Functions::new(&mut module, options.tier, std::iter::empty(), &prefix, options.listing)?;
+    let mut numbers = Vec::with_capacity(arranged.steps.len());
+    for ArrangedStep { step, .. } in &arranged.steps {
+        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref())?);
+    }
+    let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
+    let mut description = DataDescription::new();
+    description.define(arranged.constants.clone().into_boxed_slice());
+    description.set_align(ALIGNMENT as u64);
+    module.define_data(data, &description).map_err(failed)?;
+    let entry_bytes = entry::define(&mut functions, &mut module, name, &arranged, &numbers, data)?;
+    let product = module.finish();
+    let bytes = product.emit().map_err(|e| JitError::Codegen { step: name.into(), message: e.to_string() })?;
+    let Listing { clif, assembly } = functions.listing.take().unwrap_or_default();
+    Ok(ObjectFile {
+        bytes,
+        header: header::text(program, options, &arranged),
+        clif,
+        assembly,
+        code_bytes: functions.ids.iter().map(|(_, bytes)| bytes).sum::<usize>() + entry_bytes,
+        constant_bytes: arranged.constants.len(),
+        workspace_bytes: workspace(&arranged).bytes,
+        steps: arranged
+            .steps
+            .into_iter()
+            .zip(numbers)
+            .map(|(ArrangedStep { step, .. }, number)| ObjectStep {
+                name: step.name,
+                op: step.op,
+                kernel: step.kernel,
+                symbol: format!("{prefix}step_{number}"),
+            })
+            .collect(),
+    })
+}
+
+/// Alignment of the workspace and of the constants.
+const ALIGNMENT: usize = 64;
+
+/// Where things lie in the workspace.
+struct WorkspaceLayout {
+    /// Where scratch memory starts, behind the activations.
+    scratch: usize,
+    /// Bytes in all; at least one line.
+    bytes: usize,
+}
+
+fn workspace(arranged: &Arranged) -> WorkspaceLayout {
+    let scratch = arranged.activation_bytes.next_multiple_of(ALIGNMENT);
+    let bytes = (scratch + arranged.scratch_bytes).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
+    WorkspaceLayout { scratch, bytes }
+}
+
+/// Whether a text can begin the names of C functions and macros.
+pub fn is_c_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    let letter = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    bytes.next().is_some_and(letter) && bytes.all(|b| letter(b) || b.is_ascii_digit())
+}
