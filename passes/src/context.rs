@@ -40,6 +40,8 @@ pub trait Progress: Sync {
     fn start(&self, what: &str, total: u64);
     /// `steps` more steps are done.
     fn advance(&self, steps: u64);
+    /// How it goes, in a few words: a loss.
+    fn status(&self, _text: &str) {}
     /// The piece of work is done.
     fn finish(&self);
 }
@@ -63,6 +65,22 @@ pub struct Note {
     pub text: String,
 }
 
+/// Bytes of values that a pass may keep between steps unless told otherwise.
+pub const DEFAULT_MAX_MEMORY: usize = 4 << 30;
+
+/// The losses of one step of a pass that learns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossPoint {
+    /// The pass.
+    pub pass: &'static str,
+    /// The unit it learns, from 1; 0 if it learns the whole network.
+    pub unit: usize,
+    /// The step, from 0.
+    pub step: usize,
+    /// The unit's own error, the divergence at the network's output, the regularizer; 0 where a pass has none, or did not compute it.
+    pub losses: [f64; 3],
+}
+
 /// What a run of passes shares.
 pub struct PassContext<'a> {
     /// Calibration data for ranges and refinements.
@@ -80,6 +98,10 @@ pub struct PassContext<'a> {
     pub progress: &'a dyn Progress,
     /// What was noted so far.
     pub notes: Vec<Note>,
+    /// Losses of the passes that learn, in order; of long runs not every step.
+    pub losses: Vec<LossPoint>,
+    /// Bytes of values that a pass may keep for its images; fewer images where they do not fit.
+    pub max_memory: usize,
     /// The pass that runs; set by the manager.
     pub(crate) pass: &'static str,
 }
@@ -95,6 +117,8 @@ impl PassContext<'static> {
             seed: 0,
             progress: &Silent,
             notes: vec![],
+            losses: vec![],
+            max_memory: DEFAULT_MAX_MEMORY,
             pass: "",
         }
     }

@@ -26,6 +26,7 @@
 //! - Deviations: offsets come from activations as the corrected network computes them, not from one run before any correction.
 
 use crate::context::PassContext;
+use crate::learn::layers::{Layer, prepare};
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::Comparison;
@@ -35,8 +36,7 @@ use crate::refine::tail::{Tail, images_that_fit};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
-use catc_ir::{ConstId, Definition, Graph, Node, Op, Operand, Phase, QuantizerId, Tensor, ValueId};
-use std::collections::HashMap;
+use catc_ir::{Graph, Phase, Tensor};
 use std::sync::Arc;
 
 /// Exponents p that are tried unless one is given.
@@ -136,7 +136,7 @@ impl Pass for CorrectChannels {
         };
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?;
-        let (prepared, mut layers) = prepare(graph, reference)?;
+        let (prepared, mut layers) = prepare(self.name(), graph, reference)?;
         let layouts = [Layout::new(&prepared, target), Layout::new(reference, target)];
         layers.retain(|l| layouts[0].is_needed(l.node) && layouts[1].is_needed(l.reference_node));
         if layers.is_empty() {
@@ -193,91 +193,6 @@ impl CorrectChannels {
         });
         (affordable as usize).min(self.images).min(images_that_fit(kept.max().unwrap_or(0)))
     }
-}
-
-/// A layer whose channels can be corrected.
-struct Layer {
-    /// Its node, by index, here and in the float graph.
-    node: usize,
-    reference_node: usize,
-    output: ValueId,
-    /// Its bias, which no other layer has.
-    bias: ConstId,
-    /// The quantizer of its weights, if it is theirs alone and has a scale for each channel.
-    scales: Option<QuantizerId>,
-    channels: usize,
-    /// Whether channels are the innermost dimension of the output.
-    innermost: bool,
-}
-
-/// A copy of the graph in which weights stand as codes and every layer has a bias of its own, and its layers.
-fn prepare(graph: &Graph, reference: &Graph) -> Result<(Graph, Vec<Layer>), PassError> {
-    let pass = CorrectChannels::ENTRY.name;
-    let interpreter = Interpreter::new(graph).map_err(|e| PassError::evaluation(pass, e))?;
-    let mut made = graph.clone();
-    let mut codes: HashMap<ValueId, ConstId> = HashMap::new();
-    for node in graph.nodes() {
-        if let (Op::Quantize(q), Operand::Const(_)) = (&node.op, node.inputs[0]) {
-            let tensor =
-                interpreter.run_from(&[], &[node.output]).map_err(|e| PassError::evaluation(pass, e))?.remove(0);
-            codes.insert(node.output, made.add_codes(tensor, q.quantizer));
-        }
-    }
-    let in_reference = reference.definitions();
-    let mut layers = vec![];
-    for mut node in made.take_nodes() {
-        for operand in &mut node.inputs {
-            if let Operand::Value(v) = *operand {
-                *operand = codes.get(&v).map_or(*operand, |&c| c.into());
-            }
-        }
-        if codes.contains_key(&node.output) {
-            continue;
-        }
-        if let (Op::Conv2d(_) | Op::Linear(_), true) = (&node.op, reference.has_value(node.output))
-            && let Some(Definition::Node(reference_node)) = in_reference[node.output]
-            && let Some(bias) = own_bias(&mut made, &node)
-        {
-            let channels = made.constant(bias).tensor.len();
-            node.inputs.truncate(2);
-            node.inputs.push(bias.into());
-            layers.push(Layer {
-                node: made.nodes().len(),
-                reference_node,
-                output: node.output,
-                bias,
-                scales: own_scales(graph, &made, node.inputs[1]),
-                channels,
-                innermost: matches!(node.op, Op::Linear(_)),
-            });
-        }
-        let place = made.label(&node);
-        made.append_node(node).map_err(PassError::infer(pass, place))?;
-    }
-    Ok((made, layers))
-}
-
-/// A new constant with the bias of a layer, zeros if it has none; `None` if it is computed.
-fn own_bias(graph: &mut Graph, node: &Node) -> Option<ConstId> {
-    let bias = match node.inputs.get(2) {
-        Some(operand) => graph.constant(operand.constant()?).tensor.as_f32()?.to_vec(),
-        None => vec![0.0; graph.type_of(node.inputs[1]).shape.dims().first()?.fixed()?],
-    };
-    Some(graph.add_constant(Tensor::f32(&[bias.len()], bias)))
-}
-
-/// The quantizer behind a layer's weights, if they are codes that nothing else takes, with a scale for each output channel.
-fn own_scales(before: &Graph, graph: &Graph, weight: Operand) -> Option<QuantizerId> {
-    let v = weight.value()?;
-    let dequantize = graph.nodes().iter().find(|n| n.output == v && matches!(n.op, Op::Dequantize(_)))?;
-    let id = graph.constant(dequantize.inputs[0].constant()?).element.quantizer()?;
-    let takers = before.uses()[v].len();
-    let applied = before.nodes().iter().filter(|n| match (&n.op, n.inputs[0]) {
-        (Op::Quantize(q), _) => q.quantizer == id,
-        (Op::Dequantize(_), Operand::Const(c)) => before.constant(c).element.quantizer() == Some(id),
-        _ => false,
-    });
-    (takers == 1 && applied.count() == 1 && graph.quantizer(id).axis == Some(0)).then_some(id)
 }
 
 /// Divergence, exponent and graph of a corrected network.

@@ -16,6 +16,7 @@ use crate::fold_scales::FoldScales;
 use crate::insert_qdq::InsertQdq;
 use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
+use crate::reconstruct::Reconstruct;
 use crate::refine_scales::RefineScales;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
@@ -56,6 +57,7 @@ pub const PASSES: &[PassEntry] = &[
     EqualizeChannels::ENTRY,
     Calibrate::ENTRY,
     InsertQdq::ENTRY,
+    Reconstruct::ENTRY,
     CorrectChannels::ENTRY,
     RefineScales::ENTRY,
     AppendCat::ENTRY,
