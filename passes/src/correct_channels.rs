@@ -30,7 +30,7 @@ use crate::learn::layers::{Layer, prepare};
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::Comparison;
-use crate::refine::parameters::Layout;
+use crate::refine::layout::Layout;
 use crate::refine::split::Split;
 use crate::refine::tail::{Tail, images_that_fit};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};

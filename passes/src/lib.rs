@@ -32,9 +32,11 @@ pub mod registry;
 mod rewrite;
 pub mod work;
 
-pub use context::{CalibrationData, DEFAULT_MAX_MEMORY, LossPoint, Note, PassContext, Progress, Samples, Silent, checked_sample};
+pub use context::{
+    CalibrationData, DEFAULT_MAX_MEMORY, LossPoint, Note, PassContext, Progress, Samples, Silent, checked_sample,
+};
 pub use manager::{PassManager, PassReport};
 pub use pass::{BoxError, Changed, Pass, PassError};
-pub use recipe::{METHODS, Method, RecipeError, RecipeOptions, recipe, recipe_text};
+pub use recipe::{EFFORTS, Effort, METHODS, Method, Override, RecipeError, RecipeOptions, recipe, recipe_text};
 pub use reference::float_reference;
 pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};

@@ -20,6 +20,50 @@ pub enum Method {
     Entropy,
     /// Least L2.4 error.
     Mse,
+    /// As `mse`; the rounding of weights is learned layer by layer.
+    AdaRound,
+    /// As `mse`; rounding and scales of activations are learned block by block, errors weighted by what they do to the output.
+    Brecq,
+    /// As `mse`; rounding and scales are learned block by block with randomly dropped quantization.
+    QDrop,
+    /// As `qdrop`, with the divergence at the network's output in the loss.
+    PdQuant,
+    /// As `pdquant`; then scales, zero-points and biases are refined together on the network's output.
+    Cat,
+}
+
+impl Method {
+    /// Whether it learns in iterations, so that effort and number of iterations matter.
+    pub fn learns(self) -> bool {
+        matches!(self, Method::AdaRound | Method::Brecq | Method::QDrop | Method::PdQuant | Method::Cat)
+    }
+}
+
+/// How much work a method that learns may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// A few iterations for each block.
+    Fast,
+    /// As many as bring most of what iterations can.
+    #[default]
+    Default,
+    /// The schedules of the references: 20,000 iterations for each block.
+    Paper,
+}
+
+/// The efforts with their names.
+pub const EFFORTS: &[(&str, Effort)] =
+    &[("fast", Effort::Fast), ("default", Effort::Default), ("paper", Effort::Paper)];
+
+impl FromStr for Effort {
+    type Err = RecipeError;
+
+    fn from_str(name: &str) -> Result<Self, RecipeError> {
+        EFFORTS.iter().find(|(n, _)| *n == name).map(|(_, e)| *e).ok_or_else(|| RecipeError::UnknownEffort {
+            name: name.to_string(),
+            known: EFFORTS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", "),
+        })
+    }
 }
 
 /// At this width and below, what ranges leave of the network is worth repairing on its output.
@@ -36,6 +80,11 @@ pub const METHODS: &[(&str, Method, &str)] = &[
     ("percentile", Method::Percentile, "ranges up to the 99.99th percentile; weights by minmax"),
     ("entropy", Method::Entropy, "ranges of least divergence; weights by minmax"),
     ("mse", Method::Mse, "ranges of least L2.4 error, for activations and weights"),
+    ("adaround", Method::AdaRound, "mse, then learned rounding, layer by layer"),
+    ("brecq", Method::Brecq, "mse, then learned rounding and scales, block by block"),
+    ("qdrop", Method::QDrop, "as brecq, with randomly dropped quantization"),
+    ("pdquant", Method::PdQuant, "as qdrop, with the divergence at the network's output"),
+    ("cat", Method::Cat, "as pdquant, then scales and zero-points refined on the network's output"),
 ];
 
 impl fmt::Display for Method {
@@ -77,6 +126,37 @@ pub struct RecipeOptions {
     pub cat_clusters: Option<usize>,
     /// Number of principal components; chosen if absent.
     pub cat_pca: Option<usize>,
+    /// How much work methods that learn may do.
+    pub effort: Effort,
+    /// Iterations for each block or layer, for methods that learn; from `effort` if absent.
+    pub iters: Option<usize>,
+    /// Options of passes that replace the recipe's.
+    pub overrides: Vec<Override>,
+}
+
+/// An option of a pass of the recipe: `reconstruct.rate=0.01`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The pass.
+    pub pass: String,
+    /// Its option.
+    pub option: String,
+    /// The value.
+    pub value: String,
+}
+
+impl FromStr for Override {
+    type Err = RecipeError;
+
+    fn from_str(text: &str) -> Result<Self, RecipeError> {
+        let parts = text.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
+        match parts {
+            Some(((pass, option), value)) if !pass.is_empty() && !option.is_empty() && !value.is_empty() => {
+                Ok(Override { pass: pass.into(), option: option.into(), value: value.into() })
+            }
+            _ => Err(RecipeError::NoOverride(text.into())),
+        }
+    }
 }
 
 impl Default for RecipeOptions {
@@ -91,6 +171,9 @@ impl Default for RecipeOptions {
             cat_alpha: None,
             cat_clusters: None,
             cat_pca: None,
+            effort: Effort::Default,
+            iters: None,
+            overrides: vec![],
         }
     }
 }
@@ -106,71 +189,174 @@ pub enum RecipeError {
         /// The methods there are.
         known: String,
     },
+    /// No effort has this name.
+    #[error("there is no effort `{name}`; there are {known}")]
+    UnknownEffort {
+        /// The name.
+        name: String,
+        /// The efforts there are.
+        known: String,
+    },
+    /// A text that sets no option of a pass.
+    #[error("`{0}` sets no option of a pass; write PASS.OPTION=VALUE, as in reconstruct.rate=0.01")]
+    NoOverride(String),
+    /// An option is set of a pass that the recipe does not have.
+    #[error("the recipe of method `{method}` has no pass `{pass}`; it has {known}")]
+    NoSuchPass {
+        /// The method.
+        method: Method,
+        /// The pass.
+        pass: String,
+        /// The passes it has.
+        known: String,
+    },
     /// An option of a pass cannot have the value that was asked for.
     #[error(transparent)]
     Option(#[from] RegistryError),
 }
 
 /// The passes of a recipe, for a float graph, ending in the integer phase.
+///
+/// # Errors
+/// If an option is replaced of a pass that the recipe does not have, or cannot have the value it is given.
 pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError> {
+    let passes = items(options);
+    if let Some(o) = options.overrides.iter().find(|o| !passes.iter().any(|i| i.pass == o.pass)) {
+        return Err(RecipeError::NoSuchPass {
+            method: options.method,
+            pass: o.pass.clone(),
+            known: passes.iter().map(|i| i.pass).collect::<Vec<_>>().join(", "),
+        });
+    }
     Ok(parse_passes(&recipe_text(options))?)
+}
+
+/// A pass and its options.
+struct Item {
+    pass: &'static str,
+    options: Vec<(String, String)>,
+}
+
+/// A pass with these options.
+fn item(pass: &'static str, options: &[(&str, &dyn fmt::Display)]) -> Item {
+    Item { pass, options: options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect() }
+}
+
+impl Item {
+    fn set(&mut self, option: &str, value: String) {
+        match self.options.iter_mut().find(|(k, _)| k == option) {
+            Some((_, old)) => *old = value,
+            None => self.options.push((option.into(), value)),
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.pass)?;
+        let options: Vec<String> = self.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        if options.is_empty() { Ok(()) } else { write!(f, "{{{}}}", options.join(", ")) }
+    }
 }
 
 /// The same as text, as [`parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
 pub fn recipe_text(options: &RecipeOptions) -> String {
+    let mut passes = items(options);
+    for o in &options.overrides {
+        passes.iter_mut().filter(|i| i.pass == o.pass).for_each(|i| i.set(&o.option, o.value.clone()));
+    }
+    passes.iter().map(Item::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn items(options: &RecipeOptions) -> Vec<Item> {
     let RecipeOptions { method, wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
     let (ranges, weights) = match method {
-        Method::Auto | Method::Mse => ("mse", "mse"),
         Method::MinMax => ("minmax", "minmax"),
         Method::Percentile => ("percentile", "minmax"),
         Method::Entropy => ("entropy", "minmax"),
+        _ => ("mse", "mse"),
     };
-    // Constants first: the other folds look for weights and scalars that are constants.
-    let mut passes = vec!["fold-constants".to_string()];
-    // Then one form for what exporters write in many, which makes layers of products.
-    passes.push("canonicalize".into());
-    // Before ranges are observed: it changes weights and removes tensors.
-    passes.push("fold-batch-norm".into());
-    // Again: what stood between a layer and its batch normalization may now follow the layer directly.
-    passes.push("canonicalize".into());
-    passes.push("dead-code".into());
+    let mut passes = vec![
+        // Constants first: the other folds look for weights and scalars that are constants.
+        item("fold-constants", &[]),
+        // Then one form for what exporters write in many, which makes layers of products.
+        item("canonicalize", &[]),
+        // Before ranges are observed: it changes weights and removes tensors.
+        item("fold-batch-norm", &[]),
+        // Again: what stood between a layer and its batch normalization may now follow the layer directly.
+        item("canonicalize", &[]),
+        item("dead-code", &[]),
+    ];
     // Weights and tensors as they will be quantized: a common scale is to suit every channel.
     if abits != 32 {
-        passes.push("equalize-channels".into());
+        passes.push(item("equalize-channels", &[]));
     }
     // Observes the float graph as insert-qdq will find it.
     if abits != 32 {
-        passes.push(format!("calibrate{{method={ranges}}}"));
+        passes.push(item("calibrate", &[("method", &ranges)]));
     }
-    passes.push(format!(
-        "insert-qdq{{wbits={wbits}, abits={abits}, first_last={first_last_bits}, weight_method={weights}}}"
-    ));
-    if method == Method::Auto && real_inputs && wbits.min(abits) <= REFINED_BITS {
-        // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
-        passes.push("correct-channels".into());
-        // On what is left, by the network's output.
-        passes.push("refine-scales".into());
-    }
-    if cat && real_inputs && (wbits, abits) != (32, 32) {
-        // After everything that moves scales: it fits the logits as they are.
-        passes.push(append_cat(options));
-        // What runs is one linear layer, an argmin, a multiplication and an addition.
-        passes.push("fold-cat".into());
+    let bits: &[(&str, &dyn fmt::Display)] =
+        &[("wbits", &wbits), ("abits", &abits), ("first_last", &first_last_bits), ("weight_method", &weights)];
+    passes.push(item("insert-qdq", bits));
+    if real_inputs && (wbits, abits) != (32, 32) {
+        // Rounding first: whatever moves scales after it keeps the codes.
+        passes.extend(reconstruct(options));
+        if method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
+            // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
+            passes.push(item("correct-channels", &[]));
+        }
+        if method == Method::Cat || method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
+            // On what is left, by the network's output.
+            passes.push(item("refine-scales", &[]));
+        }
+        if cat {
+            // After everything that moves scales: it fits the logits as they are.
+            passes.push(append_cat(options));
+            // What runs is one linear layer, an argmin, a multiplication and an addition.
+            passes.push(item("fold-cat", &[]));
+        }
     }
     // Nothing searches weights or scales after this.
-    passes.push("lower-integer".into());
+    passes.push(item("lower-integer", &[]));
     // Last: it makes scales part of constants.
-    passes.push("fold-scales".into());
-    passes.push("dead-code".into());
-    passes.join(",")
+    passes.push(item("fold-scales", &[]));
+    passes.push(item("dead-code", &[]));
+    passes
 }
 
-fn append_cat(options: &RecipeOptions) -> String {
-    let alpha = options.cat_alpha.map(|a| format!("alpha={a}"));
-    let clusters = options.cat_clusters.map(|k| format!("clusters={k}"));
-    let pca = options.cat_pca.map(|p| format!("pca={p}"));
-    let given: Vec<String> = [alpha, clusters, pca].into_iter().flatten().collect();
-    if given.is_empty() { "append-cat".into() } else { format!("append-cat{{{}}}", given.join(", ")) }
+/// The pass that learns rounding, as the method wants it.
+fn reconstruct(options: &RecipeOptions) -> Option<Item> {
+    let mut item = match options.method {
+        Method::AdaRound => item("reconstruct", &[("granularity", &"layer"), ("activation_rate", &0)]),
+        Method::Brecq => item("reconstruct", &[("loss", &"fisher")]),
+        Method::QDrop => item("reconstruct", &[("drop", &0.5), ("mix", &0.5)]),
+        // The references divide by lambda_r = 0.1.
+        Method::PdQuant | Method::Cat => item("reconstruct", &[("drop", &0.5), ("mix", &0.5), ("pd", &10)]),
+        _ => return None,
+    };
+    match options.effort {
+        Effort::Fast => item.set("budget", "800".into()),
+        Effort::Default => {}
+        Effort::Paper => {
+            item.set("iters", "20000".into());
+            item.set("pd_images", "32".into());
+        }
+    }
+    if let Some(n) = options.iters {
+        item.set("iters", n.to_string());
+    }
+    Some(item)
+}
+
+fn append_cat(options: &RecipeOptions) -> Item {
+    let mut item = item("append-cat", &[]);
+    let given = [
+        ("alpha", options.cat_alpha.map(|a| a.to_string())),
+        ("clusters", options.cat_clusters.map(|k| k.to_string())),
+        ("pca", options.cat_pca.map(|p| p.to_string())),
+    ];
+    given.into_iter().filter_map(|(k, v)| Some((k, v?))).for_each(|(k, v)| item.set(k, v));
+    item
 }
 
 #[cfg(test)]
@@ -198,9 +384,33 @@ mod tests {
     }
 
     #[test]
+    fn options_of_passes_can_be_replaced_where_there_is_the_pass() {
+        let given = |method, text: &str| RecipeOptions {
+            method,
+            iters: Some(70),
+            overrides: vec![text.parse().unwrap()],
+            ..RecipeOptions::default()
+        };
+        let text = recipe_text(&given(Method::PdQuant, "reconstruct.drop=0.25"));
+        assert!(text.contains(",reconstruct{drop=0.25, mix=0.5, pd=10, iters=70},"), "{text}");
+        let error = recipe(&given(Method::Mse, "reconstruct.drop=0.25")).unwrap_err().to_string();
+        assert!(error.starts_with("the recipe of method `mse` has no pass `reconstruct`; it has fold-constants,"));
+        let error = recipe(&given(Method::QDrop, "reconstruct.drops=1")).unwrap_err().to_string();
+        assert!(error.starts_with("`reconstruct` has no option `drops`"), "{error}");
+        assert!("reconstruct.drop".parse::<Override>().is_err() && "drop=1".parse::<Override>().is_err());
+        let paper = RecipeOptions { effort: Effort::Paper, ..given(Method::Cat, "calibrate.method=minmax") };
+        assert!(recipe_text(&paper).contains("iters=70, pd_images=32}"));
+    }
+
+    #[test]
     fn what_is_not_possible_says_what_is() {
+        let error = "slow".parse::<Effort>().unwrap_err().to_string();
+        assert_eq!(error, "there is no effort `slow`; there are fast, default, paper");
         let error = "adaptive".parse::<Method>().unwrap_err().to_string();
-        assert_eq!(error, "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse");
+        assert_eq!(
+            error,
+            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, adaround, brecq, qdrop, pdquant, cat"
+        );
         let error = recipe(&RecipeOptions { wbits: 9, ..RecipeOptions::default() }).unwrap_err().to_string();
         assert_eq!(error, "`insert-qdq`: wbits=9 is not possible; it takes 2-8 or 32");
     }

@@ -122,13 +122,28 @@ impl Reconstruct {
         summary: "learns rounding and scales so that block after block computes what it computes in the float network",
         options: &[
             option("granularity", "layer|block", "block", "what is fitted at once"),
-            option("loss", "mse|fisher", "mse", "squared error, or weighted by the gradient of the output's divergence"),
+            option(
+                "loss",
+                "mse|fisher",
+                "mse",
+                "squared error, or weighted by the gradient of the output's divergence",
+            ),
             option("iters", "auto or 1-1000000", "auto", "steps for each unit; auto follows from budget"),
             option("budget", "0.001-1000000000", "4000", "work to stay near, in 10^9 multiply-adds"),
             option("batch", "1-4096", "32", "images of a step"),
             option("rate", "0-1", "0.003", "Adam's rate of the rounding variables"),
-            option("activation_rate", "0-1", "0.00004", "Adam's rate of the scales of activations, falling to 0; 0 keeps them"),
-            option("scale_rate", "0-1", "0", "Adam's rate of the logarithms of weight scales, falling to 0; 0 keeps them"),
+            option(
+                "activation_rate",
+                "0-1",
+                "0.00004",
+                "Adam's rate of the scales of activations, falling to 0; 0 keeps them",
+            ),
+            option(
+                "scale_rate",
+                "0-1",
+                "0",
+                "Adam's rate of the logarithms of weight scales, falling to 0; 0 keeps them",
+            ),
             option("bias_rate", "0-1", "0", "Adam's rate of the biases, falling to 0; 0 keeps them"),
             option("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
             option("mix", "0-1", "0", "probability that an element of a unit's input comes from the float network"),
@@ -203,7 +218,10 @@ impl Pass for Reconstruct {
             block.units.retain(|u| u.layers.iter().any(learnable) && is_comparable(&prepared, &reference, u));
         }
         if blocks.iter().all(|b| b.units.is_empty()) {
-            return skip(cx, "no layer has weights that are still to be rounded, between tensors that the float graph has".into());
+            return skip(
+                cx,
+                "no layer has weights that are still to be rounded, between tensors that the float graph has".into(),
+            );
         }
         let logits = find_logits(graph);
         if let (Err(reason), true) = (&logits, self.fisher || self.prediction > 0.0) {
@@ -212,7 +230,10 @@ impl Pass for Reconstruct {
         let iterations = self.iterations.unwrap_or_else(|| self.affordable(&prepared, &reference, &blocks));
         let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, folds.fit.len());
         if count < folds.fit.len() {
-            cx.note(format!("{count} of {} images are learned from: more do not fit the memory limit", folds.fit.len()));
+            cx.note(format!(
+                "{count} of {} images are learned from: more do not fit the memory limit",
+                folds.fit.len()
+            ));
         }
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;

@@ -1,107 +1,142 @@
-//! `refine-scales`: moves scales and zero-points so that the network's output comes nearer to that of the float network,
-//! without gradients.
+//! `refine-scales`: moves all scales, zero-points and biases together so that the network's output comes nearer to that of the float
+//! network.
 //!
-//! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other scales and
-//!   zero-points of quantizers of up to 6 bits, if the divergence fell on calibration images that the search did not see;
-//!   else nothing. Nodes and constants stay as they are.
-//! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by coordinate
-//!   search: for each quantizer in the order of the network, the scale (for weights all scales by a common factor) up or
-//!   down by 25 % in the first sweep, half of that in each later one, and for activations the zero-point by one code. Weights
-//!   that stand as reals behind a `quantize` are rounded anew for a new scale; those that stand as codes keep them.
-//! - After each sweep the divergence is measured on a third of the images, which the search does not see; the best sweep is kept,
-//!   and the search ends when a sweep does not improve on it.
-//! - Work: images and sweeps are chosen from the graph's own work in multiply-adds ([`crate::work`]) to stay near `budget`,
-//!   never from a clock. Memory: for each image of the search the values that are alive at one point of the network, at most
-//!   1 GiB in all (fewer images where that is not enough), and what the evaluation of one image a thread takes.
-//! - Other passes: after `insert-qdq` and whatever else finds scales or rounds weights; before `append-cat`, which fits what
-//!   is left, on images of its own.
-//! - Example: one line changes for each quantizer that moves.
+//! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other scales of weights (per
+//!   output channel) and tensors, other zero-points of tensors, other biases, if the divergence fell on calibration images that were not
+//!   learned from; else nothing. Weights stand as codes, which stay what they were. The graph needs nothing more at run time.
+//! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
+//!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
+//!   ([`catc_interp::Wrt`]).
+//! - On held-out images ([`crate::learn::folds`]) the divergence is measured eight times on the way; the best state is kept. With
+//!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
+//! - `augment` mirrors half of the batches, or moves images by a pixel; the float network is then run on the same images.
+//! - Work: `steps`, or else as many as fit `budget`, from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
+//!   four images for each thread.
+//! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
+//! - Example: lines of quantizers and constants change.
 //!   ```text
-//!   q0 = quantizer u2 per_tensor scale [0.41] zero_point [1]   -> q0 = quantizer u2 per_tensor scale [0.5125] zero_point [1]
+//!   q0 = quantizer u2 per_tensor scale [0.41] zero_point [1]   -> q0 = quantizer u2 per_tensor scale [0.44] zero_point [2]
 //!   ```
 //! - Reference: arXiv 2509.26277, equations 1 to 3.
-//! - Deviations: coordinate search instead of Adam; the regularizer is relative, and lambda is in parts of the divergence at the
-//!   start, since scales of different tensors and networks do not compare otherwise; T = 1 instead of 0.4.
-//! - Rejected: trying every candidate on all images (four times the work for the same moves); moving 8-bit quantizers (no
-//!   visible gain).
+//! - Deviations: the regularizer is relative, and lambda in parts of the divergence at the start, since scales of different tensors and networks
+//!   do not compare otherwise; biases move too; T = 1 instead of 0.4.
+//! - Rejected: coordinate search without gradients, which gains a fraction of this; learning the scales from which weights are rounded, which
+//!   would undo learned rounding.
 
-use crate::context::PassContext;
+use crate::context::{LossPoint, PassContext};
+use crate::learn::augment::Augment;
+use crate::learn::folds::Folds;
+use crate::learn::layers::{Layer, prepare};
+use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::Comparison;
-use crate::refine::parameters::{Layout, Offset, Parameter};
-use crate::refine::search::{Objective, Search};
-use crate::refine::split::{MIN_IMAGES, Split};
-use crate::refine::tail::{Tail, images_that_fit};
+use crate::refine::layout::Layout;
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
-use catc_interp::Interpreter;
+use catc_interp::{Evaluator, Interpreter};
 use catc_ir::{Graph, Phase};
 
-/// How often the network behind a quantizer is evaluated on all images in one sweep, as measured: one direction or two
-/// that fail on a quarter of the images, now and then one that succeeds.
-const EVALUATIONS: f64 = 1.2;
+/// Steps that no budget goes below or above.
+const STEPS: [usize; 2] = [20, 20_000];
+/// How often the divergence is measured on held-out images.
+const CHECKS: usize = 8;
+/// The temperatures that are tried.
+const TEMPERATURES: [f64; 3] = [1.0, 0.4, 4.0];
 
 /// Refines scales on the network's output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RefineScales {
-    /// Sweeps over all quantizers, at most.
-    pub rounds: usize,
-    /// Images that the search uses, at most; half as many decide whether it is kept.
-    pub images: usize,
-    /// Temperature T of both softmaxes.
-    pub temperature: f64,
-    /// Weight lambda of the regularizer, in parts of the divergence at the start.
-    pub lambda: f64,
+    /// Steps; from `budget` if absent.
+    pub steps: Option<usize>,
     /// Work to stay near, in 10^9 multiply-adds.
     pub budget: f64,
+    /// Images of a step.
+    pub batch: usize,
+    /// Temperature T of both softmaxes; tried if absent.
+    pub temperature: Option<f64>,
+    /// Weight lambda of the regularizer, in parts of the divergence at the start.
+    pub lambda: f64,
+    /// Rate of the logarithms of tensors' scales.
+    pub activation_rate: f64,
+    /// Rate of zero-points, in codes.
+    pub zero_point_rate: f64,
+    /// Rate of the logarithms of weight scales.
+    pub scale_rate: f64,
+    /// Rate of biases.
+    pub bias_rate: f64,
+    /// How images are changed.
+    pub augment: Augment,
 }
 
 impl Default for RefineScales {
     fn default() -> Self {
-        RefineScales { rounds: 3, images: 512, temperature: 1.0, lambda: 0.001, budget: 1000.0 }
+        RefineScales {
+            steps: None,
+            budget: 3000.0,
+            batch: 64,
+            temperature: Some(1.0),
+            lambda: 0.001,
+            activation_rate: 4e-3,
+            zero_point_rate: 1e-2,
+            scale_rate: 1e-3,
+            bias_rate: 1e-3,
+            augment: Augment::default(),
+        }
     }
+}
+
+const fn option(name: &'static str, values: &'static str, default: &'static str, help: &'static str) -> PassOption {
+    PassOption { name, values, default, help }
 }
 
 impl RefineScales {
     /// Its entry in the registry.
     pub const ENTRY: PassEntry = PassEntry {
         name: "refine-scales",
-        summary: "moves scales and zero-points to bring the output nearer to the float network's",
+        summary: "moves scales, zero-points and biases to bring the output nearer to the float network's",
         options: &[
-            PassOption { name: "rounds", values: "1-16", default: "3", help: "sweeps over all quantizers, at most" },
-            PassOption {
-                name: "images",
-                values: "16-65536",
-                default: "512",
-                help: "images that the search uses, at most; half as many others decide whether it is kept",
-            },
-            PassOption {
-                name: "temperature",
-                values: "0.01-100",
-                default: "1",
-                help: "temperature of the softmaxes that are compared",
-            },
-            PassOption {
-                name: "lambda",
-                values: "0-1000",
-                default: "0.001",
-                help: "weight of the distance from the starting scales, in parts of the starting divergence",
-            },
-            PassOption {
-                name: "budget",
-                values: "0.001-1000000000",
-                default: "1000",
-                help: "work to stay near, in 10^9 multiply-adds: it sets the number of images and sweeps",
-            },
+            option("steps", "auto or 1-1000000", "auto", "steps; auto follows from budget"),
+            option("budget", "0.001-1000000000", "3000", "work to stay near, in 10^9 multiply-adds"),
+            option("batch", "1-4096", "64", "images of a step"),
+            option(
+                "temperature",
+                "auto or 0.01-100",
+                "1",
+                "temperature of the softmaxes that are compared; auto tries 1, 0.4, 4",
+            ),
+            option(
+                "lambda",
+                "0-1000",
+                "0.001",
+                "weight of the distance from the starting scales, in parts of the starting divergence",
+            ),
+            option("activation_rate", "0-1", "0.004", "Adam's rate of the logarithms of tensors' scales, falling to 0"),
+            option("zero_point_rate", "0-1", "0.01", "Adam's rate of zero-points, in codes, falling to 0"),
+            option("scale_rate", "0-1", "0.001", "Adam's rate of the logarithms of weight scales, falling to 0"),
+            option("bias_rate", "0-1", "0.001", "Adam's rate of biases, falling to 0"),
+            option("augment", Augment::NAMES, "none", "how images are changed: mirrored, moved by up to a pixel"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let d = RefineScales::default();
+            let steps = |text: &str| match text {
+                "auto" => Some(None),
+                _ => text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).map(Some),
+            };
+            let temperature = |text: &str| match text {
+                "auto" => Some(None),
+                _ => text.parse().ok().filter(|t| (0.01..=100.0).contains(t)).map(Some),
+            };
             Ok(Box::new(RefineScales {
-                rounds: o.number("rounds", d.rounds, 1..=16)?,
-                images: o.number("images", d.images, MIN_IMAGES..=65536)?,
-                temperature: o.number("temperature", d.temperature, 0.01..=100.0)?,
-                lambda: o.number("lambda", d.lambda, 0.0..=1000.0)?,
+                steps: o.take("steps", steps)?.unwrap_or(d.steps),
                 budget: o.number("budget", d.budget, 0.001..=1e9)?,
+                batch: o.number("batch", d.batch, 1..=4096)?,
+                temperature: o.take("temperature", temperature)?.unwrap_or(d.temperature),
+                lambda: o.number("lambda", d.lambda, 0.0..=1000.0)?,
+                activation_rate: o.number("activation_rate", d.activation_rate, 0.0..=1.0)?,
+                zero_point_rate: o.number("zero_point_rate", d.zero_point_rate, 0.0..=1.0)?,
+                scale_rate: o.number("scale_rate", d.scale_rate, 0.0..=1.0)?,
+                bias_rate: o.number("bias_rate", d.bias_rate, 0.0..=1.0)?,
+                augment: o.take("augment", Augment::parse)?.unwrap_or(d.augment),
             }))
         },
     };
@@ -125,114 +160,127 @@ impl Pass for RefineScales {
             Ok(target) => target,
             Err(reason) => return skip(cx, reason),
         };
-        let layout = Layout::new(graph, target);
-        let parameters = layout.parameters(graph);
-        if parameters.is_empty() {
-            return skip(cx, "every quantizer has more than 6 bits".into());
-        }
         let data = cx.require_calibration()?;
-        let reference = cx.require_reference()?;
+        let reference = cx.require_reference()?.clone();
         if !reference.has_value(target) || reference.definitions()[target].is_none() {
             return skip(cx, format!("the float graph does not compute {target}"));
         }
-        let (images, rounds) = self.plan(graph, &layout, &parameters);
-        let split = match Split::draw(data.len(), images, cx.seed) {
-            Ok(split) => split,
+        let folds = match Folds::draw(data.len(), cx.seed) {
+            Ok(folds) => folds,
             Err(reason) => return skip(cx, reason),
         };
-        let compare = Comparison { pass: self.name(), reference, data, target, temperature: self.temperature };
-        cx.progress.start("refining scales", (parameters.len() * rounds) as u64);
-        let outcome = self.search(graph, &layout, parameters, &compare, &split, rounds, cx);
-        cx.progress.finish();
-        match outcome? {
-            Outcome::Kept { parameters, text } => {
-                for p in &parameters {
-                    if let Some(quantizer) = p.at(p.offset) {
-                        *graph.quantizer_mut(p.id) = quantizer;
-                    }
-                }
-                cx.note(text);
-                Ok(Changed::Yes)
-            }
-            Outcome::Dropped(reason) => skip(cx, reason),
+        let (prepared, layers) = prepare(self.name(), graph, &reference)?;
+        if prepared.used_quantizers().is_empty() {
+            return skip(cx, "nothing is quantized".into());
         }
+        let layout = Layout::new(&prepared, target);
+        let compare = Comparison { pass: self.name(), reference: &reference, data, target, temperature: 1.0 };
+        let temperatures: &[f64] = match &self.temperature {
+            Some(t) => std::slice::from_ref(t),
+            None => &TEMPERATURES,
+        };
+        let steps = self.steps.unwrap_or_else(|| self.affordable(&layout, temperatures.len()));
+        cx.progress.start("refining scales", (steps * temperatures.len()) as u64);
+        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, temperatures, steps, cx);
+        cx.progress.finish();
+        let Outcome { before, best, curve } = outcome?;
+        cx.losses.extend(curve);
+        let others = folds.held_out.len();
+        let Some((after, temperature, step, refined)) = best else {
+            let reason = format!(
+                "nothing lowers the divergence to the float network on {others} calibration images that were not learned from \
+                 ({before:.4} nats)"
+            );
+            return skip(cx, reason);
+        };
+        let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
+        cx.note(format!(
+            "moved scales of {scales} and zero-points of {zero_points} of {quantizers} quantizers, and the biases of {} layers, in {step} \
+             steps at temperature {temperature} on {} images; on {others} others the divergence to the float network falls from \
+             {before:.4} to {after:.4} nats",
+            layers.len(),
+            folds.fit.len()
+        ));
+        *graph = refined;
+        Ok(Changed::Yes)
     }
 }
 
-/// What came of a search.
-enum Outcome {
-    /// Moved parameters, and what to say of them.
-    Kept { parameters: Vec<Parameter>, text: String },
-    /// Nothing, and why.
-    Dropped(String),
+/// What came of it.
+struct Outcome {
+    /// The divergence on held-out images at the start.
+    before: f64,
+    /// The least one that is lower: its value, temperature, steps and network.
+    best: Option<(f64, f64, usize, Graph)>,
+    curve: Vec<LossPoint>,
 }
 
 impl RefineScales {
-    /// How many images to search on, and in how many sweeps.
-    fn plan(&self, graph: &Graph, layout: &Layout, parameters: &[Parameter]) -> (usize, usize) {
-        let whole = layout.remaining[0] as f64;
-        let tails: f64 = parameters.iter().map(|p| layout.remaining[p.start] as f64).sum();
-        // Beside the tries: advancing through the network, its start, and half an image more for each one, that decides.
-        let sweep = EVALUATIONS * tails + 2.5 * whole;
-        let affordable = |rounds: usize| (self.budget * 1e9 / (rounds as f64 * sweep + 2.0 * whole)) as usize;
-        let rounds = (1..=self.rounds).rev().find(|r| affordable(*r) >= MIN_IMAGES).unwrap_or(1);
-        let kept = parameters.iter().map(|p| layout.frontier_bytes(graph, p.start)).max().unwrap_or(0);
-        (affordable(rounds).min(self.images).min(images_that_fit(kept)), rounds)
+    /// Steps for each temperature that stay near the budget.
+    fn affordable(&self, layout: &Layout, temperatures: usize) -> usize {
+        // Forward and backward to inputs; changed images take a run of the float network.
+        let runs = if self.augment == Augment::default() { 2.2 } else { 3.2 };
+        let step = runs * self.batch as f64 * layout.remaining[0] as f64;
+        ((self.budget * 1e9 / (temperatures as f64 * step).max(1.0)) as usize).clamp(STEPS[0], STEPS[1])
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn search(
+    fn learn(
         &self,
-        graph: &Graph,
+        prepared: &Graph,
+        layers: &[Layer],
         layout: &Layout,
-        parameters: Vec<Parameter>,
         compare: &Comparison,
-        split: &Split,
-        rounds: usize,
+        folds: &Folds,
+        temperatures: &[f64],
+        steps: usize,
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
-        let unseen = compare.float_logits(&split.held_out)?;
-        let divergence = |of: &Interpreter| compare.mean_divergence(of, &split.held_out, &unseen);
-        let interpreter = Interpreter::new(graph).map_err(|e| compare.error(e))?;
-        let start = divergence(&interpreter)?;
-        let objective = Objective {
-            reference: compare.float_logits(&split.fit)?,
-            temperature: self.temperature,
-            penalty: self.lambda * start,
-        };
-        let mut best = (start, vec![Offset::NONE; parameters.len()], 0);
-        let mut search = Search { interpreter, layout, target: compare.target, objective: &objective, parameters };
-        for round in 0..rounds {
-            let tail = Tail::new(&search.interpreter, compare.inputs(&split.fit)?);
-            let moves = search.sweep(round, tail, || cx.progress.advance(1)).map_err(|e| compare.error(e))?;
-            if moves == 0 {
-                continue;
-            }
-            let reached = divergence(&search.interpreter)?;
-            // Written so that NaN ends the search.
-            if reached < best.0 {
-                best = (reached, search.offsets(), round + 1);
-            } else {
-                break;
-            }
+        let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
+        let start = Interpreter::new(prepared).map_err(|e| compare.error(e))?;
+        let unseen = compare.float_logits(&folds.held_out)?;
+        let logits = compare.float_logits(&folds.fit)?;
+        let divergence = |of: &Interpreter| compare.mean_divergence(of, &folds.held_out, &unseen);
+        let before = divergence(&start)?;
+        let mut outcome = Outcome { before, best: None, curve: vec![] };
+        for &temperature in temperatures {
+            let schedule = NetworkSchedule {
+                steps,
+                batch: self.batch,
+                temperature,
+                lambda: self.lambda * before,
+                activation_rate: self.activation_rate,
+                zero_point_rate: self.zero_point_rate,
+                scale_rate: self.scale_rate,
+                bias_rate: self.bias_rate,
+                augment: self.augment,
+            };
+            let mut training = NetworkTraining {
+                pass: self.name(),
+                quantized: start.clone(),
+                float: &float,
+                target: compare.target,
+                data: compare.data,
+                images: &folds.fit,
+                logits: &logits,
+                parameters: Parameters::new(prepared, layers, |node| layout.is_needed(node)),
+                seed: cx.seed,
+            };
+            let every = steps.div_ceil(CHECKS);
+            training.run(&schedule, cx, |step, loss, quantized| {
+                outcome.curve.push(LossPoint { pass: self.name(), unit: 0, step, losses: [0.0, loss, 0.0] });
+                if (step + 1) % every != 0 && step + 1 != steps {
+                    return Ok(());
+                }
+                let reached = divergence(quantized)?;
+                cx.progress.status(&format!("divergence {reached:.4}"));
+                // Written so that NaN is never kept.
+                if reached < outcome.best.as_ref().map_or(before, |b| b.0) {
+                    outcome.best = Some((reached, temperature, step + 1, quantized.graph().clone()));
+                }
+                Ok(())
+            })?;
         }
-        let (reached, offsets, sweeps) = best;
-        let others = split.held_out.len();
-        if sweeps == 0 {
-            return Ok(Outcome::Dropped(format!(
-                "no move lowers the divergence to the float network on {others} calibration images that the search did not \
-                 see ({start:.4} nats)"
-            )));
-        }
-        search.restore(&offsets).map_err(|e| compare.error(e))?;
-        let moved = offsets.iter().filter(|o| o.factor != 1.0).count();
-        let shifted = offsets.iter().filter(|o| o.shift != 0).count();
-        let text = format!(
-            "moved {moved} of {} scales and {shifted} zero-points in {sweeps} sweeps on {} images; on {others} others the \
-             divergence to the float network falls from {start:.4} to {reached:.4} nats",
-            offsets.len(),
-            split.fit.len()
-        );
-        Ok(Outcome::Kept { parameters: search.parameters, text })
+        Ok(outcome)
     }
 }

@@ -55,10 +55,25 @@ pub struct CompileArgs {
     /// Bits of the first and the last layer (their weights and their inputs).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
     pub first_last_bits: u8,
-    /// How scales are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
-    /// percentile, entropy.
+    /// How scales and rounding are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
+    /// percentile, entropy; learned: adaround, brecq, qdrop, pdquant, cat.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
+    /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub effort: String,
+    /// Iterations for each block or layer that is learned (default: by --effort).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iters: Option<u32>,
+    /// An option of a pass of the recipe, as in reconstruct.rate=0.01 (`catc opt --list` names them); may be repeated.
+    #[arg(long, value_name = "PASS.OPTION=VALUE")]
+    pub set: Vec<String>,
+    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
+    pub max_memory: usize,
+    /// Write the losses of methods that learn: a row for each step (at most 500 for each block).
+    #[arg(long, value_name = "FILE.csv")]
+    pub loss_curve: Option<PathBuf>,
     /// Leave out the cluster-wise affine correction of the outputs.
     #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data"])]
     pub no_cat: bool,
@@ -327,6 +342,20 @@ fn parse_bits(text: &str) -> Result<u8, String> {
         Ok(n @ (2..=8 | 32)) => Ok(n),
         _ => Err("must be 2 to 8, or 32 for float".into()),
     }
+}
+
+/// Bytes: a number with K, M or G (of 1024).
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => Some(1),
+        "K" => Some(1 << 10),
+        "M" => Some(1 << 20),
+        "G" => Some(1usize << 30),
+        _ => None,
+    };
+    let bytes = factor.and_then(|f| digits.parse::<usize>().ok()?.checked_mul(f)).filter(|b| *b >= 1 << 20);
+    bytes.ok_or_else(|| "must be a number of bytes with K, M or G, at least 1M".into())
 }
 
 /// A weight from 0 to 1.

@@ -6,7 +6,7 @@ use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile};
 use catc_ir::Graph;
-use catc_passes::{Changed, Method, PassReport, RecipeOptions};
+use catc_passes::{Changed, LossPoint, Method, PassReport, RecipeError, RecipeOptions};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -30,9 +30,12 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             limit: args.calibration.samples.map(|n| n as usize),
             correction: args.cat_data.as_deref(),
         },
-        recipe: recipe_options(args, method),
+        recipe: recipe_options(args, method)?,
         seed: args.seed,
+        max_memory: args.max_memory,
     };
+    // Before data is read: what cannot be asked for is a usage error.
+    catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
         let mut begin =
@@ -46,13 +49,31 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     for note in &compiled.notes {
         eprintln!("note: {}: {}", note.pass, note.text);
     }
+    if let Some(path) = &args.loss_curve {
+        let text = loss_curve(&compiled.losses);
+        write_atomically(path, |file| std::io::Write::write_all(file, text.as_bytes()))?;
+    }
     let bytes = compiled.program.to_bytes()?;
     write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
     report(args, output, &compiled, bytes.len() as u64, start)
 }
 
-fn recipe_options(args: &CompileArgs, method: Method) -> RecipeOptions {
-    RecipeOptions {
+/// The losses as a table.
+fn loss_curve(losses: &[LossPoint]) -> String {
+    let row = |p: &LossPoint| {
+        let [own, prediction, rounding] = p.losses;
+        format!("{},{},{},{own:.6e},{prediction:.6e},{rounding:.6e}\n", p.pass, p.unit, p.step)
+    };
+    let rows: String = losses.iter().map(row).collect();
+    format!("pass,unit,step,reconstruction,prediction,rounding\n{rows}")
+}
+
+fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, Failure> {
+    let usage = |e: RecipeError| Failure::Usage(e.to_string());
+    if args.iters.is_some() && !method.learns() {
+        return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
+    }
+    Ok(RecipeOptions {
         method,
         wbits: args.wbits,
         abits: args.abits,
@@ -62,7 +83,10 @@ fn recipe_options(args: &CompileArgs, method: Method) -> RecipeOptions {
         cat_alpha: args.cat_alpha,
         cat_clusters: args.cat_clusters.map(|k| k as usize),
         cat_pca: args.cat_pca.map(|p| p as usize),
-    }
+        effort: args.effort.parse().map_err(usage)?,
+        iters: args.iters.map(|n| n as usize),
+        overrides: args.set.iter().map(|s| s.parse()).collect::<Result<_, _>>().map_err(usage)?,
+    })
 }
 
 /// Says what will be done, before the long part.

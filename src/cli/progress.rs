@@ -7,7 +7,8 @@ use std::sync::Mutex;
 
 /// One bar at a time, for whatever is being done now.
 pub struct Bars {
-    current: Mutex<Option<ProgressBar>>,
+    /// What is being done and its bar.
+    current: Mutex<Option<(String, ProgressBar)>>,
     /// The group that its bars belong to, if there are others.
     group: Option<MultiProgress>,
 }
@@ -23,9 +24,9 @@ impl Bars {
         self.replace(None);
     }
 
-    fn replace(&self, bar: Option<ProgressBar>) {
+    fn replace(&self, bar: Option<(String, ProgressBar)>) {
         let mut current = self.current.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(old) = std::mem::replace(&mut *current, bar) {
+        if let Some((_, old)) = std::mem::replace(&mut *current, bar) {
             old.finish_and_clear();
         }
     }
@@ -43,16 +44,22 @@ impl Progress for Bars {
             Some(group) => group.add(ProgressBar::new(total)),
             None => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr()),
         };
-        let style = ProgressStyle::with_template("{msg:<32} {wide_bar} {pos}/{len} {eta:>5} left")
+        let style = ProgressStyle::with_template("{msg:<40} {wide_bar} {pos}/{len} {eta:>5} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style);
         bar.set_message(what.to_string());
-        self.replace(Some(bar));
+        self.replace(Some((what.to_string(), bar)));
     }
 
     fn advance(&self, steps: u64) {
-        if let Some(bar) = &*self.current.lock().unwrap_or_else(|e| e.into_inner()) {
+        if let Some((_, bar)) = &*self.current.lock().unwrap_or_else(|e| e.into_inner()) {
             bar.inc(steps);
+        }
+    }
+
+    fn status(&self, text: &str) {
+        if let Some((what, bar)) = &*self.current.lock().unwrap_or_else(|e| e.into_inner()) {
+            bar.set_message(format!("{what}, {text}"));
         }
     }
 

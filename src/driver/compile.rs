@@ -4,7 +4,7 @@ use super::calibration::{Calibration, CalibrationSource};
 use crate::data::DataError;
 use catc_ir::{Graph, TensorData};
 use catc_passes::{
-    Note, PassContext, PassError, PassManager, PassReport, Progress, RecipeError, RecipeOptions, recipe,
+    LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, RecipeError, RecipeOptions, recipe,
 };
 use catc_program::{BuildInfo, Program};
 use std::path::Path;
@@ -19,6 +19,8 @@ pub struct CompileOptions<'a> {
     pub recipe: RecipeOptions,
     /// Seed of everything random.
     pub seed: u64,
+    /// Bytes of values that passes may keep for their images.
+    pub max_memory: usize,
 }
 
 /// What came of it.
@@ -29,6 +31,8 @@ pub struct Compiled {
     pub reports: Vec<PassReport>,
     /// What the passes noted.
     pub notes: Vec<Note>,
+    /// The losses of passes that learn.
+    pub losses: Vec<LossPoint>,
 }
 
 /// Why a network cannot be compiled.
@@ -81,9 +85,10 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
     cx.progress = watch.progress;
+    cx.max_memory = options.max_memory;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
     let program = catc_codegen::lower(&graph, info)?;
-    Ok(Compiled { program, reports, notes: cx.notes })
+    Ok(Compiled { program, reports, notes: cx.notes, losses: cx.losses })
 }
 
 /// Bytes of the parameters of a float graph.

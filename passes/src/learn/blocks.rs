@@ -70,9 +70,8 @@ fn layer_unit(graph: &Graph, layers: &[Layer], index: usize, ends: &[ValueId]) -
         _ => None,
     };
     let taken = graph.nodes()[layers[index].node].inputs[0];
-    let before = |v: ValueId, wanted: fn(&Op) -> bool| {
-        node(v).filter(|n| wanted(&n.op)).and_then(|n| n.inputs[0].value())
-    };
+    let before =
+        |v: ValueId, wanted: fn(&Op) -> bool| node(v).filter(|n| wanted(&n.op)).and_then(|n| n.inputs[0].value());
     let input = taken.value().map(|v| {
         let codes = before(v, |op| matches!(op, Op::Dequantize(_)));
         codes.and_then(|c| before(c, |op| matches!(op, Op::Quantize(_)))).unwrap_or(v)
@@ -109,10 +108,10 @@ fn segments(graph: &Graph, layers: &[Layer]) -> Vec<Segment> {
         }
     }
     let at: HashMap<usize, usize> = layers.iter().enumerate().map(|(l, layer)| (layer.node, l)).collect();
-    let mut live: BTreeSet<ValueId> =
-        graph.inputs.iter().map(|(v, _)| *v).filter(|v| last.contains_key(v)).collect();
+    let mut live: BTreeSet<ValueId> = graph.inputs.iter().map(|(v, _)| *v).filter(|v| last.contains_key(v)).collect();
     let mut found = vec![];
-    let mut open = Segment { inputs: live.iter().copied().collect(), outputs: vec![], layers: vec![], activations: true };
+    let mut open =
+        Segment { inputs: live.iter().copied().collect(), outputs: vec![], layers: vec![], activations: true };
     let mut empty = true;
     for (i, node) in nodes.iter().enumerate().filter(|(i, _)| needed[*i]) {
         empty = false;
@@ -225,7 +224,9 @@ mod tests {
         let graph = parse(text, &NoBlobs).unwrap();
         let (prepared, layers) = prepare("test", &graph, &graph).unwrap();
         let names = |v: &[ValueId]| v.iter().map(|v| v.to_string()).collect::<Vec<_>>().join("+");
-        let unit = |u: &Unit| format!("{}>{}:{:?}{}", names(&u.inputs), u.output, u.layers, if u.separates { "" } else { "~" });
+        let unit = |u: &Unit| {
+            format!("{}>{}:{:?}{}", names(&u.inputs), u.output, u.layers, if u.separates { "" } else { "~" })
+        };
         let found = find_blocks(&prepared, &layers, granularity);
         found.iter().map(|b| b.units.iter().map(unit).collect::<Vec<_>>().join(" ")).collect()
     }
@@ -284,14 +285,14 @@ input(v0: f32[N,4,8,8] \"x\"):
 
     #[test]
     fn parallel_branches_are_one_block_and_several_outputs_leave_layers() {
-        let branches = RESIDUAL.replace("add v5, v6", "concat v5, v6 {axis=1}").replace("c3 = const f32[5,4]", "c3 = const f32[5,8]");
-        let branches = branches.replace("v7: f32[N,4,8,8]", "v7: f32[N,8,8,8]").replace("v8: f32[N,4,8,8]", "v8: f32[N,8,8,8]");
+        let branches = RESIDUAL
+            .replace("add v5, v6", "concat v5, v6 {axis=1}")
+            .replace("c3 = const f32[5,4]", "c3 = const f32[5,8]");
+        let branches =
+            branches.replace("v7: f32[N,4,8,8]", "v7: f32[N,8,8,8]").replace("v8: f32[N,4,8,8]", "v8: f32[N,8,8,8]");
         let branches = branches.replace("v9: f32[N,4]", "v9: f32[N,8]");
         assert_eq!(blocks(&branches, Granularity::Block), ["v0>v2:[0]", "v2>v8:[1, 2, 3]", "v8>v10:[4]"]);
         let two = RESIDUAL.replace("output v10 \"y\"", "output v10 \"y\"\n  output v4 \"z\"");
-        assert_eq!(
-            blocks(&two, Granularity::Block),
-            ["v0>v2:[0]", "v2>v4:[1]~ v4>v5:[2]~ v2>v6:[3]~ v8>v10:[4]~"]
-        );
+        assert_eq!(blocks(&two, Granularity::Block), ["v0>v2:[0]", "v2>v4:[1]~ v4>v5:[2]~ v2>v6:[3]~ v9>v10:[4]~"]);
     }
 }

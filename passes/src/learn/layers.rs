@@ -20,6 +20,8 @@ pub(crate) struct Layer {
     /// Its weights, if they stand as codes and it has `scales`.
     pub weights: Option<CodedWeights>,
     pub channels: usize,
+    /// Elements of a channel's plane in the output of one image; of a linear layer 1.
+    pub positions: usize,
     /// Whether channels are the innermost dimension of the output.
     pub innermost: bool,
 }
@@ -36,11 +38,7 @@ pub(crate) struct CodedWeights {
 
 /// A copy of the graph in which weights stand as codes and every layer has a bias of its own, and its layers in the order of
 /// the nodes.
-pub(crate) fn prepare(
-    pass: &'static str,
-    graph: &Graph,
-    reference: &Graph,
-) -> Result<(Graph, Vec<Layer>), PassError> {
+pub(crate) fn prepare(pass: &'static str, graph: &Graph, reference: &Graph) -> Result<(Graph, Vec<Layer>), PassError> {
     let interpreter = Interpreter::new(graph).map_err(|e| PassError::evaluation(pass, e))?;
     let mut made = graph.clone();
     // The codes of each constant that was quantized, and the constant.
@@ -69,6 +67,8 @@ pub(crate) fn prepare(
             && let Some(bias) = own_bias(&mut made, &node)
         {
             let channels = made.constant(bias).tensor.len();
+            let sizes = graph.value_type(node.output).shape.at_batch(1);
+            let innermost = matches!(node.op, Op::Linear(_));
             node.inputs.truncate(2);
             node.inputs.push(bias.into());
             let scales = own_scales(graph, &made, node.inputs[1]);
@@ -85,7 +85,8 @@ pub(crate) fn prepare(
                 scales,
                 weights: scales.and(dequantized_codes(&made, node.inputs[1])).map(coded),
                 channels,
-                innermost: matches!(node.op, Op::Linear(_)),
+                positions: if innermost { 1 } else { sizes[2.min(sizes.len())..].iter().product() },
+                innermost,
             });
         }
         let place = made.label(&node);

@@ -10,12 +10,7 @@ pub(crate) fn divergence(reference: &[f32], found: &[f32], temperature: f64, wei
 }
 
 /// `weight Σ importance² (found - wanted)²` over all elements, and its gradient at `found`. Without importance it is 1.
-pub(crate) fn squared_error(
-    found: &[f32],
-    wanted: &[f32],
-    importance: Option<&[f32]>,
-    weight: f32,
-) -> (f64, Vec<f32>) {
+pub(crate) fn squared_error(found: &[f32], wanted: &[f32], importance: Option<&[f32]>, weight: f32) -> (f64, Vec<f32>) {
     let mut loss = 0.0;
     let mut add = |f: &f32, w: &f32, i: f32| {
         let d = f - w;

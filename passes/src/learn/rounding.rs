@@ -137,7 +137,7 @@ mod tests {
     use catc_ir::QFormat;
 
     fn rounding() -> (Vec<f32>, Quantizer, Rounding) {
-        let weights = vec![-0.9, -0.3, 0.05, 0.42, 1.9, 0.6, -2.2, 0.11];
+        let weights = vec![-0.9, -0.3, 0.05, 0.42, 1.9, 0.6, -1.3, 0.11];
         let quantizer = Quantizer::per_axis(QFormat::parse("i2").unwrap(), 0, vec![0.4, 1.1], vec![0, -1]);
         let rounding = Rounding::new(&weights, &quantizer);
         (weights, quantizer, rounding)

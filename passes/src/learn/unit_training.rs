@@ -234,8 +234,7 @@ impl UnitTraining<'_> {
             let stream = (step as u64) << 16 | c as u64;
             self.chunk(images, c * CHUNK, chosen.len(), &mut self.rng(stream))
         };
-        let parts: Vec<Result<Sums, EvalError>> =
-            chunks.par_iter().enumerate().with_max_len(1).map(compute).collect();
+        let parts: Vec<Result<Sums, EvalError>> = chunks.par_iter().enumerate().with_max_len(1).map(compute).collect();
         let mut total: Option<Sums> = None;
         for part in parts {
             match &mut total {
@@ -320,8 +319,7 @@ impl Prediction<'_> {
         let rows = logits.as_f32().unwrap_or(&[]).chunks_exact(logits.shape().get(1).copied().unwrap_or(1).max(1));
         let (mut loss, mut seed) = (0.0, Vec::with_capacity(logits.len()));
         for (row, &image) in rows.zip(images) {
-            let (value, gradient) =
-                divergence(&self.logits[image], row, self.temperature, self.weight / count as f64);
+            let (value, gradient) = divergence(&self.logits[image], row, self.temperature, self.weight / count as f64);
             loss += value;
             seed.extend(gradient);
         }

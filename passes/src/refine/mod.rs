@@ -1,8 +1,7 @@
-//! What `refine-scales` and `correct-channels` share: which images they use ([`split`]), how networks are compared on them
-//! ([`comparison`]), what can be moved ([`parameters`]), what is evaluated ([`tail`]) and the search itself ([`search`]).
+//! What the passes share that compare a quantized network with the float one: which images they use ([`split`]), how far the logits are
+//! apart ([`comparison`]), what nodes are needed for ([`layout`]), and evaluation layer by layer ([`tail`]).
 
 pub(crate) mod comparison;
-pub(crate) mod parameters;
-pub(crate) mod search;
+pub(crate) mod layout;
 pub(crate) mod split;
 pub(crate) mod tail;

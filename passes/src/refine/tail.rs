@@ -1,11 +1,10 @@
 //! Evaluates the tail of a network again and again on the same images, from values that are kept for each.
 
-use crate::refine::parameters::Layout;
+use crate::refine::layout::Layout;
 use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Tensor, ValueId};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of values that are kept.
@@ -59,19 +58,5 @@ impl Tail {
     pub fn value(&self, interpreter: &Interpreter, target: ValueId, image: usize) -> Result<Tensor, EvalError> {
         let given: Vec<(ValueId, &Tensor)> = self.images[image].iter().map(|(v, t)| (*v, t.as_ref())).collect();
         Ok(interpreter.run_from(&given, &[target])?.remove(0))
-    }
-
-    /// `measure(image, value)` of the value `target` for a range of images, in order.
-    pub fn measure(
-        &self,
-        interpreter: &Interpreter,
-        target: ValueId,
-        range: Range<usize>,
-        measure: impl Fn(usize, &Tensor) -> f64 + Sync,
-    ) -> Result<Vec<f64>, EvalError> {
-        map_images(range.len(), |i| {
-            let i = range.start + i;
-            Ok(measure(i, &self.value(interpreter, target, i)?))
-        })
     }
 }
