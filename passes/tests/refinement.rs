@@ -88,9 +88,12 @@ fn learned_rounding_brings_unseen_images_nearer() {
     let fp = logits(&plain.float, &unseen);
     let kl = |g: &Graph| mean_kl_divergence(&fp, &logits(g, &unseen), 6, 1.0);
     let before = kl(&plain.graph);
-    for options in
-        ["granularity=layer, activation_rate=0", "activation_rate=0.001, loss=fisher", "drop=0.5, mix=0.5", "drop=0.5, mix=0.5, pd=10"]
-    {
+    for options in [
+        "granularity=layer, activation_rate=0",
+        "activation_rate=0.001, loss=fisher",
+        "drop=0.5, mix=0.5",
+        "drop=0.5, mix=0.5, pd=10",
+    ] {
         let learned = compile(&format!("reconstruct{{iters=150, rate=0.02, {options}}}"), 1);
         let after = kl(&learned.graph);
         assert!(after < 0.8 * before, "{options}: {before} -> {after}: {:?}", learned.notes);
