@@ -44,21 +44,29 @@ struct Block {
 
 impl Block {
     fn new(bytes: usize) -> Result<Block, JitError> {
-        let count = bytes.div_ceil(64);
-        let mut lines = Vec::new();
-        lines
-            .try_reserve_exact(count)
-            .map_err(|_| JitError::Run(format!("no memory for {bytes} bytes of activations or weights")))?;
-        lines.resize(count, Line([0; 64]));
+        let mut lines = Block::room(bytes)?;
+        lines.resize(bytes.div_ceil(64), Line([0; 64]));
         Ok(Block { lines })
     }
 
     fn copy_of(bytes: &[u8]) -> Result<Block, JitError> {
-        let mut block = Block::new(bytes.len())?;
-        for (line, chunk) in block.lines.iter_mut().zip(bytes.chunks(64)) {
-            line.0[..chunk.len()].copy_from_slice(chunk);
+        let mut lines = Block::room(bytes.len())?;
+        let (whole, rest) = bytes.as_chunks();
+        lines.extend(whole.iter().map(|&line| Line(line)));
+        if !rest.is_empty() {
+            let mut line = Line([0; 64]);
+            line.0[..rest.len()].copy_from_slice(rest);
+            lines.push(line);
         }
-        Ok(block)
+        Ok(Block { lines })
+    }
+
+    fn room(bytes: usize) -> Result<Vec<Line>, JitError> {
+        let mut lines = Vec::new();
+        lines
+            .try_reserve_exact(bytes.div_ceil(64))
+            .map_err(|_| JitError::Run(format!("no memory for {bytes} bytes of activations or weights")))?;
+        Ok(lines)
     }
 }
 

@@ -45,6 +45,31 @@ fn transformed(g: [i32; 9]) -> [i32; POSITIONS] {
     all
 }
 
+/// [`transformed`] of many filters at a time.
+fn transformed_lanes(g: &[[i16; BLOCK]; 9]) -> [[i16; BLOCK]; POSITIONS] {
+    let mut half = [[0i16; BLOCK]; 12];
+    for x in 0..3 {
+        for lane in 0..BLOCK {
+            let (a, b, c) = (g[x][lane], g[3 + x][lane], g[6 + x][lane]);
+            half[x][lane] = 2 * a;
+            half[3 + x][lane] = a + b + c;
+            half[6 + x][lane] = a - b + c;
+            half[9 + x][lane] = 2 * c;
+        }
+    }
+    let mut all = [[0i16; BLOCK]; POSITIONS];
+    for i in 0..4 {
+        for lane in 0..BLOCK {
+            let (a, b, c) = (half[3 * i][lane], half[3 * i + 1][lane], half[3 * i + 2][lane]);
+            all[4 * i][lane] = 2 * a;
+            all[4 * i + 1][lane] = a + b + c;
+            all[4 * i + 2][lane] = a - b + c;
+            all[4 * i + 3][lane] = 2 * c;
+        }
+    }
+    all
+}
+
 /// The filter between one output and one input channel, less the zero-point.
 fn filter(codes: &[u8], input: usize, zero_point: i32) -> [i32; 9] {
     std::array::from_fn(|tap| i32::from(codes[9 * input + tap]) - zero_point)
@@ -79,24 +104,41 @@ pub fn pack(
     let mut bytes = vec![0i8; blocks * POSITIONS * quads * BLOCK * 4];
     let mut start = vec![0i32; blocks * POSITIONS * BLOCK];
     let offset = i32::from(offset(levels));
-    for output in 0..shape.outputs {
-        let (block, lane) = (output / BLOCK, output % BLOCK);
-        let (codes, zero_point) = (weights.channel(output), weights.zero_point(output));
-        let mut sums = [0i32; POSITIONS];
-        let mut total = 0;
+    for block in 0..blocks {
+        let outputs = block * BLOCK..shape.outputs.min((block + 1) * BLOCK);
+        let mut sums = [[0i32; BLOCK]; POSITIONS];
+        let mut totals = [0i32; BLOCK];
         for input in 0..shape.inputs {
-            let g = filter(codes, input, zero_point);
-            total += g.iter().sum::<i32>();
-            for (position, &value) in transformed(g).iter().enumerate() {
-                let at = ((block * POSITIONS + position) * quads + input / 4) * BLOCK + lane;
-                bytes[4 * at + input % 4] =
-                    i8::try_from(value).map_err(|_| unsupported("a transformed weight does not fit a signed byte"))?;
-                sums[position] += value;
+            // All outputs of the block side by side, so that the arithmetic is done in vectors.
+            let mut g = [[0i16; BLOCK]; 9];
+            for (lane, output) in outputs.clone().enumerate() {
+                let zero_point = weights.zero_point(output) as i16;
+                for (tap, &code) in weights.channel(output)[9 * input..9 * input + 9].iter().enumerate() {
+                    g[tap][lane] = i16::from(code) - zero_point;
+                }
+            }
+            for tap in &g {
+                totals.iter_mut().zip(tap).for_each(|(total, &value)| *total += i32::from(value));
+            }
+            for (position, (values, sums)) in transformed_lanes(&g).iter().zip(&mut sums).enumerate() {
+                let at = ((block * POSITIONS + position) * quads + input / 4) * BLOCK * 4;
+                let to = &mut bytes[at..at + 4 * BLOCK];
+                let mut beyond = false;
+                for (lane, (&value, sum)) in values.iter().zip(sums).enumerate() {
+                    to[4 * lane + input % 4] = value as i8;
+                    beyond |= value != i16::from(value as i8);
+                    *sum += i32::from(value);
+                }
+                if beyond {
+                    return Err(unsupported("a transformed weight does not fit a signed byte"));
+                }
             }
         }
-        for (position, sum) in sums.into_iter().enumerate() {
-            let taken = if position == MIDDLE { 4 * activation_zero_point * total } else { offset * sum };
-            start[(block * POSITIONS + position) * BLOCK + lane] = -taken;
+        for (position, sums) in sums.iter().enumerate() {
+            for (lane, (&sum, &total)) in sums.iter().zip(&totals).enumerate() {
+                let taken = if position == MIDDLE { 4 * activation_zero_point * total } else { offset * sum };
+                start[(block * POSITIONS + position) * BLOCK + lane] = -taken;
+            }
         }
     }
     Ok(WinogradWeights { bytes, start })
