@@ -18,6 +18,8 @@ pub(crate) struct Call<'a> {
     pub batch: usize,
     /// Sizes of the output.
     pub shape: &'a [usize],
+    /// Whether this is part of a recorded evaluation, whose sums of products may be rounded otherwise than those of the reference.
+    pub recorded: bool,
 }
 
 /// An input of a node: a value that others still need, or one that ends here and whose memory may be taken.

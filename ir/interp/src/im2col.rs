@@ -1,7 +1,6 @@
 //! Convolution windows as the columns of a matrix.
 
 use catc_ir::ops::Window;
-use pulp::Arch;
 use std::ops::Range;
 
 /// The geometry of a convolution over one image.
@@ -114,97 +113,6 @@ fn shifted(plane: &[f32], g: &Geometry, rows: &Range<usize>, [ky, kx]: [usize; 2
         for line in lines.chunks_exact_mut(width) {
             line[..left].fill(0.0);
             line[right..].fill(0.0);
-        }
-    }
-}
-
-/// Writes the windows of the output rows `rows` as rows: `out` `[(rows) * W', taps * C]` row-major, the taps outside and the channels
-/// inside, from pixels `x` `[H * W, C]`. Taps in the padding are 0.
-pub(crate) fn im2row(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize>, out: &mut [f32]) {
-    let [kh, kw] = g.window.kernel;
-    let step = channels * g.window.dilations[1];
-    let ys: Vec<_> = (0..kh).map(|ky| g.inside(0, ky)).collect();
-    let xs: Vec<_> = (0..kw).map(|kx| g.inside(1, kx)).collect();
-    let places = rows.flat_map(|oy| (0..g.output[1]).map(move |ox| (oy, ox)));
-    for ((oy, ox), row) in places.zip(out.chunks_exact_mut(kh * kw * channels)) {
-        for ((ky, &(top, bottom)), line) in ys.iter().enumerate().zip(row.chunks_exact_mut(kw * channels)) {
-            if oy < top || oy >= bottom {
-                line.fill(0.0);
-                continue;
-            }
-            let start = g.source(0, oy, ky) * g.input[1];
-            // The taps of this output that lie inside: all at once where they are neighbours.
-            let first = xs.iter().position(|&(l, r)| (l..r).contains(&ox)).unwrap_or(kw);
-            let count = xs[first..].iter().take_while(|&&(l, r)| (l..r).contains(&ox)).count();
-            line[..first * channels].fill(0.0);
-            line[(first + count) * channels..].fill(0.0);
-            if count == 0 {
-                continue;
-            }
-            let source = &x[(start + g.source(1, ox, first)) * channels..];
-            let line = &mut line[first * channels..(first + count) * channels];
-            if step == channels {
-                line.copy_from_slice(&source[..line.len()]);
-            } else {
-                for (i, pixel) in line.chunks_exact_mut(channels).enumerate() {
-                    pixel.copy_from_slice(&source[i * step..][..channels]);
-                }
-            }
-        }
-    }
-}
-
-/// `out` `[n,m]` is `x` `[m,n]` transposed, both row-major.
-pub(crate) fn transpose(x: &[f32], [m, n]: [usize; 2], out: &mut [f32]) {
-    const TILE: usize = 16;
-    for i in (0..m).step_by(TILE) {
-        let rows = i..(i + TILE).min(m);
-        for j in (0..n).step_by(TILE) {
-            for k in j..(j + TILE).min(n) {
-                for r in rows.clone() {
-                    out[k * m + r] = x[r * n + k];
-                }
-            }
-        }
-    }
-}
-
-/// Adds columns back to the pixels they came from: the transpose of [`im2col`], with the same sizes. Spoils `columns`.
-pub(crate) fn col2im(columns: &mut [f32], channels: usize, g: &Geometry, rows: Range<usize>, x: &mut [f32]) {
-    let [kh, kw] = g.window.kernel;
-    let (width, stride) = (g.output[1], g.window.strides[1]);
-    let n = rows.len() * width;
-    if n == 0 || g.taps() == 0 {
-        return;
-    }
-    let one_width = stride == 1 && g.window.strides[0] == 1 && width == g.input[1];
-    let mut matrix_rows = columns.chunks_exact_mut(n);
-    for c in 0..channels {
-        let plane = &mut x[c * g.pixels()..][..g.pixels()];
-        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-            let Some(row) = matrix_rows.next() else { return };
-            let ((top, bottom), (left, right)) = (g.inside(0, ky), g.inside(1, kx));
-            let (top, bottom) = (top.clamp(rows.start, rows.end), bottom.clamp(rows.start, rows.end));
-            if top >= bottom || left == right {
-                continue;
-            }
-            let lines = &mut row[(top - rows.start) * width..(bottom - rows.start) * width];
-            let first = g.source(0, top, ky) * g.input[1] + g.source(1, left, kx);
-            if one_width {
-                // What came from the padding is made 0, so that the rest adds up as one shifted plane.
-                for line in lines.chunks_exact_mut(width).filter(|_| left > 0 || right < width) {
-                    line[..left].fill(0.0);
-                    line[right..].fill(0.0);
-                }
-                let len = lines.len() - left - (width - right);
-                let (to, from) = (&mut plane[first..][..len], &lines[left..][..len]);
-                Arch::new().dispatch(|| to.iter_mut().zip(from).for_each(|(t, f)| *t += f));
-                continue;
-            }
-            for (i, line) in lines.chunks_exact(width).enumerate() {
-                let to = plane[first + i * g.window.strides[0] * g.input[1]..].iter_mut().step_by(stride);
-                to.zip(&line[left..right]).for_each(|(t, f)| *t += f);
-            }
         }
     }
 }

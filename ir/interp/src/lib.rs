@@ -22,7 +22,11 @@ pub mod metrics;
 mod ops;
 mod plan;
 mod run;
+mod shifted;
+mod strips;
 mod tape;
+mod tiles;
+mod winograd;
 
 pub use batch_tape::BatchTape;
 pub use error::EvalError;

@@ -115,7 +115,8 @@ pub(crate) fn run<'a>(
     let mut values = Values::new(interpreter, given);
     let mut plan = Plan::new(graph, &values.known(), wanted, matches!(keep, Keep::Observed(_)))
         .map_err(|Unreached(v)| EvalError::NotGiven(v))?;
-    if matches!(keep, Keep::Everything) {
+    let recorded = matches!(keep, Keep::Everything);
+    if recorded {
         plan.steps.iter_mut().for_each(|s| s.ends.clear());
     }
     let needed = plan.peak_bytes(graph, batch);
@@ -149,7 +150,7 @@ pub(crate) fn run<'a>(
                 (None, Operand::Const(c)) => Input::Shared(&graph.constant(c).tensor),
             });
         }
-        let result = interpreter.call(step.node, &mut inputs, batch, &mut buffers);
+        let result = interpreter.call(step.node, &mut inputs, batch, recorded, &mut buffers);
         for input in inputs {
             if let Input::Last(t) = input {
                 buffers.give(t);

@@ -152,6 +152,7 @@ impl<'a> Tape<'a> {
                 prepared: self.values.interpreter.prepared(i),
                 batch: self.batch,
                 shape: output.shape(),
+                recorded: true,
             };
             let steps = quantizer
                 .is_some_and(|q| shapes.contains_key(&Wrt::Scale(q)) || shapes.contains_key(&Wrt::ZeroPoint(q)));

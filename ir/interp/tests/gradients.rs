@@ -4,7 +4,7 @@ mod naive;
 
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
 use catc_ir::ops::*;
-use catc_ir::{ConstId, Graph, Op, Phase, QFormat, Quantizer, QuantizerId, Shape, Tensor, TensorType, ValueId};
+use catc_ir::{ConstId, Dim, Graph, Op, Phase, QFormat, Quantizer, QuantizerId, Shape, Tensor, TensorType, ValueId};
 use cranelift_entity::EntityRef;
 use naive::reals;
 
@@ -87,11 +87,49 @@ fn convolutions() {
         (3, 3, 3, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1]),
         (3, 6, 3, [3, 2], [2, 2], [1, 0, 1, 1], [1, 2]),
         (3, 6, 3, [5, 5], [3, 1], [4, 2, 0, 3], [1, 1]),
+        // Wide enough for the short way of kernels three rows high.
+        (8, 9, 1, [3, 3], [1, 1], [1, 1, 1, 1], [1, 1]),
+        (18, 16, 2, [3, 2], [1, 1], [0, 0, 2, 1], [1, 1]),
+        (9, 8, 1, [3, 5], [1, 1], [2, 4, 1, 3], [1, 1]),
+        (8, 8, 1, [3, 1], [1, 1], [0, 0, 0, 0], [1, 1]),
+        // Wide, and not for it.
+        (9, 17, 1, [3, 3], [2, 2], [1, 1, 1, 1], [1, 1]),
+        (8, 10, 1, [1, 1], [2, 2], [0, 0, 0, 0], [1, 1]),
+        (20, 18, 2, [2, 4], [1, 2], [3, 0, 1, 5], [2, 1]),
     ];
     for (c, o, groups, k, strides, pads, dilations) in cases {
         let conv = Conv2d { strides, pads, dilations, groups };
         let inputs = [reals(1, &[2, c, 7, 6]), reals(2, &[o, c / groups, k[0], k[1]]), reals(3, &[o])];
         check(Op::Conv2d(conv), &inputs);
+    }
+}
+
+/// Convolutions of a recorded evaluation stay close to the reference, and every image is computed as if it were alone.
+#[test]
+fn recorded_convolutions_stay_close_to_the_reference() {
+    for (c, o, h, w, columns) in [(16, 16, 32, 32, 3), (8, 40, 9, 21, 3), (33, 9, 57, 6, 5), (64, 64, 8, 8, 3)] {
+        let inputs = [reals(1, &[5, c, h, w]), reals(2, &[o, c, 3, columns]), reals(3, &[o])];
+        let mut g = Graph::new("conv");
+        let x = g.add_input("x", TensorType::f32(Shape::new([Dim::N, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)])));
+        let constants = [g.add_constant(inputs[1].clone()), g.add_constant(inputs[2].clone())];
+        let conv = Conv2d { strides: [1; 2], pads: [1, columns / 2, 1, columns / 2], dilations: [1; 2], groups: 1 };
+        let y = g.append(Op::Conv2d(conv), [x.into(), constants[0].into(), constants[1].into()], "").unwrap();
+        g.add_output("y", y);
+        let net = Interpreter::new(&g).unwrap();
+        let reference = net.run(&inputs[..1]).unwrap().remove(0);
+        let tape = net.record(&[(x, &inputs[0])], &[y]).unwrap();
+        let recorded = tape.value(y).unwrap();
+        let pairs = || reference.as_f32().unwrap().iter().zip(recorded.as_f32().unwrap());
+        let largest = reference.as_f32().unwrap().iter().fold(0f32, |m, v| m.max(v.abs()));
+        let far = pairs().fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(far < 4e-6 * largest, "{far} of {largest}");
+        assert!(pairs().any(|(a, b)| a != b), "the reference must not take the short way");
+        let wrt = [Wrt::Value(x)];
+        let whole = tape.gradients(&[(y, reference.clone())], &wrt).unwrap();
+        let alone = net.record_parts(&[(x, &inputs[0])], &[y], 1).unwrap();
+        assert_eq!(alone.value(y).as_ref(), Some(recorded));
+        let alone = alone.gradients(&[(y, reference.clone())], &wrt).unwrap();
+        assert_eq!(alone.get(wrt[0]), whole.get(wrt[0]));
     }
 }
 

@@ -1,12 +1,15 @@
-//! Convolution: im2col and a matrix product for each image and group, direct loops where a group has one input channel.
+//! Convolution: sums of shifted planes; in recorded evaluations a shorter way where there is one, and direct loops where a group has one
+//! input channel.
 
 use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::depthwise::Depthwise;
-use crate::gemm::{Matrix, gemm_f32};
-use crate::im2col::{Geometry, col2im, im2col, im2row, transpose};
+use crate::gemm::Matrix;
+use crate::im2col::{Geometry, im2col};
+use crate::shifted::Layout;
+use crate::winograd;
 use catc_ir::Tensor;
 use catc_ir::math::sum4;
 use catc_ir::ops::Conv2d;
@@ -123,82 +126,6 @@ impl Plane {
     }
 }
 
-/// Convolves one image: `out` `[O,H',W']` from `x` `[C,H,W]`.
-fn conv_image(p: &Plane, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
-    let positions = p.geometry.positions();
-    let start = |o: usize| bias.map_or(0.0, |b| b[o]);
-    if p.is_depthwise() {
-        let taps = p.geometry.taps();
-        p.each_depthwise(x, buffers, |o, channel, _| {
-            channel.sum(&w[o * taps..][..taps], 0..taps, start(o), &mut out[o * positions..][..positions]);
-        });
-        return;
-    }
-    out.chunks_exact_mut(positions).enumerate().for_each(|(o, plane)| plane.fill(start(o)));
-    let (group_outputs, depth) = (p.outputs / p.groups, p.depth());
-    p.column_blocks(x, buffers, |group, first, n, columns, _| {
-        let weights = &w[group * group_outputs * depth..][..group_outputs * depth];
-        let out = &mut out[group * group_outputs * positions + first..];
-        gemm_f32([group_outputs, n, depth], out, positions, true, Matrix::rows(weights, depth), columns);
-    });
-}
-
-/// The gradient of the weights of a convolution, added up over images.
-///
-/// A matrix product is fast where its right factor lies in rows, so windows are laid out as rows; that takes pixels whose
-/// channels lie together, and leaves the taps outside of the channels until the end.
-struct WeightGradient {
-    /// `[O, taps, C / groups]`.
-    sums: Vec<f32>,
-    pixels: Vec<f32>,
-    windows: Vec<f32>,
-}
-
-impl WeightGradient {
-    fn new(p: &Plane, buffers: &mut Buffers) -> Self {
-        let mut sums = buffers.f32(p.outputs * p.depth());
-        sums.fill(0.0);
-        let windows = p.block_rows() * p.geometry.output[1] * p.depth();
-        WeightGradient { sums, pixels: buffers.f32(p.group_len()), windows: buffers.f32(windows) }
-    }
-
-    /// Adds what one image gives.
-    fn add(&mut self, p: &Plane, x: &[f32], dy: &[f32]) {
-        let (positions, depth, outputs) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
-        let (channels, width) = (p.channels / p.groups, p.geometry.output[1]);
-        if depth == 0 {
-            return;
-        }
-        for (group, rows) in p.blocks() {
-            if rows.start == 0 {
-                let planes = &x[group * p.group_len()..][..p.group_len()];
-                transpose(planes, [channels, p.geometry.pixels()], &mut self.pixels);
-            }
-            let n = rows.len() * width;
-            let dy = Matrix::rows(&dy[group * outputs * positions + rows.start * width..], positions);
-            let windows = if p.geometry.is_pointwise() {
-                &self.pixels
-            } else {
-                im2row(&self.pixels, channels, &p.geometry, rows, &mut self.windows);
-                &self.windows
-            };
-            let sums = &mut self.sums[group * outputs * depth..][..outputs * depth];
-            gemm_f32([outputs, depth, n], sums, depth, true, dy, Matrix::rows(windows, depth));
-        }
-    }
-
-    /// The sums in the order of the weights, `[O, C / groups, taps]`.
-    fn finish(self, p: &Plane, buffers: &mut Buffers) -> Vec<f32> {
-        let mut dw = buffers.f32(self.sums.len());
-        let depth = p.depth();
-        for (from, to) in self.sums.chunks_exact(depth.max(1)).zip(dw.chunks_exact_mut(depth.max(1))) {
-            transpose(from, [p.geometry.taps(), p.channels / p.groups], to);
-        }
-        [self.sums, self.pixels, self.windows].into_iter().for_each(|v| buffers.give_f32(v));
-        dw
-    }
-}
-
 /// Takes the gradient `dy` of one image's output back to `dx`, for a depthwise convolution, and adds to `dw`, if it is there.
 fn pull_depthwise(
     p: &Plane,
@@ -225,37 +152,32 @@ fn pull_depthwise(
     }
 }
 
-/// Takes the gradient `dy` of one image's output back: writes `dx`.
-fn pull_image(p: &Plane, w: &[f32], dy: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
-    let (positions, depth, outputs) = (p.geometry.positions(), p.depth(), p.outputs / p.groups);
-    dx.fill(0.0);
-    let mut space = p.column_space(buffers);
-    for (group, rows) in p.blocks() {
-        let (n, first) = (rows.len() * p.geometry.output[1], rows.start * p.geometry.output[1]);
-        let dy = Matrix::rows(&dy[group * outputs * positions + first..], positions);
-        let dx = &mut dx[group * p.group_len()..][..p.group_len()];
-        let weights = Matrix::transposed(&w[group * outputs * depth..][..outputs * depth], depth);
-        if p.geometry.is_pointwise() {
-            gemm_f32([depth, n, outputs], dx, positions, false, weights, dy);
-        } else {
-            gemm_f32([depth, n, outputs], &mut space, n, false, weights, dy);
-            col2im(&mut space[..depth * n], p.channels / p.groups, &p.geometry, rows, dx);
-        }
-    }
-    buffers.give_f32(space);
-}
-
 impl Rule for Conv2d {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let p = Plane::new(self, inputs[0].shape(), inputs[1].shape(), call.shape);
         let (x, w) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
         let bias = inputs.get(2).map(|b| call.f32(b)).transpose()?;
         let mut out = buffers.f32(call.shape.iter().product());
-        for (i, image) in out.chunks_exact_mut(p.output_len()).enumerate() {
-            conv_image(&p, &x[i * p.input_len()..][..p.input_len()], w, bias, image, buffers);
+        let start = |o: usize| bias.map_or(0.0, |b| b[o]);
+        let positions = p.geometry.positions();
+        if p.is_depthwise() {
+            let taps = p.geometry.taps();
+            for (i, image) in out.chunks_exact_mut(p.output_len()).enumerate() {
+                p.each_depthwise(&x[i * p.input_len()..][..p.input_len()], buffers, |o, channel, _| {
+                    let out = &mut image[o * positions..][..positions];
+                    channel.sum(&w[o * taps..][..taps], 0..taps, start(o), out);
+                });
+            }
+        } else if p.depth() == 0 {
+            out.chunks_exact_mut(positions).enumerate().for_each(|(i, plane)| plane.fill(start(i % p.outputs)));
+        } else if call.recorded && winograd::suits(&p) {
+            winograd::forward(&p, x, w, bias, &mut out, buffers);
+        } else {
+            Layout::new(&p, out.len() / p.output_len()).forward(x, w, bias, &mut out, buffers);
         }
         Ok(call.output(out))
     }
+
     fn vjp(
         &self,
         call: &Call,
@@ -266,29 +188,31 @@ impl Rule for Conv2d {
         let p = Plane::new(self, reverse.inputs[0].shape(), reverse.inputs[1].shape(), call.shape);
         let (x, w) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
         let mut dx = reverse.needs[0].then(|| buffers.f32(x.len()));
-        let image = |i: usize| i * p.input_len()..(i + 1) * p.input_len();
-        let images = || grad.chunks_exact(p.output_len()).enumerate();
-        let dw = if p.is_depthwise() {
-            let mut dw = reverse.needs[1].then(|| vec![0.0; w.len()]);
-            for (i, dy) in images() {
-                let dx = dx.as_mut().map(|dx| &mut dx[image(i)]);
-                pull_depthwise(&p, [&x[image(i)], w, dy], dx, dw.as_deref_mut(), buffers);
+        let mut dw = reverse.needs[1].then(|| buffers.zeros(w.len()));
+        if p.is_depthwise() {
+            for (i, dy) in grad.chunks_exact(p.output_len()).enumerate() {
+                let image = i * p.input_len()..(i + 1) * p.input_len();
+                let dx = dx.as_mut().map(|dx| &mut dx[image.clone()]);
+                pull_depthwise(&p, [&x[image], w, dy], dx, dw.as_deref_mut(), buffers);
             }
-            dw
-        } else {
-            let mut dw = reverse.needs[1].then(|| WeightGradient::new(&p, buffers));
-            for (i, dy) in images() {
-                if let Some(dw) = &mut dw {
-                    dw.add(&p, &x[image(i)], dy);
-                }
-                if let Some(dx) = &mut dx {
-                    pull_image(&p, w, dy, &mut dx[image(i)], buffers);
+        } else if p.depth() > 0 {
+            let short = winograd::suits(&p);
+            let layout = Layout::new(&p, grad.len() / p.output_len());
+            if let Some(dw) = &mut dw {
+                match short {
+                    true => winograd::pull_weights(&p, x, &grad, dw, buffers),
+                    false => layout.pull_weights(x, &grad, dw, buffers),
                 }
             }
-            dw.map(|dw| dw.finish(&p, buffers))
-        };
+            if let Some(dx) = &mut dx {
+                match short {
+                    true => winograd::pull_input(&p, &grad, w, dx, buffers),
+                    false => layout.pull_input(&grad, w, dx, buffers),
+                }
+            }
+        }
         let bias = reverse.needs.get(2).is_some_and(|&n| n).then(|| {
-            let mut db = vec![0.0; p.outputs];
+            let mut db = buffers.zeros(p.outputs);
             for (i, plane) in grad.chunks_exact(p.geometry.positions()).enumerate() {
                 db[i % p.outputs] += sum4(plane);
             }

@@ -1,7 +1,7 @@
 //! Fused nodes of the integer phase. Sums of codes are exact integers whatever computes them; every f32 step after them is
 //! rounded on its own.
 
-use super::conv::Plane;
+use super::Plane;
 use super::elementwise::{binary_in_place, unary_in_place};
 use super::pool::{average_windows, geometry};
 use super::quant::round_all;

@@ -13,6 +13,8 @@ mod quant;
 mod reduce;
 mod shape;
 
+pub(crate) use conv::Plane;
+
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};

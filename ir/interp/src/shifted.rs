@@ -1,0 +1,375 @@
+//! Convolutions as sums of shifted planes: padded copies of a few images, split by the strides into phases whose neighbours are one step of
+//! the window apart. Each tap of a kernel is then a phase shifted by a constant, a row of the matrix that [`crate::tiles`] multiplies by.
+//! Positions beyond the output's width and height, between its lines and between images, hold sums that nobody reads.
+
+use crate::buffers::Buffers;
+use crate::ops::Plane;
+use crate::tiles::{Accumulate, BLOCK, Correlate, LANES, accumulate, correlate};
+use std::ops::Range;
+
+/// Reals of the padded planes held at once, and of the sums: together less than a usual second-level cache.
+const PLANES: usize = 3 << 15;
+const SUMS: usize = 1 << 16;
+/// Terms that are summed before they are added to the sum of those before.
+const TERMS: usize = 384;
+
+/// One tap of the kernel: its phase, and how far it shifts there.
+struct Tap {
+    phase: usize,
+    shift: usize,
+}
+
+/// How the images of a convolution lie in its planes.
+pub(crate) struct Layout<'p> {
+    p: &'p Plane,
+    /// Images side by side.
+    images: usize,
+    /// Lines and columns of an image in a phase.
+    lines: usize,
+    width: usize,
+    taps: Vec<Tap>,
+}
+
+/// Left factors of a product, `BLOCK` rows interleaved, with the rows that they meet; one for each block of terms.
+struct Factors {
+    a: Vec<f32>,
+    rows: Vec<usize>,
+}
+
+/// Packs `m` rows of weights, row `i` being what `row(i, k)` gives for the terms `k`, in blocks of terms.
+fn pack(m: usize, rows: Vec<usize>, block: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<Factors> {
+    let mut all = vec![];
+    let mut first = 0;
+    for rows in rows.chunks(block.max(1)) {
+        let mut a = vec![0.0; m.next_multiple_of(BLOCK) * rows.len()];
+        for (block, top) in a.chunks_exact_mut(rows.len() * BLOCK).zip((0..m).step_by(BLOCK)) {
+            for i in 0..BLOCK.min(m - top) {
+                for (k, line) in block.chunks_exact_mut(BLOCK).enumerate() {
+                    line[i] = weight(top + i, first + k);
+                }
+            }
+        }
+        first += rows.len();
+        all.push(Factors { a, rows: rows.to_vec() });
+    }
+    all
+}
+
+/// [`pack`] of a matrix `w` `[m, rows]`.
+fn pack_matrix(m: usize, rows: Vec<usize>, block: usize, w: &[f32]) -> Vec<Factors> {
+    let depth = rows.len();
+    let mut all = vec![];
+    let mut first = 0;
+    for rows in rows.chunks(block.max(1)) {
+        let mut a = vec![0.0; m.next_multiple_of(BLOCK) * rows.len()];
+        for (block, top) in a.chunks_exact_mut(rows.len() * BLOCK).zip((0..m).step_by(BLOCK)) {
+            let row = |i: usize| &w[(top + i).min(m - 1) * depth + first..][..rows.len()];
+            let [r0, r1, r2, r3, r4, r5, r6, r7]: [&[f32]; BLOCK] = std::array::from_fn(row);
+            for (k, line) in block.chunks_exact_mut(BLOCK).enumerate() {
+                line.copy_from_slice(&[r0[k], r1[k], r2[k], r3[k], r4[k], r5[k], r6[k], r7[k]]);
+            }
+        }
+        first += rows.len();
+        all.push(Factors { a, rows: rows.to_vec() });
+    }
+    all
+}
+
+impl<'p> Layout<'p> {
+    /// A layout for up to `batch` images.
+    pub fn new(p: &'p Plane, batch: usize) -> Self {
+        let w = &p.geometry.window;
+        let size = |i: usize| p.geometry.output[i] + (w.kernel[i] - 1) * w.dilations[i] / w.strides[i];
+        let (lines, width) = (size(0), size(1));
+        let tap = |ky: usize, kx: usize| {
+            let (y, x) = (ky * w.dilations[0], kx * w.dilations[1]);
+            let phase = y % w.strides[0] * w.strides[1] + x % w.strides[1];
+            Tap { phase, shift: y / w.strides[0] * width + x / w.strides[1] }
+        };
+        let taps = (0..w.kernel[0]).flat_map(|ky| (0..w.kernel[1]).map(move |kx| tap(ky, kx))).collect();
+        let each = (p.channels * w.strides[0] * w.strides[1]).max(p.outputs) / p.groups.max(1) * lines * width;
+        Layout { p, images: (PLANES / each.max(1)).clamp(1, batch.max(1)), lines, width, taps }
+    }
+
+    /// Images that are worked on together: calls `f` with the ranges they make of a batch.
+    pub fn chunks(&self, batch: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let step = self.images;
+        (0..batch).step_by(step).map(move |i| i..(i + step).min(batch))
+    }
+
+    fn image(&self) -> usize {
+        self.lines * self.width
+    }
+
+    /// Elements of a phase of one channel, all images.
+    fn phase(&self) -> usize {
+        self.images * self.image()
+    }
+
+    fn phases(&self) -> usize {
+        self.p.geometry.window.strides.iter().product()
+    }
+
+    /// Positions of the output from the first of the first image to the last of the last.
+    fn positions(&self, images: usize) -> usize {
+        let [height, width] = self.p.geometry.output;
+        (images - 1) * self.image() + (height - 1) * self.width + width
+    }
+
+    /// The largest shift of a tap.
+    fn margin(&self) -> usize {
+        self.taps.iter().map(|t| t.shift).max().unwrap_or(0)
+    }
+
+    /// Space for the channels of a group.
+    pub fn input_space(&self, buffers: &mut Buffers) -> Vec<f32> {
+        buffers.zeros(self.p.channels / self.p.groups * self.phases() * self.phase() + LANES)
+    }
+
+    /// Space for the output channels of a group, rounded up to whole blocks, each after a margin of zeros.
+    pub fn output_space(&self, buffers: &mut Buffers) -> Vec<f32> {
+        let outputs = (self.p.outputs / self.p.groups).next_multiple_of(BLOCK);
+        buffers.zeros(outputs * (self.margin() + self.phase() + LANES))
+    }
+
+    /// Calls `f(iy, phase, line, columns, ix)` for each line of an image and each phase along it: where in the planes it lies and from
+    /// which pixel on, every `strides[1]`th.
+    fn each_line(&self, mut f: impl FnMut(usize, usize, usize, Range<usize>, usize)) {
+        let w = &self.p.geometry.window;
+        let [sy, sx] = w.strides;
+        let [height, width] = self.p.geometry.input;
+        for iy in 0..height {
+            let y = iy + w.pads[0];
+            if y / sy >= self.lines {
+                break;
+            }
+            for px in 0..sx {
+                // The first column of this phase that lies in the input, and where it comes from.
+                let column = w.pads[1].saturating_sub(px).div_ceil(sx);
+                let first = column * sx + px - w.pads[1];
+                if column < self.width && first < width {
+                    let count = (width - first).div_ceil(sx).min(self.width - column);
+                    f(iy, y % sy * sx + px, y / sy, column..column + count, first);
+                }
+            }
+        }
+    }
+
+    /// Copies a group of `images` of `x` `[N,C,H,W]` to its planes.
+    pub fn load_input(&self, x: &[f32], images: &Range<usize>, group: usize, planes: &mut [f32]) {
+        if images.len() < self.images {
+            planes.fill(0.0);
+        }
+        let channels = self.p.channels / self.p.groups;
+        let (pixels, stride) = (self.p.geometry.pixels(), self.p.geometry.window.strides[1]);
+        for (i, c) in (0..images.len()).flat_map(|i| (0..channels).map(move |c| (i, c))) {
+            let image = &x[(images.start + i) * self.p.input_len()..][..self.p.input_len()];
+            let plane = &image[(group * channels + c) * pixels..][..pixels];
+            let to = &mut planes[c * self.phases() * self.phase()..];
+            self.each_line(|iy, phase, line, columns, first| {
+                let from = &plane[iy * self.p.geometry.input[1] + first..(iy + 1) * self.p.geometry.input[1]];
+                let start = phase * self.phase() + i * self.image() + line * self.width;
+                let to = &mut to[start + columns.start..start + columns.end];
+                match stride {
+                    1 => to.copy_from_slice(&from[..to.len()]),
+                    _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(t, f)| *t = *f),
+                }
+            });
+        }
+    }
+
+    /// Copies a group of `images` of `dy` `[N,O,H',W']` to its planes.
+    pub fn load_output(&self, dy: &[f32], images: &Range<usize>, group: usize, planes: &mut [f32]) {
+        if images.len() < self.images {
+            planes.fill(0.0);
+        }
+        let outputs = self.p.outputs / self.p.groups;
+        let (positions, width) = (self.p.geometry.positions(), self.p.geometry.output[1]);
+        let row = self.margin() + self.phase() + LANES;
+        for (i, o) in (0..images.len()).flat_map(|i| (0..outputs).map(move |o| (i, o))) {
+            let image = &dy[(images.start + i) * self.p.output_len()..][..self.p.output_len()];
+            let plane = &image[(group * outputs + o) * positions..][..positions];
+            let to = &mut planes[o * row + self.margin() + i * self.image()..];
+            for (line, from) in to.chunks_mut(self.width).zip(plane.chunks_exact(width)) {
+                line[..width].copy_from_slice(from);
+            }
+        }
+    }
+
+    /// The rows of the taps in the planes of the input, channel by channel.
+    fn rows(&self) -> Vec<usize> {
+        let channels = self.p.channels / self.p.groups;
+        let row = |c: usize, t: &Tap| (c * self.phases() + t.phase) * self.phase() + t.shift;
+        (0..channels).flat_map(|c| self.taps.iter().map(move |t| row(c, t))).collect()
+    }
+
+    /// `factors` times the planes `b`, for the lines `0..lines` of all images together: calls `f(line, sums, row)` for stretches of lines,
+    /// `sums` `[m, row]` beginning with line `line`.
+    fn multiply(
+        &self,
+        factors: &[Factors],
+        m: usize,
+        b: &[f32],
+        count: usize,
+        sums: &mut [f32],
+        mut f: impl FnMut(Range<usize>, &[f32], usize),
+    ) {
+        let lines = count.div_ceil(self.width);
+        let step = (SUMS / (m.next_multiple_of(BLOCK) * self.width)).max(1);
+        for first in (0..lines).step_by(step) {
+            let last = (first + step).min(lines);
+            let columns = (count.min(last * self.width) - first * self.width).next_multiple_of(LANES);
+            for (i, part) in factors.iter().enumerate() {
+                accumulate(Accumulate {
+                    a: &part.a,
+                    rows: &part.rows,
+                    b: &b[first * self.width..],
+                    c: sums,
+                    c_row: columns,
+                    columns,
+                    add: i > 0,
+                });
+            }
+            f(first..last, sums, columns);
+        }
+    }
+
+    fn sums_space(&self, m: usize, buffers: &mut Buffers) -> Vec<f32> {
+        let m = m.next_multiple_of(BLOCK);
+        let lines = (SUMS / (m * self.width)).clamp(1, self.images * self.lines);
+        buffers.f32(m * (lines * self.width).next_multiple_of(LANES))
+    }
+
+    /// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and weights `[O, C / groups, taps]`.
+    pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
+        let p = self.p;
+        let (outputs, depth) = (p.outputs / p.groups, p.depth());
+        let ([height, width], positions) = (p.geometry.output, p.geometry.positions());
+        let mut planes = self.input_space(buffers);
+        let mut sums = self.sums_space(outputs, buffers);
+        for group in 0..p.groups {
+            let w = &w[group * outputs * depth..][..outputs * depth];
+            let factors = pack_matrix(outputs, self.rows(), TERMS.max(self.taps.len()), w);
+            for images in self.chunks(out.len() / p.output_len()) {
+                self.load_input(x, &images, group, &mut planes);
+                self.multiply(
+                    &factors,
+                    outputs,
+                    &planes,
+                    self.positions(images.len()),
+                    &mut sums,
+                    |lines, sums, row| {
+                        for line in lines.clone() {
+                            let (image, oy) = (images.start + line / self.lines, line % self.lines);
+                            if oy >= height {
+                                continue;
+                            }
+                            for o in 0..outputs {
+                                let channel = group * outputs + o;
+                                let to = &mut out[image * p.output_len() + channel * positions + oy * width..][..width];
+                                let from = &sums[o * row + (line - lines.start) * self.width..][..width];
+                                match bias {
+                                    None => to.copy_from_slice(from),
+                                    Some(b) => to.iter_mut().zip(from).for_each(|(t, f)| *t = f + b[channel]),
+                                }
+                            }
+                        }
+                    },
+                );
+            }
+        }
+        buffers.give_f32(planes);
+        buffers.give_f32(sums);
+    }
+
+    /// The gradients `dy` `[N,O,H',W']` of the output taken back to the input, `dx` `[N,C,H,W]`.
+    pub fn pull_input(&self, dy: &[f32], w: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
+        let p = self.p;
+        let (outputs, channels, depth) = (p.outputs / p.groups, p.channels / p.groups, p.depth());
+        let ([sy, sx], [height, width]) = (p.geometry.window.strides, p.geometry.input);
+        let (top, left) = (p.geometry.window.pads[0], p.geometry.window.pads[1]);
+        let (pixels, row) = (p.geometry.pixels(), self.margin() + self.phase() + LANES);
+        dx.fill(0.0);
+        let mut planes = self.output_space(buffers);
+        let mut sums = self.sums_space(channels, buffers);
+        for group in 0..p.groups {
+            let w = &w[group * outputs * depth..][..outputs * depth];
+            // For each phase the taps that reach it, each shifting the other way.
+            let phases: Vec<Vec<Factors>> = (0..sy * sx)
+                .map(|phase| {
+                    let taps: Vec<_> = (0..self.taps.len()).filter(|&t| self.taps[t].phase == phase).collect();
+                    let place = |o: usize, t: usize| o * row + self.margin() - self.taps[t].shift;
+                    let rows = (0..outputs).flat_map(|o| taps.iter().map(move |&t| place(o, t))).collect();
+                    let weight = |c: usize, k: usize| {
+                        let (o, t) = (k / taps.len(), taps[k % taps.len()]);
+                        w[o * depth + c * self.taps.len() + t]
+                    };
+                    pack(channels, rows, TERMS.max(taps.len()), weight)
+                })
+                .collect();
+            for images in self.chunks(dy.len() / p.output_len()) {
+                self.load_output(dy, &images, group, &mut planes);
+                for (phase, factors) in phases.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
+                    let (py, px) = (phase / sx, phase % sx);
+                    let column = left.saturating_sub(px).div_ceil(sx);
+                    let first = column * sx + px - left;
+                    if column >= self.width || first >= width {
+                        continue;
+                    }
+                    let count = images.len() * self.image();
+                    self.multiply(factors, channels, &planes, count, &mut sums, |lines, sums, columns| {
+                        for line in lines.clone() {
+                            let image = images.start + line / self.lines;
+                            let y = line % self.lines * sy + py;
+                            if y < top || y - top >= height {
+                                continue;
+                            }
+                            for c in 0..channels {
+                                let start = image * p.input_len() + (group * channels + c) * pixels;
+                                let to = &mut dx[start + (y - top) * width..][..width];
+                                let from = &sums[c * columns + (line - lines.start) * self.width..][..self.width];
+                                let (to, from) = (&mut to[first..], &from[column..]);
+                                match sx {
+                                    1 => {
+                                        let n = to.len().min(from.len());
+                                        to[..n].copy_from_slice(&from[..n]);
+                                    }
+                                    _ => to.iter_mut().step_by(sx).zip(from).for_each(|(t, f)| *t = *f),
+                                }
+                            }
+                        }
+                    });
+                }
+            }
+        }
+        buffers.give_f32(planes);
+        buffers.give_f32(sums);
+    }
+
+    /// Adds to `dw` `[O, C / groups, taps]` what `x` and `dy` make of it.
+    pub fn pull_weights(&self, x: &[f32], dy: &[f32], dw: &mut [f32], buffers: &mut Buffers) {
+        let p = self.p;
+        let (outputs, depth) = (p.outputs / p.groups, p.depth());
+        let (mut inputs, mut gradients) = (self.input_space(buffers), self.output_space(buffers));
+        let mut sums = buffers.f32(outputs.next_multiple_of(BLOCK) * depth);
+        let rows = self.rows();
+        for group in 0..p.groups {
+            sums.fill(0.0);
+            for images in self.chunks(dy.len() / p.output_len()) {
+                self.load_input(x, &images, group, &mut inputs);
+                self.load_output(dy, &images, group, &mut gradients);
+                correlate(Correlate {
+                    y: &gradients[self.margin()..],
+                    y_row: self.margin() + self.phase() + LANES,
+                    outputs: outputs.next_multiple_of(BLOCK),
+                    columns: self.positions(images.len()).next_multiple_of(LANES),
+                    rows: &rows,
+                    b: &inputs,
+                    d: &mut sums,
+                });
+            }
+            dw[group * outputs * depth..][..outputs * depth].iter_mut().zip(&sums).for_each(|(d, s)| *d += s);
+        }
+        [inputs, gradients, sums].into_iter().for_each(|v| buffers.give_f32(v));
+    }
+}
