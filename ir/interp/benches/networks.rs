@@ -122,8 +122,8 @@ fn block(channels: usize, size: usize) -> Net {
     net
 }
 
-/// Forward and backward of a block, with respect to its input, weights and biases.
-fn gradients(channels: usize, size: usize, batch: usize) {
+/// A step of a block, forward and backward with respect to its input, weights and biases, in `parts` parts; and its multiply-adds.
+fn step(channels: usize, size: usize, batch: usize, parts: usize) -> (impl FnMut(), usize) {
     let mut net = block(channels, size);
     let (x, y) = (net.graph.inputs[0].0, net.graph.outputs[0].value);
     let shape = [batch, channels, size, size];
@@ -131,13 +131,37 @@ fn gradients(channels: usize, size: usize, batch: usize) {
     let evaluator = Interpreter::new(&net.graph).unwrap();
     let mut wrt: Vec<Wrt> = net.graph.constants().map(|(c, _)| Wrt::Constant(c)).collect();
     wrt.push(Wrt::Value(x));
-    let seconds = least(|| {
-        let tape = evaluator.record(&[(x, &images)], &[y]).unwrap();
-        drop(tape.gradients(&[(y, seed.clone())], &wrt).unwrap());
-    });
-    let work = 3e-9 * 2.0 * (net.work * batch) as f64;
+    let seeds = [(y, seed)];
+    let step = move || {
+        let tape = evaluator.record_parts(&[(x, &images)], &[y], batch.div_ceil(parts)).unwrap();
+        drop(tape.gradients(&seeds, &wrt).unwrap());
+    };
+    (step, 3 * net.work * batch)
+}
+
+fn gradients(channels: usize, size: usize, batch: usize) {
+    let (step, work) = step(channels, size, batch, 1);
+    let seconds = least(step);
     let name = format!("{channels}x{size}x{size}, {batch} images");
-    println!("{name:22} {:8.2} ms forward and backward, {:6.1} GFLOP/s", seconds * 1e3, work / seconds);
+    let speed = 2e-9 * work as f64 / seconds;
+    println!("{name:22} {:8.2} ms forward and backward, {speed:6.1} GFLOP/s", seconds * 1e3);
+}
+
+/// Times steps as asked on standard input, a line `channels size batch calls` each, and answers with the seconds of the fastest call.
+fn serve(threads: usize) {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().unwrap();
+    for line in std::io::stdin().lines() {
+        let numbers: Vec<usize> = line.unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+        let [channels, size, batch, calls] = numbers[..] else { panic!("four numbers are needed") };
+        let (mut step, _) = step(channels, size, batch, threads);
+        step();
+        let time = |_| {
+            let start = std::time::Instant::now();
+            step();
+            start.elapsed().as_secs_f64()
+        };
+        println!("{}", (0..calls).map(time).fold(f64::INFINITY, f64::min));
+    }
 }
 
 /// Seconds that this thread has run, where the system tells (Linux), so that other programs do not count; else the time.
@@ -168,6 +192,10 @@ fn least(mut f: impl FnMut()) -> f64 {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|a| a == "--serve") {
+        return serve(arguments[at + 1].parse().unwrap());
+    }
     gradients(64, 56, 8);
     gradients(16, 32, 64);
     for mut net in [resnet18(), resnet20(), mobilenet_v1()] {

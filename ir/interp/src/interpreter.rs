@@ -4,7 +4,7 @@ use crate::batch_tape::BatchTape;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::evaluator::Observer;
-use crate::ops::{Prepared, rule};
+use crate::ops::{Known, Prepared, rule};
 use crate::plan::{Plan, sizes};
 use crate::run::{Keep, run};
 use crate::tape::Tape;
@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// among them); clones share all of that.
 ///
 /// Memory: the values alive at the worst moment of an evaluation, each 4 bytes an element (2 for codes), twice the input
-/// of a convolution over codes, and a few MiB. An evaluation that would pass the limit
+/// of a convolution over codes, and a few MiB. Constant weights of convolutions that were evaluated are held a second time, and once or
+/// four times more if they were recorded. An evaluation that would pass the limit
 /// ([`Interpreter::with_memory_limit`]) fails before it starts. The memory stays with the evaluator and its clones for
 /// the next evaluation.
 #[derive(Clone)]
@@ -151,7 +152,13 @@ impl Interpreter {
             if !stale(node.output) {
                 continue;
             }
-            self.prepared[i] = rule(&node.op).prepare(&graph, node);
+            let constant = |o: &Operand| match *o {
+                Operand::Const(c) => Some(graph.constant(c).tensor.clone()),
+                Operand::Value(v) => self.constant[v].clone(),
+            };
+            let constants: Vec<_> = node.inputs.iter().map(constant).collect();
+            let known = Known { graph: &graph, node, constants: &constants, before: &self.prepared[i] };
+            self.prepared[i] = rule(&node.op).prepare(&known);
             let known = |o: &Operand| o.value().is_none_or(|v| self.constant[v].is_some());
             let shape = &graph.value_type(node.output).shape;
             if matches!(node.op, Op::Fused(_)) || shape.as_fixed().is_none() || !node.inputs.iter().all(known) {

@@ -30,49 +30,58 @@ pub(crate) struct Layout<'p> {
     taps: Vec<Tap>,
 }
 
-/// Left factors of a product, `BLOCK` rows interleaved, with the rows that they meet; one for each block of terms.
-struct Factors {
-    a: Vec<f32>,
-    rows: Vec<usize>,
+/// The left factor of a product: for each block of terms, for each `BLOCK` of its `m` rows, the terms with the rows interleaved; and where
+/// in the right factor the rows begin that the terms meet.
+struct Factor<'a> {
+    m: usize,
+    packed: &'a [f32],
+    rows: &'a [usize],
+    block: usize,
 }
 
-/// Packs `m` rows of weights, row `i` being what `row(i, k)` gives for the terms `k`, in blocks of terms.
-fn pack(m: usize, rows: Vec<usize>, block: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<Factors> {
-    let mut all = vec![];
-    let mut first = 0;
-    for rows in rows.chunks(block.max(1)) {
-        let mut a = vec![0.0; m.next_multiple_of(BLOCK) * rows.len()];
-        for (block, top) in a.chunks_exact_mut(rows.len() * BLOCK).zip((0..m).step_by(BLOCK)) {
-            for i in 0..BLOCK.min(m - top) {
-                for (k, line) in block.chunks_exact_mut(BLOCK).enumerate() {
-                    line[i] = weight(top + i, first + k);
-                }
+/// Packs `m` rows of `depth` terms, `weight(row, term)` each.
+fn pack(m: usize, depth: usize, block: usize, weight: impl Fn(usize, usize) -> f32, packed: &mut [f32]) {
+    let mut rest = packed;
+    for first in (0..depth).step_by(block.max(1)) {
+        let terms = block.min(depth - first);
+        let (part, after) = rest.split_at_mut(m.next_multiple_of(BLOCK) * terms);
+        for (top, lines) in (0..m).step_by(BLOCK).zip(part.chunks_exact_mut(terms * BLOCK)) {
+            for i in 0..BLOCK {
+                // Rows that are missing repeat the last; nobody reads what becomes of them.
+                let row = (top + i).min(m - 1);
+                lines.chunks_exact_mut(BLOCK).enumerate().for_each(|(k, line)| line[i] = weight(row, first + k));
             }
         }
-        first += rows.len();
-        all.push(Factors { a, rows: rows.to_vec() });
+        rest = after;
     }
-    all
 }
 
-/// [`pack`] of a matrix `w` `[m, rows]`.
-fn pack_matrix(m: usize, rows: Vec<usize>, block: usize, w: &[f32]) -> Vec<Factors> {
-    let depth = rows.len();
-    let mut all = vec![];
-    let mut first = 0;
-    for rows in rows.chunks(block.max(1)) {
-        let mut a = vec![0.0; m.next_multiple_of(BLOCK) * rows.len()];
-        for (block, top) in a.chunks_exact_mut(rows.len() * BLOCK).zip((0..m).step_by(BLOCK)) {
-            let row = |i: usize| &w[(top + i).min(m - 1) * depth + first..][..rows.len()];
+/// [`pack`] of a row-major matrix `w` `[m, depth]`.
+fn pack_matrix(m: usize, depth: usize, block: usize, w: &[f32], packed: &mut [f32]) {
+    let mut rest = packed;
+    for first in (0..depth).step_by(block.max(1)) {
+        let terms = block.min(depth - first);
+        let (part, after) = rest.split_at_mut(m.next_multiple_of(BLOCK) * terms);
+        for (top, lines) in (0..m).step_by(BLOCK).zip(part.chunks_exact_mut(terms * BLOCK)) {
+            let row = |i: usize| &w[(top + i).min(m - 1) * depth + first..][..terms];
             let [r0, r1, r2, r3, r4, r5, r6, r7]: [&[f32]; BLOCK] = std::array::from_fn(row);
-            for (k, line) in block.chunks_exact_mut(BLOCK).enumerate() {
+            for (k, line) in lines.chunks_exact_mut(BLOCK).enumerate() {
                 line.copy_from_slice(&[r0[k], r1[k], r2[k], r3[k], r4[k], r5[k], r6[k], r7[k]]);
             }
         }
-        first += rows.len();
-        all.push(Factors { a, rows: rows.to_vec() });
+        rest = after;
     }
-    all
+}
+
+/// Weights `[O, C / groups, taps]` as [`Layout::forward`] takes them.
+pub(crate) fn pack_weights(p: &Plane, w: &[f32]) -> Vec<f32> {
+    let (outputs, depth) = (p.outputs / p.groups, p.depth());
+    let each = outputs.next_multiple_of(BLOCK) * depth;
+    let mut packed = vec![0.0; p.groups * each];
+    for (w, packed) in w.chunks_exact(outputs * depth).zip(packed.chunks_exact_mut(each)) {
+        pack_matrix(outputs, depth, TERMS.max(p.geometry.taps()), w, packed);
+    }
+    packed
 }
 
 impl<'p> Layout<'p> {
@@ -203,32 +212,28 @@ impl<'p> Layout<'p> {
         (0..channels).flat_map(|c| self.taps.iter().map(move |t| row(c, t))).collect()
     }
 
-    /// `factors` times the planes `b`, for the lines `0..lines` of all images together: calls `f(line, sums, row)` for stretches of lines,
+    /// `factor` times the planes `b`, for the lines `0..lines` of all images together: calls `f(line, sums, row)` for stretches of lines,
     /// `sums` `[m, row]` beginning with line `line`.
     fn multiply(
         &self,
-        factors: &[Factors],
-        m: usize,
+        factor: &Factor,
         b: &[f32],
         count: usize,
         sums: &mut [f32],
         mut f: impl FnMut(Range<usize>, &[f32], usize),
     ) {
         let lines = count.div_ceil(self.width);
-        let step = (SUMS / (m.next_multiple_of(BLOCK) * self.width)).max(1);
+        let m = factor.m.next_multiple_of(BLOCK);
+        let step = (SUMS / (m * self.width)).max(1);
         for first in (0..lines).step_by(step) {
             let last = (first + step).min(lines);
             let columns = (count.min(last * self.width) - first * self.width).next_multiple_of(LANES);
-            for (i, part) in factors.iter().enumerate() {
-                accumulate(Accumulate {
-                    a: &part.a,
-                    rows: &part.rows,
-                    b: &b[first * self.width..],
-                    c: sums,
-                    c_row: columns,
-                    columns,
-                    add: i > 0,
-                });
+            let mut rest = factor.packed;
+            for (i, rows) in factor.rows.chunks(factor.block).enumerate() {
+                let (a, after) = rest.split_at(m * rows.len());
+                rest = after;
+                let b = &b[first * self.width..];
+                accumulate(Accumulate { a, rows, b, c: sums, c_row: columns, columns, add: i > 0 });
             }
             f(first..last, sums, columns);
         }
@@ -240,42 +245,37 @@ impl<'p> Layout<'p> {
         buffers.f32(m * (lines * self.width).next_multiple_of(LANES))
     }
 
-    /// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and weights `[O, C / groups, taps]`.
-    pub fn forward(&self, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
+    /// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and what [`pack_weights`] makes of the weights.
+    pub fn forward(&self, x: &[f32], packed: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
         let p = self.p;
         let (outputs, depth) = (p.outputs / p.groups, p.depth());
         let ([height, width], positions) = (p.geometry.output, p.geometry.positions());
         let mut planes = self.input_space(buffers);
         let mut sums = self.sums_space(outputs, buffers);
+        let rows = self.rows();
         for group in 0..p.groups {
-            let w = &w[group * outputs * depth..][..outputs * depth];
-            let factors = pack_matrix(outputs, self.rows(), TERMS.max(self.taps.len()), w);
+            let each = outputs.next_multiple_of(BLOCK) * depth;
+            let packed = &packed[group * each..][..each];
+            let factor = Factor { m: outputs, packed, rows: &rows, block: TERMS.max(self.taps.len()) };
             for images in self.chunks(out.len() / p.output_len()) {
                 self.load_input(x, &images, group, &mut planes);
-                self.multiply(
-                    &factors,
-                    outputs,
-                    &planes,
-                    self.positions(images.len()),
-                    &mut sums,
-                    |lines, sums, row| {
-                        for line in lines.clone() {
-                            let (image, oy) = (images.start + line / self.lines, line % self.lines);
-                            if oy >= height {
-                                continue;
-                            }
-                            for o in 0..outputs {
-                                let channel = group * outputs + o;
-                                let to = &mut out[image * p.output_len() + channel * positions + oy * width..][..width];
-                                let from = &sums[o * row + (line - lines.start) * self.width..][..width];
-                                match bias {
-                                    None => to.copy_from_slice(from),
-                                    Some(b) => to.iter_mut().zip(from).for_each(|(t, f)| *t = f + b[channel]),
-                                }
+                self.multiply(&factor, &planes, self.positions(images.len()), &mut sums, |lines, sums, row| {
+                    for line in lines.clone() {
+                        let (image, oy) = (images.start + line / self.lines, line % self.lines);
+                        if oy >= height {
+                            continue;
+                        }
+                        for o in 0..outputs {
+                            let channel = group * outputs + o;
+                            let to = &mut out[image * p.output_len() + channel * positions + oy * width..][..width];
+                            let from = &sums[o * row + (line - lines.start) * self.width..][..width];
+                            match bias {
+                                None => to.copy_from_slice(from),
+                                Some(b) => to.iter_mut().zip(from).for_each(|(t, f)| *t = f + b[channel]),
                             }
                         }
-                    },
-                );
+                    }
+                });
             }
         }
         buffers.give_f32(planes);
@@ -295,21 +295,27 @@ impl<'p> Layout<'p> {
         for group in 0..p.groups {
             let w = &w[group * outputs * depth..][..outputs * depth];
             // For each phase the taps that reach it, each shifting the other way.
-            let phases: Vec<Vec<Factors>> = (0..sy * sx)
+            let phases: Vec<(Vec<usize>, Vec<f32>, usize)> = (0..sy * sx)
                 .map(|phase| {
                     let taps: Vec<_> = (0..self.taps.len()).filter(|&t| self.taps[t].phase == phase).collect();
                     let place = |o: usize, t: usize| o * row + self.margin() - self.taps[t].shift;
-                    let rows = (0..outputs).flat_map(|o| taps.iter().map(move |&t| place(o, t))).collect();
+                    let rows: Vec<usize> = (0..outputs).flat_map(|o| taps.iter().map(move |&t| place(o, t))).collect();
                     let weight = |c: usize, k: usize| {
                         let (o, t) = (k / taps.len(), taps[k % taps.len()]);
                         w[o * depth + c * self.taps.len() + t]
                     };
-                    pack(channels, rows, TERMS.max(taps.len()), weight)
+                    let block = TERMS.max(taps.len());
+                    let mut packed = vec![0.0; channels.next_multiple_of(BLOCK) * rows.len()];
+                    pack(channels, rows.len(), block, weight, &mut packed);
+                    (rows, packed, block)
                 })
                 .collect();
             for images in self.chunks(dy.len() / p.output_len()) {
                 self.load_output(dy, &images, group, &mut planes);
-                for (phase, factors) in phases.iter().enumerate().filter(|(_, f)| !f.is_empty()) {
+                for (phase, (rows, packed, block)) in
+                    phases.iter().enumerate().filter(|(_, (rows, ..))| !rows.is_empty())
+                {
+                    let factor = Factor { m: channels, packed, rows, block: *block };
                     let (py, px) = (phase / sx, phase % sx);
                     let column = left.saturating_sub(px).div_ceil(sx);
                     let first = column * sx + px - left;
@@ -317,7 +323,7 @@ impl<'p> Layout<'p> {
                         continue;
                     }
                     let count = images.len() * self.image();
-                    self.multiply(factors, channels, &planes, count, &mut sums, |lines, sums, columns| {
+                    self.multiply(&factor, &planes, count, &mut sums, |lines, sums, columns| {
                         for line in lines.clone() {
                             let image = images.start + line / self.lines;
                             let y = line % self.lines * sy + py;

@@ -120,13 +120,6 @@ impl WithSimd for Pack<'_> {
     }
 }
 
-fn pack(kernels: Kernels, buffers: &mut Buffers) -> Vec<f32> {
-    let each = kernels.m.next_multiple_of(BLOCK) * kernels.k * kernels.columns;
-    let mut all = buffers.f32(IN * each);
-    transform(Pack { kernels, out: six_mut(&mut all, each) });
-    all
-}
-
 fn six_mut(x: &mut [f32], each: usize) -> [&mut [f32]; IN] {
     let mut parts = x.chunks_exact_mut(each.max(1));
     std::array::from_fn(|_| parts.next().unwrap_or_default())
@@ -185,34 +178,45 @@ fn channels(p: &Plane, group: usize) -> [Channels; 2] {
     ]
 }
 
-/// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and weights `[O, C / groups, taps]`.
-pub(crate) fn forward(p: &Plane, x: &[f32], w: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
-    let s = Strips::of(&p.geometry);
-    let (outputs, depth) = (p.outputs / p.groups, p.depth());
-    for group in 0..p.groups {
-        let w = &w[group * outputs * depth..][..outputs * depth];
-        let steps = [depth, 3 * s.columns];
-        let all = Kernels { w, m: outputs, k: p.channels / p.groups, columns: s.columns, steps, flipped: false };
-        let kernels = pack(all, buffers);
+/// Transforms weights `[O, C / groups, taps]` as [`forward`] takes them, or as [`pull_input`] does if they are to be `flipped`.
+pub(crate) fn pack_weights(p: &Plane, w: &[f32], flipped: bool) -> Vec<f32> {
+    let (inputs, outputs, depth, columns) =
+        (p.channels / p.groups, p.outputs / p.groups, p.depth(), p.geometry.window.kernel[1]);
+    let (m, k, steps) = match flipped {
+        false => (outputs, inputs, [depth, 3 * columns]),
+        true => (inputs, outputs, [3 * columns, depth]),
+    };
+    let each = m.next_multiple_of(BLOCK) * k * columns;
+    let mut packed = vec![0.0; p.groups * IN * each];
+    for (w, packed) in w.chunks_exact(outputs * depth).zip(packed.chunks_exact_mut(IN * each)) {
+        transform(Pack { kernels: Kernels { w, m, k, columns, steps, flipped }, out: six_mut(packed, each) });
+    }
+    packed
+}
+
+/// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and what [`pack_weights`] makes of the weights.
+pub(crate) fn forward(
+    p: &Plane,
+    x: &[f32],
+    packed: &[f32],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    buffers: &mut Buffers,
+) {
+    let (s, outputs) = (Strips::of(&p.geometry), p.outputs / p.groups);
+    for (group, kernels) in packed.chunks_exact(packed.len() / p.groups).enumerate() {
         let [from, to] = channels(p, group);
         let bias = bias.map(|b| &b[group * outputs..][..outputs]);
-        convolve(s, &kernels, (x, from), bias, (&mut *out, to), buffers);
-        buffers.give_f32(kernels);
+        convolve(s, kernels, (x, from), bias, (&mut *out, to), buffers);
     }
 }
 
-/// The gradients `dy` `[N,O,H',W']` of the output taken back to the input, `dx` `[N,C,H,W]`.
-pub(crate) fn pull_input(p: &Plane, dy: &[f32], w: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
+/// The gradients `dy` `[N,O,H',W']` of the output taken back to the input, `dx` `[N,C,H,W]`, by weights that were packed flipped.
+pub(crate) fn pull_input(p: &Plane, dy: &[f32], packed: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
     let s = Strips::of(&p.geometry).back();
-    let (outputs, depth) = (p.outputs / p.groups, p.depth());
-    for group in 0..p.groups {
-        let w = &w[group * outputs * depth..][..outputs * depth];
-        let steps = [3 * s.columns, depth];
-        let all = Kernels { w, m: p.channels / p.groups, k: outputs, columns: s.columns, steps, flipped: true };
-        let kernels = pack(all, buffers);
+    for (group, kernels) in packed.chunks_exact(packed.len() / p.groups).enumerate() {
         let [to, from] = channels(p, group);
-        convolve(s, &kernels, (dy, from), None, (&mut *dx, to), buffers);
-        buffers.give_f32(kernels);
+        convolve(s, kernels, (dy, from), None, (&mut *dx, to), buffers);
     }
 }
 

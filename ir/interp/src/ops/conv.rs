@@ -1,19 +1,21 @@
 //! Convolution: sums of shifted planes; in recorded evaluations a shorter way where there is one, and direct loops where a group has one
 //! input channel.
 
-use super::{Pullback, Reverse, Rule};
+use super::{Known, Prepared, Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::depthwise::Depthwise;
 use crate::gemm::Matrix;
 use crate::im2col::{Geometry, im2col};
-use crate::shifted::Layout;
+use crate::shifted::{Layout, pack_weights};
 use crate::winograd;
 use catc_ir::Tensor;
 use catc_ir::math::sum4;
 use catc_ir::ops::Conv2d;
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// Reals of an im2col matrix held at once: half of a usual second-level cache.
 const COLUMN_BLOCK: usize = 1 << 18;
@@ -152,7 +154,48 @@ fn pull_depthwise(
     }
 }
 
+/// Constant weights of a convolution, packed by whichever way needs them first.
+pub(crate) struct Kernels {
+    weights: Arc<Tensor>,
+    direct: OnceLock<Vec<f32>>,
+    short: OnceLock<Vec<f32>>,
+    short_back: OnceLock<Vec<f32>>,
+}
+
+impl Kernels {
+    /// What was kept of weights for one way, if these are the constant ones (a given value may stand in their place).
+    fn kept<'c>(call: &'c Call, w: &[f32], way: fn(&Kernels) -> &OnceLock<Vec<f32>>) -> Option<&'c OnceLock<Vec<f32>>> {
+        match call.prepared {
+            Prepared::Kernels(kernels) => {
+                let own = kernels.weights.as_f32()?;
+                (own.as_ptr() == w.as_ptr() && own.len() == w.len()).then(|| way(kernels))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Packed weights: the kept ones, or packed now.
+fn packed<'c>(kept: Option<&'c OnceLock<Vec<f32>>>, pack: impl FnOnce() -> Vec<f32>) -> Cow<'c, [f32]> {
+    match kept {
+        Some(kept) => Cow::Borrowed(kept.get_or_init(pack)),
+        None => Cow::Owned(pack()),
+    }
+}
+
 impl Rule for Conv2d {
+    fn prepare(&self, known: &Known) -> Prepared {
+        match (known.before, &known.constants[1]) {
+            (Prepared::Kernels(before), Some(w)) if Arc::ptr_eq(&before.weights, w) => known.before.clone(),
+            (_, Some(w)) => {
+                let empty = OnceLock::new;
+                let weights = w.clone();
+                Prepared::Kernels(Arc::new(Kernels { weights, direct: empty(), short: empty(), short_back: empty() }))
+            }
+            _ => Prepared::Nothing,
+        }
+    }
+
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let p = Plane::new(self, inputs[0].shape(), inputs[1].shape(), call.shape);
         let (x, w) = (call.f32(&inputs[0])?, call.f32(&inputs[1])?);
@@ -171,9 +214,11 @@ impl Rule for Conv2d {
         } else if p.depth() == 0 {
             out.chunks_exact_mut(positions).enumerate().for_each(|(i, plane)| plane.fill(start(i % p.outputs)));
         } else if call.recorded && winograd::suits(&p) {
-            winograd::forward(&p, x, w, bias, &mut out, buffers);
+            let kernels = packed(Kernels::kept(call, w, |k| &k.short), || winograd::pack_weights(&p, w, false));
+            winograd::forward(&p, x, &kernels, bias, &mut out, buffers);
         } else {
-            Layout::new(&p, out.len() / p.output_len()).forward(x, w, bias, &mut out, buffers);
+            let kernels = packed(Kernels::kept(call, w, |k| &k.direct), || pack_weights(&p, w));
+            Layout::new(&p, out.len() / p.output_len()).forward(x, &kernels, bias, &mut out, buffers);
         }
         Ok(call.output(out))
     }
@@ -206,7 +251,11 @@ impl Rule for Conv2d {
             }
             if let Some(dx) = &mut dx {
                 match short {
-                    true => winograd::pull_input(&p, &grad, w, dx, buffers),
+                    true => {
+                        let kept = Kernels::kept(call, w, |k| &k.short_back);
+                        let kernels = packed(kept, || winograd::pack_weights(&p, w, true));
+                        winograd::pull_input(&p, &grad, &kernels, dx, buffers);
+                    }
                     false => layout.pull_input(&grad, w, dx, buffers),
                 }
             }

@@ -6,13 +6,13 @@ use super::elementwise::{binary_in_place, unary_in_place};
 use super::pool::{average_windows, geometry};
 use super::quant::round_all;
 use super::reduce::Reduction;
-use super::{Prepared, Rule};
+use super::{Known, Prepared, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::gemm::{Matrix, gemm_f32};
 use catc_ir::ops::{Body, EpilogueStep, Fused};
-use catc_ir::{Graph, Node, Quantizer, Tensor, TensorData};
+use catc_ir::{Quantizer, Tensor, TensorData};
 use pulp::Arch;
 use std::ops::Range;
 use std::sync::Arc;
@@ -212,7 +212,8 @@ fn operand_reals(call: &Call, inputs: &[Input], index: usize, scale: f32, out: &
 }
 
 impl Rule for Fused {
-    fn prepare(&self, graph: &Graph, node: &Node) -> Prepared {
+    fn prepare(&self, known: &Known) -> Prepared {
+        let (graph, node) = (known.graph, known.node);
         if self.body.inputs() != 4 {
             return Prepared::Nothing;
         }

@@ -30,6 +30,18 @@ pub(crate) enum Prepared {
     Nothing,
     /// Weights of a fused node as reals.
     Weights(Arc<fused::Weights>),
+    /// Constant weights of a convolution, packed when they are needed.
+    Kernels(Arc<conv::Kernels>),
+}
+
+/// What is known of a node before any evaluation.
+pub(crate) struct Known<'a> {
+    pub graph: &'a Graph,
+    pub node: &'a Node,
+    /// The inputs that are constants or depend on constants alone.
+    pub constants: &'a [Option<Arc<Tensor>>],
+    /// What was prepared before something changed.
+    pub before: &'a Prepared,
 }
 
 /// What the gradient at a node's output becomes at its inputs.
@@ -61,7 +73,7 @@ pub(crate) struct Reverse<'a> {
 /// How an operation is evaluated.
 pub(crate) trait Rule {
     /// What can be computed once from the node's constants.
-    fn prepare(&self, _graph: &Graph, _node: &Node) -> Prepared {
+    fn prepare(&self, _known: &Known) -> Prepared {
         Prepared::Nothing
     }
 
