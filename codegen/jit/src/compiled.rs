@@ -6,6 +6,7 @@
 
 use crate::Options;
 use crate::arrange::{Arranged, ArrangedStep, Pointer, PortShape, arrange};
+use crate::block::Block;
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
 use crate::plan::PlanStep;
@@ -30,44 +31,6 @@ pub enum OutputMut<'a> {
     F32(&'a mut [f32]),
     /// Of format index.
     Index(&'a mut [i32]),
-}
-
-/// A cache line, so that memory starts on one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-/// Zeroed memory on cache line boundaries.
-struct Block {
-    lines: Vec<Line>,
-}
-
-impl Block {
-    fn new(bytes: usize) -> Result<Block, JitError> {
-        let mut lines = Block::room(bytes)?;
-        lines.resize(bytes.div_ceil(64), Line([0; 64]));
-        Ok(Block { lines })
-    }
-
-    fn copy_of(bytes: &[u8]) -> Result<Block, JitError> {
-        let mut lines = Block::room(bytes.len())?;
-        let (whole, rest) = bytes.as_chunks();
-        lines.extend(whole.iter().map(|&line| Line(line)));
-        if !rest.is_empty() {
-            let mut line = Line([0; 64]);
-            line.0[..rest.len()].copy_from_slice(rest);
-            lines.push(line);
-        }
-        Ok(Block { lines })
-    }
-
-    fn room(bytes: usize) -> Result<Vec<Line>, JitError> {
-        let mut lines = Vec::new();
-        lines
-            .try_reserve_exact(bytes.div_ceil(64))
-            .map_err(|_| JitError::Run(format!("no memory for {bytes} bytes of activations or weights")))?;
-        Ok(lines)
-    }
 }
 
 /// The activation memory of one run at a time.

@@ -17,6 +17,7 @@
 //! their documented order, a multiply and an add never fused. Layers left in float sum in an order of their own.
 
 mod arrange;
+mod block;
 mod buffer;
 mod code;
 mod compiled;

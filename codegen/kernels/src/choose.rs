@@ -5,10 +5,13 @@ use crate::lookup;
 use crate::table::{Implementation, KernelId};
 use crate::tier::Tier;
 use crate::weights::{QuantizedWeights, WeightShape};
-use crate::winograd;
+use crate::{triples, winograd};
 
 /// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
 pub const DEPTHWISE_TAPS: usize = 128;
+
+/// Bytes of the second-level cache that weights can count on, on CPUs with 512-bit vectors.
+const SECOND_LEVEL_CACHE: usize = 2 << 20;
 
 /// What a kernel's choice depends on beside the operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,10 +133,36 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
+    let triples = request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request);
     if request.kernels.has_precompiled(Tier::Avx512Vnni) && takes_winograd(request, largest_result) {
-        return choice(KernelId::Winograd512, 0);
+        // Look-ups read a fifth of the bytes, which counts where weights come from memory.
+        let bytes = winograd::weight_bytes(shape);
+        if !triples || bytes <= SECOND_LEVEL_CACHE {
+            return choice(KernelId::Winograd512, 0);
+        }
+    }
+    if triples {
+        return choice(KernelId::Lookup512, triples::STEPS_PER_DRAIN);
     }
     choose_dot(request)
+}
+
+/// Whether look-ups of three channels serve the layer: operands of 2 bits, and fewer cycles than multiplying, counted for a pixel.
+fn takes_triples(request: &Request<'_>) -> bool {
+    let shape = request.weights.shape();
+    if request.weight_bits != 2 || request.activation_bits != 2 || shape.groups != 1 || !triples::fits(shape) {
+        return false;
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let channels = triples::triples(shape.inputs) as f64;
+    let vectors = shape.outputs.div_ceil(triples::CHANNELS) as f64;
+    // Input pixels that are packed for each output pixel.
+    let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
+    // A look-up for each of 64 channels and its share of the widening; then the sums that the table leaves out, and the packing.
+    let looked_up = vectors * (taps as f64 * 1.25 * channels + 12.0) + packed as f64 * (20.0 + channels / 5.0);
+    let steps = (taps * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
+    let multiplied = shape.outputs.div_ceil(16) as f64 * (0.52 * steps + 1.0);
+    looked_up < multiplied
 }
 
 /// Whether Winograd's algorithm serves the layer: its transformed operands fit bytes, its sums 32 bits, and the image is large
@@ -229,6 +258,17 @@ mod tests {
         }
         let odd_groups = WeightShape { groups: 2, ..DENSE };
         assert_eq!(chosen(odd_groups, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+    }
+
+    #[test]
+    fn large_two_bit_layers_are_looked_up() {
+        let shape = |c, k| WeightShape { groups: 1, outputs: c, inputs: c, kernel_height: k, kernel_width: k };
+        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Lookup512);
+        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vnni).kernel, KernelId::Winograd512);
+        assert_eq!(chosen(shape(256, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
+        assert_eq!(chosen(shape(256, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Lookup512);
+        assert_eq!(chosen(shape(64, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
+        assert_eq!(chosen(shape(256, 1), 7, 0, 3, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
     }
 
     #[test]

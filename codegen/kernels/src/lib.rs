@@ -14,6 +14,7 @@ pub mod lookup;
 pub mod precompiled;
 mod table;
 mod tier;
+pub mod triples;
 mod weights;
 pub mod winograd;
 

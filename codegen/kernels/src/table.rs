@@ -39,6 +39,8 @@ pub enum KernelId {
     Depthwise512,
     /// Depthwise in float in 512-bit vectors.
     DepthwiseFloat512,
+    /// 2-bit table look-up of three channels ([`crate::triples`]) by `vpermb`, 512-bit vectors.
+    Lookup512,
 }
 
 /// Where a kernel's code comes from.
@@ -365,6 +367,22 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: None,
         rate: 10.0,
     },
+    KernelInfo {
+        id: KernelId::Lookup512,
+        name: "lookup-vbmi-512",
+        tier: Tier::Avx512Vbmi,
+        implementation: Implementation::Precompiled(crate::precompiled::LOOKUP_VBMI),
+        weight_bits: 2..=2,
+        activation_bits: 2..=2,
+        tile: (crate::precompiled::triples::MOST_PIXELS, crate::precompiled::triples::MOST_VECTORS),
+        channels_per_vector: crate::triples::CHANNELS,
+        units_per_step: 3,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: Some((crate::triples::MOST_DRAINS - 1) * crate::triples::STEPS_PER_DRAIN * 3),
+        rate: 140.0,
+    },
 ];
 
 impl KernelInfo {
@@ -400,7 +418,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::DepthwiseFloat512);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::Lookup512);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) struct OperandWalk {
     pub origin: i64,
     /// Zero-point of codes.
     pub zero: i32,
+    /// The highest of codes, counted from the lowest.
+    pub levels: u8,
 }
 
 /// An epilogue as planned: the steps, and for each operand its walk and its strides (half bytes) along the output's dimensions.
@@ -303,7 +305,7 @@ impl Planner<'_> {
             Operand::Constant(id) => {
                 let (slot, strides) = self.float_operand(step, id, dims)?;
                 let slot = slots.add(slot);
-                return Ok((OperandWalk { slot, form: Form::Float, origin: 0, zero: 0 }, strides));
+                return Ok((OperandWalk { slot, form: Form::Float, origin: 0, zero: 0, levels: 0 }, strides));
             }
             Operand::Tensor(tensor) => tensor,
         };
@@ -325,6 +327,7 @@ impl Planner<'_> {
             form: buffer.form,
             origin: buffer.origin,
             zero: i32::from(buffer.zero()),
+            levels: buffer.codes.map_or(0, |c| c.levels),
         };
         Ok((walk, strides))
     }

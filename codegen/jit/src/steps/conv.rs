@@ -245,6 +245,8 @@ pub(crate) struct ConvOperand {
     pub channel: i64,
     pub pixel: i64,
     pub zero: i32,
+    /// The highest code, of codes.
+    pub levels: u8,
 }
 
 /// From values to the store: the cursors of output and operands are numbered from `first_cursor` on, output first.
@@ -458,6 +460,7 @@ impl Lowering {
                 channel: strides[0],
                 pixel: strides[2] / 2,
                 zero: walk.zero,
+                levels: walk.levels,
             });
         }
         let store = ConvStore {

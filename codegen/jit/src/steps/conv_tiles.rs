@@ -4,8 +4,8 @@
 use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
 };
-use super::conv_winograd;
 use super::finish::{self, FinishArguments};
+use super::{conv_triples, conv_winograd};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -107,16 +107,15 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
     let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
-    let low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
-    let low = match kernel {
-        KernelId::Winograd512 => match conv_winograd::lower(p, step, low, &view, &scaling)? {
-            None => return Ok(()),
-            // The epilogue is not one that its kernel knows.
-            Some(low) => low,
-        },
-        _ => low,
+    // Whatever the kernel, the walk is that of the dot product, which takes what other kernels do not.
+    let low = conv::lower(p, step, geometry, *view.shape(), KernelId::DotVnni512, scaling.bound)?;
+    // What comes back has an epilogue that the kernel does not know.
+    let left = match kernel {
+        KernelId::Winograd512 => conv_winograd::lower(p, step, low, &view, &scaling)?,
+        KernelId::Lookup512 => conv_triples::lower(p, step, geometry, low, &view, &scaling)?,
+        _ => Some(low),
     };
-    direct(p, step, low, &view, &scaling)
+    left.map_or(Ok(()), |low| direct(p, step, low, &view, &scaling))
 }
 
 fn direct(

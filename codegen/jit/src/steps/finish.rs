@@ -43,6 +43,7 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
                 let function = match (operand.access.form, factor.value) {
                     (Form::Float, 1.0) => function::ADD_FLOAT,
                     (Form::Float, _) => function::ADD_SCALED_FLOAT,
+                    _ if operand.levels < 16 => function::ADD_SMALL_CODE,
                     _ => function::ADD_CODE,
                 };
                 Step { function, operand: number as u32, x: factor.value, y: 0.0, zero: operand.zero }

@@ -5,6 +5,7 @@ pub(crate) mod conv_dot;
 pub(crate) mod conv_float;
 pub(crate) mod conv_lookup;
 pub(crate) mod conv_tiles;
+pub(crate) mod conv_triples;
 pub(crate) mod conv_winograd;
 pub(crate) mod copy;
 pub(crate) mod depthwise;
@@ -37,7 +38,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
                 KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 | KernelId::Depthwise512 => {
                     depthwise::lower(p, step, geometry, plan)
                 }
-                KernelId::DotVnni512 | KernelId::Winograd512 => conv_tiles::lower(p, step, geometry, plan),
+                KernelId::DotVnni512 | KernelId::Winograd512 | KernelId::Lookup512 => {
+                    conv_tiles::lower(p, step, geometry, plan)
+                }
                 _ => conv_dot::lower(p, step, geometry, plan),
             }
         }

@@ -14,7 +14,7 @@ pub(super) unsafe extern "C" fn dot_vnni_512(block: *const u64) {
 }
 
 /// Bytes of weights that are asked for ahead of their use.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 4096;
 
 macro_rules! shapes {
     ($tile:expr, $(($p:literal, $v:literal)),* $(,)?) => {

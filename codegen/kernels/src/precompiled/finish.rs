@@ -29,6 +29,8 @@ pub mod function {
     pub const ADD_SCALED_FLOAT: u32 = 7;
     /// `t + (code - zero) as f32 * x`, the operand a byte for each channel.
     pub const ADD_CODE: u32 = 8;
+    /// The same for codes below 16.
+    pub const ADD_SMALL_CODE: u32 = 9;
 }
 
 /// What [`Program::store`] says.

@@ -1,6 +1,6 @@
 //! Sums to stores in 512-bit vectors, four at a time: the channels of one pixel, or of several neighbours.
 
-use super::finish::{Finish, FinishTile, function, store};
+use super::finish::{Finish, FinishTile, MOST_OPERANDS, function, store};
 use std::arch::x86_64::*;
 
 /// Finishes a row of sums.
@@ -18,22 +18,52 @@ pub(super) unsafe extern "C" fn finish_512(block: *const u64) {
 /// Finishes `pixels` neighbours of row `row_number` from pixel `first` on, whose sums lie `sums_pixel` bytes apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) unsafe fn row(f: &Finish, sums: *const i32, sums_pixel: i64, row_number: i64, first: i64, pixels: i64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let program = &*f.program;
+        let scaled = !f.multiplier.is_null() && program.store == store::SMALL_CODES;
+        match (program.count, program.steps[0].function) {
+            (0, _) if scaled => shaped::<PLAIN>(f, sums, sums_pixel, row_number, first, pixels),
+            (1, function::ADD_SMALL_CODE) if scaled => {
+                shaped::<SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels)
+            }
+            _ => shaped::<ANY>(f, sums, sums_pixel, row_number, first, pixels),
+        }
+    }
+}
+
+/// Whatever the program says.
+const ANY: u8 = 0;
+/// Scale, bias, codes.
+const PLAIN: u8 = 1;
+/// Scale, bias, one operand of small codes, codes.
+const SHORTCUT: u8 = 2;
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn shaped<const KIND: u8>(
+    f: &Finish,
+    sums: *const i32,
+    sums_pixel: i64,
+    row_number: i64,
+    first: i64,
+    pixels: i64,
+) {
     // SAFETY: the caller's promise; the shape of the cells follows from the number of channels.
     unsafe {
         match f.channels {
-            49..=64 => cells::<4, 1>(f, sums, sums_pixel, row_number, first, pixels),
-            33..=48 => cells::<3, 1>(f, sums, sums_pixel, row_number, first, pixels),
+            49..=64 => cells::<4, 1, KIND>(f, sums, sums_pixel, row_number, first, pixels),
+            33..=48 => cells::<3, 1, KIND>(f, sums, sums_pixel, row_number, first, pixels),
             17..=32 => {
                 let pairs = pixels & !1;
-                cells::<2, 2>(f, sums, sums_pixel, row_number, first, pairs);
+                cells::<2, 2, KIND>(f, sums, sums_pixel, row_number, first, pairs);
                 let rest = sums.byte_offset((pairs * sums_pixel) as isize);
-                cells::<2, 1>(f, rest, sums_pixel, row_number, first + pairs, pixels - pairs);
+                cells::<2, 1, KIND>(f, rest, sums_pixel, row_number, first + pairs, pixels - pairs);
             }
             _ => {
                 let fours = pixels & !3;
-                cells::<1, 4>(f, sums, sums_pixel, row_number, first, fours);
+                cells::<1, 4, KIND>(f, sums, sums_pixel, row_number, first, fours);
                 let rest = sums.byte_offset((fours * sums_pixel) as isize);
-                cells::<1, 1>(f, rest, sums_pixel, row_number, first + fours, pixels - fours);
+                cells::<1, 1, KIND>(f, rest, sums_pixel, row_number, first + fours, pixels - fours);
             }
         }
     }
@@ -41,7 +71,7 @@ pub(super) unsafe fn row(f: &Finish, sums: *const i32, sums_pixel: i64, row_numb
 
 /// `P` pixels of `V` vectors at a time; `pixels` is a multiple of `P`, and `P * V` at most 4.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn cells<const V: usize, const P: usize>(
+unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
     f: &Finish,
     sums: *const i32,
     sums_pixel: i64,
@@ -52,6 +82,13 @@ unsafe fn cells<const V: usize, const P: usize>(
     // SAFETY: every access is one that the fields of `f` describe, in whole vectors but for the stores, which are masked.
     unsafe {
         let program = &*f.program;
+        // What a small code adds, for each of sixteen.
+        let shortcut = {
+            let step = &program.steps[0];
+            let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
+        };
         let mut pixel = 0;
         while pixel < pixels {
             let at = first + pixel;
@@ -62,7 +99,7 @@ unsafe fn cells<const V: usize, const P: usize>(
                     t[p * V + v] = _mm512_loadu_ps(from.add(16 * v).cast());
                 }
             }
-            if !f.multiplier.is_null() {
+            if KIND != ANY || !f.multiplier.is_null() {
                 for v in 0..V {
                     let multiplier = _mm512_loadu_ps(f.multiplier.add(16 * v));
                     let bias = _mm512_loadu_ps(f.bias.add(16 * v));
@@ -73,7 +110,21 @@ unsafe fn cells<const V: usize, const P: usize>(
                     }
                 }
             }
-            for step in &program.steps[..program.count as usize] {
+            if KIND == SHORTCUT {
+                let number = program.steps[0].operand as usize % MOST_OPERANDS;
+                let operand = f.operands[number];
+                let place =
+                    operand.offset((row_number * f.operand_row[number] + at * f.operand_pixel[number]) as isize);
+                for p in 0..P {
+                    let place = place.offset(p as isize * f.operand_pixel[number] as isize);
+                    for v in 0..V {
+                        let code = _mm512_cvtepu8_epi32(_mm_loadu_si128(place.add(16 * v).cast()));
+                        t[p * V + v] = _mm512_add_ps(t[p * V + v], _mm512_permutexvar_ps(code, shortcut));
+                    }
+                }
+            }
+            let steps = if KIND == ANY { program.count as usize } else { 0 };
+            for step in &program.steps[..steps] {
                 let x = _mm512_set1_ps(step.x);
                 let operand = |p: usize, bytes: usize| {
                     let number = step.operand as usize;
@@ -135,7 +186,7 @@ unsafe fn cells<const V: usize, const P: usize>(
                 }
             }
             let to = f.output.offset((row_number * f.output_row + at * f.output_pixel) as isize);
-            if program.store == store::FLOATS {
+            if KIND == ANY && program.store == store::FLOATS {
                 for p in 0..P {
                     let to = to.offset(p as isize * f.output_pixel as isize).cast::<f32>();
                     for v in 0..V {
@@ -148,7 +199,7 @@ unsafe fn cells<const V: usize, const P: usize>(
                 let zero = _mm512_set1_epi32(program.zero);
                 for (code, value) in codes.iter_mut().zip(&t[..P * V]) {
                     let mut value = _mm512_mul_ps(*value, _mm512_set1_ps(program.requantize));
-                    if program.store == store::CODES {
+                    if KIND == ANY && program.store == store::CODES {
                         // NaN becomes the zero-point, which is 0 here; then the range of the codes less it.
                         let ordered = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(value, value);
                         value = _mm512_maskz_mov_ps(ordered, value);
@@ -156,7 +207,10 @@ unsafe fn cells<const V: usize, const P: usize>(
                         let high = program.levels as i32 - program.zero;
                         value = _mm512_min_ps(value, _mm512_set1_ps(high as f32));
                     }
-                    *code = _mm512_add_epi32(_mm512_cvtps_epi32(value), zero);
+                    *code = _mm512_cvtps_epi32(value);
+                    if program.zero != 0 {
+                        *code = _mm512_add_epi32(*code, zero);
+                    }
                 }
                 // Both packs work within 128 bits: afterwards lane i holds bytes i of the four vectors, four of each.
                 let low = _mm512_packs_epi32(codes[0], codes[1 % (P * V)]);

@@ -5,7 +5,7 @@
 //! pointer to a block of arguments, a `#[repr(C)]` structure of 64-bit fields that belongs to the kernel's family. Generated code
 //! keeps the block on its stack, writes what never changes once, and the pointers before each call.
 //!
-//! Families: [`dot`], [`winograd`], [`float`], [`depthwise`], and [`finish`] for what follows the sums.
+//! Families: [`dot`], [`winograd`], [`triples`], [`float`], [`depthwise`], and [`finish`] for what follows the sums.
 
 pub mod depthwise;
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +21,9 @@ pub mod float;
 mod float_avx2;
 #[cfg(target_arch = "x86_64")]
 mod float_avx512;
+pub mod triples;
+#[cfg(target_arch = "x86_64")]
+mod triples_vbmi;
 pub mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod winograd_avx512;
@@ -57,6 +60,12 @@ pub const WINOGRAD_PRODUCT_512: &str = "catc_winograd_product_512";
 /// Symbol of Winograd's output transform in 512-bit vectors; arguments [`winograd::OutputTile`].
 pub const WINOGRAD_OUTPUT_512: &str = "catc_winograd_output_512";
 
+/// Symbol of the packing for look-ups; arguments [`triples::PackTile`].
+pub const LOOKUP_PACK_VBMI: &str = "catc_lookup_pack_vbmi";
+
+/// Symbol of the 2-bit look-ups; arguments [`triples::LookupTile`].
+pub const LOOKUP_VBMI: &str = "catc_lookup_vbmi";
+
 /// A precompiled kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Function {
@@ -83,6 +92,8 @@ pub fn functions() -> &'static [Function] {
         avx512(DEPTHWISE_512, depthwise_avx512::depthwise_512),
         avx512(DEPTHWISE_FLOAT_512, depthwise_avx512::depthwise_float_512),
         avx512(FLOAT_512, float_avx512::float_512),
+        Function { symbol: LOOKUP_PACK_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_pack_vbmi },
+        Function { symbol: LOOKUP_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_vbmi },
         Function { symbol: FLOAT_256, tier: Tier::X86V3, function: float_avx2::float_256 },
     ];
     FUNCTIONS

@@ -1,7 +1,5 @@
 //! The tiles of Winograd's convolution in 512-bit vectors.
 
-use super::dot::DotTile;
-use super::dot_avx512;
 use super::finish_avx512;
 use super::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, POSITIONS, ProductTile};
 use std::arch::x86_64::*;
@@ -75,30 +73,71 @@ unsafe fn product(t: &ProductTile) {
     unsafe {
         // Equal parts of at most 14 tiles, which is what two vectors of weights leave room for.
         let parts = (t.tiles + 13) / 14;
-        let panel = t.channels as usize * BLOCK;
+        let (steps, tile_bytes) = (t.channels / 4, t.channels as isize);
         for position in 0..POSITIONS {
-            let mut done = 0;
+            let start = t.start.add(position * BLOCK);
+            let weights = t.weights.add(position * t.channels as usize * BLOCK);
+            let mut input = t.transformed.offset(position as isize * t.position_bytes as isize);
+            let mut sums = t.sums.add(position * t.tiles as usize * BLOCK);
             for part in 0..parts {
-                let tiles = (t.tiles - done) / (parts - part);
-                dot_avx512::dispatch(&DotTile {
-                    input: t
-                        .transformed
-                        .offset(position as isize * t.position_bytes as isize + (done * t.channels) as isize),
-                    weights: t.weights.add(position * panel),
-                    start: t.start.add(position * BLOCK),
-                    sums: t.sums.add((position * t.tiles as usize + done as usize) * BLOCK),
-                    sums_pixel: 4 * BLOCK as i64,
-                    input_pixel: t.channels,
-                    pixels: tiles,
-                    vectors: 2,
-                    rows: 1,
-                    row_bytes: 0,
-                    taps: 1,
-                    tap_bytes: 0,
-                    steps: t.channels / 4,
-                });
-                done += tiles;
+                // Sizes that differ by one at most.
+                let tiles = (t.tiles + part) / parts;
+                match tiles {
+                    1 => panel::<1>(input, tile_bytes, weights, start, sums, steps),
+                    2 => panel::<2>(input, tile_bytes, weights, start, sums, steps),
+                    3 => panel::<3>(input, tile_bytes, weights, start, sums, steps),
+                    4 => panel::<4>(input, tile_bytes, weights, start, sums, steps),
+                    5 => panel::<5>(input, tile_bytes, weights, start, sums, steps),
+                    6 => panel::<6>(input, tile_bytes, weights, start, sums, steps),
+                    7 => panel::<7>(input, tile_bytes, weights, start, sums, steps),
+                    8 => panel::<8>(input, tile_bytes, weights, start, sums, steps),
+                    9 => panel::<9>(input, tile_bytes, weights, start, sums, steps),
+                    10 => panel::<10>(input, tile_bytes, weights, start, sums, steps),
+                    11 => panel::<11>(input, tile_bytes, weights, start, sums, steps),
+                    12 => panel::<12>(input, tile_bytes, weights, start, sums, steps),
+                    13 => panel::<13>(input, tile_bytes, weights, start, sums, steps),
+                    _ => panel::<14>(input, tile_bytes, weights, start, sums, steps),
+                }
+                input = input.offset(tiles as isize * tile_bytes);
+                sums = sums.add(tiles as usize * BLOCK);
             }
+        }
+    }
+}
+
+/// Bytes of weights that are asked for ahead of their use.
+const AHEAD: usize = 4096;
+
+/// The products of `P` tiles at one position.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn panel<const P: usize>(
+    mut input: *const u8,
+    tile_bytes: isize,
+    mut weights: *const i8,
+    start: *const i32,
+    to: *mut i32,
+    steps: i64,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let first = [_mm512_loadu_si512(start.cast()), _mm512_loadu_si512(start.add(16).cast())];
+        let mut sums = [first; P];
+        for _ in 0..steps {
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD));
+            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + 64));
+            let vectors = [_mm512_loadu_si512(weights.cast()), _mm512_loadu_si512(weights.add(64).cast())];
+            for (p, sum) in sums.iter_mut().enumerate() {
+                let at = input.offset(p as isize * tile_bytes);
+                let codes = _mm512_set1_epi32(at.cast::<i32>().read_unaligned());
+                sum[0] = _mm512_dpbusd_epi32(sum[0], codes, vectors[0]);
+                sum[1] = _mm512_dpbusd_epi32(sum[1], codes, vectors[1]);
+            }
+            input = input.add(4);
+            weights = weights.add(128);
+        }
+        for (p, sum) in sums.iter().enumerate() {
+            _mm512_storeu_si512(to.add(p * BLOCK).cast(), sum[0]);
+            _mm512_storeu_si512(to.add(p * BLOCK + 16).cast(), sum[1]);
         }
     }
 }

@@ -1,0 +1,83 @@
+//! Memory for activations, scratch and constants.
+
+use crate::error::JitError;
+
+/// A cache line, so that memory starts on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub [u8; 64]);
+
+/// Zeroed memory on cache line boundaries.
+pub(crate) struct Block {
+    /// The memory.
+    pub lines: Vec<Line>,
+}
+
+/// Blocks of that many bytes ask for large pages.
+const LARGE: usize = 4 << 20;
+
+/// A large page of x86-64 and AArch64.
+const LARGE_PAGE: usize = 2 << 20;
+
+impl Block {
+    /// That many zero bytes.
+    pub fn new(bytes: usize) -> Result<Block, JitError> {
+        let mut lines = Block::room(bytes)?;
+        lines.resize(bytes.div_ceil(64), Line([0; 64]));
+        Ok(Block { lines })
+    }
+
+    /// A copy.
+    pub fn copy_of(bytes: &[u8]) -> Result<Block, JitError> {
+        let mut lines = Block::room(bytes.len())?;
+        let (whole, rest) = bytes.as_chunks();
+        lines.extend(whole.iter().map(|&line| Line(line)));
+        if !rest.is_empty() {
+            let mut line = Line([0; 64]);
+            line.0[..rest.len()].copy_from_slice(rest);
+            lines.push(line);
+        }
+        Ok(Block { lines })
+    }
+
+    fn room(bytes: usize) -> Result<Vec<Line>, JitError> {
+        let count = bytes.div_ceil(64);
+        let mut lines: Vec<Line> = Vec::new();
+        lines
+            .try_reserve_exact(count)
+            .map_err(|_| JitError::Run(format!("no memory for {bytes} bytes of activations or weights")))?;
+        if bytes >= LARGE {
+            advise_large_pages(lines.as_mut_ptr().cast(), count * 64);
+        }
+        Ok(lines)
+    }
+}
+
+/// Asks for large pages where whole ones lie in the memory, before it is first touched: weights that stream by once a run
+/// would otherwise wait for address translations. A refusal changes nothing but the speed.
+#[cfg(target_os = "linux")]
+fn advise_large_pages(start: *mut u8, bytes: usize) {
+    let before = start.align_offset(LARGE_PAGE);
+    let whole = bytes.saturating_sub(before) / LARGE_PAGE * LARGE_PAGE;
+    if whole > 0 {
+        // SAFETY: the range lies within one allocation of ours, and the advice changes neither its content nor its protection.
+        unsafe { libc::madvise(start.add(before).cast(), whole, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_large_pages(_start: *mut u8, _bytes: usize) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_blocks_are_zero_and_hold_a_copy() {
+        let bytes: Vec<u8> = (0..5 << 20).map(|i| (i % 251) as u8).collect();
+        let zero = Block::new(bytes.len()).unwrap();
+        assert!(zero.lines.iter().all(|line| line.0 == [0; 64]));
+        let copy = Block::copy_of(&bytes).unwrap();
+        assert!(copy.lines.iter().flat_map(|line| line.0).take(bytes.len()).eq(bytes));
+    }
+}

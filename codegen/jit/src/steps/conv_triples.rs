@@ -1,0 +1,384 @@
+//! 2-bit convolutions of one group by look-ups of three channels each, from three precompiled tiles: the packing of an input row into
+//! offsets of table rows, the look-ups of some pixels and one or two vectors of output channels, and the epilogue.
+//!
+//! A call takes its output rows in chunks: it packs the input rows that a chunk meets into scratch memory, then goes through the
+//! blocks of output channels outside and the pixels inside.
+
+use super::conv::{ConvCursor, ConvStore, Lowering, Scaling, cheapest_tile};
+use super::finish::{self, FinishArguments};
+use crate::emit::call::Call;
+use crate::emit::emitter::Emitter;
+use crate::error::JitError;
+use crate::plan::planner::Planner;
+use crate::plan::{Slot, StepCode};
+use catc_kernels::precompiled::finish::FinishTile;
+use catc_kernels::precompiled::triples::{LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
+use catc_kernels::precompiled::{FINISH_512, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
+use catc_kernels::triples::{self, CHANNELS};
+use catc_kernels::{KernelId, QuantizedWeights};
+use catc_program::{Geometry, Step};
+use cranelift_codegen::ir::{InstBuilder, Value};
+use std::mem::{offset_of, size_of};
+
+/// Bytes of packed input that a chunk may have.
+const LARGEST_CHUNK: usize = 128 << 10;
+
+/// Offsets that packing may write past the last, and bytes of a cache line.
+const SLACK: usize = 64;
+
+/// The packed input of a chunk. All sizes are those of offsets, two bytes each, and of sums.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    channels: usize,
+    triples: usize,
+    /// Pixels of a packed row.
+    pixels: usize,
+    /// Packed rows of the largest chunk.
+    rows: usize,
+    /// Packed rows from an output row to the next, and beyond those of the last.
+    row_step: usize,
+    row_rest: usize,
+    /// Packed pixels from an output pixel to the next.
+    pixel_step: usize,
+    /// Bytes of the input from one packed row, or pixel, to the next.
+    input_row: i64,
+    input_pixel: i64,
+    /// Output rows of a chunk.
+    chunk: usize,
+}
+
+impl Packed {
+    fn of(low: &Lowering, geometry: &Geometry) -> Packed {
+        let triples = triples::triples(low.shape.inputs);
+        // Step of the input, step of the packed input, and what the last output meets beyond that step. A window of one tap skips
+        // pixels: only those that are met are packed.
+        let axis = |axis: usize| {
+            let (kernel, stride, dilation) = (geometry.kernel[axis], geometry.strides[axis], geometry.dilations[axis]);
+            let span = (kernel - 1) * dilation + 1;
+            if kernel == 1 { (stride, 1, 0) } else { (1, stride, span.saturating_sub(stride)) }
+        };
+        let (skip_y, row_step, row_rest) = axis(0);
+        let (skip_x, pixel_step, pixel_rest) = axis(1);
+        let pixels = low.width * pixel_step + pixel_rest;
+        let row_bytes = (2 * pixels * triples).max(1);
+        let most = (LARGEST_CHUNK / row_bytes).saturating_sub(row_rest) / row_step;
+        let chunk = most.clamp(1, low.height.max(1));
+        Packed {
+            channels: low.shape.inputs,
+            triples,
+            pixels,
+            rows: chunk * row_step + row_rest,
+            row_step,
+            row_rest,
+            pixel_step,
+            input_row: skip_y as i64 * low.input.stride(1),
+            input_pixel: skip_x as i64 * low.input.stride(2),
+            chunk,
+        }
+    }
+
+    /// Bytes of the offsets of a row.
+    fn row_bytes(&self) -> usize {
+        2 * self.pixels * self.triples
+    }
+
+    /// Where the sums lie in scratch memory, behind the offsets.
+    fn sums_at(&self) -> usize {
+        (self.rows * self.row_bytes() + 2 * SLACK).next_multiple_of(64)
+    }
+
+    fn scratch(&self) -> usize {
+        self.sums_at() + self.rows * self.pixels * size_of::<PixelSums>()
+    }
+}
+
+/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants, 5 zero-points, then output and operands.
+#[derive(Debug)]
+struct TripleCode {
+    packed: Packed,
+    kernel: [usize; 2],
+    dilations: [usize; 2],
+    outputs: usize,
+    width: usize,
+    /// Pixels and vectors of a tile.
+    tile: (usize, usize),
+    cursors: Vec<ConvCursor>,
+    store: ConvStore,
+    table_slot: usize,
+    share_slot: usize,
+    scratch_slot: usize,
+    program_slot: usize,
+    /// The zero-point of all weights, if they have one in common.
+    zero_point: Option<i32>,
+}
+
+/// What the loops of a function share.
+struct Calls {
+    lookup: Call,
+    finish: Call,
+    results: Value,
+}
+
+impl StepCode for TripleCode {
+    fn emit(&self, e: &mut Emitter<'_>) {
+        let packed = self.packed;
+        let (first, last) = (e.first, e.last);
+        if let Some(halo) = &self.store.halo {
+            halo.emit(e, first, last);
+        }
+        let bases: Vec<Value> = self
+            .cursors
+            .iter()
+            .map(|c| {
+                let base = e.slot(c.slot);
+                e.offset(base, c.origin)
+            })
+            .collect();
+        let offsets = e.slot(self.scratch_slot);
+        let sums = e.offset(offsets, packed.sums_at() as i64);
+        let pack = e.prepare(LOOKUP_PACK_VBMI, size_of::<PackTile>());
+        let shares = e.slot(self.share_slot);
+        e.set(&pack, offset_of!(PackTile, shares), shares);
+        e.set_int(&pack, offset_of!(PackTile, pixel_bytes), packed.input_pixel);
+        e.set_int(&pack, offset_of!(PackTile, pixels), packed.pixels as i64);
+        e.set_int(&pack, offset_of!(PackTile, channels), packed.channels as i64);
+        e.set_int(&pack, offset_of!(PackTile, triples), packed.triples as i64);
+        let calls = self.calls(e);
+        // Chunks of output rows.
+        let count = e.b.ins().isub(last, first);
+        let raised = e.offset(count, packed.chunk as i64 - 1);
+        let by = e.int(packed.chunk as i64);
+        let chunks = e.b.ins().udiv(raised, by);
+        let zero = e.int(0);
+        e.range(zero, chunks, &[], vec![], |e, chunk, _, _| {
+            let done = e.times(chunk, packed.chunk as i64);
+            let start = e.b.ins().iadd(first, done);
+            let left = e.b.ins().isub(last, start);
+            let most = e.int(packed.chunk as i64);
+            let rows = e.b.ins().smin(left, most);
+            let end = e.b.ins().iadd(start, rows);
+            let met = e.times(rows, packed.row_step as i64);
+            let met = e.offset(met, packed.row_rest as i64);
+            let from = e.index(bases[0], start, packed.row_step as i64 * packed.input_row);
+            let moves = [
+                (from, packed.input_row),
+                (offsets, packed.row_bytes() as i64),
+                (sums, (packed.pixels * size_of::<PixelSums>()) as i64),
+            ];
+            let zero = e.int(0);
+            e.range(zero, met, &moves, vec![], |e, _, pointers, _| {
+                e.set(&pack, offset_of!(PackTile, input), pointers[0]);
+                e.set(&pack, offset_of!(PackTile, offsets), pointers[1]);
+                e.set(&pack, offset_of!(PackTile, sums), pointers[2]);
+                e.call(&pack);
+                vec![]
+            });
+            let advances: Vec<_> = bases.iter().zip(&self.cursors).map(|(&b, c)| (b, c.block)).collect();
+            let block = self.tile.1 * CHANNELS;
+            let (full, rest) = (self.outputs / block, self.outputs % block);
+            e.repeat(full, &advances, vec![], |e, pointers, _| {
+                self.block(e, &calls, pointers, (offsets, sums), (start, end), block);
+                vec![]
+            });
+            if rest > 0 {
+                let pointers: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
+                self.block(e, &calls, &pointers, (offsets, sums), (start, end), rest);
+            }
+            vec![]
+        });
+    }
+}
+
+impl TripleCode {
+    /// Prepares the calls, with all that never changes.
+    fn calls(&self, e: &mut Emitter<'_>) -> Calls {
+        let packed = self.packed;
+        let pixel = 2 * packed.triples as i64;
+        let pixel_sums = size_of::<PixelSums>() as i64;
+        let [down, right] = self.dilations.map(|d| d as i64);
+        let dense = self.dense();
+        let lookup = e.prepare(LOOKUP_VBMI, size_of::<LookupTile>());
+        let results = e.aligned_stack(self.tile.0 * self.tile.1 * CHANNELS * 4);
+        e.set_int(&lookup, offset_of!(LookupTile, pixel_bytes), packed.pixel_step as i64 * pixel);
+        e.set_int(&lookup, offset_of!(LookupTile, rows), self.kernel[0] as i64);
+        e.set_int(&lookup, offset_of!(LookupTile, row_bytes), down * packed.row_bytes() as i64);
+        e.set_int(&lookup, offset_of!(LookupTile, taps), if dense { 1 } else { self.kernel[1] as i64 });
+        e.set_int(&lookup, offset_of!(LookupTile, tap_bytes), right * pixel);
+        let steps = packed.triples * if dense { self.kernel[1] } else { 1 };
+        e.set_int(&lookup, offset_of!(LookupTile, steps), steps as i64);
+        let table = e.slot(self.table_slot);
+        e.set(&lookup, offset_of!(LookupTile, table), table);
+        e.set_int(&lookup, offset_of!(LookupTile, sums_pixel), packed.pixel_step as i64 * pixel_sums);
+        e.set_int(&lookup, offset_of!(LookupTile, sums_row), down * packed.pixels as i64 * pixel_sums);
+        e.set_int(&lookup, offset_of!(LookupTile, sums_tap), right * pixel_sums);
+        e.set_int(&lookup, offset_of!(LookupTile, columns), self.kernel[1] as i64);
+        e.set_int(&lookup, offset_of!(LookupTile, zero_points), 0);
+        e.set_int(&lookup, offset_of!(LookupTile, zero_point), i64::from(self.zero_point.unwrap_or(0)));
+        e.set(&lookup, offset_of!(LookupTile, results), results);
+        let finish = e.prepare(FINISH_512, size_of::<FinishTile>());
+        let arguments = FinishArguments { call: &finish, at: offset_of!(FinishTile, finish) };
+        arguments.fix(e, self.program_slot, &self.cursors[self.store.first_cursor..]);
+        Calls { lookup, finish, results }
+    }
+
+    fn dense(&self) -> bool {
+        self.dilations[1] == 1
+    }
+
+    /// A block of `channels` output channels for the output rows `rows.0..rows.1`.
+    fn block(
+        &self,
+        e: &mut Emitter<'_>,
+        calls: &Calls,
+        pointers: &[Value],
+        (offsets, sums): (Value, Value),
+        rows: (Value, Value),
+        channels: usize,
+    ) {
+        let packed = self.packed;
+        let vectors = channels.div_ceil(CHANNELS);
+        e.set(&calls.lookup, offset_of!(LookupTile, weights), pointers[1]);
+        e.set(&calls.lookup, offset_of!(LookupTile, constants), pointers[4]);
+        if self.zero_point.is_none() {
+            e.set(&calls.lookup, offset_of!(LookupTile, zero_points), pointers[5]);
+        }
+        e.set_int(&calls.lookup, offset_of!(LookupTile, vectors), vectors as i64);
+        e.set_int(&calls.finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
+        let ends = &self.cursors[self.store.first_cursor..];
+        let row_step = packed.row_step as i64;
+        let sums_pixel = size_of::<PixelSums>() as i64;
+        let mut moves =
+            vec![(offsets, row_step * packed.row_bytes() as i64), (sums, row_step * packed.pixels as i64 * sums_pixel)];
+        for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
+            moves.push((e.index(pointer, rows.0, cursor.row), cursor.row));
+        }
+        let step = packed.pixel_step as i64;
+        let mut pixel_bytes = vec![2 * step * packed.triples as i64, step * sums_pixel];
+        pixel_bytes.extend(ends.iter().map(|c| c.pixel));
+        e.range(rows.0, rows.1, &moves, vec![], |e, _, row, _| {
+            let (full, rest) = (self.width / self.tile.0, self.width % self.tile.0);
+            let advances: Vec<_> = row.iter().zip(&pixel_bytes).map(|(&p, &b)| (p, b * self.tile.0 as i64)).collect();
+            e.repeat(full, &advances, vec![], |e, moved, _| {
+                self.tile(e, calls, pointers, moved, self.tile.0, channels);
+                vec![]
+            });
+            if rest > 0 {
+                let moved: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
+                self.tile(e, calls, pointers, &moved, rest, channels);
+            }
+            vec![]
+        });
+    }
+
+    /// A tile; `moved` points at its offsets, sums, output and operands.
+    fn tile(
+        &self,
+        e: &mut Emitter<'_>,
+        calls: &Calls,
+        pointers: &[Value],
+        moved: &[Value],
+        pixels: usize,
+        channels: usize,
+    ) {
+        e.set(&calls.lookup, offset_of!(LookupTile, offsets), moved[0]);
+        e.set(&calls.lookup, offset_of!(LookupTile, sums), moved[1]);
+        e.set_int(&calls.lookup, offset_of!(LookupTile, pixels), pixels as i64);
+        e.call(&calls.lookup);
+        e.set_int(&calls.finish, offset_of!(FinishTile, pixels), pixels as i64);
+        let arguments = FinishArguments { call: &calls.finish, at: offset_of!(FinishTile, finish) };
+        for at in (0..channels).step_by(CHANNELS) {
+            let place = 4 * at as i64;
+            let (results, multiplier) = (e.offset(calls.results, place), e.offset(pointers[3], place));
+            let bias = e.offset(pointers[2], place);
+            arguments.block(e, multiplier, bias, (channels - at).min(CHANNELS));
+            e.set(&calls.finish, offset_of!(FinishTile, sums), results);
+            // Cursors of the output and of its operands lie a block apart, which gives what a channel takes.
+            let block = (self.tile.1 * CHANNELS) as i64;
+            let ends = self.cursors[self.store.first_cursor..].iter().zip(&moved[2..]);
+            let places: Vec<Value> = ends.map(|(c, &p)| e.offset(p, c.block * at as i64 / block)).collect();
+            arguments.places(e, &places);
+            e.call(&calls.finish);
+        }
+    }
+}
+
+/// Lowers a convolution, or gives it back if its epilogue is not for this kernel.
+pub(crate) fn lower(
+    p: &mut Planner<'_>,
+    step: &Step,
+    geometry: &Geometry,
+    mut low: Lowering,
+    view: &QuantizedWeights<'_>,
+    scaling: &Scaling,
+) -> Result<Option<Lowering>, JitError> {
+    let tile = tile(&low);
+    let block = tile.1 * CHANNELS;
+    let mut ends = Vec::new();
+    let (slots, store) = low.clone().store(&mut ends, block);
+    let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
+    let packed = Packed::of(&low, geometry);
+    let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
+    let weights = triples::pack(view, &layout, i32::from(low.input.zero()))
+        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+    let zero_points: Vec<i32> = (0..low.shape.outputs).map(|output| view.zero_point(output)).collect();
+    let zero_point = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
+    let constants = &mut p.constants;
+    let mut add = |at: usize| low.slots.add(Slot::Constant(at));
+    let weight_slot = add(constants.push(&weights.indices));
+    let bias_slot = add(constants.push(&padded(&scaling.bias)));
+    let multiplier_slot = add(constants.push(&padded(&scaling.multiplier)));
+    let constant_slot = add(constants.push(&padded(&weights.constants)));
+    let zero_slot = add(constants.push(&padded(&zero_points)));
+    let table_slot = add(constants.push(&triples::table()));
+    let share_slot = add(constants.push(&triples::shares()));
+    let program_slot = add(constants.push(&program.words()));
+    let scratch_slot = low.slots.add(Slot::Scratch);
+    let mut cursors = vec![
+        low.input_cursor,
+        low.weight_cursor(weight_slot, &layout, CHANNELS),
+        low.channel_cursor(bias_slot, 4, block),
+        low.channel_cursor(multiplier_slot, 4, block),
+        low.channel_cursor(constant_slot, 4, block),
+        low.channel_cursor(zero_slot, 4, block),
+    ];
+    let (macs, height, width, outputs) = (low.macs, low.height, low.width, low.shape.outputs);
+    let (slots, store) = low.store(&mut cursors, block);
+    let code = TripleCode {
+        packed,
+        kernel: geometry.kernel,
+        dilations: geometry.dilations,
+        outputs,
+        width,
+        tile,
+        cursors,
+        store,
+        table_slot,
+        share_slot,
+        scratch_slot,
+        program_slot,
+        zero_point,
+    };
+    let pushed = p.push(&step.name, slots, height, code).with_kernel(KernelId::Lookup512, macs);
+    pushed.scratch = packed.scratch();
+    Ok(None)
+}
+
+/// Up to a whole vector of output channels: the kernel reads all of them.
+fn padded<T: Copy + Default>(values: &[T]) -> Vec<T> {
+    let mut padded = values.to_vec();
+    padded.resize(values.len().next_multiple_of(CHANNELS), T::default());
+    padded
+}
+
+/// Pixels and vectors of a tile: the cheapest by a count of cycles.
+fn tile(low: &Lowering) -> (usize, usize) {
+    let vectors = low.shape.outputs.div_ceil(CHANNELS);
+    let taps = low.shape.kernel_height * low.shape.kernel_width;
+    let steps = (triples::triples(low.shape.inputs) * taps) as f64;
+    let cost = |p: usize, v: usize| {
+        let cell = if v == 1 { 1.2 } else { 1.05 };
+        let drain = 2.5 / triples::STEPS_PER_DRAIN as f64;
+        steps * ((cell + drain) * (p * v) as f64).max(4.0) + (p * v) as f64 * 25.0 + 60.0
+    };
+    cheapest_tile(low.width, vectors, &|p, v| p <= MOST_PIXELS && v <= MOST_VECTORS, &cost)
+}

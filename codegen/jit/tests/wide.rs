@@ -1,0 +1,210 @@
+//! The precompiled tiles against the executor, bit for bit: shapes large enough for every kernel, with ends that fill no tile.
+
+mod support;
+
+use catc_jit::{Options, OutputMut, Spread, compile};
+use catc_kernels::{Implementation, TABLE, Tier};
+use catc_program::{Activation, Binary, EpilogueStep, Format, Geometry, Op, Operand, Program};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::ops::Range;
+use support::build::{Builder, codes, window};
+use support::{check, reference, tiers};
+
+/// What follows a convolution.
+#[derive(Clone, Copy, Debug)]
+enum Tail {
+    Codes(u8),
+    Floats,
+    /// Added codes of that width, ReLU, codes.
+    Shortcut(u8),
+    /// An added float, a leaky ReLU, 8-bit codes.
+    FloatShortcut,
+    /// A sigmoid, which no precompiled epilogue has.
+    Sigmoid,
+}
+
+fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, a]: [u8; 2], tail: Tail) -> Builder {
+    let mut b = Builder::new(seed);
+    let input = b.input(&dims);
+    let format = codes(&mut b.rng, a);
+    let x = b.quantize(input, format);
+    let relu = EpilogueStep::Activation(Activation::Relu);
+    let y = match tail {
+        Tail::Codes(bits) => {
+            let format = codes(&mut b.rng, bits);
+            b.conv(x, outputs, 1, geometry, w, format, vec![])
+        }
+        Tail::Floats => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![relu]),
+        Tail::Sigmoid => {
+            b.conv(x, outputs, 1, geometry, w, Format::F32, vec![EpilogueStep::Activation(Activation::Sigmoid)])
+        }
+        Tail::Shortcut(bits) => {
+            let format = codes(&mut b.rng, bits);
+            let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, format, vec![]);
+            let add = EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(shortcut), scale: 0.3 };
+            let steps = if b.rng.range(0, 1) == 0 { vec![add] } else { vec![add, relu] };
+            let format = codes(&mut b.rng, bits);
+            b.conv(x, outputs, 1, geometry, w, format, steps)
+        }
+        Tail::FloatShortcut => {
+            let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, Format::F32, vec![]);
+            let add = EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(shortcut), scale: 1.0 };
+            let leaky = EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.125 });
+            let format = codes(&mut b.rng, 8);
+            b.conv(x, outputs, 1, geometry, w, format, vec![add, leaky, EpilogueStep::Scale(0.9)])
+        }
+    };
+    b.output(y);
+    b
+}
+
+fn kernels(program: &Program, tier: Tier) -> BTreeSet<&'static str> {
+    compile(program, &Options { tier: Some(tier) }).unwrap().steps().filter_map(|s| s.kernel).collect()
+}
+
+/// One shape for each kernel that convolves codes, so that a change of the rules which choose cannot leave one untested.
+#[test]
+fn every_kernel_of_codes_is_chosen_somewhere() {
+    let cases = [
+        ([64, 9, 8], 70, window(3, 1, 1), [2, 2]),
+        ([5, 9, 8], 33, window(3, 1, 1), [8, 8]),
+        ([300, 3, 5], 190, window(1, 1, 0), [2, 2]),
+    ];
+    let mut best = BTreeSet::new();
+    for (seed, (dims, outputs, geometry, bits)) in cases.into_iter().enumerate() {
+        let mut b = network(seed as u64, dims, outputs, geometry, bits, Tail::Codes(bits[1]));
+        if Tier::Avx512Vbmi.is_available() {
+            best.extend(kernels(&b.program, Tier::Avx512Vbmi));
+        }
+        let inputs = b.inputs();
+        check(&b.program, &inputs, 0.0);
+    }
+    if !Tier::Avx512Vbmi.is_available() {
+        println!("{} is not available here: its kernels were not run", Tier::Avx512Vbmi);
+        return;
+    }
+    let wide = TABLE.iter().filter(|k| {
+        let dense = *k.weight_bits.end() <= 8 && k.tier >= Tier::Avx512Vnni && !k.name.starts_with("depthwise");
+        dense && matches!(k.implementation, Implementation::Precompiled(_))
+    });
+    for kernel in wide {
+        assert!(best.contains(kernel.name), "{} was not chosen", kernel.name);
+    }
+}
+
+/// The largest sums there are, at the highest codes and the farthest weights.
+#[test]
+fn sums_at_their_ends() {
+    for (c, kernel, w, a) in [(1021, 1, 2, 2), (260, 3, 2, 2), (37, 3, 4, 4), (66, 3, 3, 6), (1030, 1, 8, 8)] {
+        for side in [false, true] {
+            let mut b = Builder::new(4);
+            let input = b.input(&[c, 5, 4]);
+            let format = Format::Codes { signed: false, bits: a, scale: 1.0, zero_point: 0 };
+            let x = b.quantize(input, format);
+            let y = b.conv(x, 70, 1, window(kernel, 1, kernel / 2), w, Format::F32, vec![]);
+            if let Op::Conv { weights, .. } = b.program.steps.last().unwrap().op {
+                let constant = &mut b.program.constants[weights.0 as usize];
+                if let catc_program::ConstantData::Codes { codes, zero_point, signed, bits, .. } = &mut constant.data {
+                    let (low, high) = (Format::min_code(*signed, *bits), Format::max_code(*signed, *bits));
+                    let zero = (low + high + 1) / 2;
+                    *zero_point = vec![zero; zero_point.len()];
+                    let (most, least) = if side { (high, low) } else { (low, high) };
+                    codes.iter_mut().enumerate().for_each(|(i, c)| *c = if i % 101 == 0 { least } else { most } as i16);
+                }
+            }
+            b.output(y);
+            let inputs = vec![(0..20 * c).map(|i| if i % 89 == 0 { -1.0 } else { 1.0 }).collect()];
+            check(&b.program, &inputs, 0.0);
+        }
+    }
+}
+
+/// Hands out a step's units in ranges of at most `length`, the last range first, to workers in turn.
+struct Pieces(usize);
+
+impl Spread for Pieces {
+    fn workers(&self) -> usize {
+        2
+    }
+
+    fn spread(&self, units: usize, _cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        let starts: Vec<usize> = (0..units).step_by(self.0).collect();
+        for (turn, &start) in starts.iter().enumerate().rev() {
+            part(turn % 2, start..units.min(start + self.0));
+        }
+    }
+}
+
+/// Steps may be done in ranges of rows, in any order.
+#[test]
+fn rows_in_pieces_give_the_same() {
+    let cases = [
+        ([64, 15, 9], 70, window(3, 1, 1), [2, 2]),
+        ([20, 13, 31], 40, window(3, 1, 1), [4, 4]),
+        ([300, 7, 5], 190, window(1, 1, 0), [2, 2]),
+        ([130, 13, 9], 190, window(3, 2, 1), [2, 2]),
+        ([20, 13, 9], 40, window(3, 2, 1), [8, 8]),
+    ];
+    for (seed, (dims, outputs, geometry, bits)) in cases.into_iter().enumerate() {
+        let mut b = network(seed as u64, dims, outputs, geometry, bits, Tail::Shortcut(bits[1]));
+        let inputs = b.inputs();
+        let expected = reference::run(&b.program, &inputs);
+        for tier in tiers() {
+            let compiled = compile(&b.program, &Options { tier: Some(tier) }).unwrap();
+            let given: Vec<_> = inputs.iter().map(|v| catc_jit::Input::F32(v)).collect();
+            for length in [1, 2, 3, 5] {
+                let mut found = vec![f32::NAN; expected[0].len()];
+                let mut workspace = compiled.workspace(2).unwrap();
+                let mut targets = [OutputMut::F32(&mut found)];
+                compiled
+                    .run_observed(&given, &mut targets, &mut workspace, Some(&Pieces(length)), |_, call| call())
+                    .unwrap();
+                assert_eq!(found, expected[0], "{tier}, ranges of {length}");
+            }
+        }
+    }
+}
+
+fn tails() -> impl Strategy<Value = Tail> {
+    prop_oneof![
+        Just(Tail::Codes(2)),
+        Just(Tail::Codes(5)),
+        Just(Tail::Floats),
+        Just(Tail::Shortcut(2)),
+        Just(Tail::Shortcut(6)),
+        Just(Tail::FloatShortcut),
+        Just(Tail::Sigmoid),
+    ]
+}
+
+fn widths() -> impl Strategy<Value = [u8; 2]> {
+    prop_oneof![4 => Just([2, 2]), 1 => Just([4, 4]), 2 => (2u8..=8, 2u8..=8).prop_map(|(w, a)| [w, a])]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape(seed: u64, bits in widths(), tail in tails()) {
+        let mut b = Builder::new(seed);
+        let c = b.rng.size(1, 150);
+        let outputs = b.rng.size(1, 200);
+        let (h, w) = (b.rng.size(1, 12), b.rng.size(1, 34));
+        let mut g = window(1, 1, 0);
+        let square = b.rng.range(0, 1) == 0;
+        for (i, n) in [h, w].into_iter().enumerate() {
+            g.kernel[i] = if square { 3 } else { b.rng.pick(&[1, 1, 3, 4]) };
+            g.strides[i] = if square { 1 } else { b.rng.size(1, 3) };
+            g.dilations[i] = if square { 1 } else { b.rng.pick(&[1, 1, 2]) };
+            let most = if b.rng.range(0, 5) == 0 { 14 } else { 1 };
+            g.pads[i] = b.rng.size(0, most);
+            g.pads[i + 2] = b.rng.size(0, most);
+            let span = (g.kernel[i] - 1) * g.dilations[i] + 1;
+            g.pads[i + 2] += span.saturating_sub(n + g.pads[i] + g.pads[i + 2]);
+        }
+        let mut b = network(seed, [c, h, w], outputs, g, bits, tail);
+        let inputs = b.inputs();
+        check(&b.program, &inputs, 0.0);
+    }
+}

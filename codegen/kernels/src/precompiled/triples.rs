@@ -1,0 +1,85 @@
+//! Arguments of the 2-bit look-up tiles ([`crate::triples`]).
+
+/// The most pixels of a tile.
+pub const MOST_PIXELS: usize = 8;
+
+/// The most index vectors of a tile.
+pub const MOST_VECTORS: usize = 2;
+
+/// Sums over the codes of a pixel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PixelSums {
+    /// Of `G` over its triples.
+    pub shares: i32,
+    /// Of its codes.
+    pub codes: i32,
+}
+
+/// Turns a row of pixels into offsets of table rows, a `u16` for each triple.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PackTile {
+    /// Codes of the first pixel, a byte each.
+    pub input: *const u8,
+    /// Bytes from pixel to pixel.
+    pub pixel_bytes: i64,
+    /// Pixels.
+    pub pixels: i64,
+    /// Channels of a pixel.
+    pub channels: i64,
+    /// Triples of a pixel.
+    pub triples: i64,
+    /// Where the offsets go: pixels follow one another, `triples` each. Up to 64 offsets past the last are overwritten.
+    pub offsets: *mut u16,
+    /// Where the sums of each pixel go.
+    pub sums: *mut PixelSums,
+    /// `G` of each index ([`crate::triples::shares`]).
+    pub shares: *const u8,
+}
+
+/// A tile of sums `sum (a - za)(w - zw)` from offsets.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LookupTile {
+    /// The offset that the first pixel meets first.
+    pub offsets: *const u16,
+    /// Bytes of offsets from a pixel of the tile to the next.
+    pub pixel_bytes: i64,
+    /// Filter rows.
+    pub rows: i64,
+    /// Bytes of offsets from a filter row to the next.
+    pub row_bytes: i64,
+    /// Runs in a row.
+    pub taps: i64,
+    /// Bytes of offsets from run to run.
+    pub tap_bytes: i64,
+    /// Offsets in a run.
+    pub steps: i64,
+    /// Index vectors of the block.
+    pub weights: *const u8,
+    /// The table ([`crate::triples::table`]), on a cache line boundary.
+    pub table: *const u8,
+    /// The sums of the first pixel that the first pixel of the tile meets.
+    pub sums: *const PixelSums,
+    /// Bytes of sums from a pixel of the tile to the next.
+    pub sums_pixel: i64,
+    /// Bytes of sums from a filter row to the next.
+    pub sums_row: i64,
+    /// Bytes of sums from a filter tap to the next.
+    pub sums_tap: i64,
+    /// Filter taps in a row.
+    pub columns: i64,
+    /// A constant for each output channel, whole vectors of 16.
+    pub constants: *const i32,
+    /// The zero-point of each output channel, or null if it is one for all.
+    pub zero_points: *const i32,
+    /// That one.
+    pub zero_point: i64,
+    /// Where the results go: `vectors * 64` for each pixel, pixels following one another.
+    pub results: *mut i32,
+    /// Pixels, 1 to [`MOST_PIXELS`].
+    pub pixels: i64,
+    /// Index vectors, 1 to [`MOST_VECTORS`].
+    pub vectors: i64,
+}

@@ -1,0 +1,155 @@
+//! The 2-bit look-up kernel of 512-bit vectors: three channels to a look-up.
+//!
+//! An index of 6 bits is three 2-bit weight codes of one output channel; the 64 bytes of a vector are 64 output channels. A table row
+//! of 64 bytes belongs to three activation codes of one pixel, so one `vpermb` looks up three products for each of 64 channels, and
+//! there are only 64 rows. As in [`crate::lookup`] functions of the activations alone and of the weights alone are kept out of the
+//! table, which holds
+//!
+//! `T = G(a0 + a1 + a2) + H(w0 + w1 + w2) - (a0*w0 + a1*w1 + a2*w2)`, with `G(s) = floor(3s/2)` and `H(s) = ceil(3s/2)`
+//!
+//! 0 to 14, so that a byte accumulator takes 18 steps. Then
+//!
+//! `sum (a - za)(w - zw) = -sum T + sum G - zw * sum a + (sum H - za * sum w + K * za * zw)`
+//!
+//! The channels of triple `j` are `j`, `j + n` and `j + 2n` for `n` triples, so that packing takes no shuffles; channels past the last
+//! have code 0 on both sides.
+
+use crate::layout::{Runs, WeightLayout};
+use crate::lookup::{activation_share, weight_share};
+use crate::weights::{PackError, QuantizedWeights, WeightShape};
+
+/// Output channels in a vector of weight indices.
+pub const CHANNELS: usize = 64;
+
+/// Look-ups that a byte accumulator takes before it must be widened: `18 * 14 = 252`.
+pub const STEPS_PER_DRAIN: usize = 18;
+
+/// Drains that 16-bit accumulators take: `260 * 252 < 65536`.
+pub const MOST_DRAINS: usize = 260;
+
+/// Triples of that many channels.
+pub const fn triples(channels: usize) -> usize {
+    channels.div_ceil(3)
+}
+
+/// The table: byte `64 * a + w` for indices `a = a0 + 4*a1 + 16*a2` and `w` alike.
+pub const fn table() -> [u8; 4096] {
+    let mut table = [0; 4096];
+    let mut at = 0;
+    while at < 4096 {
+        let (a, w) = ((at / 64) as u8, (at % 64) as u8);
+        let (a0, a1, a2) = (a % 4, a / 4 % 4, a / 16);
+        let (w0, w1, w2) = (w % 4, w / 4 % 4, w / 16);
+        let shares = activation_share(a0 + a1 + a2) + weight_share(w0 + w1 + w2);
+        table[at] = shares - a0 * w0 - a1 * w1 - a2 * w2;
+        at += 1;
+    }
+    table
+}
+
+/// `G` of each index of three activation codes.
+pub const fn shares() -> [u8; 64] {
+    let mut shares = [0; 64];
+    let mut at = 0;
+    while at < 64 {
+        let a = at as u8;
+        shares[at] = activation_share(a % 4 + a / 4 % 4 + a / 16);
+        at += 1;
+    }
+    shares
+}
+
+/// The byte of an index vector that belongs to an output channel of the vector: even bytes are channels 0 to 31, odd bytes 32 to 63,
+/// so that widening to 16 bits by masking and shifting leaves both halves in order.
+pub const fn channel_lane(channel: usize) -> usize {
+    2 * (channel % 32) + channel / 32
+}
+
+/// Weights packed for the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TripleWeights {
+    /// Index vectors of 64 bytes in the order of the layout.
+    pub indices: Vec<u8>,
+    /// `sum H - za * sum w + K * za * zw` for each output channel.
+    pub constants: Vec<i32>,
+}
+
+/// The order of the weights of a convolution of one group. A run is a filter row where `dense`, else a tap.
+pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> WeightLayout {
+    let inputs = triples(shape.inputs);
+    let runs = if dense { Runs::Row { pixel_stride: inputs } } else { Runs::Tap };
+    let shape = WeightShape { inputs, ..*shape };
+    WeightLayout { shape, runs, channels_per_vector: CHANNELS, units_per_step: 1, vectors_per_block }
+}
+
+/// Whether the 16-bit accumulators take all drains of such a reduction.
+pub fn fits(shape: &WeightShape) -> bool {
+    // Runs are drained each by itself.
+    let runs = shape.kernel_height * shape.kernel_width;
+    runs * (triples(shape.inputs).div_ceil(STEPS_PER_DRAIN) + 1) <= MOST_DRAINS
+}
+
+/// Packs 2-bit weights of one group in the order of a [`layout`]. `activation_zero_point` is on the scale of the unsigned codes.
+pub fn pack(
+    weights: &QuantizedWeights<'_>,
+    layout: &WeightLayout,
+    activation_zero_point: i32,
+) -> Result<TripleWeights, PackError> {
+    let shape = weights.shape();
+    let unsupported = |reason| PackError::Unsupported { kernel: "lookup-vbmi-512", reason };
+    let count = triples(shape.inputs);
+    if shape.groups != 1 || layout.channels_per_vector != CHANNELS || layout.shape.inputs != count {
+        return Err(unsupported("the layout is not that of the kernel"));
+    }
+    if (0..shape.outputs).any(|output| weights.channel(output).iter().fold(0, |all, &code| all | code) > 3) {
+        return Err(unsupported("a code does not fit 2 bits"));
+    }
+    let mut indices = vec![0; layout.vector_count() * CHANNELS];
+    let mut shares = vec![0; shape.outputs];
+    layout.for_each_vector(|_, vector, run, step, index| {
+        let Some((ky, kx, triple)) = layout.position(run, step) else { return Ok(()) };
+        let places: [Option<usize>; 3] = std::array::from_fn(|part| {
+            let channel = triple + part * count;
+            (channel < shape.inputs).then(|| shape.index(0, channel, ky, kx))
+        });
+        let first = vector * CHANNELS;
+        let lanes = &mut indices[index * CHANNELS..][..CHANNELS];
+        for output in first..shape.outputs.min(first + CHANNELS) {
+            let codes = weights.channel(output);
+            let [w0, w1, w2] = places.map(|place| place.map_or(0, |at| codes[at]));
+            lanes[channel_lane(output - first)] = w0 + 4 * w1 + 16 * w2;
+            shares[output] += i32::from(weight_share(w0 + w1 + w2));
+        }
+        Ok::<(), PackError>(())
+    })?;
+    let sums = weights.centred_sums();
+    let constants = shares.iter().zip(sums).map(|(share, sum)| share - activation_zero_point * sum).collect();
+    Ok(TripleWeights { indices, constants })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_small_and_exact() {
+        let table = table();
+        assert_eq!(usize::from(*table.iter().max().unwrap()) * STEPS_PER_DRAIN, 252);
+        assert_eq!(table[0], 0);
+        for (at, &entry) in table.iter().enumerate() {
+            let digits = |i: usize| [i % 4, i / 4 % 4, i / 16].map(|d| d as i32);
+            let (a, w) = (digits(at / 64), digits(at % 64));
+            let dot: i32 = a.iter().zip(w).map(|(a, w)| a * w).sum();
+            let (s, r) = (a.iter().sum::<i32>(), w.iter().sum::<i32>());
+            assert_eq!(i32::from(entry), 3 * s / 2 + (3 * r + 1) / 2 - dot);
+            assert_eq!(i32::from(shares()[at / 64]), 3 * s / 2);
+        }
+    }
+
+    #[test]
+    fn every_lane_has_its_channel() {
+        let mut seen = [false; CHANNELS];
+        (0..CHANNELS).for_each(|channel| seen[channel_lane(channel)] = true);
+        assert!(seen.iter().all(|&s| s));
+    }
+}
