@@ -136,7 +136,7 @@ fn renumber_op(op: &mut Op, constants: &mut Numbering) {
             [weights, bias].into_iter().for_each(set);
         }
         Op::SquaredDistance { centroids: c } | Op::GatherRow { table: c } | Op::Constant { constant: c } => set(c),
-        Op::MatMul
+        Op::MatMul { .. }
         | Op::MaxPool { .. }
         | Op::AvgPool { .. }
         | Op::Mean { .. }

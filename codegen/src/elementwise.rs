@@ -1,10 +1,11 @@
 //! Element-wise nodes that work on f32.
 
-use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation, binary};
+use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation};
+use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::ops::{self, Unary};
 use catc_ir::{Node, Operand, ValueId};
-use catc_program::{Binary, Format, Layout, Op, TensorDecl, TensorId};
+use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId};
 
 impl Lowering<'_> {
     pub(crate) fn unary(&mut self, node: &Node, f: Unary) -> Lowered<()> {
@@ -15,7 +16,7 @@ impl Lowering<'_> {
     /// `a op b`. The running value of an epilogue is the left operand and has the shape of the output, so where the left one does not:
     /// sums and products swap, `a - b` is `(-1 * b) + a` (the same in IEEE arithmetic), and otherwise the left operand is spread over the output first.
     pub(crate) fn binary(&mut self, node: &Node, f: ops::Binary) -> Lowered<()> {
-        let op = binary(f);
+        let op = self.compiled(f)?;
         let (left, right) = (self.source(node, 0)?, self.source(node, 1)?);
         let dims = self.dims(node.output)?;
         let (left_base, right_base) = (self.base(left, &dims)?, self.base(right, &dims)?);
@@ -122,5 +123,62 @@ impl Lowering<'_> {
             steps.push(Pending::binary(op, source));
         }
         self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
+    }
+
+    /// A value broadcast to the shape of the output.
+    pub(crate) fn expand(&mut self, node: &Node) -> Lowered<()> {
+        let source = self.source(node, 0)?;
+        self.spread(node.output, source, vec![])
+    }
+
+    /// `((x - mean) / sqrt(mean((x - mean)^2) + eps)) * scale + bias` over the last axis: two means and three maps.
+    pub(crate) fn layer_norm(&mut self, node: &Node, eps: f32) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let dims = self.dims(x)?;
+        let Some((_, lead)) = dims.split_last() else {
+            return Err(self.reject("it normalizes over the batch"));
+        };
+        let mut affine = vec![];
+        for (op, index) in [(Binary::Mul, 1), (Binary::Add, 2)] {
+            if index < node.inputs.len() {
+                let operand = catc_program::Operand::Constant(self.reals(node, index, "scale or bias")?);
+                affine.push(EpilogueStep::Binary { op, operand, scale: 1.0 });
+            }
+        }
+        let input = self.in_layout(x, Layout::RowMajor)?;
+        let row = |dims: Vec<usize>, what: &str| TensorDecl {
+            name: format!("{} {what}", node.output),
+            format: Format::F32,
+            dims,
+            layout: Layout::RowMajor,
+        };
+        let one: Vec<usize> = lead.iter().copied().chain([1]).collect();
+        let by = |op, tensor| EpilogueStep::Binary { op, operand: catc_program::Operand::Tensor(tensor), scale: 1.0 };
+        let eps = EpilogueStep::Binary {
+            op: Binary::Add,
+            operand: catc_program::Operand::Constant(self.builder.add_reals(&[], vec![eps])),
+            scale: 1.0,
+        };
+        let mean = Op::Mean { axes: vec![lead.len()], scale: 1.0 };
+        let map = Op::Map { scale: 1.0 };
+        let average = self.push_with(mean.clone(), input, vec![], row(one.clone(), "mean"));
+        let distance =
+            self.push_with(map.clone(), input, vec![by(Binary::Sub, average)], row(dims.clone(), "distance"));
+        let square = self.push_with(map.clone(), distance, vec![by(Binary::Mul, distance)], row(dims, "square"));
+        let root = vec![eps, EpilogueStep::Activation(Activation::Sqrt)];
+        let deviation = self.push_with(mean, square, root, row(one, "deviation"));
+        let steps = [by(Binary::Div, deviation)].into_iter().chain(affine).collect();
+        let declared = self.declare(node.output, Layout::RowMajor)?;
+        let output = self.push_with(map, distance, steps, declared);
+        self.define(node.output, output, Order::Rows);
+        Ok(())
+    }
+
+    /// Pushes a step over one tensor with an epilogue whose operands are placed already.
+    fn push_with(&mut self, op: Op, input: TensorId, steps: Vec<EpilogueStep>, declared: TensorDecl) -> TensorId {
+        let output = self.builder.add_tensor(declared);
+        let (name, epilogue) = (self.step_name.clone(), Epilogue { steps, requantize: None });
+        self.builder.push(Step { name, op, inputs: vec![input], epilogue, output });
+        output
     }
 }

@@ -65,19 +65,36 @@ pub(crate) fn activation(f: Unary) -> Activation {
         Unary::Sigmoid => Activation::Sigmoid,
         Unary::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
         Unary::HardSwish => Activation::HardSwish,
+        Unary::Exp => Activation::Exp,
+        Unary::Log => Activation::Log,
+        Unary::Sqrt => Activation::Sqrt,
+        Unary::Tanh => Activation::Tanh,
+        Unary::Erf => Activation::Erf,
+        Unary::Gelu => Activation::Gelu,
+        Unary::Abs => Activation::Abs,
+        Unary::Floor => Activation::Floor,
+        Unary::Ceil => Activation::Ceil,
+        Unary::Round => Activation::Round,
     }
 }
 
-pub(crate) fn binary(f: ops::Binary) -> Binary {
-    match f {
+/// The function of a program; `None` for those that are evaluated only.
+pub(crate) fn binary(f: ops::Binary) -> Option<Binary> {
+    Some(match f {
         ops::Binary::Add => Binary::Add,
         ops::Binary::Sub => Binary::Sub,
         ops::Binary::Mul => Binary::Mul,
         ops::Binary::Div => Binary::Div,
-    }
+        ops::Binary::Max | ops::Binary::Min | ops::Binary::Pow | ops::Binary::Mod | ops::Binary::Fmod => return None,
+    })
 }
 
 impl Lowering<'_> {
+    /// The function of a program, or an error at the node.
+    pub(crate) fn compiled(&self, f: ops::Binary) -> Lowered<Binary> {
+        binary(f).ok_or_else(|| self.evaluated_only())
+    }
+
     /// The epilogue of a fused node.
     pub(crate) fn pending(&mut self, node: &Node, fused: &Fused) -> Lowered<PendingEpilogue> {
         let mut epilogue = PendingEpilogue::default();
@@ -85,7 +102,7 @@ impl Lowering<'_> {
             epilogue.steps.push(match *step {
                 ops::EpilogueStep::Binary { op, operand, scale } => {
                     let source = self.source(node, operand)?;
-                    Pending::Binary { op: binary(op), source, scale }
+                    Pending::Binary { op: self.compiled(op)?, source, scale }
                 }
                 ops::EpilogueStep::Unary(f) => Pending::Activation(activation(f)),
                 ops::EpilogueStep::Scale(factor) => Pending::Scale(factor),

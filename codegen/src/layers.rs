@@ -24,6 +24,7 @@ impl Lowering<'_> {
         match &fused.body {
             Body::Conv2d(conv) => self.conv(node, conv, epilogue),
             Body::Linear => self.linear(node, epilogue),
+            Body::MatMul { scale } => self.product(node, *scale, epilogue),
             Body::AvgPool { pool, scale } => self.avg_pool(node, pool, *scale, epilogue),
             Body::Mean { mean, scale } => self.mean(node, mean, *scale, epilogue),
             Body::Map { scale } => {
@@ -170,6 +171,12 @@ impl Lowering<'_> {
             let op = Op::FloatLinear { weights, bias };
             return self.emit(node.output, op, vec![input], rows, PendingEpilogue::default());
         }
+        self.product(node, 1.0, PendingEpilogue::default())
+    }
+
+    /// A product of two tensors that are computed, f32 or codes.
+    fn product(&mut self, node: &Node, scale: f32, epilogue: PendingEpilogue) -> Lowered<()> {
+        let rows = Placement::Own(Layout::RowMajor);
         let (a, b) = (self.source(node, 0)?, self.source(node, 1)?);
         let out = self.dims(node.output)?;
         let lead = &out[..out.len().saturating_sub(2)];
@@ -182,9 +189,16 @@ impl Lowering<'_> {
             let Some(matrix) = own.last_chunk::<2>() else {
                 return Err(self.reject("an operand of one dimension for each image: reshape it to a matrix"));
             };
-            inputs.push(self.spread_rows(source, &[lead, matrix].concat())?);
+            let dims = [lead, matrix].concat();
+            if let Source::Value(v) = source
+                && matches!(self.format(v)?, Format::Codes { .. })
+                && own != dims
+            {
+                return Err(self.reject("an operand of codes with other leading dimensions"));
+            }
+            inputs.push(self.spread_rows(source, &dims)?);
         }
-        self.emit(node.output, Op::MatMul, inputs, rows, PendingEpilogue::default())
+        self.emit(node.output, Op::MatMul { scale }, inputs, rows, epilogue)
     }
 
     pub(crate) fn max_pool(&mut self, node: &Node, window: &Window) -> Lowered<()> {

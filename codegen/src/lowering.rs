@@ -76,6 +76,13 @@ impl<'g> Lowering<'g> {
         CodegenError::Node { node: self.node_label.clone(), reason: reason.into() }
     }
 
+    /// An error for a node that the evaluator computes and programs do not.
+    pub(crate) fn evaluated_only(&self) -> CodegenError {
+        self.reject(
+            "it is evaluated only, and no compiled step computes it; fold constants first if it depends on no input",
+        )
+    }
+
     /// The value that this one equals.
     pub(crate) fn resolve(&self, value: ValueId) -> ValueId {
         self.equals[value].unwrap_or(value)
@@ -260,6 +267,17 @@ impl<'g> Lowering<'g> {
             Op::ArgMin(argmin) => self.argmin(node, argmin.axis),
             // Resolved before the walk, unless its input is a constant.
             Op::Identity(_) => self.value(node.inputs[0]).map(|_| ()),
+            Op::Expand(_) => self.expand(node),
+            Op::LayerNorm(norm) => self.layer_norm(node, norm.eps),
+            Op::Function(_)
+            | Op::Compare(_)
+            | Op::Where(_)
+            | Op::Cast(_)
+            | Op::Reduce(_)
+            | Op::GatherElements(_)
+            | Op::ScatterFlat(_)
+            | Op::TopK(_)
+            | Op::Cumulate(_) => Err(self.evaluated_only()),
             Op::Quantize(_) | Op::Dequantize(_) => Err(self.reject("it belongs to the qdq phase")),
         }
     }
@@ -275,6 +293,7 @@ fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
         Op::Transpose(t) => t.perm.iter().copied().eq(0..t.perm.len()),
         Op::Concat(_) => node.inputs.len() == 1,
         Op::Pad(p) => p.before.iter().chain(&p.after).all(|&n| n == 0),
+        Op::Expand(_) => ty.shape == graph.value_type(node.output).shape,
         Op::Slice(s) => s.step == 1 && ty.shape == graph.value_type(node.output).shape,
         Op::Fused(f) => {
             matches!(f.body, Body::Map { scale: 1.0 }) && f.epilogue.0.is_empty() && ty.element == Element::F32

@@ -88,6 +88,12 @@ impl Inputs<'_> {
         if self.shape(index) == shape { Ok(()) } else { Err(self.bad_shape(index, shape.to_string())) }
     }
 
+    /// The shape that inputs `a` and `b` broadcast to.
+    pub fn broadcast(&self, a: usize, b: usize) -> Result<Shape, InferError> {
+        let (left, right) = (self.shape(a), self.shape(b));
+        left.broadcast(right).ok_or_else(|| self.bad_shape(b, format!("one that broadcasts with {left}")))
+    }
+
     /// The four dimensions of an NCHW input whose last three are fixed: `(n, c, h, w)`.
     pub fn nchw(&self, index: usize) -> Result<(Dim, usize, usize, usize), InferError> {
         match self.shape(index).dims() {

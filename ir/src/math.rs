@@ -16,6 +16,7 @@
 //! | avg_pool | `(..((0 + x[0]) + x[1]) + ..) / count` over the taps inside the input |
 //! | softmax | `e[i] / `[`sum4`]`(e)` with `e[i] = `[`exp`]`(x[i] - m)` and `m` the [`max`] of all `x` |
 //! | squared_distance | [`sum4`] of `d * d` with `d = x[k] - c[k]` |
+//! | layer_norm | `d = x - m` with `m = `[`sum4`]`(x) / count`, `s = sqrt(`[`sum4`]`(d * d) / count + eps)`, then `((d / s) * scale) + bias` |
 //! | batch_norm | `((x - mean) / sqrt(variance + eps)) * scale + bias` |
 //! | blend | `(1 - alpha) * a + alpha * b` |
 //! | unary functions | [`crate::ops::Unary::apply`] |
@@ -77,6 +78,100 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// Arguments of [`tanh`] beyond this give what this gives, which is 1.
+pub const TANH_BOUND: f32 = 7.905311;
+/// Arguments of [`tanh`] below this are their own value.
+pub const TANH_LINEAR: f32 = 0.0004;
+/// Numerator and denominator of [`tanh`] in `x^2`, from the highest power (a rational minimax, as in Eigen's `ptanh`).
+pub const TANH_NUMERATOR: [f32; 7] =
+    [-2.7607684e-16, 2.000188e-13, -8.604672e-11, 5.1222973e-8, 1.485_722_4e-5, 6.372_619_5e-4, 4.893_524_6e-3];
+/// See [`TANH_NUMERATOR`].
+pub const TANH_DENOMINATOR: [f32; 4] = [1.1982584e-6, 1.1853471e-4, 2.268_434_7e-3, 4.893_525e-3];
+/// Arguments of [`erf`] beyond this give what this gives, 1 within 3e-7.
+pub const ERF_BOUND: f32 = 4.0;
+/// Numerator and denominator of [`erf`] in `x^2`, from the highest power (a rational minimax, as in XLA's `ErfImpl32`).
+pub const ERF_NUMERATOR: [f32; 7] =
+    [-2.7261424e-10, 2.7706815e-8, -2.101024e-6, -5.6925062e-5, -7.349_906_4e-4, -2.9546e-3, -1.609_603_3e-2];
+/// See [`ERF_NUMERATOR`].
+pub const ERF_DENOMINATOR: [f32; 5] =
+    [-1.456_607_1e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
+/// Coefficients of [`log`], from the highest power (Cephes `logf`).
+pub const LOG_POLYNOMIAL: [f32; 9] = [
+    7.037_683_6e-2,
+    -1.151_461e-1,
+    1.167_699_84e-1,
+    -1.242_014_1e-1,
+    1.424_932_3e-1,
+    -1.666_805_7e-1,
+    2.000_071_4e-1,
+    -2.499_999_4e-1,
+    3.333_333e-1,
+];
+
+/// A polynomial from its highest power: `p = c0`, then `p = p * x + c` for each further coefficient.
+#[inline(always)]
+fn horner(coefficients: &[f32], x: f32) -> f32 {
+    let mut p = coefficients[0];
+    for c in &coefficients[1..] {
+        p = p * x + c;
+    }
+    p
+}
+
+/// `c * P(c^2) / Q(c^2)` with `c` the argument cut to `bound`; NaN stays NaN.
+#[inline(always)]
+fn odd_rational(x: f32, bound: f32, numerator: &[f32], denominator: &[f32]) -> f32 {
+    let c = max(-bound, min(bound, x));
+    let square = c * c;
+    (c * horner(numerator, square)) / horner(denominator, square)
+}
+
+/// The hyperbolic tangent in f32, within 4e-7 of the true value, absolute and relative. NaN gives NaN.
+///
+/// [`TANH_NUMERATOR`] over [`TANH_DENOMINATOR`]; `x` itself where `|x| <` [`TANH_LINEAR`].
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let y = odd_rational(x, TANH_BOUND, &TANH_NUMERATOR, &TANH_DENOMINATOR);
+    if x.abs() < TANH_LINEAR { x } else { y }
+}
+
+/// The error function in f32, within 5e-7 of the true value, absolute and relative. NaN gives NaN.
+#[inline(always)]
+pub fn erf(x: f32) -> f32 {
+    odd_rational(x, ERF_BOUND, &ERF_NUMERATOR, &ERF_DENOMINATOR)
+}
+
+/// `x * Phi(x)` with the normal distribution's `Phi`: `(x * 0.5) * (1 + erf(x * sqrt(1/2)))`.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    (x * 0.5) * (erf(x * std::f32::consts::FRAC_1_SQRT_2) + 1.0)
+}
+
+/// The natural logarithm in f32, within 3 ulp (2e-7 absolute near 1); subnormal arguments count as the smallest normal
+/// number. 0 gives -inf, inf gives inf, and negative numbers and NaN give NaN.
+///
+/// Step by step:
+/// 1. `a = `[`max`]`(x, 2^-126)`; its bits give the exponent `e` and `m` in 0.5..1 with `a = m * 2^e`.
+/// 2. Where `m < sqrt(1/2)`: `e = e - 1`, `m = m + m`. Then `m = m - 1`, `z = m * m`.
+/// 3. `y = (P(m) * m) * z + e * `[`LN2_LOW`], `y = y - z * 0.5`, the result is `(m + y) + e * `[`LN2_HIGH`].
+#[inline(always)]
+pub fn log(x: f32) -> f32 {
+    let a = max(x, f32::MIN_POSITIVE);
+    let bits = a.to_bits() as i32;
+    let m = f32::from_bits(((bits & 0x007f_ffff) | 0x3f00_0000) as u32);
+    let low = m < std::f32::consts::FRAC_1_SQRT_2;
+    let e = ((bits >> 23) - 126) as f32;
+    let e = if low { e - 1.0 } else { e };
+    let m = (if low { m + m } else { m }) - 1.0;
+    let z = m * m;
+    let y = (horner(&LOG_POLYNOMIAL, m) * m) * z + e * LN2_LOW;
+    let y = y - z * 0.5;
+    let y = (m + y) + e * LN2_HIGH;
+    let y = if x == f32::INFINITY { x } else { y };
+    let y = if x == 0.0 { f32::NEG_INFINITY } else { y };
+    if x >= 0.0 { y } else { f32::NAN }
 }
 
 /// The sum of products of two slices of one length, in four lanes: lane `j` starts at 0 and takes `a[i] * b[i]` for
@@ -176,6 +271,49 @@ mod tests {
         assert_eq!(sigmoid(f32::NEG_INFINITY), 0.0);
         assert_eq!(sigmoid(f32::INFINITY), 1.0);
         assert!(sigmoid(f32::NAN).is_nan());
+    }
+
+    /// The error function in f64: its series below 3, 1 less a continued fraction above.
+    fn erf_f64(x: f64) -> f64 {
+        let a = x.abs();
+        let y = if a < 3.0 {
+            let (mut term, mut sum) = (a, a);
+            for n in 1..200 {
+                term *= -a * a / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * std::f64::consts::FRAC_2_SQRT_PI
+        } else {
+            let fraction = (1..80).rev().fold(a, |f, n| a + f64::from(n) / 2.0 / f);
+            1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
+        };
+        y.copysign(x)
+    }
+
+    #[test]
+    fn functions_are_close() {
+        let near = |name: &str, f: fn(f32) -> f32, truth: &dyn Fn(f64) -> f64, x: f32, bound: f64| {
+            let t = truth(f64::from(x));
+            assert!((f64::from(f(x)) - t).abs() <= bound * t.abs().max(1e-30), "{name}({x}): {} for {t}", f(x));
+        };
+        for i in -6000..=6000 {
+            for x in [i as f32 * 0.002, (i as f32 * 0.002).exp2() - 1e-3, i as f32 * 1e-7] {
+                near("tanh", tanh, &f64::tanh, x, 4e-7);
+                near("erf", erf, &erf_f64, x, 5e-7);
+                let t = 0.5 * f64::from(x) * (1.0 + erf_f64(f64::from(x) / std::f64::consts::SQRT_2));
+                assert!((f64::from(gelu(x)) - t).abs() <= 4e-7 * f64::from(x).abs().max(1e-30), "gelu({x})");
+            }
+            let x = (i as f32 * 0.02).exp2();
+            assert!(
+                (f64::from(log(x)) - f64::from(x).ln()).abs() <= 2e-7 * f64::from(x).ln().abs().max(1.0),
+                "log({x})"
+            );
+        }
+        assert_eq!([log(0.0), log(f32::INFINITY), log(1.0)], [f32::NEG_INFINITY, f32::INFINITY, 0.0]);
+        for f in [tanh, erf, gelu, log] {
+            assert!(f(f32::NAN).is_nan());
+        }
+        assert!(log(-1.0).is_nan());
     }
 
     #[test]

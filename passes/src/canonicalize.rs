@@ -2,8 +2,9 @@
 //!
 //! - Before: float phase; best after `fold-constants`, so that operands that can be constants are.
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
-//!   or of clips; constant operands of `add` and `mul` stand on the right. Exact but for hard sigmoid and hard swish,
-//!   whose one-node forms round differently (1e-6 relative).
+//!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
+//!   out are one node each. Exact but for gelu, hard sigmoid and hard swish, whose one-node forms round differently (1e-6
+//!   relative).
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text
@@ -16,6 +17,7 @@
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
+use crate::patterns::{gelu, layer_norm};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
 use catc_ir::ops::{Binary, Conv2d, Linear, Pad, Reshape, Transpose, Unary};
@@ -58,7 +60,10 @@ fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
         Op::Reshape(reshape) => merge_reshape(sweep, node, reshape),
         Op::Transpose(transpose) => merge_transpose(sweep, node, transpose),
         Op::Concat(_) if node.inputs.len() == 1 => forward(sweep, node, node.inputs[0]),
-        Op::Slice(s) if sweep.graph.type_of(node.inputs[0]).shape.dims()[s.axis] == Dim::Fixed(s.end - s.start) => {
+        Op::Slice(s)
+            if s.step == 1
+                && sweep.graph.type_of(node.inputs[0]).shape.dims()[s.axis] == Dim::Fixed(s.end - s.start) =>
+        {
             forward(sweep, node, node.inputs[0])
         }
         Op::Pad(p) if p.before.iter().chain(&p.after).all(|&n| n == 0) => forward(sweep, node, node.inputs[0]),
@@ -164,14 +169,18 @@ fn binary_forms(sweep: &mut Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
     if commutes && a.constant().is_some() && b.constant().is_none() {
         return Some(Rewrite::Replace(Op::Binary(op), smallvec![b, a]));
     }
-    if let Some((_, data)) = sweep.f32_constant(b) {
+    if let Some((_, data)) = sweep.f32_constant(b).filter(|_| op.is_compiled()) {
         let neutral = if matches!(op, Binary::Add | Binary::Sub) { 0.0 } else { 1.0 };
         let same_shape = sweep.graph.type_of(a).shape == sweep.graph.value_type(node.output).shape;
         if same_shape && data.iter().all(|&x| x == neutral) {
             return forward(sweep, node, a);
         }
     }
-    linear_bias(sweep, node, op).or_else(|| hard_sigmoid(sweep, node, op)).or_else(|| hard_swish(sweep, node, op))
+    linear_bias(sweep, node, op)
+        .or_else(|| layer_norm(sweep, node, op))
+        .or_else(|| hard_sigmoid(sweep, node, op))
+        .or_else(|| hard_swish(sweep, node, op))
+        .or_else(|| gelu(sweep, node, op))
 }
 
 /// A constant added to a linear layer without a bias becomes its bias.

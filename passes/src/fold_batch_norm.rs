@@ -112,6 +112,7 @@ fn per_channel(sweep: &Sweep, node: &Node, op: Binary) -> Option<Affine> {
         Binary::Sub => Affine { gain: ones, offset: values.iter().map(|x| -x).collect() },
         Binary::Mul => Affine { gain: values, offset: zeros },
         Binary::Div => Affine { gain: values.iter().map(|x| 1.0 / x).collect(), offset: zeros },
+        _ => return None,
     })
 }
 

@@ -73,6 +73,7 @@ fn fold(graph: &mut Graph, node: &mut Node) -> Option<()> {
     steps.push(EpilogueStep::Round);
     let body = match &fused.body {
         Body::Conv2d(_) | Body::Linear => fused.body.clone(),
+        Body::MatMul { scale } => Body::MatMul { scale: finite(scale * r)? },
         Body::AvgPool { pool, scale } => Body::AvgPool { pool: pool.clone(), scale: finite(scale * r)? },
         Body::Mean { mean, scale } => Body::Mean { mean: mean.clone(), scale: finite(scale * r)? },
         Body::Map { scale } => Body::Map { scale: finite(scale * r)? },
@@ -94,6 +95,7 @@ fn rescaled(step: &EpilogueStep, r: f32) -> Option<EpilogueStep> {
             let scale = match op {
                 Binary::Add | Binary::Sub => finite(scale * r)?,
                 Binary::Mul | Binary::Div => scale,
+                _ => return None,
             };
             EpilogueStep::Binary { op, operand, scale }
         }

@@ -4,6 +4,7 @@
 //! Lists come from text ([`registry::parse_passes`]) or from a recipe ([`recipe()`]).
 
 pub mod append_cat;
+pub mod batch_first;
 pub mod calibrate;
 pub mod canonicalize;
 pub mod cat;
@@ -21,6 +22,7 @@ pub mod logits;
 pub mod lower_integer;
 pub mod manager;
 pub mod pass;
+mod patterns;
 pub mod placement;
 pub mod range;
 pub mod recipe;

@@ -2,7 +2,8 @@
 //!
 //! A layer is a `conv2d` or `linear` with constant weights and, if it has one, a constant bias. Every tensor that feeds
 //! a layer gets one quantizer, shared by all that take the tensor, the skip connection of a residual block included.
-//! The main branch of an addition feeds no layer before the addition, so it is never quantized there.
+//! The main branch of an addition feeds no layer before the addition, so it is never quantized there. A product of two
+//! computed tensors, as attention has them, asks for a quantizer on both.
 
 use catc_ir::{ConstId, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashSet};
@@ -25,6 +26,8 @@ pub struct Layer {
 pub struct Placement {
     /// In the order of the nodes.
     pub layers: Vec<Layer>,
+    /// Products of two computed tensors: the nodes, by index, and both tensors.
+    pub products: Vec<(usize, [ValueId; 2])>,
     /// Label and reason of each product that cannot be quantized.
     pub float: Vec<(String, &'static str)>,
 }
@@ -34,6 +37,12 @@ impl Placement {
     pub fn find(graph: &Graph) -> Self {
         let mut found = Placement::default();
         for (index, node) in graph.nodes().iter().enumerate() {
+            if let (Op::MatMul(_), Some(a), Some(b)) = (&node.op, node.inputs.first(), node.inputs.get(1))
+                && let (Some(a), Some(b)) = (a.value(), b.value())
+            {
+                found.products.push((index, [a, b]));
+                continue;
+            }
             match operands(graph, node) {
                 None => {}
                 Some(Ok((input, weight))) => {
@@ -63,6 +72,9 @@ impl Placement {
             }
             bits.entry(layer.input).and_modify(|b: &mut u8| *b = wanted.max(*b)).or_insert(wanted);
         }
+        for v in self.products.iter().flat_map(|(_, inputs)| inputs).filter(|_| others != 32) {
+            bits.entry(*v).and_modify(|b: &mut u8| *b = others.max(*b)).or_insert(others);
+        }
         bits
     }
 }
@@ -71,7 +83,7 @@ impl Placement {
 fn operands(graph: &Graph, node: &Node) -> Option<Result<(ValueId, ConstId), &'static str>> {
     match node.op {
         Op::Conv2d(_) | Op::Linear(_) => {}
-        Op::MatMul(_) => return Some(Err("its right operand is no constant matrix")),
+        Op::MatMul(_) => return Some(Err("one of its operands is a constant that is no matrix on the right")),
         _ => return None,
     }
     let (Some(input), Some(weight)) = (node.inputs[0].value(), node.inputs[1].constant()) else {

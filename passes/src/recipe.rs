@@ -281,6 +281,8 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         item("fold-constants", &[]),
         // Then one form for what exporters write in many, which makes layers of products.
         item("canonicalize", &[]),
+        // Attention puts the batch elsewhere; what is compiled works image by image. Transposes left are joined below.
+        item("batch-first", &[]),
         // Before ranges are observed: it changes weights and removes tensors.
         item("fold-batch-norm", &[]),
         // Again: what stood between a layer and its batch normalization may now follow the layer directly.

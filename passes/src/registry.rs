@@ -4,6 +4,7 @@
 //! it of them. [`PASSES`] lists them all.
 
 use crate::append_cat::AppendCat;
+use crate::batch_first::BatchFirst;
 use crate::calibrate::Calibrate;
 use crate::canonicalize::Canonicalize;
 use crate::correct_channels::CorrectChannels;
@@ -52,6 +53,7 @@ pub struct PassOption {
 pub const PASSES: &[PassEntry] = &[
     FoldConstants::ENTRY,
     Canonicalize::ENTRY,
+    BatchFirst::ENTRY,
     FoldBatchNorm::ENTRY,
     DeadCode::ENTRY,
     EqualizeChannels::ENTRY,

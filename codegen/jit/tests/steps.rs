@@ -24,13 +24,25 @@ fn source(b: &mut Builder, dims: &[usize], float: bool) -> TensorId {
 fn epilogue(b: &mut Builder, dims: &[usize], format: Format) -> Epilogue {
     let mut steps = vec![];
     for _ in 0..b.rng.size(0, 3) {
-        let function = match b.rng.size(0, 7) {
+        let function = match b.rng.size(0, 8) {
             0 => Activation::Relu,
             1 => Activation::LeakyRelu { alpha: 0.1 },
             2 => Activation::Clip { min: -0.3, max: 0.7 },
             3 => Activation::Sigmoid,
             4 => Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
             5 => Activation::HardSwish,
+            8 => b.rng.pick(&[
+                Activation::Exp,
+                Activation::Log,
+                Activation::Sqrt,
+                Activation::Tanh,
+                Activation::Erf,
+                Activation::Gelu,
+                Activation::Abs,
+                Activation::Floor,
+                Activation::Ceil,
+                Activation::Round,
+            ]),
             6 => {
                 steps.push(EpilogueStep::Scale(0.7));
                 continue;
@@ -160,7 +172,24 @@ proptest! {
         let (m, k, p) = (b.rng.size(1, 6), b.rng.size(1, 20), b.rng.size(1, 24));
         let x = b.input(&[lead.as_slice(), &[m, k]].concat());
         let y = b.input(&[lead.as_slice(), &[k, p]].concat());
-        with_epilogue(b, Op::MatMul, &[x, y], &[lead.as_slice(), &[m, p]].concat(), Layout::RowMajor, 0.0);
+        with_epilogue(b, Op::MatMul { scale: 1.0 }, &[x, y], &[lead.as_slice(), &[m, p]].concat(), Layout::RowMajor, 0.0);
+    }
+
+    #[test]
+    fn matrix_product_of_codes(seed: u64) {
+        let mut b = Builder::new(seed);
+        let rank = b.rng.size(0, 2);
+        let lead = dims(&mut b, rank);
+        let (m, k, p) = (b.rng.size(1, 6), b.rng.size(1, 20), b.rng.size(1, 40));
+        let mut rows = |b: &mut Builder, matrix: [usize; 2]| {
+            let input = b.input(&[lead.as_slice(), &matrix].concat());
+            let bits = b.rng.pick(&[2, 3, 4, 8]);
+            let format = codes(&mut b.rng, bits);
+            b.quantize_rows(input, format)
+        };
+        let (x, y) = (rows(&mut b, [m, k]), rows(&mut b, [k, p]));
+        let out = [lead.as_slice(), &[m, p]].concat();
+        with_epilogue(b, Op::MatMul { scale: 0.3 }, &[x, y], &out, Layout::RowMajor, 0.0);
     }
 
     #[test]

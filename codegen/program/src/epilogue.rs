@@ -35,6 +35,26 @@ pub enum Activation {
     },
     /// `t * min(max(t * (1/6) + 0.5, 0), 1)`, with 1/6 rounded to f32.
     HardSwish,
+    /// `e^t` with the polynomial of the evaluator.
+    Exp,
+    /// The natural logarithm, likewise.
+    Log,
+    /// The square root.
+    Sqrt,
+    /// The hyperbolic tangent, a rational function as in the evaluator.
+    Tanh,
+    /// The error function, likewise.
+    Erf,
+    /// `(t * 0.5) * (erf(t * sqrt(1/2)) + 1)`.
+    Gelu,
+    /// `|t|`.
+    Abs,
+    /// The largest whole number that is not above `t`.
+    Floor,
+    /// The smallest whole number that is not below `t`.
+    Ceil,
+    /// The nearest whole number, halves to even.
+    Round,
 }
 
 /// A function of two reals.

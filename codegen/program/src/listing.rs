@@ -163,7 +163,7 @@ impl Op {
             Op::Conv { .. } => "conv",
             Op::FloatConv { .. } => "float_conv",
             Op::FloatLinear { .. } => "float_linear",
-            Op::MatMul => "matmul",
+            Op::MatMul { .. } => "matmul",
             Op::MaxPool { .. } => "max_pool",
             Op::AvgPool { .. } => "avg_pool",
             Op::Mean { .. } => "mean",
@@ -195,12 +195,13 @@ impl Op {
             }
             Op::Mean { axes, scale } => a.with("axes", List(axes)).with("scale", real(scale)),
             Op::Map { scale } => a.with("scale", real(scale)),
+            Op::MatMul { scale } if *scale != 1.0 => a.with("scale", real(scale)),
             Op::Concat { axis } | Op::Softmax { axis } | Op::ArgMin { axis } => a.with("axis", axis),
             Op::Transpose { perm } => a.with("perm", List(perm)),
             Op::Pad { before, value } => a.with("before", List(before)).with("value", real(value)),
             Op::Slice { axis, start, step } => a.with("axis", axis).with("start", start).with("step", step),
             Op::FloatLinear { .. }
-            | Op::MatMul
+            | Op::MatMul { .. }
             | Op::Constant { .. }
             | Op::View
             | Op::SquaredDistance { .. }
@@ -254,6 +255,16 @@ impl Display for Activation {
             Activation::Sigmoid => f.write_str("sigmoid"),
             Activation::HardSigmoid { alpha, beta } => write!(f, "hard_sigmoid({alpha:?}, {beta:?})"),
             Activation::HardSwish => f.write_str("hard_swish"),
+            Activation::Exp => f.write_str("exp"),
+            Activation::Log => f.write_str("log"),
+            Activation::Sqrt => f.write_str("sqrt"),
+            Activation::Tanh => f.write_str("tanh"),
+            Activation::Erf => f.write_str("erf"),
+            Activation::Gelu => f.write_str("gelu"),
+            Activation::Abs => f.write_str("abs"),
+            Activation::Floor => f.write_str("floor"),
+            Activation::Ceil => f.write_str("ceil"),
+            Activation::Round => f.write_str("round"),
         }
     }
 }

@@ -57,8 +57,12 @@ pub enum Op {
         /// f32 `[O]`.
         bias: ConstantId,
     },
-    /// Matrix product of f32 tensors `[..,M,K]` and `[..,K,P]` (inputs 0 and 1, equal leading dimensions), four lanes as in `FloatLinear`.
-    MatMul,
+    /// Matrix product of `[..,M,K]` and `[..,K,P]` (inputs 0 and 1, equal leading dimensions, row-major). f32: four lanes as in
+    /// `FloatLinear`. Codes: `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`, the sum exact in i32.
+    MatMul {
+        /// Factor for codes.
+        scale: f32,
+    },
     /// Maximum over windows of codes or f32, `[C,H,W]` channels-last; NaN never wins, and a window of NaN alone gives -inf. Input and output
     /// have the same format, and there is no epilogue.
     MaxPool {
@@ -169,7 +173,7 @@ impl Op {
             Op::Conv { .. }
             | Op::FloatConv { .. }
             | Op::FloatLinear { .. }
-            | Op::MatMul
+            | Op::MatMul { .. }
             | Op::AvgPool { .. }
             | Op::Mean { .. }
             | Op::Map { .. }
@@ -197,7 +201,7 @@ impl Op {
             Op::SquaredDistance { centroids: c } | Op::GatherRow { table: c } | Op::Constant { constant: c } => {
                 [Some(c), None, None]
             }
-            Op::MatMul
+            Op::MatMul { .. }
             | Op::MaxPool { .. }
             | Op::AvgPool { .. }
             | Op::Mean { .. }

@@ -157,8 +157,22 @@ fn elementwise_functions() {
         Unary::Sigmoid,
         Unary::HardSigmoid { alpha: 0.5, beta: 0.5 },
         Unary::HardSwish,
+        Unary::Tanh,
+        Unary::Erf,
+        Unary::Gelu,
+        Unary::Abs,
     ] {
         check(Op::Unary(f), std::slice::from_ref(&x));
+    }
+    let positive = Tensor::f32(&[40], (0..40).map(|i| 0.4 + 0.1 * i as f32).collect());
+    for f in [Unary::Exp, Unary::Log, Unary::Sqrt] {
+        check(Op::Unary(f), std::slice::from_ref(&positive));
+    }
+    check(Op::Function(Function::Sin), std::slice::from_ref(&x));
+    check(Op::Function(Function::Asinh), std::slice::from_ref(&x));
+    let others = Tensor::f32(&[40], (0..40).map(|i| 1.55 + (i * 7 % 11) as f32 * 0.3).collect());
+    for op in [Binary::Max, Binary::Min, Binary::Pow] {
+        check(Op::Binary(op), &[positive.clone(), others.clone()]);
     }
     let divisor = Tensor::f32(&[4, 1], vec![1.5, -2.0, 3.0, 0.7]);
     for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div] {
@@ -181,6 +195,17 @@ fn pools_and_reductions() {
         check(Op::ReduceMean(ReduceMean { axes, keep_dims: true }), std::slice::from_ref(&x));
     }
     check(Op::Softmax(Softmax { axis: 1 }), &[reals(12, &[3, 5, 2])]);
+    for kind in [Reduction::Sum, Reduction::Max, Reduction::Min] {
+        check(Op::Reduce(Reduce { kind, axes: vec![1, 3], keep_dims: false }), std::slice::from_ref(&x));
+    }
+    check(Op::Reduce(Reduce { kind: Reduction::Prod, axes: vec![0], keep_dims: true }), &[reals(13, &[3, 4])]);
+    for (exclusive, reverse) in [(false, false), (true, false), (true, true)] {
+        let op = Cumulate { axis: 1, product: false, exclusive, reverse };
+        check(Op::Cumulate(op), &[reals(14, &[2, 5, 3])]);
+    }
+    check(Op::LayerNorm(LayerNorm { eps: 1e-3 }), &[reals(15, &[4, 9]), reals(16, &[9]), reals(17, &[9])]);
+    check(Op::LayerNorm(LayerNorm { eps: 1e-3 }), &[reals(18, &[2, 3, 6])]);
+    check(Op::Expand(Expand { shape: Shape::fixed(&[3, 4, 5]) }), &[reals(19, &[4, 1])]);
 }
 
 #[test]

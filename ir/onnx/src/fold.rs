@@ -32,6 +32,16 @@ pub(crate) fn each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
     }
 }
 
+/// For each element of a tensor of shape `to` the place of the one of `from` that is broadcast there.
+pub(crate) fn spread(from: &[usize], to: &[usize]) -> Vec<usize> {
+    let (missing, steps) = (to.len() - from.len(), strides(from));
+    let mut places = vec![];
+    each_index(to, |at| {
+        places.push((0..from.len()).map(|i| if from[i] == 1 { 0 } else { at[i + missing] * steps[i] }).sum());
+    });
+    places
+}
+
 /// The tensor of shape `shape` whose elements are those at `picks` of `known`, row-major.
 pub(crate) fn pick(known: &Known, shape: Vec<usize>, picks: &[usize]) -> Known {
     fn take<T: Copy>(items: &[T], picks: &[usize]) -> Vec<T> {

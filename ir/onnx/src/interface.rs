@@ -111,16 +111,36 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
         None => return fail(name, "has no type; export the model again"),
     };
     let element = match DataType::try_from(tensor.elem_type()) {
-        Ok(DataType::Float) => Element::F32,
+        Ok(
+            DataType::Float
+            | DataType::Float8e4m3fn
+            | DataType::Float8e4m3fnuz
+            | DataType::Float8e5m2
+            | DataType::Float8e5m2fnuz
+            | DataType::Float4e2m1,
+        ) => Element::F32,
         Ok(DataType::Float16 | DataType::Bfloat16 | DataType::Double) => {
             warnings.push(format!("input `{name}` is {} in the file and f32 here", type_name(tensor.elem_type())));
             Element::F32
         }
-        Ok(DataType::Int64 | DataType::Int32) => Element::I64,
+        Ok(
+            DataType::Int64
+            | DataType::Int32
+            | DataType::Int16
+            | DataType::Int8
+            | DataType::Uint64
+            | DataType::Uint32
+            | DataType::Uint16
+            | DataType::Uint8
+            | DataType::Int4
+            | DataType::Uint4
+            | DataType::Int2
+            | DataType::Uint2,
+        ) => Element::I64,
         Ok(DataType::Bool) => Element::Bool,
         _ => {
             let ty = type_name(tensor.elem_type());
-            return fail(name, format!("has elements of type {ty}; catc takes float, int64, int32 and bool"));
+            return fail(name, format!("has elements of type {ty}; catc takes reals, whole numbers and truth values"));
         }
     };
     let dims = (tensor.shape.iter())

@@ -31,6 +31,7 @@ mod order;
 mod probe;
 mod proto;
 mod size;
+mod small;
 mod support;
 mod tensor;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::error::{NodeName, NodeProblem};
 use crate::opset;
 use crate::order::label;
 use crate::proto::attribute_proto::AttributeType;
+use crate::proto::tensor_proto::DataType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use crate::size::Size;
 use crate::tensor::MAX_ELEMENTS;
@@ -183,6 +184,11 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
     /// What became of an input, as an operand of the graph.
     pub fn operand(&mut self, index: usize, value: &Value) -> Result<Operand, NodeProblem> {
         self.importer.operand(value).map_err(|problem| NodeProblem::input(index, problem))
+    }
+
+    /// The element type that the file gives an input, where it stands in the file: for whole numbers, which are i64 here.
+    pub fn input_type(&self, index: usize) -> Option<DataType> {
+        self.importer.declared_type(self.node.input.get(index)?)
     }
 
     /// The shape of a value.

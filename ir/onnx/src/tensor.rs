@@ -5,6 +5,7 @@ use crate::error::TensorProblem;
 use crate::external::ExternalData;
 use crate::proto::TensorProto;
 use crate::proto::tensor_proto::{DataLocation, DataType};
+use crate::small;
 use bytes::Bytes;
 use catc_ir::{Tensor, TensorData};
 use half::{bf16, f16};
@@ -33,7 +34,8 @@ pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
 /// Reads a tensor.
 pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<Tensor, TensorProblem> {
     let data_type = DataType::try_from(proto.data_type()).unwrap_or(DataType::Undefined);
-    let Some(width) = width(data_type) else {
+    let packed = small::bits(data_type);
+    let Some(width) = width(data_type).or(packed.map(|_| 1)) else {
         return Err(TensorProblem::ElementType(type_name(proto.data_type())));
     };
     let Some((shape, count)) = checked_dims(&proto.dims) else {
@@ -42,7 +44,10 @@ pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<T
     if proto.segment.is_some() {
         return Err(TensorProblem::Form("is stored in segments; export the model again"));
     }
-    let bytes_needed = count * width;
+    let bytes_needed = match packed {
+        Some(bits) => (count * bits).div_ceil(8),
+        None => count * width,
+    };
     let raw = if proto.data_location() == DataLocation::External {
         Some(external.bytes(&proto.external_data, bytes_needed)?)
     } else {
@@ -55,7 +60,15 @@ pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<T
             if raw.len() != bytes_needed {
                 return Err(source.length(bytes_needed, raw.len(), "bytes"));
             }
-            from_raw(data_type, &raw)?
+            match packed {
+                Some(_) => source.packed(data_type, raw.iter().copied())?,
+                None => from_raw(data_type, &raw)?,
+            }
+        }
+        _ if packed.is_some() => {
+            // A byte stands in each number.
+            let bytes = proto.int32_data.iter().map(|&x| x as u8);
+            source.packed(data_type, bytes)?
         }
         _ => source.typed(data_type)?,
     };
@@ -118,6 +131,12 @@ struct Source<'a> {
 impl Source<'_> {
     fn length(&self, expected: usize, found: usize, unit: &'static str) -> TensorProblem {
         TensorProblem::Length { dims: self.proto.dims.clone(), expected, found, unit }
+    }
+
+    /// Elements of a few bits from their bytes.
+    fn packed(&self, data_type: DataType, bytes: impl Iterator<Item = u8>) -> Result<TensorData, TensorProblem> {
+        let found = self.proto.int32_data.len();
+        small::decode(data_type, bytes, self.count).ok_or_else(|| self.length(self.count, found, "elements"))
     }
 
     fn typed_len(&self) -> usize {

@@ -7,6 +7,7 @@ use crate::node::{NodeContext, Outputs, node_name};
 use crate::ops;
 use crate::opset::STANDARD;
 use crate::options::{BatchPolicy, ImportOptions};
+use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::tensor;
@@ -187,6 +188,26 @@ impl<'a, 'm> Importer<'a, 'm> {
     /// Reads a tensor that stands in an attribute.
     pub fn read_tensor(&mut self, proto: &TensorProto) -> Result<Tensor, TensorProblem> {
         tensor::read(proto, &mut self.tensors.external)
+    }
+
+    /// The element type that the file declares for a name: an initializer, an input, or what `Constant` gives.
+    pub fn declared_type(&self, name: &str) -> Option<DataType> {
+        let initial = self.proto.initializer.iter().find(|t| t.name() == name).map(|t| t.data_type());
+        let info = self.proto.input.iter().chain(&self.proto.value_info).chain(&self.proto.output);
+        let declared = || {
+            let info = info.filter(|i| i.name() == name).find_map(|i| i.r#type.as_ref()?.value.as_ref());
+            match info {
+                Some(type_proto::Value::TensorType(t)) => Some(t.elem_type()),
+                _ => None,
+            }
+        };
+        let constant = || {
+            let node = self.proto.node.iter().find(|n| n.output.iter().any(|o| o == name))?;
+            let value = node.attribute.iter().find(|a| a.name() == "value")?;
+            (node.op_type() == "Constant").then_some(value.t.as_ref()?.data_type())
+        };
+        let number = initial.or_else(declared).or_else(constant)?;
+        DataType::try_from(number).ok().filter(|t| *t != DataType::Undefined)
     }
 
     /// A value as an operand; what is known becomes a constant, once.

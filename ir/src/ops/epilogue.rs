@@ -46,6 +46,9 @@ impl Epilogue {
         let mut used = vec![false; inputs];
         for (i, step) in self.0.iter().enumerate() {
             match step {
+                EpilogueStep::Binary { op, .. } if !op.is_compiled() => {
+                    return Err(format!("{} is no step of an epilogue", OpAttributes::name(op)));
+                }
                 EpilogueStep::Binary { operand, .. } => match used.get_mut(*operand) {
                     Some(seen) if *operand >= body => *seen = true,
                     _ => {
@@ -93,7 +96,7 @@ impl Epilogue {
                 "scale" => (EpilogueStep::Scale(float(0)?), 1),
                 "requantize" => (EpilogueStep::Requantize, 0),
                 "round" => (EpilogueStep::Round, 0),
-                name => match Binary::parse(name) {
+                name => match Binary::parse(name).filter(|b| b.is_compiled()) {
                     Some(op) => {
                         let operand = args.first().and_then(AttrValue::as_size).ok_or(BAD)?;
                         (EpilogueStep::Binary { op, operand, scale: float(1)? }, 2)

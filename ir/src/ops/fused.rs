@@ -5,7 +5,7 @@ use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
 use super::conv::Conv2d;
 use super::epilogue::{Epilogue, EpilogueStep};
-use super::linear::Linear;
+use super::linear::{Linear, MatMul};
 use super::pool::AvgPool;
 use super::reduce::ReduceMean;
 use crate::QuantizerId;
@@ -20,6 +20,12 @@ pub enum Body {
     Conv2d(Conv2d),
     /// The same over rows: x `[..,K]`, w `[O,K]`.
     Linear,
+    /// Inputs a `[..,M,K]` and b `[..,K,P]` (codes, per tensor, both computed; leading dimensions broadcast):
+    /// `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`, the sum in i32.
+    MatMul {
+        /// The factor; the product of both scales until scales are folded.
+        scale: f32,
+    },
     /// Input x (codes): `t = (Σ (x - zp)) as f32 * (scale / count as f32)` over each window, `count` as in
     /// [`AvgPool`], the quotient rounded to f32.
     AvgPool {
@@ -58,6 +64,7 @@ impl Body {
     pub fn inputs(&self) -> usize {
         match self {
             Body::Conv2d(_) | Body::Linear => 4,
+            Body::MatMul { .. } => 2,
             Body::AvgPool { .. } | Body::Mean { .. } | Body::Map { .. } => 1,
         }
     }
@@ -89,6 +96,11 @@ impl Body {
                 let last = shape.rank() - 1;
                 weighted(shape, last)
             }
+            Body::MatMul { .. } => {
+                Body::codes(inputs, 0)?;
+                Body::codes(inputs, 1)?;
+                MatMul::output_shape(inputs)
+            }
             Body::AvgPool { pool, .. } => {
                 Body::codes(inputs, 0)?;
                 let (n, c, h, w) = inputs.nchw(0)?;
@@ -113,6 +125,7 @@ impl Fused {
         let body = match name {
             "fused_conv2d" => Body::Conv2d(Conv2d::read(r)?),
             "fused_linear" => Body::Linear,
+            "fused_matmul" => Body::MatMul { scale: scale(r)? },
             "fused_avg_pool" => Body::AvgPool { scale: scale(r)?, pool: AvgPool::read(r)? },
             "fused_mean" => Body::Mean { scale: scale(r)?, mean: ReduceMean::read(r)? },
             "fused_map" => Body::Map { scale: scale(r)? },
@@ -129,6 +142,7 @@ impl OpAttributes for Fused {
         match self.body {
             Body::Conv2d(_) => "fused_conv2d",
             Body::Linear => "fused_linear",
+            Body::MatMul { .. } => "fused_matmul",
             Body::AvgPool { .. } => "fused_avg_pool",
             Body::Mean { .. } => "fused_mean",
             Body::Map { .. } => "fused_map",
@@ -138,13 +152,13 @@ impl OpAttributes for Fused {
     fn attrs(&self) -> Attrs {
         let mut a = match &self.body {
             Body::Conv2d(conv) => conv.attrs(),
-            Body::Linear => vec![],
+            Body::Linear | Body::MatMul { .. } => vec![],
             Body::AvgPool { pool, .. } => pool.attrs(),
             Body::Mean { mean, .. } => mean.attrs(),
             Body::Map { .. } => vec![],
         };
         match self.body {
-            Body::AvgPool { scale, .. } | Body::Mean { scale, .. } | Body::Map { scale } => {
+            Body::MatMul { scale } | Body::AvgPool { scale, .. } | Body::Mean { scale, .. } | Body::Map { scale } => {
                 a.push(("scale", scale.into()))
             }
             Body::Conv2d(_) | Body::Linear => {}

@@ -48,18 +48,9 @@ impl OpAttributes for Linear {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatMul;
 
-impl OpAttributes for MatMul {
-    fn name(&self) -> &'static str {
-        "matmul"
-    }
-
-    fn attrs(&self) -> Attrs {
-        vec![]
-    }
-
-    fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
-        inputs.arity(2, 2, "2")?;
-        inputs.all_f32()?;
+impl MatMul {
+    /// The output shape from both inputs, whatever their elements.
+    pub(crate) fn output_shape(inputs: &Inputs) -> Result<Shape, InferError> {
         let (a, b) = (inputs.shape(0), inputs.shape(1));
         let (ra, rb) = (a.rank(), b.rank());
         if ra < 2 {
@@ -73,6 +64,22 @@ impl OpAttributes for MatMul {
             .broadcast(&lead(b))
             .ok_or_else(|| inputs.bad_shape(1, format!("leading dimensions that broadcast with {a}")))?;
         shape.0.extend([a.dims()[ra - 2], b.dims()[rb - 1]]);
-        Ok(TensorType::f32(shape))
+        Ok(shape)
+    }
+}
+
+impl OpAttributes for MatMul {
+    fn name(&self) -> &'static str {
+        "matmul"
+    }
+
+    fn attrs(&self) -> Attrs {
+        vec![]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
+        inputs.arity(2, 2, "2")?;
+        inputs.all_f32()?;
+        Ok(TensorType::f32(MatMul::output_shape(inputs)?))
     }
 }

@@ -7,10 +7,12 @@
 
 pub mod attrs;
 pub mod cat;
+pub mod choose;
 pub mod conv;
 pub mod elementwise;
 pub mod epilogue;
 pub mod fused;
+pub mod index;
 pub mod linear;
 pub mod norm;
 pub mod pool;
@@ -19,16 +21,18 @@ pub mod reduce;
 pub mod shape;
 
 pub use cat::{ArgMin, Blend, SquaredDistance};
+pub use choose::{Cast, CastTo, Compare, Where};
 pub use conv::Conv2d;
-pub use elementwise::{Binary, Unary};
+pub use elementwise::{Binary, Function, Unary};
 pub use epilogue::{Epilogue, EpilogueStep};
 pub use fused::{Body, Fused};
+pub use index::{Cumulate, GatherElements, Scatter, ScatterFlat, TopK};
 pub use linear::{Linear, MatMul};
-pub use norm::{BatchNorm, Softmax};
+pub use norm::{BatchNorm, LayerNorm, Softmax};
 pub use pool::{AvgPool, MaxPool, Window};
 pub use quant::{Dequantize, Quantize};
-pub use reduce::ReduceMean;
-pub use shape::{Concat, Gather, Identity, Pad, Reshape, Slice, Transpose};
+pub use reduce::{Reduce, ReduceMean, Reduction};
+pub use shape::{Concat, Expand, Gather, Identity, Pad, Reshape, Slice, Transpose};
 
 use crate::infer::{InferError, Inputs};
 use crate::types::TensorType;
@@ -81,6 +85,28 @@ pub enum Op {
     ArgMin(ArgMin),
     /// `(1 - alpha) a + alpha b`.
     Blend(Blend),
+    /// Layer normalization.
+    LayerNorm(LayerNorm),
+    /// A function of one real that is evaluated only.
+    Function(Function),
+    /// A comparison, or a function of truth values.
+    Compare(Compare),
+    /// A choice between two tensors.
+    Where(Where),
+    /// Another kind of element.
+    Cast(Cast),
+    /// Sum, product, maximum or minimum over axes.
+    Reduce(Reduce),
+    /// Broadcast to a shape.
+    Expand(Expand),
+    /// Elements picked by index.
+    GatherElements(GatherElements),
+    /// Elements placed by index.
+    ScatterFlat(ScatterFlat),
+    /// The largest or smallest elements.
+    TopK(TopK),
+    /// Running sums or products.
+    Cumulate(Cumulate),
     /// A fused node of the integer phase.
     Fused(Fused),
 }
@@ -111,6 +137,17 @@ macro_rules! each_op {
             Op::SquaredDistance($x) => $body,
             Op::ArgMin($x) => $body,
             Op::Blend($x) => $body,
+            Op::LayerNorm($x) => $body,
+            Op::Function($x) => $body,
+            Op::Compare($x) => $body,
+            Op::Where($x) => $body,
+            Op::Cast($x) => $body,
+            Op::Reduce($x) => $body,
+            Op::Expand($x) => $body,
+            Op::GatherElements($x) => $body,
+            Op::ScatterFlat($x) => $body,
+            Op::TopK($x) => $body,
+            Op::Cumulate($x) => $body,
             Op::Fused($x) => $body,
         }
     };
@@ -166,11 +203,27 @@ impl Op {
             "squared_distance" => Op::SquaredDistance(SquaredDistance),
             "argmin" => Op::ArgMin(ArgMin::read(r)?),
             "blend" => Op::Blend(Blend::read(r)?),
+            "layer_norm" => Op::LayerNorm(LayerNorm::read(r)?),
+            "where" => Op::Where(Where),
+            "expand" => Op::Expand(Expand::read(r)?),
+            "gather_elements" => Op::GatherElements(GatherElements::read(r)?),
+            "top_k" => Op::TopK(TopK::read(r)?),
+            "cumulate" => Op::Cumulate(Cumulate::read(r)?),
             _ => {
                 if let Some(unary) = Unary::read(name, r)? {
                     Op::Unary(unary)
                 } else if let Some(binary) = Binary::parse(name) {
                     Op::Binary(binary)
+                } else if let Some(function) = Function::parse(name) {
+                    Op::Function(function)
+                } else if let Some(compare) = Compare::parse(name) {
+                    Op::Compare(compare)
+                } else if let Some(cast) = Cast::parse(name) {
+                    Op::Cast(cast)
+                } else if let Some(scatter) = ScatterFlat::parse(name) {
+                    Op::ScatterFlat(scatter)
+                } else if let Some(reduce) = Reduce::read(name, r)? {
+                    Op::Reduce(reduce)
                 } else if let Some(fused) = Fused::read(name, r)? {
                     Op::Fused(fused)
                 } else {

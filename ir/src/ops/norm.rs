@@ -68,3 +68,41 @@ impl OpAttributes for Softmax {
         Ok(inputs.ty(0).clone())
     }
 }
+
+/// Layer normalization over the last axis: x `[..,K]`, optional scale and bias `[K]` -> `(x - mean) / sqrt(variance + eps) * scale +
+/// bias`, the variance being the mean of the squared distances from the mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+impl LayerNorm {
+    pub(crate) fn read(r: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(LayerNorm { eps: r.float("eps")?.unwrap_or(1e-5) })
+    }
+}
+
+impl OpAttributes for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn attrs(&self) -> Attrs {
+        vec![("eps", self.eps.into())]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
+        inputs.arity(1, 3, "1 to 3")?;
+        inputs.all_f32()?;
+        let shape = inputs.shape(0);
+        let Some(&Dim::Fixed(k)) = shape.dims().last() else {
+            return Err(inputs.bad_shape(0, "[..,K] with fixed K"));
+        };
+        if k == 0 {
+            return Err(inputs.bad_shape(0, "a last axis that is not empty"));
+        }
+        (1..inputs.len()).try_for_each(|i| inputs.expect_shape(i, &Shape::fixed(&[k])))?;
+        Ok(inputs.ty(0).clone())
+    }
+}

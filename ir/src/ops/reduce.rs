@@ -3,7 +3,7 @@
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
 use crate::infer::{InferError, Inputs};
-use crate::types::{Dim, Shape, TensorType};
+use crate::types::{Dim, Element, Shape, TensorType};
 
 /// An error unless `axis` is a fixed dimension of `shape`.
 pub(crate) fn check_axis(shape: &Shape, axis: usize) -> Result<usize, InferError> {
@@ -63,5 +63,67 @@ impl OpAttributes for ReduceMean {
     fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
         inputs.arity(1, 1, "1")?;
         Ok(TensorType::f32(self.output_shape(inputs.f32(0)?)?))
+    }
+}
+
+/// What a [`Reduce`] makes of the elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// Their sum.
+    Sum,
+    /// Their product.
+    Prod,
+    /// The largest.
+    Max,
+    /// The smallest.
+    Min,
+}
+
+/// A reduction over fixed axes of reals or whole numbers. Evaluated only; [`ReduceMean`] is what compiles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reduce {
+    /// What it computes.
+    pub kind: Reduction,
+    /// The axes, ascending, from 0.
+    pub axes: Vec<usize>,
+    /// Whether the axes stay as size 1.
+    pub keep_dims: bool,
+}
+
+impl Reduce {
+    const NAMES: [(Reduction, &str); 4] = [
+        (Reduction::Sum, "reduce_sum"),
+        (Reduction::Prod, "reduce_prod"),
+        (Reduction::Max, "reduce_max"),
+        (Reduction::Min, "reduce_min"),
+    ];
+
+    pub(crate) fn read(name: &str, r: &mut AttrReader) -> Result<Option<Self>, AttrError> {
+        let Some(&(kind, _)) = Reduce::NAMES.iter().find(|(_, n)| *n == name) else { return Ok(None) };
+        let axes = r.sizes("axes")?.ok_or(AttrError::Missing("axes"))?;
+        Ok(Some(Reduce { kind, axes, keep_dims: r.flag("keep_dims")? }))
+    }
+
+    fn as_mean(&self) -> ReduceMean {
+        ReduceMean { axes: self.axes.clone(), keep_dims: self.keep_dims }
+    }
+}
+
+impl OpAttributes for Reduce {
+    fn name(&self) -> &'static str {
+        Reduce::NAMES.iter().find(|(kind, _)| *kind == self.kind).map_or("reduce", |(_, n)| n)
+    }
+
+    fn attrs(&self) -> Attrs {
+        self.as_mean().attrs()
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
+        inputs.arity(1, 1, "1")?;
+        let element = inputs.ty(0).element;
+        if !matches!(element, Element::F32 | Element::I64) {
+            return Err(InferError::Element { index: 0, expected: "f32 or i64" });
+        }
+        Ok(TensorType::new(element, self.as_mean().output_shape(inputs.shape(0))?))
     }
 }

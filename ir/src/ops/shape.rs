@@ -269,6 +269,40 @@ impl OpAttributes for Gather {
     }
 }
 
+/// Its input broadcast to a shape as numpy does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expand {
+    /// The shape of the output.
+    pub shape: Shape,
+}
+
+impl Expand {
+    pub(crate) fn read(r: &mut AttrReader) -> Result<Self, AttrError> {
+        Ok(Expand { shape: r.shape("shape")?.ok_or(AttrError::Missing("shape"))? })
+    }
+}
+
+impl OpAttributes for Expand {
+    fn name(&self) -> &'static str {
+        "expand"
+    }
+
+    fn attrs(&self) -> Attrs {
+        vec![("shape", (&self.shape).into())]
+    }
+
+    fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
+        inputs.arity(1, 1, "1")?;
+        if inputs.shape(0).broadcast(&self.shape).as_ref() != Some(&self.shape) {
+            return Err(inputs.bad_shape(0, format!("one that broadcasts to {}", self.shape)));
+        }
+        if inputs.ty(0).element.quantizer().is_some() {
+            return Err(InferError::Element { index: 0, expected: "f32, i64 or bool" });
+        }
+        Ok(TensorType::new(inputs.ty(0).element, self.shape.clone()))
+    }
+}
+
 /// Its input: what is left of Identity and Dropout, removed by `canonicalize`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity;

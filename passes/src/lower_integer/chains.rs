@@ -3,7 +3,7 @@
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
 use catc_ir::ops::{Binary, Body, Unary};
-use catc_ir::verify::accumulator_fits;
+use catc_ir::verify::{accumulator_fits, product_fits};
 use catc_ir::{ConstId, Dim, Element, Graph, Node, Op, Operand, QuantizerId, ValueId};
 use std::collections::HashMap;
 
@@ -25,6 +25,8 @@ pub(super) struct Chain {
 pub(super) enum Start {
     /// A layer over codes.
     Layer { body: Body, input: ValueId, weights: Weights, bias: Option<ConstId> },
+    /// A product of two tensors of codes.
+    Product { body: Body, inputs: [ValueId; 2] },
     /// A body with one input.
     Map { body: Body, input: Operand },
 }
@@ -83,6 +85,11 @@ impl Finder<'_> {
         match &node.op {
             Op::Conv2d(_) | Op::Linear(_) => {
                 if let Some(start) = self.layer(&node) {
+                    self.start(index, start, vec![]);
+                }
+            }
+            Op::MatMul(_) => {
+                if let Some(start) = self.product(&node) {
                     self.start(index, start, vec![]);
                 }
             }
@@ -167,6 +174,9 @@ impl Finder<'_> {
     }
 
     fn binary(&mut self, index: usize, node: &Node, op: Binary) {
+        if !op.is_compiled() || self.graph.value_type(node.output).element != Element::F32 {
+            return;
+        }
         let shape = &self.graph.value_type(node.output).shape;
         let fits = |o: Operand| o.value().is_some() && self.graph.type_of(o).shape == *shape;
         let (a, b) = (node.inputs[0], node.inputs[1]);
@@ -222,6 +232,30 @@ impl Finder<'_> {
             _ => Body::Linear,
         };
         Some(Start::Layer { body, input, weights, bias })
+    }
+
+    /// The body of a product of two tensors of codes. Notes why one with quantized operands computes in f32.
+    fn product(&mut self, node: &Node) -> Option<Start> {
+        let codes = |o: Operand| self.found.flow.activation_codes(self.graph, o);
+        let (a, b) = (codes(node.inputs[0]), codes(node.inputs[1]));
+        let mut float = |reason| {
+            self.found.float.push((self.graph.label(node), reason));
+            None
+        };
+        let ((a, qa), (b, qb)) = match (a, b) {
+            (Some(a), Some(b)) => (a, b),
+            (None, None) => return None,
+            _ => return float("computes in f32, since only one of its operands is quantized"),
+        };
+        let (qa, qb) = (self.graph.quantizer(qa), self.graph.quantizer(qb));
+        if !product_fits(qa, qb, &self.graph.type_of(node.inputs[0]).shape) {
+            return float("computes in f32, since its sums could leave 32 bits; give it fewer bits");
+        }
+        let scale = scale_of(qa) * scale_of(qb);
+        if !scale.is_normal() {
+            return float("computes in f32, since the product of its scales is too small or too large");
+        }
+        Some(Start::Product { body: Body::MatMul { scale }, inputs: [a, b] })
     }
 
     /// The body of an average over codes whose sums stay in i32.

@@ -84,6 +84,7 @@ impl Emitter<'_> {
 
     fn chain(&mut self, chain: &Chain, output: ValueId) -> Result<(), PassError> {
         let (body, mut inputs): (Body, SmallVec<[Operand; 4]>) = match &chain.start {
+            Start::Product { body, inputs: [a, b] } => (body.clone(), smallvec![(*a).into(), (*b).into()]),
             Start::Map { body, input } => (body.clone(), smallvec![self.real(*input)?]),
             Start::Layer { body, input, weights, bias } => {
                 let multiplier = self.multiplier(*input, *weights, &chain.name)?;

@@ -10,8 +10,8 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 const EXP_HIGHEST: f32 = 89.0;
 const EXP_LOWEST: f32 = -104.0;
 /// The leading 10 bits of `ln(2)`.
-const LN2_HIGH: f32 = 355.0 / 512.0;
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LN2_HIGH: f32 = 355.0 / 512.0;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 /// `exp(r) = 1 + r + r² P(r)`, from the highest power.
 const EXP_POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
@@ -83,6 +83,16 @@ impl Emitter<'_> {
                 let gate = self.clip(line, 0.0, 1.0);
                 self.b.ins().fmul(t, gate)
             }
+            Activation::Exp => self.exp(t),
+            Activation::Log => self.log(t),
+            Activation::Sqrt => self.b.ins().sqrt(t),
+            Activation::Tanh => self.tanh(t),
+            Activation::Erf => self.erf(t),
+            Activation::Gelu => self.gelu(t),
+            Activation::Abs => self.b.ins().fabs(t),
+            Activation::Floor => self.b.ins().floor(t),
+            Activation::Ceil => self.b.ins().ceil(t),
+            Activation::Round => self.b.ins().nearest(t),
         }
     }
 

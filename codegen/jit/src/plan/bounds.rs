@@ -18,7 +18,10 @@ pub(crate) fn after(epilogue: &Epilogue, before: Option<f32>, operands: &[Option
         let next = match *step {
             EpilogueStep::Scale(factor) => bound * factor.value.abs(),
             EpilogueStep::Activation(function) => match function {
-                Activation::Relu | Activation::HardSwish => bound,
+                Activation::Relu | Activation::HardSwish | Activation::Gelu | Activation::Abs => bound,
+                Activation::Tanh | Activation::Erf => 1.0,
+                Activation::Floor | Activation::Ceil | Activation::Round => bound + 1.0,
+                Activation::Exp | Activation::Log | Activation::Sqrt => return None,
                 Activation::LeakyRelu { alpha } => bound * alpha.abs().max(1.0),
                 Activation::Clip { min, max } => bound.min(min.abs().max(max.abs())),
                 Activation::Sigmoid => 1.0,

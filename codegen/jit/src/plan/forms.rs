@@ -211,7 +211,7 @@ fn writes_row_offsets(program: &Program, step: &Step) -> bool {
         Op::MaxPool { .. } | Op::AvgPool { .. } | Op::Map { .. } | Op::Mean { .. } => true,
         Op::View => true,
         Op::FloatLinear { .. }
-        | Op::MatMul
+        | Op::MatMul { .. }
         | Op::Constant { .. }
         | Op::Concat { .. }
         | Op::Transpose { .. }

@@ -1,4 +1,5 @@
-//! Products of two f32 activation tensors. Lane `j` of a sum is a vector of its own here: vectors run along the columns.
+//! Products of two activation tensors, f32 or codes. Vectors run along the columns; of f32, lane `j` of a sum is a vector of its
+//! own.
 
 use super::walk::Walk;
 use crate::buffer::Form;
@@ -10,7 +11,7 @@ use crate::error::JitError;
 use crate::plan::StepCode;
 use crate::plan::planner::{Need, Planner, Slots};
 use catc_program::Step;
-use cranelift_codegen::ir::types::{F32, F32X4};
+use cranelift_codegen::ir::types::{F32, F32X4, I8, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, 1 reads a row of the first input, 2 columns of the second; the others are operands of the epilogue.
@@ -20,9 +21,18 @@ struct MatMulCode {
     length: usize,
     /// Bytes between rows of the second input.
     row_bytes: i64,
+    /// Zero-points and factor, if both inputs are codes.
+    codes: Option<Codes>,
     output: Output,
     epilogue: Epilogue,
     operand_zeros: Vec<i32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Codes {
+    left_zero: i32,
+    right_zero: i32,
+    scale: f32,
 }
 
 impl StepCode for MatMulCode {
@@ -30,10 +40,15 @@ impl StepCode for MatMulCode {
         let units = (e.first, e.last);
         e.nest(&self.nest, units, &mut |e, pointers, count| {
             let mut values = Vec::new();
-            for first in (0..count).step_by(4) {
-                let columns = (count - first).min(4);
-                let right = e.offset(pointers[2], 4 * first as i64);
-                values.push(self.sums(e, pointers[1], right, columns));
+            match self.codes {
+                Some(codes) => values = self.code_sums(e, codes, pointers[1], pointers[2], count),
+                None => {
+                    for first in (0..count).step_by(4) {
+                        let columns = (count - first).min(4);
+                        let right = e.offset(pointers[2], 4 * first as i64);
+                        values.push(self.sums(e, pointers[1], right, columns));
+                    }
+                }
             }
             let values = e.apply(&self.epilogue, values, |e, number| {
                 let access = self.nest.cursors[3 + number].lanes;
@@ -45,6 +60,33 @@ impl StepCode for MatMulCode {
 }
 
 impl MatMulCode {
+    /// Neighbouring elements of a product of codes, as f32.
+    fn code_sums(&self, e: &mut Emitter<'_>, codes: Codes, left: Value, right: Value, count: usize) -> Vec<Value> {
+        let access = self.nest.cursors[2].lanes;
+        let start = vec![e.ints(0); count.div_ceil(4)];
+        let sums = e.repeat(self.length, &[(left, 1), (right, self.row_bytes)], start, |e, p, state| {
+            let x = e.load(I8, p[0], 0);
+            let x = e.b.ins().uextend(I32, x);
+            let x = e.b.ins().splat(I32X4, x);
+            let zero = e.ints(codes.left_zero);
+            let x = e.b.ins().isub(x, zero);
+            let zero = e.ints(codes.right_zero);
+            let row = e.load_codes(access, p[1], 0, count);
+            let add = |(sum, y)| {
+                let y = e.b.ins().isub(y, zero);
+                let product = e.b.ins().imul(x, y);
+                e.b.ins().iadd(sum, product)
+            };
+            state.into_iter().zip(row).map(add).collect()
+        });
+        sums.into_iter()
+            .map(|sum| {
+                let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
+                e.scale(sum, codes.scale)
+            })
+            .collect()
+    }
+
     /// Up to four neighbouring elements.
     fn sums(&self, e: &mut Emitter<'_>, left: Value, right: Value, columns: usize) -> Value {
         let start = vec![e.floats(0.0); 4];
@@ -76,15 +118,20 @@ impl MatMulCode {
 }
 
 /// Lowers a matrix product.
-pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step) -> Result<(), JitError> {
+pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
     let error = || JitError::invalid(&step.name, "the dimensions do not multiply");
     let &[left, right] = step.inputs.as_slice() else { return Err(error()) };
-    let left = p.read(left, Need::ANY)?;
-    let right = p.read(right, Need::ANY)?;
+    let plain = |p: &Planner<'_>, t| Need::plain(&p.program.tensor(t).format);
+    let (need_left, need_right) = (plain(p, left), plain(p, right));
+    let (left, right) = (p.read(left, need_left)?, p.read(right, need_right)?);
     let output = p.write(step.output)?;
     let (a, b, to) = (&left.buffer, &right.buffer, &output.buffer);
     let rank = to.dims.len();
-    let plain = [a, b].iter().all(|x| x.form == Form::Float && x.is_dense() && x.dims.len() == rank);
+    let (form, bytes) = match a.form {
+        Form::Float => (Form::Float, 4),
+        _ => (Form::Byte, 1),
+    };
+    let plain = [a, b].iter().all(|x| x.form == form && x.is_dense() && x.dims.len() == rank);
     if rank < 2 || !plain || a.dims[rank - 1] != b.dims[rank - 2] {
         return Err(error());
     }
@@ -98,8 +145,8 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step) -> Result<(), JitError> {
     b_strides[rank - 2] = 0;
     let mut cursors = vec![
         walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(from_a, Form::Float, 0, &a_strides),
-        walk.cursor(from_b, Form::Float, 0, &b_strides),
+        walk.cursor(from_a, form, 0, &a_strides),
+        walk.cursor(from_b, form, 0, &b_strides),
     ];
     for (operand, strides) in &planned.operands {
         cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
@@ -110,7 +157,12 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step) -> Result<(), JitError> {
         output: Output { access: nest.cursors[0].lanes, codes: to.codes },
         nest,
         length: a.dims[rank - 1],
-        row_bytes: b.stride(rank - 2),
+        row_bytes: (b.dims[rank - 1] * bytes) as i64,
+        codes: (form == Form::Byte).then(|| Codes {
+            left_zero: i32::from(a.zero()),
+            right_zero: i32::from(b.zero()),
+            scale,
+        }),
         epilogue: planned.epilogue,
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
     };

@@ -63,7 +63,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
         Op::Slice { axis, start, step: distance } => copy::slice(p, step, *axis, *start, *distance),
         Op::FloatLinear { weights, bias } => linear::linear(p, step, *weights, *bias),
         Op::SquaredDistance { centroids } => linear::squared_distance(p, step, *centroids),
-        Op::MatMul => matmul::matmul(p, step),
+        Op::MatMul { scale } => matmul::matmul(p, step, *scale),
         Op::MaxPool { geometry } => pool::max(p, step, geometry),
         Op::AvgPool { geometry, count_include_pad, scale } => {
             pool::average(p, step, geometry, *count_include_pad, *scale)

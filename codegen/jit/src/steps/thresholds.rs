@@ -29,7 +29,7 @@ pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, l
         EpilogueStep::Activation(function) => match function {
             Activation::Relu | Activation::Clip { .. } => true,
             Activation::LeakyRelu { alpha } | Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
-            Activation::Sigmoid | Activation::HardSwish => false,
+            _ => false,
         },
         EpilogueStep::Binary(..) => false,
     });
@@ -81,7 +81,7 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
                     }
                 }
                 Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
-                Activation::Sigmoid | Activation::HardSwish => t,
+                _ => t,
             },
             EpilogueStep::Binary(..) => t,
         };

@@ -88,6 +88,17 @@ impl Builder {
     pub fn quantize(&mut self, from: TensorId, format: Format) -> TensorId {
         let dims = self.program.tensor(from).dims.clone();
         let to = self.image(format, &dims);
+        self.quantize_to(from, format, to)
+    }
+
+    /// The same into a row-major tensor.
+    pub fn quantize_rows(&mut self, from: TensorId, format: Format) -> TensorId {
+        let dims = self.program.tensor(from).dims.clone();
+        let to = self.tensor(format, &dims, Layout::RowMajor);
+        self.quantize_to(from, format, to)
+    }
+
+    fn quantize_to(&mut self, from: TensorId, format: Format, to: TensorId) -> TensorId {
         let spread = match format {
             Format::Codes { bits, .. } => (1 << bits) as f32 * 0.8,
             _ => 1.0,

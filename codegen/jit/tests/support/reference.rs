@@ -87,6 +87,16 @@ fn activation(a: Activation, t: f32) -> f32 {
         Activation::Sigmoid => 1.0 / (1.0 + exp(-t)),
         Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
         Activation::HardSwish => t * min(max(t * (1.0 / 6.0) + 0.5, 0.0), 1.0),
+        Activation::Exp => exp(t),
+        Activation::Log => catc_ir::math::log(t),
+        Activation::Sqrt => t.sqrt(),
+        Activation::Tanh => catc_ir::math::tanh(t),
+        Activation::Erf => catc_ir::math::erf(t),
+        Activation::Gelu => catc_ir::math::gelu(t),
+        Activation::Abs => t.abs(),
+        Activation::Floor => t.floor(),
+        Activation::Ceil => t.ceil(),
+        Activation::Round => t.round_ties_even(),
     }
 }
 
@@ -284,7 +294,22 @@ impl Run<'_> {
                 });
                 self.finish(step, t.collect())
             }
-            Op::MatMul => {
+            Op::MatMul { scale } if matches!(self.data(input.unwrap()), Data::Codes(_)) => {
+                let centred = |id: TensorId| match self.data(id) {
+                    Data::Codes(v) => v.iter().map(|&c| i64::from(c) - i64::from(self.zero(id))).collect::<Vec<_>>(),
+                    _ => panic!("not codes"),
+                };
+                let (a, b) = (centred(step.inputs[0]), centred(step.inputs[1]));
+                let k = *self.dims(step.inputs[0]).last().unwrap();
+                let (m, p) = (out[out.len() - 2], out[out.len() - 1]);
+                let t = (0..count).map(|at| {
+                    let (batch, row, column) = (at / (m * p), at / p % m, at % p);
+                    let sum: i64 = (0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * p + column]).sum();
+                    sum as f32 * scale
+                });
+                self.finish(step, t.collect())
+            }
+            Op::MatMul { .. } => {
                 let (a, b) = (self.f32(step.inputs[0]), self.f32(step.inputs[1]));
                 let k = *self.dims(step.inputs[0]).last().unwrap();
                 let (m, p) = (out[out.len() - 2], out[out.len() - 1]);

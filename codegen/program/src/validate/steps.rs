@@ -183,7 +183,7 @@ impl<'p> Context<'p> {
                 self.per_channel(*bias, "bias", o, false)?;
                 self.output_dims(&[rows, &[o]].concat())
             }
-            Op::MatMul => self.matmul(),
+            Op::MatMul { scale } => self.matmul(*scale),
             Op::MaxPool { geometry } => {
                 let [x] = self.inputs()?;
                 self.values(x, "input")?;
@@ -273,10 +273,21 @@ impl<'p> Context<'p> {
         pool_output(geometry, image, [h, w])
     }
 
-    fn matmul(&self) -> Rules {
+    fn matmul(&self, scale: f32) -> Rules {
         let [a, b] = self.inputs()?;
-        self.rows(a, "input 0")?;
-        self.rows(b, "input 1")?;
+        self.finite(scale, "scale")?;
+        match (span(a.format), span(b.format)) {
+            (Some(x), Some(y)) => {
+                ensure(a.layout == Layout::RowMajor && b.layout == Layout::RowMajor, || {
+                    "its inputs must be row-major".into()
+                })?;
+                sum_fits(a.dims.last().copied().unwrap_or(0), x * y)?;
+            }
+            _ => {
+                self.rows(a, "input 0")?;
+                self.rows(b, "input 1")?;
+            }
+        }
         ensure(self.output.layout == Layout::RowMajor, || "its output must be row-major".into())?;
         let (Some(&[m, k]), Some(&[k2, p])) = (a.dims.last_chunk(), b.dims.last_chunk()) else {
             return Err("its inputs must have two dimensions or more".into());
@@ -387,7 +398,6 @@ fn broadcasts(from: &[usize], to: &[usize]) -> Rules {
 
 fn activation(a: Activation) -> Rules {
     match a {
-        Activation::Relu | Activation::Sigmoid | Activation::HardSwish => Ok(()),
         Activation::LeakyRelu { alpha } => ensure(alpha.is_finite(), || format!("slope {alpha:?} is not finite")),
         // A NaN bound fails this too.
         Activation::Clip { min, max } => {
@@ -396,5 +406,6 @@ fn activation(a: Activation) -> Rules {
         Activation::HardSigmoid { alpha, beta } => ensure(alpha.is_finite() && beta.is_finite(), || {
             format!("slope {alpha:?} or offset {beta:?} is not finite")
         }),
+        _ => Ok(()),
     }
 }

@@ -114,7 +114,21 @@ pub fn every_operation() -> Program {
     let pool = Op::MaxPool { geometry: window([2, 2], [1, 1], [0, 0, 0, 0]) };
     let pooled = b.plain(pool, &[conv], i3, &[4, 2, 3], Hwc);
     let op = Op::AvgPool { geometry: window([2, 3], [1, 1], [0, 0, 0, 0]), count_include_pad: true, scale: 0.25 };
-    let steps = [Activation::Sigmoid, Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }, Activation::HardSwish];
+    let steps = [
+        Activation::Sigmoid,
+        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Activation::HardSwish,
+        Activation::Exp,
+        Activation::Log,
+        Activation::Sqrt,
+        Activation::Tanh,
+        Activation::Erf,
+        Activation::Gelu,
+        Activation::Abs,
+        Activation::Floor,
+        Activation::Ceil,
+        Activation::Round,
+    ];
     let averaged = b.tensor(Format::F32, &[4, 1, 1], Hwc);
     let epilogue = Epilogue { steps: steps.map(EpilogueStep::Activation).to_vec(), requantize: None };
     b.step(op, &[pooled], epilogue, averaged);
@@ -141,7 +155,7 @@ pub fn every_operation() -> Program {
     let half = b.reals(&[], vec![0.5]);
     let filled = b.plain(Op::Constant { constant: half }, &[], Format::F32, &[2, 5], Rows);
     let column = b.plain(Op::View, &[softmax], Format::F32, &[5, 1], Rows);
-    let product = b.plain(Op::MatMul, &[filled, column], Format::F32, &[2, 1], Rows);
+    let product = b.plain(Op::MatMul { scale: 1.0 }, &[filled, column], Format::F32, &[2, 1], Rows);
     let mean = b.tensor(u4, &[4], Rows);
     b.step(Op::Mean { axes: vec![1, 2], scale: 0.25 }, &[pooled], requantize(2.0), mean);
     let both = b.plain(Op::Concat { axis: 0 }, &[mean, mean], u4, &[8], Rows);

@@ -5,9 +5,9 @@ use crate::EvalError;
 use crate::broadcast::{Run, runs};
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
-use catc_ir::Tensor;
-use catc_ir::math::sum4;
-use catc_ir::ops::{Binary, Unary};
+use catc_ir::math::{erf, exp, sum4};
+use catc_ir::ops::{Binary, Function, Unary};
+use catc_ir::{Tensor, TensorData};
 use pulp::Arch;
 
 /// `t = f(t)` for each element.
@@ -25,6 +25,16 @@ pub(crate) fn unary_in_place(f: Unary, t: &mut [f32]) {
         Unary::Sigmoid => each!(Unary::Sigmoid),
         Unary::HardSigmoid { alpha, beta } => each!(Unary::HardSigmoid { alpha, beta }),
         Unary::HardSwish => each!(Unary::HardSwish),
+        Unary::Exp => each!(Unary::Exp),
+        Unary::Log => each!(Unary::Log),
+        Unary::Sqrt => each!(Unary::Sqrt),
+        Unary::Tanh => each!(Unary::Tanh),
+        Unary::Erf => each!(Unary::Erf),
+        Unary::Gelu => each!(Unary::Gelu),
+        Unary::Abs => each!(Unary::Abs),
+        Unary::Floor => each!(Unary::Floor),
+        Unary::Ceil => each!(Unary::Ceil),
+        Unary::Round => each!(Unary::Round),
     }
 }
 
@@ -48,6 +58,26 @@ macro_rules! each_binary {
                 const $op: Binary = Binary::Div;
                 $body
             }
+            Binary::Max => {
+                const $op: Binary = Binary::Max;
+                $body
+            }
+            Binary::Min => {
+                const $op: Binary = Binary::Min;
+                $body
+            }
+            Binary::Pow => {
+                const $op: Binary = Binary::Pow;
+                $body
+            }
+            Binary::Mod => {
+                const $op: Binary = Binary::Mod;
+                $body
+            }
+            Binary::Fmod => {
+                const $op: Binary = Binary::Fmod;
+                $body
+            }
         }
     };
 }
@@ -64,6 +94,36 @@ pub(crate) fn binary_in_place(f: Binary, t: &mut [f32], shape: &[usize], r: &[f3
             Arch::new().dispatch(|| t.iter_mut().for_each(|t| *t = OP.apply(*t, r)));
         });
     });
+}
+
+/// `f` at each pair of elements of two tensors that broadcast to `shape`.
+pub(crate) fn zip<A: Copy, B>(
+    shape: &[usize],
+    shapes: [&[usize]; 2],
+    a: &[A],
+    b: &[A],
+    mut f: impl FnMut(A, A) -> B,
+) -> Vec<B> {
+    let mut out = Vec::with_capacity(shape.iter().product());
+    runs(shape, shapes, |run| {
+        let at = |k: usize, i: usize| run.offset[k] + if run.advances[k] { i } else { 0 };
+        out.extend((0..run.len).map(|i| f(a[at(0, i)], b[at(1, i)])));
+    });
+    out
+}
+
+impl Rule for Function {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let mut t = call.take_f32(&mut inputs[0], buffers)?;
+        t.iter_mut().for_each(|x| *x = self.apply(*x));
+        Ok(call.output(t))
+    }
+
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let x = call.f32(reverse.inputs[0])?;
+        grad.iter_mut().zip(x).for_each(|(g, &x)| *g *= self.slope(x));
+        Ok(Pullback::of([Some(grad)]))
+    }
 }
 
 impl Rule for Unary {
@@ -91,6 +151,25 @@ impl Rule for Unary {
                 let inner = if x < 3.0 { x * (1.0 / 3.0) + 0.5 } else { 1.0 };
                 if x > -3.0 { inner } else { 0.0 }
             }),
+            Unary::Exp => each!(y, |y| y),
+            Unary::Log => each!(x, |x| 1.0 / x),
+            Unary::Sqrt => each!(y, |y| 0.5 / y),
+            Unary::Tanh => each!(y, |y| 1.0 - y * y),
+            Unary::Erf => each!(x, |x| std::f32::consts::FRAC_2_SQRT_PI * exp(-x * x)),
+            Unary::Gelu => each!(x, |x| {
+                const DENSITY_AT_0: f32 = 0.398_942_3;
+                0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * DENSITY_AT_0 * exp(-0.5 * x * x)
+            }),
+            Unary::Abs => each!(x, |x| if x > 0.0 {
+                1.0
+            } else if x < 0.0 {
+                -1.0
+            } else {
+                0.0
+            }),
+            Unary::Floor | Unary::Ceil => each!(x, |_x| 0.0),
+            // Straight through, as the rounding of a quantizer.
+            Unary::Round => {}
         }
         Ok(Pullback::of([Some(grad)]))
     }
@@ -98,6 +177,10 @@ impl Rule for Unary {
 
 impl Rule for Binary {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        if let (TensorData::I64(a), TensorData::I64(b)) = (inputs[0].data(), inputs[1].data()) {
+            let shapes = [inputs[0].shape(), inputs[1].shape()];
+            return Ok(Tensor::i64(call.shape, zip(call.shape, shapes, a, b, |a, b| self.apply_whole(a, b))));
+        }
         if inputs[0].shape() == call.shape {
             let mut t = call.take_f32(&mut inputs[0], buffers)?;
             binary_in_place(*self, &mut t, call.shape, call.f32(&inputs[1])?, inputs[1].shape());
@@ -121,6 +204,9 @@ impl Rule for Binary {
         grad: Vec<f32>,
         buffers: &mut Buffers,
     ) -> Result<Pullback, EvalError> {
+        if matches!(self, Binary::Mod | Binary::Fmod) {
+            return Err(EvalError::NoGradient { place: call.graph.label(call.node), op: call.node.op.name() });
+        }
         let (a, b) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
         let shapes = [reverse.inputs[0].shape(), reverse.inputs[1].shape()];
         let mut pulled = [None, None];
@@ -182,5 +268,24 @@ fn slopes(f: Binary, side: usize, t: &mut [f32], inputs: [&[f32]; 2], run: &Run<
             let (a, b) = (a.iter().cycle(), b.iter().cycle());
             t.iter_mut().zip(a.zip(b)).for_each(|(t, (a, b))| *t *= -(a / b) / b);
         }
+        (Binary::Max | Binary::Min | Binary::Pow | Binary::Mod | Binary::Fmod, side) => {
+            let (a, b) = (a.iter().cycle(), b.iter().cycle());
+            t.iter_mut().zip(a.zip(b)).for_each(|(t, (&a, &b))| *t *= slope(f, side, a, b));
+        }
+    }
+}
+
+/// The slope of a function without a loop of its own, at one pair.
+fn slope(f: Binary, side: usize, a: f32, b: f32) -> f32 {
+    match (f, side) {
+        // Of equal ones the first is taken.
+        (Binary::Max, 0) => f32::from(u8::from(a >= b)),
+        (Binary::Max, _) => f32::from(u8::from(b > a)),
+        (Binary::Min, 0) => f32::from(u8::from(a <= b)),
+        (Binary::Min, _) => f32::from(u8::from(b < a)),
+        (Binary::Pow, 0) => b * Binary::Pow.apply(a, b - 1.0),
+        (Binary::Pow, _) => Binary::Pow.apply(a, b) * a.ln(),
+        // The others have loops of their own, or no gradient.
+        _ => 0.0,
     }
 }

@@ -8,6 +8,7 @@ use super::quant::round_all;
 use super::reduce::Reduction;
 use super::{Known, Prepared, Rule};
 use crate::EvalError;
+use crate::broadcast::runs;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::gemm::{Matrix, gemm_f32};
@@ -163,6 +164,32 @@ fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers
                 }
             }
             buffers.give_f32(x);
+        }
+        Body::MatMul { scale } => {
+            let (qa, qb) = (call.quantizer(0).ok_or_else(needs_codes)?, call.quantizer(1).ok_or_else(needs_codes)?);
+            let a = centered(call.codes(&inputs[0])?, qa, buffers);
+            let b = centered(call.codes(&inputs[1])?, qb, buffers);
+            let (sa, sb) = (inputs[0].shape(), inputs[1].shape());
+            let (la, lb) = (sa.len() - 2, sb.len() - 2);
+            let [m, k, n] = [sa[la], sa[la + 1], sb[lb + 1]];
+            // Parts whose sums stay among the whole numbers that f32 holds.
+            let most = (EXACT / (reach(qa) * reach(qb)).max(1)).max(1) as usize;
+            let parts: Vec<Range<usize>> = (0..k.max(1)).step_by(most).map(|i| i..(i + most).min(k)).collect();
+            runs(&call.shape[..call.shape.len() - 2], [&sa[..la], &sb[..lb]], |run| {
+                for i in 0..run.len {
+                    let at = |j: usize| run.offset[j] + if run.advances[j] { i } else { 0 };
+                    let a = &a[at(0) * m * k..][..m * k];
+                    let b = &b[at(1) * k * n..][..k * n];
+                    let out = &mut t[(run.start + i) * m * n..][..m * n];
+                    add_parts(out, &parts, buffers, |part, dst| {
+                        let (a, b) = (Matrix::rows(&a[part.start..], k), Matrix::rows(&b[part.start * n..], n));
+                        gemm_f32([m, n, part.len()], dst, n, false, a, b);
+                    });
+                }
+            });
+            Arch::new().dispatch(|| t.iter_mut().for_each(|t| *t *= scale));
+            buffers.give_f32(a);
+            buffers.give_f32(b);
         }
         Body::AvgPool { pool, scale } => {
             let (x, q) = (call.codes(&inputs[0])?, call.quantizer(0).ok_or_else(needs_codes)?);

@@ -3,9 +3,11 @@
 //! To add an operation: implement [`Rule`] for its attribute struct in the file of its family, and name it in [`rule`].
 
 mod cat;
+mod choose;
 mod conv;
 mod elementwise;
 mod fused;
+mod index;
 mod linear;
 mod norm;
 mod pool;
@@ -118,6 +120,17 @@ pub(crate) fn rule(op: &Op) -> &dyn Rule {
         Op::SquaredDistance(x) => x,
         Op::ArgMin(x) => x,
         Op::Blend(x) => x,
+        Op::LayerNorm(x) => x,
+        Op::Function(x) => x,
+        Op::Compare(x) => x,
+        Op::Where(x) => x,
+        Op::Cast(x) => x,
+        Op::Reduce(x) => x,
+        Op::Expand(x) => x,
+        Op::GatherElements(x) => x,
+        Op::ScatterFlat(x) => x,
+        Op::TopK(x) => x,
+        Op::Cumulate(x) => x,
         Op::Fused(x) => x,
     }
 }

@@ -7,7 +7,7 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
 use catc_ir::math::{exp, max, sum4, sum4_of};
-use catc_ir::ops::{BatchNorm, Softmax};
+use catc_ir::ops::{BatchNorm, LayerNorm, Softmax};
 use pulp::Arch;
 
 impl Rule for BatchNorm {
@@ -94,5 +94,65 @@ impl Rule for Softmax {
             places().for_each(|p| grad[p] = y[p] * (grad[p] - sum));
         }
         Ok(Pullback::of([Some(grad)]))
+    }
+}
+
+/// The deviation of a row from its mean, in place; gives the root of its mean square and `eps`.
+fn center(row: &mut [f32], squares: &mut Vec<f32>, eps: f32) -> f32 {
+    let count = row.len() as f32;
+    let mean = sum4(row) / count;
+    row.iter_mut().for_each(|x| *x -= mean);
+    squares.clear();
+    squares.extend(row.iter().map(|d| d * d));
+    (sum4(squares) / count + eps).sqrt()
+}
+
+impl Rule for LayerNorm {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
+        let mut t = call.take_f32(&mut inputs[0], buffers)?;
+        let size = call.shape[call.shape.len() - 1];
+        let scale = inputs.get(1).map(|s| call.f32(s)).transpose()?;
+        let bias = inputs.get(2).map(|b| call.f32(b)).transpose()?;
+        let mut squares = vec![];
+        for row in t.chunks_exact_mut(size) {
+            let deviation = center(row, &mut squares, self.eps);
+            row.iter_mut().for_each(|x| *x /= deviation);
+            if let Some(scale) = scale {
+                row.iter_mut().zip(scale).for_each(|(x, s)| *x *= s);
+            }
+            if let Some(bias) = bias {
+                row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+            }
+        }
+        Ok(call.output(t))
+    }
+
+    fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
+        let size = call.shape[call.shape.len() - 1];
+        let x = call.f32(reverse.inputs[0])?;
+        let scale = reverse.inputs.get(1).map(|s| call.f32(s)).transpose()?;
+        let needs = |i: usize| reverse.needs.get(i).is_some_and(|&n| n);
+        let mut d_scale = needs(1).then(|| vec![0.0; size]);
+        let mut d_bias = needs(2).then(|| vec![0.0; size]);
+        let (mut row, mut squares) = (vec![0.0; size], vec![]);
+        for (g, x) in grad.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
+            row.copy_from_slice(x);
+            let deviation = center(&mut row, &mut squares, self.eps);
+            row.iter_mut().for_each(|d| *d /= deviation);
+            if let Some(d) = &mut d_bias {
+                d.iter_mut().zip(g.iter()).for_each(|(d, g)| *d += g);
+            }
+            if let Some(d) = &mut d_scale {
+                d.iter_mut().zip(g.iter().zip(&row)).for_each(|(d, (g, n))| *d += g * n);
+            }
+            if let Some(scale) = scale {
+                g.iter_mut().zip(scale).for_each(|(g, s)| *g *= s);
+            }
+            let count = size as f32;
+            let mean = sum4(g) / count;
+            let along = sum4_of(g.iter().zip(&row).map(|(g, n)| g * n)) / count;
+            g.iter_mut().zip(&row).for_each(|(g, n)| *g = (*g - mean - n * along) / deviation);
+        }
+        Ok(Pullback::of([Some(grad), d_scale, d_bias]))
     }
 }

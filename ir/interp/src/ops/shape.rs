@@ -3,9 +3,10 @@
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
+use crate::broadcast::runs;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
-use catc_ir::ops::{Concat, Gather, Identity, Pad, Reshape, Slice, Transpose};
+use catc_ir::ops::{Concat, Expand, Gather, Identity, Pad, Reshape, Slice, Transpose};
 use catc_ir::{Tensor, TensorData};
 
 /// A tensor of the call's shape from the elements of another, whatever they are: `$body` turns a slice into a vector.
@@ -271,5 +272,43 @@ impl Rule for Gather {
         }
         buffers.give_f32(grad);
         Ok(Pullback::of([Some(dx), None]))
+    }
+}
+
+impl Rule for Expand {
+    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+        moved!(call, inputs[0], x => {
+            let mut out = Vec::with_capacity(call.shape.iter().product());
+            runs(call.shape, [inputs[0].shape()], |run| {
+                let x = &x[run.offset[0]..];
+                if run.advances[0] {
+                    out.extend_from_slice(&x[..run.len]);
+                } else {
+                    out.extend(std::iter::repeat_n(x[0], run.len));
+                }
+            });
+            out
+        })
+    }
+
+    fn vjp(
+        &self,
+        call: &Call,
+        reverse: &Reverse,
+        grad: Vec<f32>,
+        buffers: &mut Buffers,
+    ) -> Result<Pullback, EvalError> {
+        let mut dx = vec![0.0; reverse.inputs[0].len()];
+        runs(call.shape, [reverse.inputs[0].shape()], |run| {
+            let g = &grad[run.start..][..run.len];
+            let dx = &mut dx[run.offset[0]..];
+            if run.advances[0] {
+                dx.iter_mut().zip(g).for_each(|(d, g)| *d += g);
+            } else {
+                dx[0] += g.iter().sum::<f32>();
+            }
+        });
+        buffers.give_f32(grad);
+        Ok(Pullback::of([Some(dx)]))
     }
 }

@@ -1,18 +1,82 @@
-//! Functions of one real: Relu, LeakyRelu, Clip (6, 11, 12, 13), Sigmoid, HardSigmoid, HardSwish.
+//! Functions of one real. Those that a few others give are written as these: Elu, Selu, Celu, Softplus, Mish, ...
 
+use super::build::{Built, apply, choose, combine, compare, real};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
-use catc_ir::Op;
-use catc_ir::ops::{Identity, Unary};
+use crate::value::Value;
+use catc_ir::ops::{Binary, Compare, Function, Identity, Unary};
+use catc_ir::{Element, Op};
 
-fn unary(cx: &mut NodeContext, op: Unary) -> RuleResult {
+fn only_input(cx: &mut NodeContext) -> Built {
     cx.arity(1, 1)?;
-    let x = cx.input(0)?;
-    one(cx.emit_on(Op::Unary(op), &x)?)
+    cx.input(0)
 }
 
-pub(super) fn relu(cx: &mut NodeContext) -> RuleResult {
-    unary(cx, Unary::Relu)
+fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
+    if cx.opset < 6 {
+        cx.ignore("consumed_inputs");
+    }
+    let x = only_input(cx)?;
+    one(apply(cx, f, &x)?)
+}
+
+macro_rules! unary_rules {
+    ($($name:ident: $f:expr;)*) => {
+        $(pub(super) fn $name(cx: &mut NodeContext) -> RuleResult {
+            unary(cx, $f)
+        })*
+    };
+}
+
+unary_rules! {
+    relu: Unary::Relu;
+    sigmoid: Unary::Sigmoid;
+    hard_swish: Unary::HardSwish;
+    exp: Unary::Exp;
+    log: Unary::Log;
+    sqrt: Unary::Sqrt;
+    tanh: Unary::Tanh;
+    erf: Unary::Erf;
+    abs: Unary::Abs;
+    floor: Unary::Floor;
+    ceil: Unary::Ceil;
+    round: Unary::Round;
+}
+
+/// A function that is evaluated only.
+fn function(cx: &mut NodeContext, f: Function) -> RuleResult {
+    let x = only_input(cx)?;
+    if let Some(known) = super::build::small(&x)
+        && let Some(items) = known.as_f32()
+    {
+        return one(super::build::reals(known.shape(), items.iter().map(|&x| f.apply(x)).collect()));
+    }
+    let real = super::build::cast(cx, &x, catc_ir::ops::CastTo::F32)?;
+    let y = cx.emit_on(Op::Function(f), &real)?;
+    one(super::build::cast_like(cx, &y, &x)?)
+}
+
+macro_rules! function_rules {
+    ($($name:ident: $f:expr;)*) => {
+        $(pub(super) fn $name(cx: &mut NodeContext) -> RuleResult {
+            function(cx, $f)
+        })*
+    };
+}
+
+function_rules! {
+    sign: Function::Sign;
+    sin: Function::Sin;
+    cos: Function::Cos;
+    tan: Function::Tan;
+    asin: Function::Asin;
+    acos: Function::Acos;
+    atan: Function::Atan;
+    sinh: Function::Sinh;
+    cosh: Function::Cosh;
+    asinh: Function::Asinh;
+    acosh: Function::Acosh;
+    atanh: Function::Atanh;
 }
 
 pub(super) fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
@@ -20,17 +84,132 @@ pub(super) fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
     unary(cx, Unary::LeakyRelu { alpha })
 }
 
-pub(super) fn sigmoid(cx: &mut NodeContext) -> RuleResult {
-    unary(cx, Unary::Sigmoid)
-}
-
 pub(super) fn hard_sigmoid(cx: &mut NodeContext) -> RuleResult {
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(0.2), cx.float("beta")?.unwrap_or(0.5));
     unary(cx, Unary::HardSigmoid { alpha, beta })
 }
 
-pub(super) fn hard_swish(cx: &mut NodeContext) -> RuleResult {
-    unary(cx, Unary::HardSwish)
+pub(super) fn neg(cx: &mut NodeContext) -> RuleResult {
+    let x = only_input(cx)?;
+    let minus = if cx.element(&x) == Element::I64 { super::build::whole(-1) } else { real(-1.0) };
+    one(combine(cx, Binary::Mul, &x, &minus)?)
+}
+
+pub(super) fn reciprocal(cx: &mut NodeContext) -> RuleResult {
+    let x = only_input(cx)?;
+    one(combine(cx, Binary::Div, &real(1.0), &x)?)
+}
+
+/// `(x * 0.5) * (1 + erf(x / sqrt(2)))`, or its approximation `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
+pub(super) fn gelu(cx: &mut NodeContext) -> RuleResult {
+    let tanh = match cx.word("approximate")?.unwrap_or("none") {
+        "none" => false,
+        "tanh" => true,
+        other => return Err(NodeProblem::attribute("approximate", format!("is {other:?}, which is not defined"))),
+    };
+    let x = only_input(cx)?;
+    if !tanh {
+        return one(apply(cx, Unary::Gelu, &x)?);
+    }
+    let square = combine(cx, Binary::Mul, &x, &x)?;
+    let cube = combine(cx, Binary::Mul, &square, &x)?;
+    let cube = combine(cx, Binary::Mul, &cube, &real(0.044715))?;
+    let inner = combine(cx, Binary::Add, &x, &cube)?;
+    let inner = combine(cx, Binary::Mul, &inner, &real((2.0 / std::f64::consts::PI).sqrt() as f32))?;
+    let gate = apply(cx, Unary::Tanh, &inner)?;
+    let gate = combine(cx, Binary::Add, &gate, &real(1.0))?;
+    let half = combine(cx, Binary::Mul, &x, &real(0.5))?;
+    one(combine(cx, Binary::Mul, &half, &gate)?)
+}
+
+/// `alpha * (exp(min(x, 0) / scale) - 1)`.
+fn below_zero(cx: &mut NodeContext, x: &Value, alpha: f32, scale: f32) -> Built {
+    let low = apply(cx, Unary::Clip { min: f32::NEG_INFINITY, max: 0.0 }, x)?;
+    let low = if scale == 1.0 { low } else { combine(cx, Binary::Div, &low, &real(scale))? };
+    let e = apply(cx, Unary::Exp, &low)?;
+    let e = combine(cx, Binary::Sub, &e, &real(1.0))?;
+    combine(cx, Binary::Mul, &e, &real(alpha))
+}
+
+pub(super) fn elu(cx: &mut NodeContext) -> RuleResult {
+    let alpha = cx.float("alpha")?.unwrap_or(1.0);
+    let x = only_input(cx)?;
+    let above = apply(cx, Unary::Relu, &x)?;
+    let below = below_zero(cx, &x, alpha, 1.0)?;
+    one(combine(cx, Binary::Add, &above, &below)?)
+}
+
+pub(super) fn selu(cx: &mut NodeContext) -> RuleResult {
+    let (alpha, gamma) = (cx.float("alpha")?.unwrap_or(1.673_263_2), cx.float("gamma")?.unwrap_or(1.050_701));
+    let x = only_input(cx)?;
+    let above = apply(cx, Unary::Relu, &x)?;
+    let below = below_zero(cx, &x, alpha, 1.0)?;
+    let y = combine(cx, Binary::Add, &above, &below)?;
+    one(combine(cx, Binary::Mul, &y, &real(gamma))?)
+}
+
+pub(super) fn celu(cx: &mut NodeContext) -> RuleResult {
+    let alpha = cx.float("alpha")?.unwrap_or(1.0);
+    let x = only_input(cx)?;
+    let above = apply(cx, Unary::Relu, &x)?;
+    let below = below_zero(cx, &x, alpha, alpha)?;
+    one(combine(cx, Binary::Add, &above, &below)?)
+}
+
+/// `max(x, 0) + log(1 + exp(-|x|))`.
+fn soft_plus(cx: &mut NodeContext, x: &Value) -> Built {
+    let size = apply(cx, Unary::Abs, x)?;
+    let minus = combine(cx, Binary::Mul, &size, &real(-1.0))?;
+    let e = apply(cx, Unary::Exp, &minus)?;
+    let e = combine(cx, Binary::Add, &e, &real(1.0))?;
+    let rest = apply(cx, Unary::Log, &e)?;
+    let above = apply(cx, Unary::Relu, x)?;
+    combine(cx, Binary::Add, &above, &rest)
+}
+
+pub(super) fn softplus(cx: &mut NodeContext) -> RuleResult {
+    let x = only_input(cx)?;
+    one(soft_plus(cx, &x)?)
+}
+
+pub(super) fn mish(cx: &mut NodeContext) -> RuleResult {
+    let x = only_input(cx)?;
+    let gate = soft_plus(cx, &x)?;
+    let gate = apply(cx, Unary::Tanh, &gate)?;
+    one(combine(cx, Binary::Mul, &x, &gate)?)
+}
+
+pub(super) fn softsign(cx: &mut NodeContext) -> RuleResult {
+    let x = only_input(cx)?;
+    let size = apply(cx, Unary::Abs, &x)?;
+    let below = combine(cx, Binary::Add, &size, &real(1.0))?;
+    one(combine(cx, Binary::Div, &x, &below)?)
+}
+
+/// `x * sigmoid(alpha x)`.
+pub(super) fn swish(cx: &mut NodeContext) -> RuleResult {
+    let alpha = cx.float("alpha")?.unwrap_or(1.0);
+    let x = only_input(cx)?;
+    let inner = if alpha == 1.0 { x.clone() } else { combine(cx, Binary::Mul, &x, &real(alpha))? };
+    let gate = apply(cx, Unary::Sigmoid, &inner)?;
+    one(combine(cx, Binary::Mul, &x, &gate)?)
+}
+
+pub(super) fn thresholded_relu(cx: &mut NodeContext) -> RuleResult {
+    let alpha = cx.float("alpha")?.unwrap_or(1.0);
+    let x = only_input(cx)?;
+    let above = compare(cx, Compare::Greater, &x, &real(alpha))?;
+    one(choose(cx, &above, &x, &real(0.0))?)
+}
+
+pub(super) fn shrink(cx: &mut NodeContext) -> RuleResult {
+    let (lambd, bias) = (cx.float("lambd")?.unwrap_or(0.5), cx.float("bias")?.unwrap_or(0.0));
+    let x = only_input(cx)?;
+    let (high, low) = (combine(cx, Binary::Sub, &x, &real(bias))?, combine(cx, Binary::Add, &x, &real(bias))?);
+    let above = compare(cx, Compare::Greater, &x, &real(lambd))?;
+    let below = compare(cx, Compare::Less, &x, &real(-lambd))?;
+    let rest = choose(cx, &below, &low, &real(0.0))?;
+    one(choose(cx, &above, &high, &rest)?)
 }
 
 pub(super) fn clip(cx: &mut NodeContext) -> RuleResult {
@@ -52,5 +231,5 @@ pub(super) fn clip(cx: &mut NodeContext) -> RuleResult {
         return one(cx.emit_on(Op::Identity(Identity), &x)?);
     }
     // The definition lets the upper bound win where they are out of order.
-    one(cx.emit_on(Op::Unary(Unary::Clip { min: min.min(max), max }), &x)?)
+    one(apply(cx, Unary::Clip { min: min.min(max), max }, &x)?)
 }

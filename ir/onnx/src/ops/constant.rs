@@ -1,6 +1,7 @@
 //! Tensors that are known: Constant (1, 9, 11, 12, ...), ConstantOfShape (9, ...), and Cast (6, 9, 13, ...), which is
 //! done on what is known and is nothing between kinds of reals.
 
+use super::build::{combine, whole};
 use super::layout::same;
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
@@ -8,6 +9,7 @@ use crate::proto::tensor_proto::DataType;
 use crate::size::Size;
 use crate::tensor::type_name;
 use crate::value::{Known, Value};
+use catc_ir::ops::{Binary, CastTo};
 use catc_ir::{Element, Tensor, TensorData};
 use half::{bf16, f16};
 
@@ -71,7 +73,7 @@ pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     use DataType::*;
     let element = match to_type {
         Float | Double | Float16 | Bfloat16 => Element::F32,
-        Int64 | Int32 | Int16 | Int8 | Uint64 | Uint32 | Uint16 | Uint8 => Element::I64,
+        Int64 | Int32 | Int16 | Int8 | Uint64 | Uint32 | Uint16 | Uint8 | Int4 | Uint4 | Int2 | Uint2 => Element::I64,
         Bool => Element::Bool,
         _ => {
             let name = type_name(i32::try_from(to).unwrap_or(0));
@@ -83,14 +85,38 @@ pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     if from == Element::F32 && matches!((&x, to_type), (Value::Computed(_), Float16 | Bfloat16)) {
         cx.warn(format!("the cast to {} is left out; catc computes in f32", type_name(to_type as i32)));
     }
+    if let Some(y) = narrowed(cx, &x, to_type)? {
+        return one(y);
+    }
     let Value::Known(known) = x else {
         if from == element && matches!(to_type, Float | Double | Float16 | Bfloat16 | Int64 | Int32 | Bool) {
             return same(cx, x);
         }
-        let name = type_name(to_type as i32);
-        return Err(NodeProblem::unsupported(format!("it casts data between whole numbers and reals, to {name}")));
+        let to = match element {
+            Element::I64 => CastTo::I64,
+            Element::Bool => CastTo::Bool,
+            _ => CastTo::F32,
+        };
+        let y = super::build::cast(cx, &x, to)?;
+        return super::layout::same(cx, y);
     };
     one(convert(&known, to_type, element)?)
+}
+
+/// Whole numbers of few bits, which wrap around as the definition says; `None` for other types.
+fn narrowed(cx: &mut NodeContext, x: &Value, to: DataType) -> Result<Option<Value>, NodeProblem> {
+    let (bits, signed) = match to {
+        DataType::Int2 => (2, true),
+        DataType::Uint2 => (2, false),
+        DataType::Int4 => (4, true),
+        DataType::Uint4 => (4, false),
+        _ => return Ok(None),
+    };
+    let least = if signed { -(1i64 << (bits - 1)) } else { 0 };
+    let y = super::build::cast(cx, x, CastTo::I64)?;
+    let y = combine(cx, Binary::Sub, &y, &whole(least))?;
+    let y = combine(cx, Binary::Mod, &y, &whole(1 << bits))?;
+    combine(cx, Binary::Add, &y, &whole(least)).map(Some)
 }
 
 /// The least and greatest number of the types that are narrower than 64 bits.

@@ -1,53 +1,42 @@
-//! Add, Sub, Mul, Div (6, 7, 13, 14), with numpy broadcasting, which opset 6 asked for by attributes. Between known
-//! tensors they are worked out here.
+//! Functions of two numbers: Add, Sub, Mul, Div (6, 7, 13, 14) with numpy broadcasting, which opset 6 asked for by
+//! attributes; Max, Min, Sum and Mean of any number; Pow, Mod, PRelu. Between known tensors they are worked out at once.
 
+use super::build::{apply, cast_like, combine, real};
 use super::reshape::reshaped;
 use crate::error::NodeProblem;
-use crate::fold::{FOLD_ELEMENTS, zip, zip_sizes};
 use crate::node::{NodeContext, RuleResult, axis, one};
-use crate::size::Size;
-use crate::value::{Known, Value};
-use catc_ir::ops::Binary;
-use catc_ir::{Dim, Element, Op, Shape, Tensor};
+use crate::value::Value;
+use catc_ir::ops::{Binary, Unary};
+use catc_ir::{Dim, Element, Shape};
 
 pub(super) fn add(cx: &mut NodeContext) -> RuleResult {
-    binary(cx, Binary::Add, Size::add)
+    binary(cx, Binary::Add)
 }
 
 pub(super) fn sub(cx: &mut NodeContext) -> RuleResult {
-    binary(cx, Binary::Sub, Size::sub)
+    binary(cx, Binary::Sub)
 }
 
 pub(super) fn mul(cx: &mut NodeContext) -> RuleResult {
-    binary(cx, Binary::Mul, Size::mul)
+    binary(cx, Binary::Mul)
 }
 
 pub(super) fn div(cx: &mut NodeContext) -> RuleResult {
-    binary(cx, Binary::Div, Size::div)
+    binary(cx, Binary::Div)
 }
 
-fn binary(cx: &mut NodeContext, op: Binary, on_sizes: fn(Size, Size) -> Option<Size>) -> RuleResult {
+fn operands(cx: &mut NodeContext) -> Result<(Value, Value), NodeProblem> {
     cx.arity(2, 2)?;
     let (a, mut b) = (cx.input(0)?, cx.input(1)?);
     if cx.opset < 7 {
         b = align(cx, &a, b)?;
     }
-    if let (Value::Known(a), Value::Known(b)) = (&a, &b)
-        && let Some(folded) = fold(a, b, op, on_sizes)?
-    {
-        return one(folded);
-    }
-    for (i, v) in [&a, &b].into_iter().enumerate() {
-        match cx.element(v) {
-            Element::F32 => {}
-            Element::I64 => {
-                return Err(NodeProblem::unsupported(format!("input {i} holds whole numbers computed from data")));
-            }
-            _ => return Err(NodeProblem::input(i, "holds no numbers")),
-        }
-    }
-    let operands = [cx.operand(0, &a)?, cx.operand(1, &b)?];
-    one(cx.emit(Op::Binary(op), &operands)?)
+    Ok((a, b))
+}
+
+fn binary(cx: &mut NodeContext, op: Binary) -> RuleResult {
+    let (a, b) = operands(cx)?;
+    one(combine(cx, op, &a, &b)?)
 }
 
 /// The second operand of opset 6 as numpy broadcasting needs it: its axes were aligned with those of the first from
@@ -67,27 +56,121 @@ fn align(cx: &mut NodeContext, a: &Value, b: Value) -> Result<Value, NodeProblem
     reshaped(cx, &b, shape)
 }
 
-/// The result for small known tensors; large reals are left to the graph.
-fn fold(
-    a: &Known,
-    b: &Known,
-    op: Binary,
-    on_sizes: fn(Size, Size) -> Option<Size>,
-) -> Result<Option<Known>, NodeProblem> {
-    let no_fit =
-        || NodeProblem::input(1, format!("has shape {}, which does not broadcast with {}", b.ir_shape(), a.ir_shape()));
-    let elements = a.ir_shape().broadcast(&b.ir_shape()).ok_or_else(no_fit)?.volume().map(|(n, _)| n);
-    if elements.is_none_or(|n| n > FOLD_ELEMENTS) {
-        return Ok(None);
+/// One after the other.
+fn chain(cx: &mut NodeContext, op: Binary) -> Result<Value, NodeProblem> {
+    cx.arity(1, usize::MAX)?;
+    let mut sum = cx.input(0)?;
+    for i in 1..cx.input_count() {
+        let next = cx.input(i)?;
+        sum = bounded(cx, op, &sum, &next)?;
     }
-    if let (Some(x), Some(y)) = (a.as_f32(), b.as_f32()) {
-        let (shape, items) = zip((a.shape(), x), (b.shape(), y), |p, q| op.apply(p, q)).ok_or_else(no_fit)?;
-        return Ok(Some(Tensor::f32(&shape, items).into()));
+    Ok(sum)
+}
+
+/// `combine`, a bound that is one known number being a clip.
+fn bounded(cx: &mut NodeContext, op: Binary, a: &Value, b: &Value) -> Result<Value, NodeProblem> {
+    for (x, bound) in [(a, b), (b, a)] {
+        if let (Value::Computed(_), Value::Known(known)) = (x, bound)
+            && let Some(&[limit]) = known.as_f32()
+            && !limit.is_nan()
+            && known.shape().len() <= cx.shape(x).rank()
+        {
+            let clip = match op {
+                Binary::Max => Unary::Clip { min: limit, max: f32::INFINITY },
+                Binary::Min => Unary::Clip { min: f32::NEG_INFINITY, max: limit },
+                _ => break,
+            };
+            return apply(cx, clip, x);
+        }
     }
-    match zip_sizes(a, b, on_sizes) {
-        None => Ok(None),
-        Some(result) => result.map(Some).map_err(|pair| {
-            NodeProblem::unsupported(format!("its result for {pair} is no multiple of the batch size N nor a number"))
-        }),
+    combine(cx, op, a, b)
+}
+
+/// The only input stays what it is.
+fn finished(cx: &mut NodeContext, y: Value) -> RuleResult {
+    match cx.input_count() {
+        1 => super::layout::same(cx, y),
+        _ => one(y),
     }
+}
+
+pub(super) fn max(cx: &mut NodeContext) -> RuleResult {
+    let y = chain(cx, Binary::Max)?;
+    finished(cx, y)
+}
+
+pub(super) fn min(cx: &mut NodeContext) -> RuleResult {
+    let y = chain(cx, Binary::Min)?;
+    finished(cx, y)
+}
+
+pub(super) fn sum(cx: &mut NodeContext) -> RuleResult {
+    let y = chain(cx, Binary::Add)?;
+    finished(cx, y)
+}
+
+pub(super) fn mean(cx: &mut NodeContext) -> RuleResult {
+    let y = chain(cx, Binary::Add)?;
+    let count = real(cx.input_count() as f32);
+    one(combine(cx, Binary::Div, &y, &count)?)
+}
+
+/// Powers that a few products or a root give are those.
+pub(super) fn pow(cx: &mut NodeContext) -> RuleResult {
+    let (a, b) = operands(cx)?;
+    let exponent = match &b {
+        Value::Known(k) if k.len() == 1 && k.shape().len() <= cx.shape(&a).rank() => match k.as_f32() {
+            Some(&[x]) => Some(x),
+            _ => k.as_sizes().and_then(|s| s[0].fixed()).map(|n| n as f32),
+        },
+        _ => None,
+    };
+    if cx.element(&a) == Element::F32
+        && let Some(x) = exponent
+    {
+        if x == 1.0 {
+            return super::layout::same(cx, a);
+        } else if x == 2.0 {
+            return one(combine(cx, Binary::Mul, &a, &a)?);
+        } else if x == 3.0 {
+            let square = combine(cx, Binary::Mul, &a, &a)?;
+            return one(combine(cx, Binary::Mul, &square, &a)?);
+        } else if x == 0.5 {
+            return one(apply(cx, Unary::Sqrt, &a)?);
+        } else if x == -1.0 {
+            return one(combine(cx, Binary::Div, &real(1.0), &a)?);
+        } else if x == -0.5 {
+            let root = apply(cx, Unary::Sqrt, &a)?;
+            return one(combine(cx, Binary::Div, &real(1.0), &root)?);
+        }
+    }
+    if cx.element(&a) == Element::I64 && cx.element(&b) == Element::F32 {
+        let x = super::build::cast(cx, &a, catc_ir::ops::CastTo::F32)?;
+        let y = combine(cx, Binary::Pow, &x, &b)?;
+        return one(cast_like(cx, &y, &a)?);
+    }
+    let b = cast_like(cx, &b, &a)?;
+    one(combine(cx, Binary::Pow, &a, &b)?)
+}
+
+pub(super) fn modulo(cx: &mut NodeContext) -> RuleResult {
+    let fmod = cx.flag("fmod", false)?;
+    let (a, b) = operands(cx)?;
+    one(combine(cx, if fmod { Binary::Fmod } else { Binary::Mod }, &a, &b)?)
+}
+
+/// `max(x, 0) + slope * min(x, 0)`.
+pub(super) fn prelu(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(2, 2)?;
+    let (x, mut slope) = (cx.input(0)?, cx.input(1)?);
+    if cx.opset < 9 && cx.shape(&slope).rank() == 1 && cx.shape(&x).rank() > 1 {
+        // The slopes were those of the channels, axis 1.
+        let trailing = cx.shape(&x).rank() - 2;
+        let shape = Shape::new(cx.shape(&slope).dims().iter().copied().chain(vec![Dim::Fixed(1); trailing]));
+        slope = reshaped(cx, &slope, shape)?;
+    }
+    let above = apply(cx, Unary::Relu, &x)?;
+    let below = apply(cx, Unary::Clip { min: f32::NEG_INFINITY, max: 0.0 }, &x)?;
+    let below = combine(cx, Binary::Mul, &below, &slope)?;
+    one(combine(cx, Binary::Add, &above, &below)?)
 }

@@ -75,8 +75,8 @@ pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
 
 pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     let mode = cx.word("mode")?.unwrap_or("constant");
-    if mode != "constant" {
-        return Err(NodeProblem::unsupported(format!("attribute `mode` is {mode:?}")));
+    if !matches!(mode, "constant" | "reflect" | "edge" | "wrap") {
+        return Err(NodeProblem::attribute("mode", format!("is {mode:?}, which is not defined")));
     }
     // Amounts and value became inputs in opset 11, the axes came in 18.
     let x = cx.input(0)?;
@@ -130,7 +130,12 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     if before.iter().chain(&after).all(|&n| n == 0) {
         return one(cx.emit_on(Op::Identity(ops::Identity), &x)?);
     }
-    one(cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &x)?)
+    if mode != "constant" {
+        return one(super::rearrange::pad_by_copies(cx, x, mode, &before, &after)?);
+    }
+    let real = super::build::cast(cx, &x, ops::CastTo::F32)?;
+    let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &real)?;
+    one(super::build::cast_like(cx, &padded, &x)?)
 }
 
 /// What is known stays known, everything else gets an `identity`, which a pass removes.
@@ -173,5 +178,16 @@ pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
         }
     }
     let x = cx.input(0)?;
-    same(cx, x)
+    let mut outputs = same(cx, x.clone())?;
+    if cx.output_count() > 1 {
+        // Everything passes: a mask of truth, in old files of ones.
+        let yes: Value = if cx.opset < 12 {
+            super::build::real(1.0)
+        } else {
+            Known::from(catc_ir::Tensor::new(vec![], catc_ir::TensorData::Bool(vec![true]))).into()
+        };
+        let shape = cx.shape(&x);
+        outputs.push(super::build::expand(cx, &yes, shape)?);
+    }
+    Ok(outputs)
 }

@@ -1,16 +1,23 @@
 //! MaxPool (1 to 22), AveragePool (1 to 22) and the global poolings.
 
+use super::volume;
 use super::window::{WindowAttributes, lift, lower, picture, spatial_rank};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
-use catc_ir::Op;
-use catc_ir::ops::{AvgPool, MaxPool, ReduceMean, Window};
+use crate::value::Value;
+use catc_ir::ops::{AvgPool, CastTo, MaxPool, Reduce, ReduceMean, Reduction, Window};
+use catc_ir::{Dim, Op};
 
 /// A pooling whose operation is made from its window.
 fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
+    if let &[_, _, Dim::Fixed(d), Dim::Fixed(h), Dim::Fixed(w)] = shape.dims() {
+        let ceil_mode = cx.flag("ceil_mode", false)?;
+        let window = volume::window(cx, None, [d, h, w], ceil_mode)?;
+        return one(volume::pool(cx, &x, &window, op)?);
+    }
     let spatial = spatial_rank(&shape, what)?;
     let attributes = WindowAttributes::read(cx, spatial)?;
     let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -26,6 +33,11 @@ fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResu
 pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
     // It orders the second output only, which is not computed.
     cx.ignore("storage_order");
+    if let Ok(x) = cx.input(0)
+        && cx.element(&x) == catc_ir::Element::I64
+    {
+        return whole_numbers(cx, x);
+    }
     pool(cx, "a pooling", |w| Op::MaxPool(MaxPool(w)))
 }
 
@@ -44,10 +56,31 @@ pub(super) fn global_average_pool(cx: &mut NodeContext) -> RuleResult {
     one(cx.emit_on(Op::ReduceMean(ReduceMean { axes: (2..shape.rank()).collect(), keep_dims: true }), &x)?)
 }
 
+/// The maximum over windows of whole numbers, by way of reals.
+fn whole_numbers(cx: &mut NodeContext, x: Value) -> RuleResult {
+    let spatial = spatial_rank(&cx.shape(&x), "a pooling")?;
+    let attributes = WindowAttributes::read(cx, spatial)?;
+    let ceil_mode = cx.flag("ceil_mode", false)?;
+    let Some(kernel) = attributes.kernel else {
+        return Err(NodeProblem::attribute("kernel_shape", "is missing"));
+    };
+    let window = attributes.window(kernel, picture(&cx.shape(&x))?, ceil_mode);
+    let real = super::build::cast(cx, &x, CastTo::F32)?;
+    let real = lift(cx, real)?;
+    let y = cx.emit_on(Op::MaxPool(MaxPool(window)), &real)?;
+    let y = lower(cx, y, spatial)?;
+    one(super::build::cast(cx, &y, CastTo::I64)?)
+}
+
 pub(super) fn global_max_pool(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
+    if shape.rank() > 4 {
+        let axes = (2..shape.rank()).collect();
+        let max = Reduce { kind: Reduction::Max, axes, keep_dims: true };
+        return one(cx.emit_on(Op::Reduce(max), &x)?);
+    }
     let spatial = spatial_rank(&shape, "a pooling")?;
     let kernel = picture(&shape)?;
     let x = lift(cx, x)?;

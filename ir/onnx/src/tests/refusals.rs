@@ -55,7 +55,6 @@ fn graphs() {
         two().f32("w", &[1], &[1.0]).f32("w", &[1], &[1.0]).node("Relu", "x", "y", &[]),
         two().output("y").node("Relu", "x", "y", &[]),
         model(13).input("x", &["N", "2"]),
-        model(13).output("y").f32("y", &[1], &[1.0]),
         model(13).input("x", &["N", "2"]).output("y").node("Shape", "x", "y", &[]),
     ];
     insta::assert_snapshot!(cases.iter().map(|m| m.error()).collect::<Vec<_>>().join("\n"));
@@ -67,16 +66,15 @@ fn forms_of_operators() {
         one_node(13, "Conv", "w", attributes).f32("w", weights, &[1.0])
     };
     let w = &[6, 3, 3, 3][..];
-    let volume = model(13).input("x", &["N", "3", "8", "8", "8"]).output("y").f32("w", &[4, 3, 3, 3, 3], &[1.0]).node(
-        "Conv",
-        "x w",
-        "y",
-        &[],
-    );
+    let four = model(13)
+        .input("x", &["N", "3", "8", "8", "8", "8"])
+        .output("y")
+        .f32("w", &[4, 3, 3, 3, 3, 3], &[1.0])
+        .node("Conv", "x w", "y", &[]);
     let mut twice = conv(w, &[int("group", 1), int("group", 1)]);
     twice.graph().node[0].name = Some("a \"quoted\" name".into());
     let cases = [
-        volume,
+        four,
         conv(&[6, 4, 3, 3], &[]),
         conv(w, &[int("group", 2)]),
         conv(w, &[int("group", 0)]),
@@ -99,7 +97,7 @@ fn forms_of_operators() {
         one_node(14, "BatchNormalization", "s s s s", &[int("training_mode", 1)]).f32("s", &[3], &[1.0]),
         one_node(7, "BatchNormalization", "s s s s", &[int("spatial", 0)]).f32("s", &[3], &[1.0]),
         one_node(13, "BatchNormalization", "s s s s", &[]).f32("s", &[4], &[1.0]),
-        one_node(13, "Pad", "p", &[word("mode", "reflect")]).i64("p", &[0; 8]),
+        one_node(13, "Pad", "p", &[word("mode", "mirror")]).i64("p", &[0; 8]),
         one_node(13, "Pad", "p", &[]).i64("p", &[0; 6]),
         one_node(13, "Pad", "p", &[]).i64("p", &[1, 0, 0, 0, 0, 0, 0, 0]),
         one_node(13, "Clip", "x", &[]),
@@ -112,7 +110,6 @@ fn forms_of_operators() {
         one_node(13, "Gather", "i", &[int("axis", 1)]).i64("i", &[3]),
         one_node(13, "Gather", "i", &[]).i64("i", &[0]),
         one_node(13, "Slice", "s e a t", &[]).i64("s", &[7]).i64("e", &[0]).i64("a", &[2]).i64("t", &[0]),
-        one_node(13, "Cast", "", &[int("to", 7)]),
         one_node(13, "Cast", "", &[int("to", 8)]),
         one_node(13, "Squeeze", "", &[]).node("Squeeze", "y a", "z", &[]).i64("a", &[1]).output("z"),
         one_node(13, "Dropout", "_ t", &[]).initializer(raw_tensor("t", DataType::Bool, &[], vec![1])),
@@ -120,7 +117,7 @@ fn forms_of_operators() {
         one_node(13, "ConstantOfShape", "", &[]),
         model(13).input("x", &["N"]).output("y").i64("s", &[1 << 40]).node("ConstantOfShape", "s", "y", &[]),
         model(13).input("x", &["N"]).output("y").node("Constant", "", "y", &[word("value_string", "text")]),
-        model(13).typed_input("x", DataType::Int64, &["N", "2"]).output("y").node("Add", "x x", "y", &[]),
+        model(13).typed_input("x", DataType::Bool, &["N", "2"]).output("y").node("Add", "x x", "y", &[]),
     ];
     let errors: Vec<String> = cases.iter().map(|m| m.error().replace("<memory>: ", "")).collect();
     insta::assert_snapshot!(errors.join("\n"));
@@ -140,7 +137,7 @@ fn inputs() {
         t.shape = None;
     }
     let cases = [
-        with(DataType::Uint8, &["N", "3"]),
+        with(DataType::Complex64, &["N", "3"]),
         with(DataType::String, &["N", "3"]),
         with(DataType::Float, &["N", "3", "0", "4"]),
         with(DataType::Float, &["N", "4294967296", "4294967296"]),

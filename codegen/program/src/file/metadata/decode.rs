@@ -126,7 +126,7 @@ fn op(m: s::step::Op) -> Decoded<Op> {
             bias: ConstantId(m.bias),
         },
         M::FloatLinear(m) => Op::FloatLinear { weights: ConstantId(m.weights), bias: ConstantId(m.bias) },
-        M::MatMul(_) => Op::MatMul,
+        M::MatMul(m) => Op::MatMul { scale: m.scale.unwrap_or(1.0) },
         M::MaxPool(m) => Op::MaxPool { geometry: window(m.window)? },
         M::AvgPool(m) => Op::AvgPool {
             geometry: window(m.window)?,
@@ -179,5 +179,15 @@ fn epilogue_step(m: s::epilogue_step::Step) -> Decoded<EpilogueStep> {
             Activation::HardSigmoid { alpha: need(m.alpha, "the slope")?, beta: need(m.beta, "the offset")? }
         }
         M::HardSwish(_) => Activation::HardSwish,
+        M::Exp(_) => Activation::Exp,
+        M::Log(_) => Activation::Log,
+        M::Sqrt(_) => Activation::Sqrt,
+        M::Tanh(_) => Activation::Tanh,
+        M::Erf(_) => Activation::Erf,
+        M::Gelu(_) => Activation::Gelu,
+        M::Abs(_) => Activation::Abs,
+        M::Floor(_) => Activation::Floor,
+        M::Ceil(_) => Activation::Ceil,
+        M::Round(_) => Activation::Round,
     }))
 }

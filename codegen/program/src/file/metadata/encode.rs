@@ -105,7 +105,7 @@ fn op(op: &Op) -> s::step::Op {
             bias: bias.0,
         }),
         Op::FloatLinear { weights, bias } => M::FloatLinear(s::FloatLinear { weights: weights.0, bias: bias.0 }),
-        Op::MatMul => M::MatMul(s::Nothing {}),
+        Op::MatMul { scale } => M::MatMul(s::MatMul { scale: Some(*scale) }),
         Op::MaxPool { geometry } => M::MaxPool(s::MaxPool { window: window(geometry) }),
         Op::AvgPool { geometry, count_include_pad, scale } => M::AvgPool(s::AvgPool {
             window: window(geometry),
@@ -160,6 +160,16 @@ fn epilogue_step(step: &EpilogueStep) -> s::epilogue_step::Step {
                 M::HardSigmoid(s::HardSigmoid { alpha: Some(alpha), beta: Some(beta) })
             }
             Activation::HardSwish => M::HardSwish(s::Nothing {}),
+            Activation::Exp => M::Exp(s::Nothing {}),
+            Activation::Log => M::Log(s::Nothing {}),
+            Activation::Sqrt => M::Sqrt(s::Nothing {}),
+            Activation::Tanh => M::Tanh(s::Nothing {}),
+            Activation::Erf => M::Erf(s::Nothing {}),
+            Activation::Gelu => M::Gelu(s::Nothing {}),
+            Activation::Abs => M::Abs(s::Nothing {}),
+            Activation::Floor => M::Floor(s::Nothing {}),
+            Activation::Ceil => M::Ceil(s::Nothing {}),
+            Activation::Round => M::Round(s::Nothing {}),
         },
     }
 }

@@ -1,0 +1,272 @@
+//! Elements repeated or put in another order: Expand, Tile, DepthToSpace, SpaceToDepth, Trilu, the padding modes that copy,
+//! CenterCropPad.
+
+use super::build::{Built, cast, choose, concat, expand, indices, permute, pick, real, reshape, slice, whole};
+use crate::error::NodeProblem;
+use crate::node::{NodeContext, RuleResult, axes, one};
+use crate::size::Size;
+use crate::tensor::MAX_ELEMENTS;
+use crate::value::{Known, Value};
+use catc_ir::ops::{CastTo, Compare};
+use catc_ir::{Dim, Element, Op, Shape, Tensor, TensorData, ops};
+
+/// Sizes as dimensions, none of which is negative or too large.
+pub(super) fn dims(sizes: &[Size]) -> Result<Shape, NodeProblem> {
+    let dim = |s: &Size| match *s {
+        Size::Fixed(n) => usize::try_from(n).ok().filter(|&n| n <= MAX_ELEMENTS).map(Dim::Fixed),
+        Size::Batch(k) => usize::try_from(k).ok().map(Dim::Batch),
+    };
+    let shape = sizes.iter().map(dim).collect::<Option<Vec<_>>>().map(Shape::new);
+    shape.ok_or_else(|| NodeProblem::input(1, "holds sizes that no tensor has"))
+}
+
+/// The shape that a shape broadcast with others.
+pub(super) fn expand_rule(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(2, 2)?;
+    let target = cx.sizes(1, "the shape")?;
+    let x = cx.input(0)?;
+    let (shape, target) = (cx.shape(&x), dims(&target)?);
+    let target = follow_batch(cx, &shape, target);
+    let Some(both) = shape.broadcast(&target) else {
+        return Err(NodeProblem::input(0, format!("has shape {shape}, which does not broadcast with {target}")));
+    };
+    let y = expand(cx, &x, both)?;
+    super::layout::same(cx, y)
+}
+
+/// Where the file writes its batch as a number, the dimension of the batch.
+fn follow_batch(cx: &NodeContext, shape: &Shape, target: Shape) -> Shape {
+    let Some(batch) = cx.file_batch() else { return target };
+    let lead = target.rank().checked_sub(shape.rank());
+    let follow = |(i, d): (usize, &Dim)| match lead.and_then(|l| shape.dims().get(i.checked_sub(l)?)) {
+        Some(Dim::Batch(1)) if *d == Dim::Fixed(batch) || *d == Dim::Fixed(1) => Dim::N,
+        _ => *d,
+    };
+    Shape::new(target.dims().iter().enumerate().map(follow))
+}
+
+pub(super) fn tile(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(2, 2)?;
+    let repeats = cx.fixed_sizes(1, "the repeats")?;
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let counts = repeats.iter().map(|&n| usize::try_from(n).ok().filter(|&n| n > 0 && n <= MAX_ELEMENTS));
+    let Some(counts) = counts.collect::<Option<Vec<_>>>().filter(|c| c.len() == shape.rank()) else {
+        return Err(NodeProblem::input(1, format!("must hold a positive number for each axis of {shape}")));
+    };
+    // Each axis behind one of size 1, which is broadcast, and the two joined again.
+    let mut y = x;
+    for (i, &count) in counts.iter().enumerate().filter(|(_, c)| **c > 1) {
+        let now = cx.shape(&y).dims().to_vec();
+        let Dim::Fixed(size) = now[i] else { return Err(NodeProblem::unsupported("it repeats the batch")) };
+        let with =
+            |d: usize| Shape::new(now[..i].iter().copied().chain([Dim::Fixed(d)]).chain(now[i..].iter().copied()));
+        y = reshape(cx, &y, with(1))?;
+        y = expand(cx, &y, with(count))?;
+        let mut joined = now.clone();
+        joined[i] = Dim::Fixed(size.saturating_mul(count));
+        y = reshape(cx, &y, Shape::new(joined))?;
+    }
+    super::layout::same(cx, y)
+}
+
+/// `[N,C,H,W]` and the block size.
+fn block(cx: &mut NodeContext) -> Result<(Value, Dim, [usize; 3], usize), NodeProblem> {
+    cx.arity(1, 1)?;
+    let size = cx.int("blocksize")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0 && n < 1 << 16);
+    let Some(size) = size else { return Err(NodeProblem::attribute("blocksize", "is missing or not positive")) };
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    match shape.dims() {
+        &[n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok((x, n, [c, h, w], size)),
+        _ => Err(NodeProblem::input(0, format!("has shape {shape}, [N,C,H,W] is needed"))),
+    }
+}
+
+/// A shape of the batch and fixed sizes.
+fn behind(n: Dim, sizes: &[usize]) -> Shape {
+    Shape::new([n].into_iter().chain(sizes.iter().map(|&d| Dim::Fixed(d))))
+}
+
+pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
+    let columns_first = match cx.word("mode")?.unwrap_or("DCR") {
+        "DCR" => false,
+        "CRD" => true,
+        other => return Err(NodeProblem::attribute("mode", format!("is {other:?}, which is not defined"))),
+    };
+    let (x, n, [c, h, w], b) = block(cx)?;
+    if c % (b * b) != 0 {
+        return Err(NodeProblem::input(0, format!("has {c} channels, which blocks of {b} do not divide")));
+    }
+    let d = c / (b * b);
+    let (split, perm) = match columns_first {
+        false => ([b, b, d, h, w], vec![0, 3, 4, 1, 5, 2]),
+        true => ([d, b, b, h, w], vec![0, 1, 4, 2, 5, 3]),
+    };
+    let y = reshape(cx, &x, behind(n, &split))?;
+    let y = permute(cx, &y, perm)?;
+    one(reshape(cx, &y, behind(n, &[d, h * b, w * b]))?)
+}
+
+pub(super) fn space_to_depth(cx: &mut NodeContext) -> RuleResult {
+    // Older files write the mode, which has one value only.
+    cx.ignore("mode");
+    let (x, n, [c, h, w], b) = block(cx)?;
+    if h % b != 0 || w % b != 0 {
+        return Err(NodeProblem::input(0, format!("is {h} by {w}, which blocks of {b} do not divide")));
+    }
+    let y = reshape(cx, &x, behind(n, &[c, h / b, b, w / b, b]))?;
+    let y = permute(cx, &y, vec![0, 3, 5, 1, 2, 4])?;
+    one(reshape(cx, &y, behind(n, &[c * b * b, h / b, w / b]))?)
+}
+
+/// The positions of an axis after padding by a mode that copies.
+fn copied(mode: &str, size: usize, before: usize, after: usize) -> Option<Vec<usize>> {
+    let n = size as i64;
+    let place = |i: i64| -> Option<usize> {
+        let at = match mode {
+            "edge" => i.clamp(0, n - 1),
+            "wrap" => i.rem_euclid(n),
+            // Back and forth between the ends, which are not repeated.
+            _ if n == 1 => 0,
+            _ => {
+                let period = 2 * (n - 1);
+                let at = i.rem_euclid(period);
+                if at < n { at } else { period - at }
+            }
+        };
+        usize::try_from(at).ok()
+    };
+    (-(before as i64)..n + after as i64).map(place).collect()
+}
+
+/// Padding that copies elements: `reflect`, `edge` or `wrap`.
+pub(super) fn pad_by_copies(cx: &mut NodeContext, x: Value, mode: &str, before: &[usize], after: &[usize]) -> Built {
+    let mut y = x;
+    for i in (0..before.len()).filter(|&i| before[i] + after[i] > 0) {
+        let shape = cx.shape(&y);
+        let Dim::Fixed(size) = shape.dims()[i] else {
+            return Err(NodeProblem::unsupported("it pads the batch"));
+        };
+        if size == 0 || before[i] + after[i] > 1 << 24 {
+            return Err(NodeProblem::invalid(format!("pads axis {i} of {shape} too much")));
+        }
+        let places = copied(mode, size, before[i], after[i]).unwrap_or_default();
+        y = pick(cx, &y, i, &places)?;
+    }
+    Ok(y)
+}
+
+/// The triangle of the last two axes, zeros elsewhere.
+pub(super) fn trilu(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(1, 2)?;
+    let upper = cx.flag("upper", true)?;
+    let k = if cx.has_input(1) { cx.fixed_sizes(1, "k")?.first().copied().unwrap_or(0) } else { 0 };
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let [.., Dim::Fixed(rows), Dim::Fixed(columns)] = *shape.dims() else {
+        return Err(NodeProblem::input(0, format!("has shape {shape}, two fixed dimensions at the end are needed")));
+    };
+    let (rows, columns) = (rows as i64, columns as i64);
+    let keeps = |i: i64| {
+        let distance = (i % columns.max(1)) - (i / columns.max(1));
+        if upper { distance >= k } else { distance <= k }
+    };
+    let mask: Vec<bool> = (0..rows.saturating_mul(columns)).map(keeps).collect();
+    let mask: Value = Known::from(Tensor::new(vec![rows as usize, columns as usize], TensorData::Bool(mask))).into();
+    match cx.element(&x) {
+        Element::F32 => one(choose(cx, &mask, &x, &real(0.0))?),
+        Element::I64 => one(choose(cx, &mask, &x, &whole(0))?),
+        _ => {
+            let operands = [cx.operand(0, &x)?, cx.operand(1, &mask)?];
+            one(cx.emit(Op::Compare(Compare::And), &operands)?)
+        }
+    }
+}
+
+/// Cropped or padded with zeros to sizes, the same on both sides.
+pub(super) fn center_crop_pad(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(2, 2)?;
+    let target = cx.fixed_sizes(1, "the shape")?;
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let list = cx.ints("axes")?.map_or_else(|| (0..shape.rank() as i64).collect(), |v| v.to_vec());
+    axes(&list, shape.rank())?;
+    if list.len() != target.len() {
+        return Err(NodeProblem::input(1, "must hold a size for each axis"));
+    }
+    let mut y = x;
+    for (&a, &to) in list.iter().zip(&target) {
+        let a = crate::node::axis(a, shape.rank())?;
+        let (Dim::Fixed(from), Ok(to)) = (shape.dims()[a], usize::try_from(to)) else {
+            return Err(NodeProblem::unsupported("it crops or pads the batch"));
+        };
+        if to > MAX_ELEMENTS {
+            return Err(NodeProblem::input(1, "holds a size that no tensor has"));
+        }
+        if to < from {
+            let start = (from - to) / 2;
+            y = slice(cx, &y, a, start, start + to, 1)?;
+        } else if to > from {
+            let (mut before, mut after) = (vec![0; shape.rank()], vec![0; shape.rank()]);
+            before[a] = (to - from) / 2;
+            after[a] = to - from - before[a];
+            let real = cast(cx, &y, CastTo::F32)?;
+            let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value: 0.0 }), &real)?;
+            y = super::build::cast_like(cx, &padded, &y)?;
+        }
+    }
+    super::layout::same(cx, y)
+}
+
+/// For each image the first `length` positions of an axis backwards; the lengths are known.
+pub(super) fn reverse_sequence(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(2, 2)?;
+    let lengths = cx.fixed_sizes(1, "the lengths")?;
+    let (batch, time) = (cx.int("batch_axis")?.unwrap_or(1), cx.int("time_axis")?.unwrap_or(0));
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let (batch, time) = (crate::node::axis(batch, shape.rank())?, crate::node::axis(time, shape.rank())?);
+    let (Dim::Fixed(n), Dim::Fixed(size)) = (shape.dims()[batch], shape.dims()[time]) else {
+        return Err(NodeProblem::unsupported("it runs over the batch"));
+    };
+    if lengths.len() != n || lengths.iter().any(|&l| l < 0 || l > size as i64) {
+        return Err(NodeProblem::input(1, "must hold a length for each sequence"));
+    }
+    let mut parts = vec![];
+    for (i, &length) in lengths.iter().enumerate() {
+        let length = length as usize;
+        let part = slice(cx, &x, batch, i, i + 1, 1)?;
+        let places: Vec<usize> = (0..length).rev().chain(length..size).collect();
+        parts.push(pick(cx, &part, time, &places)?);
+    }
+    one(concat(cx, &parts, batch)?)
+}
+
+/// Numbers from a start in steps to before a limit, all known.
+pub(super) fn range(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(3, 3)?;
+    let known = [cx.known(0, "the start")?, cx.known(1, "the limit")?, cx.known(2, "the step")?];
+    const MOST: f64 = (1u32 << 24) as f64;
+    if let [Some(&[start]), Some(&[limit]), Some(&[step])] = [known[0].as_f32(), known[1].as_f32(), known[2].as_f32()] {
+        let count = ((f64::from(limit) - f64::from(start)) / f64::from(step)).ceil().max(0.0);
+        if step == 0.0 || count.is_nan() || count > MOST {
+            return Err(NodeProblem::invalid(format!("counts from {start} to {limit} by {step}")));
+        }
+        let items: Vec<f32> = (0..count as usize).map(|i| start + i as f32 * step).collect();
+        return one(super::build::reals(&[items.len()], items));
+    }
+    let fixed = |i: usize| match known[i].as_sizes().as_deref() {
+        Some(&[Size::Fixed(n)]) => Some(n),
+        _ => None,
+    };
+    let (Some(start), Some(limit), Some(step)) = (fixed(0), fixed(1), fixed(2)) else {
+        return Err(NodeProblem::unsupported("its bounds depend on the batch size or are not one number each"));
+    };
+    let count = ((limit as f64 - start as f64) / step as f64).ceil().max(0.0);
+    if step == 0 || count > MOST {
+        return Err(NodeProblem::invalid(format!("counts from {start} to {limit} by {step}")));
+    }
+    let items: Vec<i64> = (0..count as i64).map(|i| start.wrapping_add(i.wrapping_mul(step))).collect();
+    one(indices(&[items.len()], items))
+}

@@ -1,0 +1,87 @@
+//! The forms of layer normalization and gelu that exporters spell out in simpler operations, for `canonicalize`.
+
+use crate::rewrite::{Rewrite, Sweep};
+use catc_ir::ops::{Binary, LayerNorm, ReduceMean, Unary};
+use catc_ir::{Node, Op, Operand, Tensor};
+use smallvec::smallvec;
+
+/// The operands of a binary node that defines `o`.
+fn binary(sweep: &Sweep, o: Operand, op: Binary) -> Option<[Operand; 2]> {
+    let node = sweep.definition(o)?;
+    (node.op == Op::Binary(op)).then(|| [node.inputs[0], node.inputs[1]])
+}
+
+/// The operand of a unary node that defines `o`.
+fn unary(sweep: &Sweep, o: Operand, f: Unary) -> Option<Operand> {
+    let node = sweep.definition(o)?;
+    (node.op == Op::Unary(f)).then(|| node.inputs[0])
+}
+
+/// The `x` of `erf(x / sqrt(2)) + 1`.
+fn gate(sweep: &Sweep, o: Operand) -> Option<Operand> {
+    let [e, one] = binary(sweep, o, Binary::Add)?;
+    let inner = unary(sweep, e, Unary::Erf).filter(|_| sweep.scalar(one) == Some(1.0))?;
+    let near = |x: Option<f32>, to: f32| x.is_some_and(|x| (x - to).abs() < 1e-6);
+    let by = |op, to| binary(sweep, inner, op).filter(|[_, c]| near(sweep.scalar(*c), to)).map(|[x, _]| x);
+    by(Binary::Div, std::f32::consts::SQRT_2).or_else(|| by(Binary::Mul, std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// `(x * 0.5) * (erf(x / sqrt(2)) + 1)`, in whatever order the three factors stand.
+pub(crate) fn gelu(sweep: &Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
+    if op != Binary::Mul {
+        return None;
+    }
+    let half =
+        |o: Operand| binary(sweep, o, Binary::Mul).filter(|[_, c]| sweep.scalar(*c) == Some(0.5)).map(|[x, _]| x);
+    let gated = |a: Operand, b: Operand| [(a, b), (b, a)].into_iter().find(|&(x, g)| gate(sweep, g) == Some(x));
+    let [a, b] = [node.inputs[0], node.inputs[1]];
+    let x = if sweep.scalar(b) == Some(0.5) {
+        let [p, q] = binary(sweep, a, Binary::Mul)?;
+        gated(p, q)?.0
+    } else {
+        [(a, b), (b, a)].into_iter().find_map(|(h, g)| half(h).filter(|&x| gate(sweep, g) == Some(x)))?
+    };
+    let shape = sweep.graph.type_of(x).shape;
+    (shape == sweep.graph.value_type(node.output).shape).then(|| Rewrite::Replace(Op::Unary(Unary::Gelu), smallvec![x]))
+}
+
+/// What a node averages over its last axis, which stays as size 1.
+fn mean_of_last(sweep: &Sweep, o: Operand) -> Option<Operand> {
+    let node = sweep.definition(o)?;
+    let Op::ReduceMean(ReduceMean { axes, keep_dims: true }) = &node.op else { return None };
+    let last = sweep.graph.type_of(node.inputs[0]).shape.rank() - 1;
+    (axes[..] == [last]).then(|| node.inputs[0])
+}
+
+/// `d / sqrt(mean(d * d) + eps)` with `d = x - mean(x)`, and the scale and bias that follow a layer normalization.
+pub(crate) fn layer_norm(sweep: &mut Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
+    let [a, b] = [node.inputs[0], node.inputs[1]];
+    if op == Binary::Div {
+        let [sum, eps] = binary(sweep, unary(sweep, b, Unary::Sqrt)?, Binary::Add)?;
+        let eps = sweep.scalar(eps)?;
+        let square = binary(sweep, mean_of_last(sweep, sum)?, Binary::Mul)?;
+        let [x, mean] = binary(sweep, a, Binary::Sub)?;
+        let fits = square == [a, a] && mean_of_last(sweep, mean) == Some(x);
+        return fits.then(|| Rewrite::Replace(Op::LayerNorm(LayerNorm { eps }), smallvec![x]));
+    }
+    let position = match op {
+        Binary::Mul => 1,
+        Binary::Add => 2,
+        _ => return None,
+    };
+    let norm = sweep.definition(a)?;
+    let (Op::LayerNorm(_), true) = (&norm.op, norm.inputs.len() == position && sweep.single_use(a.value()?)) else {
+        return None;
+    };
+    let (op, inputs, name) = (norm.op.clone(), norm.inputs.clone(), norm.name.clone());
+    let size = sweep.graph.type_of(a).shape.dims().last()?.fixed()?;
+    let shape = sweep.graph.type_of(b).shape.as_fixed()?;
+    let (_, data) = sweep.f32_constant(b)?;
+    // One number for each element of the last axis, and nothing that makes the result larger.
+    if data.len() != size || shape.last() != Some(&size) || shape.len() > sweep.graph.type_of(a).shape.rank() {
+        return None;
+    }
+    let data = data.to_vec();
+    let row = sweep.graph.add_constant(Tensor::f32(&[size], data));
+    Some(Rewrite::TakeOver(name, op, inputs.into_iter().chain([row.into()]).collect()))
+}
