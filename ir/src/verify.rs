@@ -196,7 +196,8 @@ impl Verifier<'_> {
                 self.report(place, "its accumulator may overflow i32");
             }
         }
-        if let (Body::MatMul { .. }, Some(a), Some(b)) = (body, quantizer(0), quantizer(1))
+        if let Body::MatMul { .. } = body
+            && let (Some(a), Some(b)) = (quantizer(0), quantizer(1))
             && !product_fits(a, b, &types[0].shape)
         {
             self.report(place, "its accumulator may overflow i32");

@@ -181,7 +181,7 @@ proptest! {
         let rank = b.rng.size(0, 2);
         let lead = dims(&mut b, rank);
         let (m, k, p) = (b.rng.size(1, 6), b.rng.size(1, 20), b.rng.size(1, 40));
-        let mut rows = |b: &mut Builder, matrix: [usize; 2]| {
+        let rows = |b: &mut Builder, matrix: [usize; 2]| {
             let input = b.input(&[lead.as_slice(), &matrix].concat());
             let bits = b.rng.pick(&[2, 3, 4, 8]);
             let format = codes(&mut b.rng, bits);

@@ -36,7 +36,7 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
                 Activation::Clip { min, max } => simple(function::CLIP, min, max),
                 Activation::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
                 Activation::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
-                Activation::Sigmoid => return None,
+                _ => return None,
             },
             EpilogueStep::Binary(Binary::Add, number, factor) => {
                 let operand = &to.operands[number];

@@ -6,7 +6,7 @@ use crate::fold::{self, FOLD_ELEMENTS};
 use crate::node::{NodeContext, RuleResult, axis, one};
 use crate::tensor::MAX_ELEMENTS;
 use crate::value::{Known, Value};
-use catc_ir::{Dim, Op, Operand, ops};
+use catc_ir::{Dim, Op, Operand, Shape, ops};
 
 /// Whether a known tensor's elements are moved here, not in the graph.
 pub(super) fn folds(known: &Known) -> bool {
@@ -64,13 +64,35 @@ pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
             joined.ok_or_else(|| NodeProblem::invalid(format!("its inputs do not fit side by side: {}", shapes())))?
         );
     }
+    let parts = with_batch(cx, parts, axis)?;
     // Inference adds the sizes up.
     let sizes = parts.iter().filter_map(|p| cx.shape(p).dims().get(axis)?.fixed());
     if sizes.fold(0usize, |n, size| n.saturating_add(size)) > MAX_ELEMENTS {
         return Err(NodeProblem::invalid("its output is too large"));
     }
-    let operands = (0..parts.len()).map(|i| cx.input_operand(i)).collect::<Result<Vec<Operand>, _>>()?;
+    let operands = parts.iter().enumerate().map(|(i, p)| cx.operand(i, p)).collect::<Result<Vec<Operand>, _>>()?;
     one(cx.emit(Op::Concat(ops::Concat { axis }), &operands)?)
+}
+
+/// Parts that a file made for one image leaves without the batch that stands in others: a class token beside patches.
+fn with_batch(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> Result<Vec<Value>, NodeProblem> {
+    let at = |shape: &Shape| shape.dims().iter().position(|d| *d == Dim::N);
+    let Some(batch) = parts.iter().find_map(|p| at(&cx.shape(p))) else { return Ok(parts) };
+    if cx.file_batch() != Some(1) || batch == axis {
+        return Ok(parts);
+    }
+    let mut spread = vec![];
+    for part in parts {
+        let mut shape = cx.shape(&part);
+        spread.push(match shape.as_fixed() {
+            Some(sizes) if sizes.get(batch) == Some(&1) => {
+                shape.0[batch] = Dim::N;
+                super::build::expand(cx, &part, shape)?
+            }
+            _ => part,
+        });
+    }
+    Ok(spread)
 }
 
 pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {

@@ -5,6 +5,7 @@
 //! reads all that its operator ever had in the opsets it covers.
 
 mod activation;
+mod attention;
 mod build;
 mod choose;
 mod constant;
@@ -51,6 +52,7 @@ pub(crate) fn rule(op: &str) -> Option<Rule> {
         "Asinh" => (9, activation::asinh),
         "Atan" => (7, activation::atan),
         "Atanh" => (9, activation::atanh),
+        "Attention" => (23, attention::attention),
         "AveragePool" => (1, pool::average_pool),
         "BatchNormalization" => (1, norm::batch_normalization),
         "Cast" => (1, constant::cast),
@@ -147,6 +149,7 @@ pub(crate) fn rule(op: &str) -> Option<Rule> {
         "Reshape" => (1, reshape::reshape),
         "Resize" => (10, resize::resize),
         "ReverseSequence" => (10, rearrange::reverse_sequence),
+        "RotaryEmbedding" => (23, attention::rotary_embedding),
         "Round" => (11, activation::round),
         "Scatter" => (9, scatter::scatter_elements),
         "ScatterElements" => (11, scatter::scatter_elements),
