@@ -40,6 +40,8 @@ pub trait Progress: Sync {
     fn start(&self, what: &str, total: u64);
     /// `steps` more steps are done.
     fn advance(&self, steps: u64);
+    /// The piece of work will take about this many multiply-adds in all; said before it begins, if known.
+    fn expect(&self, _what: &str, _multiply_adds: f64) {}
     /// How it goes, in a few words: a loss.
     fn status(&self, _text: &str) {}
     /// The piece of work is done.

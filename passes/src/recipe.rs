@@ -337,7 +337,7 @@ fn reconstruct(options: &RecipeOptions) -> Option<Item> {
         _ => return None,
     };
     match options.effort {
-        Effort::Fast => item.set("budget", "800".into()),
+        Effort::Fast => item.set("budget", "2500".into()),
         Effort::Default => {}
         Effort::Paper => {
             item.set("iters", "20000".into());

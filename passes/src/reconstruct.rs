@@ -16,7 +16,7 @@
 //! - At the end weights are rounded as their variables say. A unit whose error on the images is not lower than with every weight rounded to
 //!   the nearest code keeps those.
 //! - Does nothing, and says why, without enough images or where the weights are codes already. Without logits the divergence is left out.
-//! - Work: `iters`, or else as many as fit `budget`, from the graph's own work ([`crate::work`]), never from a clock. Memory: a unit's inputs
+//! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a unit's inputs
 //!   of both networks and its output for every image, within [`PassContext::max_memory`]: fewer images where that is not enough.
 //! - Other passes: after `insert-qdq`; before `correct-channels` and `refine-scales`, which keep codes; before `append-cat`.
 //! - Example, for each layer:
@@ -39,7 +39,7 @@ use crate::learn::unit_training::{Parameters, Prediction, Schedule, UnitData, Un
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
-use crate::work::node_work;
+use crate::work::{node_work, scaled_budget};
 use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Graph, Phase, QuantizerId, Tensor, ValueId};
@@ -47,7 +47,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Iterations that no budget goes below or above.
-const ITERATIONS: [usize; 2] = [20, 20_000];
+const ITERATIONS: [usize; 2] = [20, 1000];
 /// Losses of each unit that are kept for the curve.
 const CURVE_POINTS: usize = 500;
 
@@ -60,7 +60,7 @@ pub struct Reconstruct {
     pub fisher: bool,
     /// Steps for each unit; from `budget` if absent.
     pub iterations: Option<usize>,
-    /// Work to stay near, in 10^9 multiply-adds.
+    /// Work to stay near, in 10^9 multiply-adds for a network of 40 million ([`crate::work::scaled_budget`]).
     pub budget: f64,
     /// Images of a step.
     pub batch: usize,
@@ -94,7 +94,7 @@ impl Default for Reconstruct {
             granularity: Granularity::Block,
             fisher: false,
             iterations: None,
-            budget: 4000.0,
+            budget: 11_000.0,
             batch: 32,
             rate: 3e-3,
             activation_rate: 4e-5,
@@ -129,7 +129,12 @@ impl Reconstruct {
                 "squared error, or weighted by the gradient of the output's divergence",
             ),
             option("iters", "auto or 1-1000000", "auto", "steps for each unit; auto follows from budget"),
-            option("budget", "0.001-1000000000", "4000", "work to stay near, in 10^9 multiply-adds"),
+            option(
+                "budget",
+                "0.001-1000000000",
+                "11000",
+                "work to stay near, in 10^9 multiply-adds for a network of 40 million; larger ones get more",
+            ),
             option("batch", "1-4096", "32", "images of a step"),
             option("rate", "0-1", "0.003", "Adam's rate of the rounding variables"),
             option(
@@ -227,7 +232,10 @@ impl Pass for Reconstruct {
         if let (Err(reason), true) = (&logits, self.fisher || self.prediction > 0.0) {
             cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
         }
-        let iterations = self.iterations.unwrap_or_else(|| self.affordable(&prepared, &reference, &blocks));
+        let (whole, step) = self.work(&prepared, &reference, &blocks);
+        let affordable =
+            || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
+        let iterations = self.iterations.unwrap_or_else(affordable);
         let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, folds.fit.len());
         if count < folds.fit.len() {
             cx.note(format!(
@@ -238,6 +246,7 @@ impl Pass for Reconstruct {
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
+        cx.progress.expect("reconstructing", step * iterations as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
         let images = &folds.fit[..count];
         let inputs = map_images(count, |i| {
@@ -307,8 +316,8 @@ fn images_that_fit(graph: &Graph, blocks: &[Block], pass: &Reconstruct, limit: u
 }
 
 impl Reconstruct {
-    /// Iterations for each unit that stay near the budget.
-    fn affordable(&self, graph: &Graph, reference: &Graph, blocks: &[Block]) -> usize {
+    /// Multiply-adds of the float network for one image, and of one step of every unit.
+    fn work(&self, graph: &Graph, reference: &Graph, blocks: &[Block]) -> (f64, f64) {
         let work = |graph: &Graph, nodes: &[usize]| -> f64 {
             nodes.iter().map(|&i| node_work(graph, &graph.nodes()[i]) as f64).sum()
         };
@@ -325,7 +334,7 @@ impl Reconstruct {
                 }
             }
         }
-        ((self.budget * 1e9 / total.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1])
+        (whole, total)
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {

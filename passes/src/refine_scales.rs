@@ -9,8 +9,9 @@
 //!   ([`catc_interp::Wrt`]).
 //! - On held-out images ([`crate::learn::folds`]) the divergence is measured eight times on the way; the best state is kept. With
 //!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
-//! - `augment` mirrors half of the batches, or moves images by a pixel; the float network is then run on the same images.
-//! - Work: `steps`, or else as many as fit `budget`, from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
+//! - `augment` mirrors half of the batches, or moves images by a pixel; the float network is then run on the same images. With `auto` they
+//!   are mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
+//! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
 //!   four images for each thread.
 //! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
 //! - Example: lines of quantizers and constants change.
@@ -23,8 +24,8 @@
 //! - Rejected: coordinate search without gradients, which gains a fraction of this; learning the scales from which weights are rounded, which
 //!   would undo learned rounding.
 
-use crate::context::{LossPoint, PassContext};
-use crate::learn::augment::Augment;
+use crate::context::{LossPoint, PassContext, checked_sample};
+use crate::learn::augment::{Augment, Change};
 use crate::learn::folds::Folds;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
@@ -33,13 +34,17 @@ use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::Comparison;
 use crate::refine::layout::Layout;
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
+use crate::work::scaled_budget;
+use catc_interp::images::map_images;
 use catc_interp::{Evaluator, Interpreter};
-use catc_ir::{Graph, Phase};
+use catc_ir::{Graph, Phase, Tensor};
 
 /// Steps that no budget goes below or above.
-const STEPS: [usize; 2] = [20, 20_000];
+const STEPS: [usize; 2] = [20, 1000];
 /// How often the divergence is measured on held-out images.
 const CHECKS: usize = 8;
+/// The part of mirrored images that must keep their class for mirroring to be used.
+const MIRRORED_ALIKE: f64 = 0.5;
 /// The temperatures that are tried.
 const TEMPERATURES: [f64; 3] = [1.0, 0.4, 4.0];
 
@@ -48,7 +53,7 @@ const TEMPERATURES: [f64; 3] = [1.0, 0.4, 4.0];
 pub struct RefineScales {
     /// Steps; from `budget` if absent.
     pub steps: Option<usize>,
-    /// Work to stay near, in 10^9 multiply-adds.
+    /// Work to stay near, in 10^9 multiply-adds for a network of 40 million ([`crate::work::scaled_budget`]).
     pub budget: f64,
     /// Images of a step.
     pub batch: usize,
@@ -64,15 +69,15 @@ pub struct RefineScales {
     pub scale_rate: f64,
     /// Rate of biases.
     pub bias_rate: f64,
-    /// How images are changed.
-    pub augment: Augment,
+    /// How images are changed; as the float network allows if absent.
+    pub augment: Option<Augment>,
 }
 
 impl Default for RefineScales {
     fn default() -> Self {
         RefineScales {
             steps: None,
-            budget: 3000.0,
+            budget: 5000.0,
             batch: 64,
             temperature: Some(1.0),
             lambda: 0.001,
@@ -80,7 +85,7 @@ impl Default for RefineScales {
             zero_point_rate: 1e-2,
             scale_rate: 1e-3,
             bias_rate: 1e-3,
-            augment: Augment::default(),
+            augment: None,
         }
     }
 }
@@ -96,7 +101,12 @@ impl RefineScales {
         summary: "moves scales, zero-points and biases to bring the output nearer to the float network's",
         options: &[
             option("steps", "auto or 1-1000000", "auto", "steps; auto follows from budget"),
-            option("budget", "0.001-1000000000", "3000", "work to stay near, in 10^9 multiply-adds"),
+            option(
+                "budget",
+                "0.001-1000000000",
+                "5000",
+                "work to stay near, in 10^9 multiply-adds for a network of 40 million; larger ones get more",
+            ),
             option("batch", "1-4096", "64", "images of a step"),
             option(
                 "temperature",
@@ -114,13 +124,22 @@ impl RefineScales {
             option("zero_point_rate", "0-1", "0.01", "Adam's rate of zero-points, in codes, falling to 0"),
             option("scale_rate", "0-1", "0.001", "Adam's rate of the logarithms of weight scales, falling to 0"),
             option("bias_rate", "0-1", "0.001", "Adam's rate of biases, falling to 0"),
-            option("augment", Augment::NAMES, "none", "how images are changed: mirrored, moved by up to a pixel"),
+            option(
+                "augment",
+                "auto|none|flip|shift|flip+shift",
+                "auto",
+                "how images are changed: mirrored, moved by up to a pixel",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let d = RefineScales::default();
             let steps = |text: &str| match text {
                 "auto" => Some(None),
                 _ => text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).map(Some),
+            };
+            let augment = |text: &str| match text {
+                "auto" => Some(None),
+                _ => Augment::parse(text).map(Some),
             };
             let temperature = |text: &str| match text {
                 "auto" => Some(None),
@@ -136,7 +155,7 @@ impl RefineScales {
                 zero_point_rate: o.number("zero_point_rate", d.zero_point_rate, 0.0..=1.0)?,
                 scale_rate: o.number("scale_rate", d.scale_rate, 0.0..=1.0)?,
                 bias_rate: o.number("bias_rate", d.bias_rate, 0.0..=1.0)?,
-                augment: o.take("augment", Augment::parse)?.unwrap_or(d.augment),
+                augment: o.take("augment", augment)?.unwrap_or(d.augment),
             }))
         },
     };
@@ -179,9 +198,19 @@ impl Pass for RefineScales {
             Some(t) => std::slice::from_ref(t),
             None => &TEMPERATURES,
         };
-        let steps = self.steps.unwrap_or_else(|| self.affordable(&layout, temperatures.len()));
+        let augment = match self.augment {
+            Some(augment) => augment,
+            None => mirrored_if_alike(&compare, &folds)?,
+        };
+        // Forward and backward to inputs; changed images take a run of the float network.
+        let whole = layout.remaining[0] as f64;
+        let runs = if augment == Augment::default() { 2.2 } else { 3.2 };
+        let step = runs * self.batch as f64 * whole * temperatures.len() as f64;
+        let affordable = || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(STEPS[0], STEPS[1]);
+        let steps = self.steps.unwrap_or_else(affordable);
+        cx.progress.expect("refining scales", step * steps as f64);
         cx.progress.start("refining scales", (steps * temperatures.len()) as u64);
-        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, temperatures, steps, cx);
+        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, (temperatures, steps, augment), cx);
         cx.progress.finish();
         let Outcome { before, best, curve } = outcome?;
         cx.losses.extend(curve);
@@ -196,10 +225,11 @@ impl Pass for RefineScales {
         let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
         cx.note(format!(
             "moved scales of {scales} and zero-points of {zero_points} of {quantizers} quantizers, and the biases of {} layers, in {step} \
-             steps at temperature {temperature} on {} images; on {others} others the divergence to the float network falls from \
+             steps at temperature {temperature} on {} images{}; on {others} others the divergence to the float network falls from \
              {before:.4} to {after:.4} nats",
             layers.len(),
-            folds.fit.len()
+            folds.fit.len(),
+            augment.description()
         ));
         *graph = refined;
         Ok(Changed::Yes)
@@ -216,15 +246,7 @@ struct Outcome {
 }
 
 impl RefineScales {
-    /// Steps for each temperature that stay near the budget.
-    fn affordable(&self, layout: &Layout, temperatures: usize) -> usize {
-        // Forward and backward to inputs; changed images take a run of the float network.
-        let runs = if self.augment == Augment::default() { 2.2 } else { 3.2 };
-        let step = runs * self.batch as f64 * layout.remaining[0] as f64;
-        ((self.budget * 1e9 / (temperatures as f64 * step).max(1.0)) as usize).clamp(STEPS[0], STEPS[1])
-    }
-
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // One call, of things that have no common name.
     fn learn(
         &self,
         prepared: &Graph,
@@ -232,8 +254,7 @@ impl RefineScales {
         layout: &Layout,
         compare: &Comparison,
         folds: &Folds,
-        temperatures: &[f64],
-        steps: usize,
+        (temperatures, steps, augment): (&[f64], usize, Augment),
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
         let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
@@ -253,7 +274,7 @@ impl RefineScales {
                 zero_point_rate: self.zero_point_rate,
                 scale_rate: self.scale_rate,
                 bias_rate: self.bias_rate,
-                augment: self.augment,
+                augment,
             };
             let mut training = NetworkTraining {
                 pass: self.name(),
@@ -283,4 +304,20 @@ impl RefineScales {
         }
         Ok(outcome)
     }
+}
+
+/// Mirroring, if the float network gives mirrored images the class of the images themselves.
+fn mirrored_if_alike(compare: &Comparison, folds: &Folds) -> Result<Augment, PassError> {
+    let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
+    let class = |row: &[f32]| (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
+    let plain = compare.float_logits(&folds.held_out)?;
+    let alike = map_images(folds.held_out.len(), |i| {
+        let sample = checked_sample(compare.reference, compare.data, folds.held_out[i])?;
+        let mirrored: Vec<Tensor> = sample.into_iter().map(|t| Change::MIRROR.apply(t)).collect();
+        let logits = float.run_to(&mirrored, &[compare.target]).map_err(|e| compare.error(e))?.remove(0);
+        Ok::<_, PassError>(class(logits.as_f32().unwrap_or(&[])) == class(&plain[i]))
+    })?;
+    let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
+    let kept = alike.iter().filter(|a| **a).count() as f64;
+    Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, shift: false })
 }

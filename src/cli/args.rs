@@ -71,6 +71,10 @@ pub struct CompileArgs {
     /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
     pub max_memory: usize,
+    /// How images are changed where the whole network is refined: none, or flip (mirrored left to right), shift (by up to a pixel), or
+    /// both (default: mirrored if the float network takes mirrored images for the same).
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub augment: Option<Vec<String>>,
     /// Write the losses of methods that learn: a row for each step (at most 500 for each block).
     #[arg(long, value_name = "FILE.csv")]
     pub loss_curve: Option<PathBuf>,

@@ -75,7 +75,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 }
 
 /// The most memory that this process has had resident, as far as the system tells.
-fn peak_resident_bytes() -> Option<u64> {
+pub fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)

@@ -1,12 +1,13 @@
 //! `catc MODEL.onnx -o OUT.bin`
 
 use super::args::CompileArgs;
+use super::bench::peak_resident_bytes;
 use super::progress::Bars;
 use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile};
 use catc_ir::Graph;
-use catc_passes::{Changed, LossPoint, Method, PassReport, RecipeError, RecipeOptions};
+use catc_passes::{Changed, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -58,6 +59,23 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     report(args, output, &compiled, bytes.len() as u64, start)
 }
 
+/// What `--augment` sets.
+fn augment(args: &CompileArgs) -> Result<Option<Override>, Failure> {
+    let Some(given) = &args.augment else { return Ok(None) };
+    if let Some(other) = given.iter().find(|g| !["none", "flip", "shift"].contains(&g.as_str())) {
+        return Err(Failure::Usage(format!("--augment: there is no `{other}`; there are none, flip, shift")));
+    }
+    let named = |name: &str| given.iter().any(|g| g == name);
+    let value = match (named("none"), named("flip"), named("shift")) {
+        (true, false, false) => "none",
+        (false, true, false) => "flip",
+        (false, false, true) => "shift",
+        (false, true, true) => "flip+shift",
+        _ => return Err(Failure::Usage("--augment: none stands alone".into())),
+    };
+    Ok(Some(Override { pass: "refine-scales".into(), option: "augment".into(), value: value.into() }))
+}
+
 /// The losses as a table.
 fn loss_curve(losses: &[LossPoint]) -> String {
     let row = |p: &LossPoint| {
@@ -85,7 +103,12 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
         cat_pca: args.cat_pca.map(|p| p as usize),
         effort: args.effort.parse().map_err(usage)?,
         iters: args.iters.map(|n| n as usize),
-        overrides: args.set.iter().map(|s| s.parse()).collect::<Result<_, _>>().map_err(usage)?,
+        overrides: augment(args)?
+            .into_iter()
+            .map(Ok)
+            .chain(args.set.iter().map(|s| s.parse()))
+            .collect::<Result<_, _>>()
+            .map_err(usage)?,
     })
 }
 
@@ -140,13 +163,15 @@ fn report(args: &CompileArgs, output: &Path, compiled: &Compiled, bytes: u64, st
             "passes": compiled.reports.iter().map(pass).collect::<Vec<_>>(),
             "notes": notes,
             "seconds": seconds,
+            "peak_bytes": peak_resident_bytes(),
         }));
     }
     print(&format!(
-        "{}: {} ({:.1} % of {} as f32), {seconds:.1} s\n",
+        "{}: {} ({:.1} % of {} as f32), {seconds:.1} s{}\n",
         output.display(),
         human_bytes(bytes),
         100.0 * bytes as f64 / info.float_bytes.max(1) as f64,
         human_bytes(info.float_bytes),
+        peak_resident_bytes().map_or(String::new(), |n| format!(", {} of memory at most", human_bytes(n))),
     ))
 }

@@ -5,6 +5,9 @@ use catc_passes::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Mutex;
 
+/// What a core does when networks are learned, as measured: for the time that is announced, nothing else depends on it.
+const MULTIPLY_ADDS_A_SECOND: f64 = 2e10;
+
 /// One bar at a time, for whatever is being done now.
 pub struct Bars {
     /// What is being done and its bar.
@@ -54,6 +57,18 @@ impl Progress for Bars {
     fn advance(&self, steps: u64) {
         if let Some((_, bar)) = &*self.current.lock().unwrap_or_else(|e| e.into_inner()) {
             bar.inc(steps);
+        }
+    }
+
+    fn expect(&self, what: &str, multiply_adds: f64) {
+        if self.group.is_some() {
+            return;
+        }
+        let threads = rayon::current_num_threads();
+        let seconds = multiply_adds / (MULTIPLY_ADDS_A_SECOND * threads as f64);
+        if seconds >= 5.0 {
+            let time = if seconds < 120.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) };
+            eprintln!("catc: {what}: about {time} where {threads} threads have a core each");
         }
     }
 

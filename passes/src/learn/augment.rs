@@ -14,9 +14,6 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// What options take.
-    pub const NAMES: &str = "none|flip|shift|flip+shift";
-
     /// Reads `none`, `flip`, `shift` or `flip+shift`.
     pub fn parse(text: &str) -> Option<Augment> {
         Some(match text {
@@ -26,6 +23,16 @@ impl Augment {
             "flip+shift" => Augment { flip: true, shift: true },
             _ => return None,
         })
+    }
+
+    /// What to say of it behind a number of images.
+    pub(crate) fn description(self) -> &'static str {
+        match (self.flip, self.shift) {
+            (false, false) => "",
+            (true, false) => ", half of them mirrored",
+            (false, true) => ", moved by up to a pixel",
+            (true, true) => ", half of them mirrored, moved by up to a pixel",
+        }
     }
 
     /// The change of the next batch.
@@ -45,6 +52,9 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// Left and right change places.
+    pub const MIRROR: Change = Change { flip: true, by: [0, 0] };
+
     /// Whether images stay as they are.
     pub fn is_none(self) -> bool {
         self == Change::default()
