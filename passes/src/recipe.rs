@@ -309,7 +309,7 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         }
         if method == Method::Cat || method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
             // On what is left, by the network's output.
-            passes.push(item("refine-scales", &[]));
+            passes.push(refine_scales(options));
         }
         if cat {
             // After everything that moves scales: it fits the logits as they are.
@@ -328,12 +328,13 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
 
 /// The pass that learns rounding, as the method wants it.
 fn reconstruct(options: &RecipeOptions) -> Option<Item> {
+    // The references divide by lambda_r = 0.1.
+    let prediction: [(&str, &dyn fmt::Display); 3] = [("drop", &0.5), ("mix", &0.5), ("pd", &10)];
     let mut item = match options.method {
         Method::AdaRound => item("reconstruct", &[("granularity", &"layer"), ("activation_rate", &0)]),
         Method::Brecq => item("reconstruct", &[("loss", &"fisher")]),
         Method::QDrop => item("reconstruct", &[("drop", &0.5), ("mix", &0.5)]),
-        // The references divide by lambda_r = 0.1.
-        Method::PdQuant | Method::Cat => item("reconstruct", &[("drop", &0.5), ("mix", &0.5), ("pd", &10)]),
+        Method::PdQuant | Method::Cat => item("reconstruct", &prediction),
         _ => return None,
     };
     match options.effort {
@@ -342,12 +343,33 @@ fn reconstruct(options: &RecipeOptions) -> Option<Item> {
         Effort::Paper => {
             item.set("iters", "20000".into());
             item.set("pd_images", "32".into());
+            item.set("rate", "0.003".into());
+            if options.method != Method::AdaRound {
+                item.set("activation_rate", "0.00004".into());
+            }
         }
+    }
+    if options.method == Method::Cat && options.effort != Effort::Paper {
+        // In few steps, weight scales and biases carry what rounding has no time for.
+        item.set("scale_rate", "auto".into());
+        item.set("bias_rate", "auto".into());
     }
     if let Some(n) = options.iters {
         item.set("iters", n.to_string());
     }
     Some(item)
+}
+
+/// The pass that moves scales on the network's output.
+fn refine_scales(options: &RecipeOptions) -> Item {
+    match (options.effort, options.method) {
+        (Effort::Paper, _) => item("refine-scales", &[("steps", &2000), ("temperature", &"auto")]),
+        // Seconds, as everything else of this method.
+        (Effort::Fast, Method::Auto) => item("refine-scales", &[("budget", &100)]),
+        (Effort::Default, Method::Auto) => item("refine-scales", &[("budget", &400)]),
+        (Effort::Fast, _) => item("refine-scales", &[("budget", &1200)]),
+        (Effort::Default, _) => item("refine-scales", &[]),
+    }
 }
 
 fn append_cat(options: &RecipeOptions) -> Item {
@@ -401,7 +423,7 @@ mod tests {
         assert!(error.starts_with("`reconstruct` has no option `drops`"), "{error}");
         assert!("reconstruct.drop".parse::<Override>().is_err() && "drop=1".parse::<Override>().is_err());
         let paper = RecipeOptions { effort: Effort::Paper, ..given(Method::Cat, "calibrate.method=minmax") };
-        assert!(recipe_text(&paper).contains("iters=70, pd_images=32}"));
+        assert!(recipe_text(&paper).contains("iters=70, pd_images=32, rate=0.003, activation_rate=0.00004}"));
     }
 
     #[test]

@@ -29,27 +29,24 @@
 //! - Deviations: the quantizer of a tensor is learned with the unit that takes the tensor, not with the one that makes it; Fisher weights
 //!   are gradients over their root mean square, plus 1; the divergence is computed on part of each batch, with elements dropped.
 
-use crate::context::{LossPoint, PassContext, checked_sample};
+use crate::context::{PassContext, checked_sample};
 use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, unit_nodes};
 use crate::learn::folds::{Folds, MIN_IMAGES};
-use crate::learn::layers::{Layer, prepare};
-use crate::learn::rounding::Rounding;
-use crate::learn::training_graph::TrainingGraph;
-use crate::learn::unit_training::{Parameters, Prediction, Schedule, UnitData, UnitTraining};
+use crate::learn::layers::prepare;
+use crate::learn::reconstruction::{Objective, Outcome, Reconstruction, RunError};
+use crate::learn::unit_training::Schedule;
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use crate::work::{node_work, scaled_budget};
 use catc_interp::images::map_images;
-use catc_interp::{EvalError, Evaluator, Interpreter};
-use catc_ir::{Graph, Phase, QuantizerId, Tensor, ValueId};
+use catc_interp::{Evaluator, Interpreter};
+use catc_ir::{Graph, Phase, ValueId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Iterations that no budget goes below or above.
 const ITERATIONS: [usize; 2] = [20, 1000];
-/// Losses of each unit that are kept for the curve.
-const CURVE_POINTS: usize = 500;
 
 /// Learns rounding and scales block by block.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,14 +61,14 @@ pub struct Reconstruct {
     pub budget: f64,
     /// Images of a step.
     pub batch: usize,
-    /// Rate of the rounding variables.
-    pub rate: f64,
-    /// Rate of the scales of activations; 0 keeps them.
-    pub activation_rate: f64,
-    /// Rate of the logarithms of the scales of weights; 0 keeps them.
-    pub scale_rate: f64,
-    /// Rate of the biases; 0 keeps them.
-    pub bias_rate: f64,
+    /// Rate of the rounding variables; from the iterations if absent.
+    pub rate: Option<f64>,
+    /// Rate of the scales of activations; 0 keeps them; from the iterations if absent.
+    pub activation_rate: Option<f64>,
+    /// Rate of the logarithms of the scales of weights; 0 keeps them; from the iterations if absent.
+    pub scale_rate: Option<f64>,
+    /// Rate of the biases; 0 keeps them; from the iterations if absent.
+    pub bias_rate: Option<f64>,
     /// Probability that an element stays unquantized.
     pub drop: f64,
     /// Probability that an element of a unit's input comes from the float network.
@@ -96,10 +93,10 @@ impl Default for Reconstruct {
             iterations: None,
             budget: 11_000.0,
             batch: 32,
-            rate: 3e-3,
-            activation_rate: 4e-5,
-            scale_rate: 0.0,
-            bias_rate: 0.0,
+            rate: None,
+            activation_rate: None,
+            scale_rate: Some(0.0),
+            bias_rate: Some(0.0),
             drop: 0.0,
             mix: 0.0,
             prediction: 0.0,
@@ -136,20 +133,20 @@ impl Reconstruct {
                 "work to stay near, in 10^9 multiply-adds for a network of 40 million; larger ones get more",
             ),
             option("batch", "1-4096", "32", "images of a step"),
-            option("rate", "0-1", "0.003", "Adam's rate of the rounding variables"),
+            option("rate", "auto or 0-1", "auto", "Adam's rate of the rounding variables; auto: 3 / iters, 0.003-0.1"),
             option(
                 "activation_rate",
-                "0-1",
-                "0.00004",
-                "Adam's rate of the scales of activations, falling to 0; 0 keeps them",
+                "auto or 0-1",
+                "auto",
+                "of the scales of activations, falling to 0; auto: 0.2 / iters, 0.00004-0.01",
             ),
             option(
                 "scale_rate",
-                "0-1",
+                "auto or 0-1",
                 "0",
-                "Adam's rate of the logarithms of weight scales, falling to 0; 0 keeps them",
+                "of the logarithms of weight scales, falling to 0; auto: 0.3 / iters, up to 0.01",
             ),
-            option("bias_rate", "0-1", "0", "Adam's rate of the biases, falling to 0; 0 keeps them"),
+            option("bias_rate", "auto or 0-1", "0", "of the biases, falling to 0; auto: 0.3 / iters, up to 0.01"),
             option("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
             option("mix", "0-1", "0", "probability that an element of a unit's input comes from the float network"),
             option("pd", "0-1000000", "0", "weight of the divergence at the network's output; 0 leaves it out"),
@@ -170,6 +167,10 @@ impl Reconstruct {
                 "fisher" => Some(true),
                 _ => None,
             };
+            let rate = |text: &str| match text {
+                "auto" => Some(None),
+                _ => text.parse().ok().filter(|r| (0.0..=1.0).contains(r)).map(Some),
+            };
             let iterations = |text: &str| match text {
                 "auto" => Some(None),
                 _ => text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).map(Some),
@@ -180,10 +181,10 @@ impl Reconstruct {
                 iterations: o.take("iters", iterations)?.unwrap_or(d.iterations),
                 budget: o.number("budget", d.budget, 0.001..=1e9)?,
                 batch: o.number("batch", d.batch, 1..=4096)?,
-                rate: o.number("rate", d.rate, 0.0..=1.0)?,
-                activation_rate: o.number("activation_rate", d.activation_rate, 0.0..=1.0)?,
-                scale_rate: o.number("scale_rate", d.scale_rate, 0.0..=1.0)?,
-                bias_rate: o.number("bias_rate", d.bias_rate, 0.0..=1.0)?,
+                rate: o.take("rate", rate)?.unwrap_or(d.rate),
+                activation_rate: o.take("activation_rate", rate)?.unwrap_or(d.activation_rate),
+                scale_rate: o.take("scale_rate", rate)?.unwrap_or(d.scale_rate),
+                bias_rate: o.take("bias_rate", rate)?.unwrap_or(d.bias_rate),
                 drop: o.number("drop", d.drop, 0.0..=1.0)?,
                 mix: o.number("mix", d.mix, 0.0..=1.0)?,
                 prediction: o.number("pd", d.prediction, 0.0..=1e6)?,
@@ -229,7 +230,13 @@ impl Pass for Reconstruct {
             );
         }
         let logits = find_logits(graph);
-        if let (Err(reason), true) = (&logits, self.fisher || self.prediction > 0.0) {
+        let objective = Objective {
+            fisher: self.fisher,
+            prediction: self.prediction,
+            temperature: self.temperature,
+            prediction_images: self.prediction_images,
+        };
+        if let (Err(reason), true) = (&logits, objective.needs_logits()) {
             cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
         }
         let (whole, step) = self.work(&prepared, &reference, &blocks);
@@ -253,9 +260,10 @@ impl Pass for Reconstruct {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
         })?;
-        let mut run = Run {
-            pass: *self,
-            iterations,
+        let mut run = Reconstruction {
+            pass: self.name(),
+            schedule: self.schedule(iterations),
+            objective,
             layers: &layers,
             reference: &reference,
             target: logits.ok(),
@@ -266,7 +274,7 @@ impl Pass for Reconstruct {
             outcome: Outcome::default(),
             curve: vec![],
         };
-        let done = run.all(&blocks, inputs, cx);
+        let done = run.run(&blocks, inputs, cx);
         cx.progress.finish();
         done.map_err(|e| match e {
             RunError::Pass(e) => e,
@@ -338,13 +346,15 @@ impl Reconstruct {
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {
+        // Few steps must be long ones to get as far; the bounds are the references' rates, for thousands of steps, and what is stable.
+        let automatic = |way: f64, [least, most]: [f64; 2]| (way / iterations as f64).clamp(least, most);
         Schedule {
             iterations,
             batch: self.batch,
-            rate: self.rate,
-            activation_rate: self.activation_rate,
-            scale_rate: self.scale_rate,
-            bias_rate: self.bias_rate,
+            rate: self.rate.unwrap_or_else(|| automatic(3.0, [3e-3, 0.1])),
+            activation_rate: self.activation_rate.unwrap_or_else(|| automatic(0.2, [4e-5, 0.01])),
+            scale_rate: self.scale_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
+            bias_rate: self.bias_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
             drop: self.drop,
             mix: self.mix,
             lambda: self.lambda,
@@ -352,245 +362,4 @@ impl Reconstruct {
             beta: [20.0, 2.0],
         }
     }
-}
-
-/// Why a run ends early.
-enum RunError {
-    Pass(PassError),
-    Eval(EvalError),
-}
-
-impl From<PassError> for RunError {
-    fn from(e: PassError) -> Self {
-        RunError::Pass(e)
-    }
-}
-
-impl From<EvalError> for RunError {
-    fn from(e: EvalError) -> Self {
-        RunError::Eval(e)
-    }
-}
-
-/// What came of the units.
-#[derive(Default)]
-struct Outcome {
-    kept: usize,
-    /// Sums of the units' relative errors.
-    before: f64,
-    after: f64,
-}
-
-/// Values of every image.
-type Values = Vec<Vec<Arc<Tensor>>>;
-
-/// A reconstruction in progress.
-struct Run<'a> {
-    pass: Reconstruct,
-    iterations: usize,
-    layers: &'a [Layer],
-    reference: &'a Graph,
-    target: Option<ValueId>,
-    float: Interpreter,
-    /// The network as learned so far.
-    quantized: Interpreter,
-    /// The float network's logits of each image.
-    logits: Vec<Vec<f32>>,
-    /// Quantizers of activations that a unit has learned.
-    learned: BTreeSet<QuantizerId>,
-    outcome: Outcome,
-    curve: Vec<LossPoint>,
-}
-
-/// `wanted` for every image, from `given` values.
-fn evaluate(
-    interpreter: &Interpreter,
-    names: &[ValueId],
-    given: &Values,
-    wanted: &[ValueId],
-) -> Result<Values, EvalError> {
-    map_images(given.len(), |i| {
-        let given: Vec<(ValueId, &Tensor)> = names.iter().copied().zip(given[i].iter().map(|t| t.as_ref())).collect();
-        Ok(interpreter.run_from(&given, wanted)?.into_iter().map(Arc::new).collect())
-    })
-}
-
-impl Run<'_> {
-    fn all(&mut self, blocks: &[Block], inputs: Values, cx: &PassContext) -> Result<(), RunError> {
-        let names: Vec<ValueId> = self.reference.inputs.iter().map(|(v, _)| *v).collect();
-        if let (Some(target), true) = (self.target, self.pass.fisher || self.pass.prediction > 0.0) {
-            let logits = evaluate(&self.float, &names, &inputs, &[target])?;
-            self.logits = logits.iter().map(|v| v[0].as_f32().unwrap_or(&[]).to_vec()).collect();
-        }
-        let select = |wanted: &[ValueId]| -> Values {
-            let at: Vec<usize> = wanted.iter().filter_map(|v| names.iter().position(|n| n == v)).collect();
-            inputs.iter().map(|image| at.iter().map(|&i| image[i].clone()).collect()).collect()
-        };
-        let Some(first) = blocks.first() else { return Ok(()) };
-        let mut float_values = select(&first.inputs);
-        let mut quantized_values = float_values.clone();
-        let mut number = 0;
-        for block in blocks {
-            let mut outputs: Option<Values> = None;
-            for unit in &block.units {
-                let (from, float_from) = if unit.inputs == block.inputs {
-                    (quantized_values.clone(), float_values.clone())
-                } else {
-                    let inputs = &unit.inputs;
-                    (
-                        evaluate(&self.quantized, &block.inputs, &quantized_values, inputs)?,
-                        evaluate(&self.float, &block.inputs, &float_values, inputs)?,
-                    )
-                };
-                let wanted = evaluate(&self.float, &block.inputs, &float_values, &[unit.output])?;
-                self.unit(unit, number, [&from, &float_from], &wanted, cx)?;
-                number += 1;
-                if block.outputs == [unit.output] {
-                    outputs = Some(wanted);
-                }
-            }
-            quantized_values = evaluate(&self.quantized, &block.inputs, &quantized_values, &block.outputs)?;
-            float_values = match outputs {
-                Some(outputs) => outputs,
-                None => evaluate(&self.float, &block.inputs, &float_values, &block.outputs)?,
-            };
-        }
-        Ok(())
-    }
-
-    /// Learns a unit and puts what was learned into the quantized network, if it helps.
-    fn unit(
-        &mut self,
-        unit: &Unit,
-        number: u64,
-        [from, float_from]: [&Values; 2],
-        wanted: &Values,
-        cx: &PassContext,
-    ) -> Result<(), RunError> {
-        let pass = self.pass;
-        let wanted: Vec<Arc<Tensor>> = wanted.iter().map(|v| v[0].clone()).collect();
-        let prediction = |images, weight, temperature| {
-            self.target.filter(|_| unit.separates).map(|target| Prediction {
-                float: &self.float,
-                target,
-                logits: &self.logits,
-                temperature,
-                weight,
-                images,
-            })
-        };
-        let importance = match prediction(1, 1.0, 1.0).filter(|_| pass.fisher) {
-            Some(p) => Some(self.importance(unit, from, &p)?),
-            None => None,
-        };
-        let graph = self.quantized.graph();
-        let layers: Vec<&Layer> = unit.layers.iter().map(|&l| &self.layers[l]).collect();
-        let rounding: Vec<Option<Rounding>> = (layers.iter())
-            .map(|l| {
-                let float = graph.constant(l.weights?.float?).tensor.as_f32()?;
-                Some(Rounding::new(float, graph.quantizer(l.scales?)))
-            })
-            .collect();
-        let soft = |(r, l): (&Option<Rounding>, &&Layer)| {
-            let shape = graph.constant(l.weights?.codes).tensor.shape().to_vec();
-            r.as_ref().map(|r| Tensor::f32(&shape, r.soft()))
-        };
-        let soft = rounding.iter().zip(&layers).map(soft).collect();
-        let training = TrainingGraph::new(pass.name(), graph, unit, self.layers, soft, pass.drop > 0.0)?;
-        let free = training.activations.iter().filter(|q| !self.learned.contains(q));
-        let activations: Vec<(QuantizerId, Vec<f32>)> =
-            free.map(|q| (*q, vec![0.0; graph.quantizer(*q).scale.len()])).collect();
-        let bias = |l: &&Layer| graph.constant(l.bias).tensor.as_f32().unwrap_or(&[]).to_vec();
-        let mut training = UnitTraining {
-            schedule: pass.schedule(self.iterations),
-            graph: training,
-            inputs: unit.inputs.clone(),
-            output: unit.output,
-            parameters: Parameters { rounding, bias: layers.iter().map(bias).collect(), activations },
-            layers,
-            data: UnitData { quantized: from, float: float_from, wanted: &wanted, importance: importance.as_deref() },
-            prediction: prediction(pass.prediction_images, pass.prediction, pass.temperature)
-                .filter(|_| pass.prediction > 0.0),
-            seed: cx.seed,
-            number,
-        };
-        let every = self.iterations.div_ceil(CURVE_POINTS);
-        let mut curve = vec![];
-        training.run(cx, |step, loss| {
-            if step % every == 0 || step + 1 == self.iterations {
-                cx.progress.status(&format!("unit {}: loss {:.3e}", number + 1, loss.reconstruction + loss.prediction));
-                curve.push(LossPoint {
-                    pass: pass.name(),
-                    unit: number as usize + 1,
-                    step,
-                    losses: [loss.reconstruction, loss.prediction, loss.rounding],
-                });
-            }
-        })?;
-        self.curve.extend(curve);
-        let (parameters, scales) = (&training.parameters, &training.graph.interpreter);
-        let mut learned = self.quantized.clone();
-        for ((layer, rounding), bias) in training.layers.iter().zip(&parameters.rounding).zip(&parameters.bias) {
-            learned.set_constant(layer.bias, Arc::new(Tensor::f32(&[bias.len()], bias.clone())))?;
-            if let (Some(rounding), Some(coded), Some(id)) = (rounding, layer.weights, layer.scales) {
-                let shape = learned.graph().constant(coded.codes).tensor.shape().to_vec();
-                learned.set_constant(coded.codes, Arc::new(Tensor::codes(&shape, rounding.codes())))?;
-                let mut q = learned.graph().quantizer(id).clone();
-                q.scale.clone_from(&rounding.scale);
-                learned.set_quantizer(id, q)?;
-            }
-        }
-        for (id, _) in &parameters.activations {
-            learned.set_quantizer(*id, scales.graph().quantizer(*id).clone())?;
-        }
-        let error = |of: &Interpreter| relative_error(of, unit, from, &wanted);
-        let (before, after) = (error(&self.quantized)?, error(&learned)?);
-        // Written so that NaN is no gain.
-        if after < before {
-            self.outcome.kept += 1;
-            self.outcome.before += before;
-            self.outcome.after += after;
-            self.learned.extend(parameters.activations.iter().map(|(q, _)| *q));
-            self.quantized = learned;
-        }
-        Ok(())
-    }
-
-    /// For each image how much the elements of a unit's output matter: the gradient of the logits' divergence, over its root mean square,
-    /// plus 1; scaled so that the mean square is 1.
-    fn importance(&self, unit: &Unit, from: &Values, p: &Prediction) -> Result<Vec<Tensor>, EvalError> {
-        let found = evaluate(&self.quantized, &unit.inputs, from, &[unit.output])?;
-        let gradients = map_images(found.len(), |i| Ok::<_, EvalError>(p.pull(unit.output, &found[i][0], &[i], 1)?.1))?;
-        let rms = |all: &[Vec<f32>]| {
-            let squares: f64 = all.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
-            (squares / all.iter().map(Vec::len).sum::<usize>().max(1) as f64).sqrt()
-        };
-        let scale = rms(&gradients).max(1e-30);
-        let raised: Vec<Vec<f32>> =
-            gradients.iter().map(|g| g.iter().map(|g| (f64::from(g.abs()) / scale) as f32 + 1.0).collect()).collect();
-        let scale = rms(&raised).max(1e-30) as f32;
-        let tensor = |(g, t): (Vec<f32>, &Vec<Arc<Tensor>>)| {
-            Tensor::f32(t[0].shape(), g.into_iter().map(|g| g / scale).collect())
-        };
-        Ok(raised.into_iter().zip(&found).map(tensor).collect())
-    }
-}
-
-/// The squared error of a unit's outputs over all images, relative to the squares of what is wanted.
-fn relative_error(
-    interpreter: &Interpreter,
-    unit: &Unit,
-    from: &Values,
-    wanted: &[Arc<Tensor>],
-) -> Result<f64, EvalError> {
-    let parts = map_images(from.len(), |i| {
-        let given: Vec<(ValueId, &Tensor)> =
-            unit.inputs.iter().copied().zip(from[i].iter().map(|t| t.as_ref())).collect();
-        let found = interpreter.run_from(&given, &[unit.output])?.remove(0);
-        let pairs = || found.as_f32().unwrap_or(&[]).iter().zip(wanted[i].as_f32().unwrap_or(&[]));
-        let error: f64 = pairs().map(|(f, w)| f64::from(f - w).powi(2)).sum();
-        Ok::<_, EvalError>((error, pairs().map(|(_, w)| f64::from(*w).powi(2)).sum::<f64>()))
-    })?;
-    let (error, size) = parts.into_iter().fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d));
-    Ok(error / size.max(1e-30))
 }

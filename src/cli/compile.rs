@@ -7,7 +7,7 @@ use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile};
 use catc_ir::Graph;
-use catc_passes::{Changed, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
+use catc_passes::{Changed, Effort, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -91,6 +91,10 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
     if args.iters.is_some() && !method.learns() {
         return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
     }
+    let effort: Effort = args.effort.parse().map_err(usage)?;
+    if effort != Effort::Default && !method.learns() && method != Method::Auto {
+        return Err(Failure::Usage(format!("--effort: method `{method}` learns nothing")));
+    }
     Ok(RecipeOptions {
         method,
         wbits: args.wbits,
@@ -101,7 +105,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
         cat_alpha: args.cat_alpha,
         cat_clusters: args.cat_clusters.map(|k| k as usize),
         cat_pca: args.cat_pca.map(|p| p as usize),
-        effort: args.effort.parse().map_err(usage)?,
+        effort,
         iters: args.iters.map(|n| n as usize),
         overrides: augment(args)?
             .into_iter()

@@ -2,7 +2,8 @@
 //!
 //! - What is learned: rounding of weights ([`rounding`]), scales, zero-points and biases, each moved by Adam ([`adam`]).
 //! - On what: [`layers`] stand in a graph whose weights are codes, [`blocks`] cut that graph into units, a unit's
-//!   [`training_graph`] has soft weights and dropped quantizers, [`unit_training`] fits it to the float network.
+//!   [`training_graph`] has soft weights and dropped quantizers, [`unit_training`] fits it to the float network,
+//!   [`reconstruction`] does so for one unit after the other.
 //! - [`network_training`] moves scales, zero-points and biases of the whole network together, on images that [`augment`] may change.
 //! - [`loss`] holds the losses with their gradients, [`folds`] says which images may be used.
 
@@ -13,6 +14,7 @@ pub(crate) mod folds;
 pub(crate) mod layers;
 pub(crate) mod loss;
 pub(crate) mod network_training;
+pub(crate) mod reconstruction;
 pub(crate) mod rounding;
 pub(crate) mod training_graph;
 pub(crate) mod unit_training;
