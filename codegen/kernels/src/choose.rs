@@ -10,9 +10,6 @@ use crate::{triples, winograd};
 /// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
 pub const DEPTHWISE_TAPS: usize = 128;
 
-/// Bytes of the second-level cache that weights can count on, on CPUs with 512-bit vectors.
-const SECOND_LEVEL_CACHE: usize = 2 << 20;
-
 /// What a kernel's choice depends on beside the operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -133,15 +130,10 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
-    let triples = request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request);
     if request.kernels.has_precompiled(Tier::Avx512Vnni) && takes_winograd(request, largest_result) {
-        // Look-ups read a fifth of the bytes, which counts where weights come from memory.
-        let bytes = winograd::weight_bytes(shape);
-        if !triples || bytes <= SECOND_LEVEL_CACHE {
-            return choice(KernelId::Winograd512, 0);
-        }
+        return choice(KernelId::Winograd512, 0);
     }
-    if triples {
+    if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
         return choice(KernelId::Lookup512, triples::STEPS_PER_DRAIN);
     }
     choose_dot(request)
@@ -159,7 +151,7 @@ fn takes_triples(request: &Request<'_>) -> bool {
     // Input pixels that are packed for each output pixel.
     let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
     // A look-up for each of 64 channels and its share of the widening; then the sums that the table leaves out, and the packing.
-    let looked_up = vectors * (taps as f64 * 1.25 * channels + 12.0) + packed as f64 * (20.0 + channels / 5.0);
+    let looked_up = vectors * (taps as f64 * 1.25 * channels + 20.0) + packed as f64 * (20.0 + channels / 5.0);
     let steps = (taps * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
     let multiplied = shape.outputs.div_ceil(16) as f64 * (0.52 * steps + 1.0);
     looked_up < multiplied
@@ -263,9 +255,7 @@ mod tests {
     #[test]
     fn large_two_bit_layers_are_looked_up() {
         let shape = |c, k| WeightShape { groups: 1, outputs: c, inputs: c, kernel_height: k, kernel_width: k };
-        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Lookup512);
-        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vnni).kernel, KernelId::Winograd512);
-        assert_eq!(chosen(shape(256, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
+        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
         assert_eq!(chosen(shape(256, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Lookup512);
         assert_eq!(chosen(shape(64, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
         assert_eq!(chosen(shape(256, 1), 7, 0, 3, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);

@@ -12,7 +12,7 @@
 //! initial sum. So is the zero-point of the activations, at position (1,1), which has the factor 1 in all four outputs.
 
 use crate::precompiled::winograd::{BLOCK, POSITIONS};
-use crate::weights::{PackError, QuantizedWeights, WeightShape};
+use crate::weights::{PackError, QuantizedWeights};
 
 /// The highest activation code, counted from the lowest.
 pub const MOST_LEVELS: u8 = 63;
@@ -68,11 +68,6 @@ fn transformed_lanes(g: &[[i16; BLOCK]; 9]) -> [[i16; BLOCK]; POSITIONS] {
         }
     }
     all
-}
-
-/// Bytes of packed weights.
-pub fn weight_bytes(shape: &WeightShape) -> usize {
-    shape.outputs.div_ceil(BLOCK) * POSITIONS * shape.inputs.div_ceil(4) * BLOCK * 4
 }
 
 /// The filter between one output and one input channel, less the zero-point.
@@ -152,6 +147,7 @@ pub fn pack(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::WeightShape;
 
     /// The three steps in plain arithmetic, with the bounds that the bytes set, against the convolution they stand for.
     #[test]

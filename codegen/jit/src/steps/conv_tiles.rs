@@ -21,6 +21,12 @@ use cranelift_codegen::ir::Value;
 use cranelift_codegen::ir::types::I32X4;
 use std::mem::{offset_of, size_of};
 
+/// Bytes of weights that may go by for each row, from the second-level cache.
+const MOST_WEIGHTS: usize = 256 << 10;
+
+/// Pixels of a row that are worth all weights.
+const LEAST_WIDTH: usize = 14;
+
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
 #[derive(Debug)]
 struct TileCode {
@@ -28,6 +34,9 @@ struct TileCode {
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
     store: ConvStore,
+    /// Whether all blocks of output channels are done for a row before the next: weights that stay in the cache leave it to the
+    /// output's lines, which blocks share.
+    row_by_row: bool,
     /// Slot of the epilogue as a program, if the kernel knows its steps.
     program: Option<usize>,
 }
@@ -54,24 +63,36 @@ impl StepCode for TileCode {
             e.set(&call, offset_of!(FinishTile, sums), sums);
             call
         });
-        e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
-            let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
-            e.set(&call, offset_of!(DotTile, input), pointers[0]);
-            e.set(&call, offset_of!(DotTile, weights), pointers[1]);
-            e.set(&call, offset_of!(DotTile, start), pointers[4]);
-            e.set_int(&call, offset_of!(DotTile, sums_pixel), pixel_sums);
-            e.set_int(&call, offset_of!(DotTile, pixels), tile.pixels as i64);
-            e.set_int(&call, offset_of!(DotTile, vectors), tile.vectors as i64);
-            e.call(&call);
-            match &finish {
-                Some(finish) => self.finish(e, finish, tile, pixel_sums, pointers),
-                None => self.emitted(e, tile, (sums, pixel_sums), pointers),
-            }
+        if !self.row_by_row {
+            return self.rows(e, &call, finish.as_ref(), sums);
+        }
+        e.range(first, last, &[], vec![], |e, row, _, _| {
+            (e.first, e.last) = (row, e.offset(row, 1));
+            self.rows(e, &call, finish.as_ref(), sums);
+            vec![]
         });
     }
 }
 
 impl TileCode {
+    /// The rows `first..last` of the emitter.
+    fn rows(&self, e: &mut Emitter<'_>, call: &Call, finish: Option<&Call>, sums: Value) {
+        e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
+            let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
+            e.set(call, offset_of!(DotTile, input), pointers[0]);
+            e.set(call, offset_of!(DotTile, weights), pointers[1]);
+            e.set(call, offset_of!(DotTile, start), pointers[4]);
+            e.set_int(call, offset_of!(DotTile, sums_pixel), pixel_sums);
+            e.set_int(call, offset_of!(DotTile, pixels), tile.pixels as i64);
+            e.set_int(call, offset_of!(DotTile, vectors), tile.vectors as i64);
+            e.call(call);
+            match finish {
+                Some(finish) => self.finish(e, finish, tile, pixel_sums, pointers),
+                None => self.emitted(e, tile, (sums, pixel_sums), pointers),
+            }
+        });
+    }
+
     fn finish(&self, e: &mut Emitter<'_>, call: &Call, tile: Tile, pixel_sums: i64, pointers: &[Value]) {
         let arguments = FinishArguments { call, at: offset_of!(FinishTile, finish) };
         arguments.block(e, pointers[3], pointers[2], tile.channels);
@@ -153,11 +174,13 @@ fn direct(
         pixels,
         vectors,
     };
-    let (height, macs, reduction) = (low.height, low.macs, low.reduction);
+    let (height, width, macs, reduction) = (low.height, low.width, low.macs, low.reduction);
+    let weight_bytes = packed.bytes.len();
     let (mut slots, store) = low.store(&mut cursors, block);
     let program = finish::program(&store, &cursors, slots.as_slice());
     let program = program.map(|program| slots.add(Slot::Constant(p.constants.push(&program.words()))));
-    let code = TileCode { loops, cursors, reduction, store, program };
+    let row_by_row = loops.outputs > block && width >= LEAST_WIDTH && weight_bytes <= MOST_WEIGHTS;
+    let code = TileCode { loops, cursors, reduction, store, row_by_row, program };
     p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
     Ok(())
 }

@@ -36,6 +36,8 @@ unsafe fn input(t: &InputTile) {
                 columns[2] = column(2 * tile + 2);
                 columns[3] = column(2 * tile + 3);
                 let to = t.transformed.offset((tile * t.channels + channel) as isize);
+                // A row lies across the columns.
+                #[allow(clippy::needless_range_loop)]
                 for i in 0..4 {
                     let d = [columns[0][i], columns[1][i], columns[2][i], columns[3][i]];
                     let sum = add(d[1], d[2]);
@@ -174,6 +176,8 @@ unsafe fn output(t: &OutputTile) {
                     [add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])]
                 };
                 let columns = [column(0), column(1), column(2), column(3)];
+                // A row lies across the columns.
+                #[allow(clippy::needless_range_loop)]
                 for y in 0..2 {
                     let m = [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];
                     let row = to.add((y * 2 * MOST_TILES + 2 * tile) * BLOCK + 16 * v);
