@@ -252,7 +252,7 @@ fn resized(
             }
             (None, None) => (from, 1.0),
         };
-        if from == 0 || to == 0 || to.max(from) > LARGEST || !(scale > 0.0) {
+        if from == 0 || to == 0 || to.max(from) > LARGEST || scale.is_nan() || scale <= 0.0 {
             return Err(NodeProblem::unsupported(format!("axis {a} goes from {from} to {to}")));
         }
         let plan = Axis { from, to, scale, roi: roi_of(i) };
