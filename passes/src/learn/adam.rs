@@ -24,8 +24,8 @@ impl Adam {
         let (b1, b2) = (0.9f32, 0.999f32);
         let rate = (rate / (1.0 - 0.9f64.powi(self.steps))) as f32;
         let correction = (1.0 / (1.0 - 0.999f64.powi(self.steps))) as f32;
-        let update = |((x, g), (m, v)): ((&mut [f32], &[f32]), (&mut [f32], &mut [f32]))| {
-            for ((x, g), (m, v)) in x.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
+        let update = |x: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]| {
+            for ((x, g), (m, v)) in x.iter_mut().zip(gradient).zip(first.iter_mut().zip(second)) {
                 *m = b1 * *m + (1.0 - b1) * g;
                 *v = b2 * *v + (1.0 - b2) * g * g;
                 *x -= rate * *m / ((*v * correction).sqrt() + 1e-8);
@@ -33,7 +33,7 @@ impl Adam {
         };
         let parameters = x.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
         let moments = self.first.par_chunks_mut(CHUNK).zip(self.second.par_chunks_mut(CHUNK));
-        parameters.zip(moments).for_each(update);
+        parameters.zip(moments).for_each(|((x, g), (m, v))| update(x, g, m, v));
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
                 linear + pull.map_or(0.0, |p| r.penalty(p))
             };
             let found = r.gradient(&dw, pull);
-            for i in 0..8 {
+            for (i, &found) in found.iter().enumerate() {
                 let old = r.v[i];
                 let mut at = |v: f32| {
                     r.v[i] = v;
@@ -172,11 +172,11 @@ mod tests {
                 };
                 let slope = ((at(old + 1e-2) - at(old - 1e-2)) / 2e-2) as f32;
                 r.v[i] = old;
-                assert!((slope - found[i]).abs() < 2e-3, "{i}: {slope} {}", found[i]);
+                assert!((slope - found).abs() < 2e-3, "{i}: {slope} {found}");
             }
         }
         let found = r.scale_gradient(&dw);
-        for c in 0..2 {
+        for (c, &found) in found.iter().enumerate() {
             let old = r.scale[c];
             let mut at = |s: f32| {
                 r.scale[c] = s;
@@ -184,7 +184,7 @@ mod tests {
             };
             let slope = ((at(old + 1e-2) - at(old - 1e-2)) / 2e-2) as f32;
             r.scale[c] = old;
-            assert!((slope - found[c]).abs() < 1e-3, "{c}: {slope} {}", found[c]);
+            assert!((slope - found).abs() < 1e-3, "{c}: {slope} {found}");
         }
     }
 
