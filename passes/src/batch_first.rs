@@ -147,9 +147,9 @@ impl Mover<'_> {
             self.moved.insert(node.output, v);
             return Ok(());
         }
-        for i in 0..node.inputs.len() {
-            if let Operand::Value(v) = node.inputs[i] {
-                node.inputs[i] = self.original(v)?.into();
+        for operand in &mut node.inputs {
+            if let Operand::Value(v) = *operand {
+                *operand = self.original(v)?.into();
             }
         }
         let place = self.graph.label(&node);

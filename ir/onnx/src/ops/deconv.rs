@@ -72,11 +72,11 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
     };
     match (total, written) {
         (Some(total), _) => {
-            for i in 0..2 {
-                let (less, more) = (total[i] / 2, total[i] - total[i] / 2);
-                crop[i] = match total[i] < 0 {
+            for (crop, total) in crop.iter_mut().zip(total) {
+                let (less, more) = (total / 2, total - total / 2);
+                *crop = match total < 0 {
                     // What is missing comes behind.
-                    true => [0, total[i]],
+                    true => [0, total],
                     false if auto == "SAME_UPPER" => [less, more],
                     false => [more, less],
                 };
