@@ -91,6 +91,9 @@ def network(name):
                 m.running_var.uniform_(0.5, 1.5)
                 m.weight.uniform_(0.5, 1.5)
                 m.bias.uniform_(-0.2, 0.2)
+            # A head that starts with zeros gives zeros, which anything agrees with.
+            if isinstance(m, torch.nn.Linear) and not m.weight.any():
+                m.weight.normal_(0.0, 0.05)
     return net
 
 
