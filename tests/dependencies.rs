@@ -14,7 +14,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("catc-codegen", &["catc-ir", "catc-program"]),
     ("catc-jit", &["catc-program", "catc-kernels"]),
     ("catc-runtime", &["catc-program", "catc-jit", "catc-kernels"]),
-    ("catc", &["catc-ir", "catc-onnx", "catc-interp", "catc-passes", "catc-program", "catc-codegen", "catc-runtime"]),
+    (
+        "catc",
+        &[
+            "catc-ir",
+            "catc-onnx",
+            "catc-interp",
+            "catc-passes",
+            "catc-program",
+            "catc-codegen",
+            "catc-kernels",
+            "catc-jit",
+            "catc-runtime",
+        ],
+    ),
 ];
 
 #[test]

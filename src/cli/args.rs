@@ -1,5 +1,6 @@
 //! The command line as it is written.
 
+use catc_kernels::Architecture;
 use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -32,17 +33,32 @@ pub enum Command {
     Opt(OptArgs),
     /// Accuracy of every combination of bits, methods, seeds and corrections, as tables and curves.
     Sweep(SweepArgs),
+    /// What can be compiled for: targets, instruction sets and the kernels of each.
+    Targets(TargetsArgs),
 }
 
 /// Compiling: `catc MODEL.onnx -o OUT.bin`.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// The trained network.
+    /// The trained network. With --emit also a compiled model, which is taken as it is.
     #[arg(value_name = "MODEL.onnx", required = true)]
     pub model: Option<PathBuf>,
     /// Where the compiled model goes.
-    #[arg(short, long, value_name = "OUT.bin", required = true)]
+    #[arg(short, long, value_name = "OUT.bin", required_unless_present = "emit")]
     pub output: Option<PathBuf>,
+    /// Write code for a target, ahead of time: obj (an ELF object), header (for C), asm and clif (texts of its functions), ir (the
+    /// integer graph).
+    #[arg(long, value_name = "KIND=PATH,..", value_delimiter = ',')]
+    pub emit: Vec<Emission>,
+    /// What --emit is for: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu (default: this machine).
+    #[arg(long, value_name = "TRIPLE", requires = "emit", value_parser = parse_target)]
+    pub target: Option<Architecture>,
+    /// The instruction set that emitted code may use: native, or a name from `catc targets` (default: the weakest of the target).
+    #[arg(long, value_name = "NAME", requires = "emit")]
+    pub cpu: Option<String>,
+    /// What emitted functions' names begin with: NAME_run (default: after the model's file).
+    #[arg(long, value_name = "NAME", requires = "emit")]
+    pub name: Option<String>,
     /// Calibration inputs without labels.
     #[command(flatten)]
     pub calibration: CalibrationArgs,
@@ -317,6 +333,74 @@ pub struct SweepArgs {
     /// Report to standard output as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `catc targets`.
+#[derive(Debug, Args)]
+pub struct TargetsArgs {
+    /// Report to standard output as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--emit` can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmitKind {
+    /// A relocatable ELF object.
+    Object,
+    /// Its C header.
+    Header,
+    /// Its functions as machine instructions.
+    Assembly,
+    /// Its functions in Cranelift's intermediate form.
+    Clif,
+    /// The integer graph.
+    Ir,
+}
+
+impl EmitKind {
+    const ALL: [EmitKind; 5] = [EmitKind::Object, EmitKind::Header, EmitKind::Assembly, EmitKind::Clif, EmitKind::Ir];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            EmitKind::Object => "obj",
+            EmitKind::Header => "header",
+            EmitKind::Assembly => "asm",
+            EmitKind::Clif => "clif",
+            EmitKind::Ir => "ir",
+        }
+    }
+}
+
+/// One file that `--emit` asks for: KIND=PATH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emission {
+    /// What.
+    pub kind: EmitKind,
+    /// Where to.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for Emission {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or("must be KIND=PATH")?;
+        let kind = EmitKind::ALL.into_iter().find(|k| k.name() == kind).ok_or_else(|| {
+            let names: Vec<_> = EmitKind::ALL.map(EmitKind::name).into();
+            format!("{kind:?} is not one of {}", names.join(", "))
+        })?;
+        Ok(Emission { kind, path: path.into() })
+    }
+}
+
+/// A target triple.
+fn parse_target(text: &str) -> Result<Architecture, String> {
+    Architecture::from_triple(text).ok_or_else(|| {
+        let names: Vec<_> = Architecture::ALL.map(Architecture::triple).into();
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 /// A number, or FROM:TO:STEP with both ends.

@@ -2,22 +2,28 @@
 
 use super::args::CompileArgs;
 use super::bench::peak_resident_bytes;
+use super::emit::Plan;
 use super::progress::Bars;
 use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
-use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile};
+use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
 use catc_ir::Graph;
 use catc_passes::{Changed, Effort, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
-use serde_json::json;
+use catc_program::Program;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
 
 /// Compiles a network and writes it.
 pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     let start = Instant::now();
-    let (Some(model), Some(output)) = (&args.model, &args.output) else {
-        return Err(Failure::Usage("a model and an output are needed: catc MODEL.onnx -o OUT.bin".into()));
+    let Some(model) = &args.model else {
+        return Err(Failure::Usage("a model is needed: catc MODEL.onnx -o OUT.bin".into()));
     };
+    let plan = Plan::of(args, model)?;
+    if is_compiled(model).unwrap_or(false) {
+        return emit_compiled(args, model, &plan);
+    }
     let method: Method = args.method.parse().map_err(|e: catc_passes::RecipeError| Failure::Usage(e.to_string()))?;
     if let Some(pass) = &args.print_after {
         super::opt::check_print_after(pass)?;
@@ -55,8 +61,27 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         write_atomically(path, |file| std::io::Write::write_all(file, text.as_bytes()))?;
     }
     let bytes = compiled.program.to_bytes()?;
-    write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
-    report(args, output, &compiled, bytes.len() as u64, start)
+    if let Some(output) = &args.output {
+        write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
+    }
+    let emitted = plan.write(&compiled.program, Some(&compiled.graph))?;
+    report(args, emitted, &compiled, bytes.len() as u64, start)
+}
+
+/// Emits code for a model that is compiled already.
+fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<(), Failure> {
+    let place = model.display();
+    if args.emit.is_empty() || args.output.is_some() {
+        return Err(Failure::Usage(format!("{place} is a compiled model: give an .onnx file, or --emit without -o")));
+    }
+    if plan.wants_graph() {
+        return Err(Failure::Usage(format!("{place} is a compiled model and holds no graph: no --emit ir")));
+    }
+    if args.calibration.calib.is_some() {
+        return Err(Failure::Usage(format!("{place} is a compiled model: --calib has no effect on it")));
+    }
+    let (text, emitted) = plan.write(&Program::load(model)?, None)?;
+    if args.json { print_json(&json!({"emitted": emitted})) } else { print(&text) }
 }
 
 /// What `--augment` sets.
@@ -143,7 +168,13 @@ fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, ca
     }
 }
 
-fn report(args: &CompileArgs, output: &Path, compiled: &Compiled, bytes: u64, start: Instant) -> Result<(), Failure> {
+fn report(
+    args: &CompileArgs,
+    (emitted_text, emitted): (String, Value),
+    compiled: &Compiled,
+    bytes: u64,
+    start: Instant,
+) -> Result<(), Failure> {
     let info = &compiled.program.info;
     let seconds = start.elapsed().as_secs_f64();
     if args.json {
@@ -156,7 +187,8 @@ fn report(args: &CompileArgs, output: &Path, compiled: &Compiled, bytes: u64, st
         };
         let notes: Vec<_> = compiled.notes.iter().map(|n| json!({"pass": n.pass, "text": n.text})).collect();
         return print_json(&json!({
-            "output": output,
+            "output": args.output,
+            "emitted": emitted,
             "bytes": bytes,
             "float_bytes": info.float_bytes,
             "wbits": args.wbits,
@@ -170,9 +202,9 @@ fn report(args: &CompileArgs, output: &Path, compiled: &Compiled, bytes: u64, st
             "peak_bytes": peak_resident_bytes(),
         }));
     }
+    let place = args.output.as_ref().map_or_else(|| "no model file".into(), |output| output.display().to_string());
     print(&format!(
-        "{}: {} ({:.1} % of {} as f32), {seconds:.1} s{}\n",
-        output.display(),
+        "{place}: {} ({:.1} % of {} as f32), {seconds:.1} s{}\n{emitted_text}",
         human_bytes(bytes),
         100.0 * bytes as f64 / info.float_bytes.max(1) as f64,
         human_bytes(info.float_bytes),

@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod compile;
+mod emit;
 mod eval;
 mod inspect;
 mod opt;
@@ -12,6 +13,7 @@ mod progress;
 mod run;
 mod sweep;
 mod table;
+mod targets;
 
 use crate::data::{DataError, Preprocess};
 use args::{Cli, Command};
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Opt(args)) => opt::run(&args),
         Some(Command::Sweep(args)) => sweep::run(&args),
+        Some(Command::Targets(args)) => targets::run(&args),
         None => compile::run(&cli.compile),
     };
     match result {

@@ -25,6 +25,8 @@ pub struct CompileOptions<'a> {
 
 /// What came of it.
 pub struct Compiled {
+    /// The integer graph.
+    pub graph: Graph,
     /// The program.
     pub program: Program,
     /// What each pass did.
@@ -88,7 +90,7 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     cx.max_memory = options.max_memory;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
     let program = catc_codegen::lower(&graph, info)?;
-    Ok(Compiled { program, reports, notes: cx.notes, losses: cx.losses })
+    Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
 /// Bytes of the parameters of a float graph.

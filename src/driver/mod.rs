@@ -7,5 +7,5 @@ mod steps;
 
 pub use calibration::{Calibration, CalibrationSource};
 pub use compile::{CompileError, CompileOptions, Compiled, Watch, compile};
-pub use model::{ModelError, OpenModel};
+pub use model::{ModelError, OpenModel, is_compiled};
 pub use steps::{Calibrated, Inputs, Quantized, Steps};

@@ -224,7 +224,7 @@ fn batched(n: usize, shape: &[usize]) -> Vec<usize> {
 }
 
 /// Whether a file starts as compiled models do.
-fn is_compiled(path: &Path) -> std::io::Result<bool> {
+pub fn is_compiled(path: &Path) -> std::io::Result<bool> {
     let mut start = Vec::with_capacity(MAGIC.len());
     File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start == MAGIC || path.extension().is_some_and(|e| e == "bin"))

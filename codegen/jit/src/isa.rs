@@ -56,8 +56,8 @@ pub(crate) fn isa(tier: Tier, destination: Destination) -> Result<OwnedTargetIsa
     };
     set(&mut flags).map_err(|e| broken(e.to_string()))?;
     let architecture = tier.architecture();
-    let triple = format!("{}-unknown-linux-gnu", architecture.name());
-    let mut builder = cranelift_codegen::isa::lookup_by_name(&triple).map_err(|e| broken(e.to_string()))?;
+    let mut builder =
+        cranelift_codegen::isa::lookup_by_name(architecture.triple()).map_err(|e| broken(e.to_string()))?;
     for weaker in Tier::of(architecture).filter(|&t| tier.includes(t)) {
         for feature in features(weaker) {
             builder.enable(feature).map_err(|e| broken(e.to_string()))?;

@@ -1,5 +1,6 @@
 //! What the machine code of the hot loops is made of. Instructions are found by pattern matching inside Cranelift, which can fail
-//! without a word: these tests look.
+//! without a word: these tests look. `disassembly_arm.rs` does the same for AArch64.
+#![cfg(target_arch = "x86_64")]
 
 mod support;
 

@@ -15,12 +15,17 @@ impl Architecture {
     /// Every architecture that code is generated for.
     pub const ALL: [Architecture; 2] = [Architecture::Aarch64, Architecture::X86_64];
 
-    /// The name of the architecture in target triples.
-    pub fn name(self) -> &'static str {
+    /// The target triple of object files.
+    pub fn triple(self) -> &'static str {
         match self {
-            Architecture::Aarch64 => "aarch64",
-            Architecture::X86_64 => "x86_64",
+            Architecture::Aarch64 => "aarch64-unknown-linux-gnu",
+            Architecture::X86_64 => "x86_64-unknown-linux-gnu",
         }
+    }
+
+    /// The architecture of that [`Architecture::triple`].
+    pub fn from_triple(triple: &str) -> Option<Architecture> {
+        Architecture::ALL.into_iter().find(|architecture| architecture.triple() == triple)
     }
 }
 
@@ -174,6 +179,9 @@ mod tests {
             assert_eq!(Tier::from_name(tier.name()), Some(tier));
         }
         assert_eq!(Tier::from_name("x86-64-v9"), None);
+        for architecture in Architecture::ALL {
+            assert_eq!(Architecture::from_triple(architecture.triple()), Some(architecture));
+        }
     }
 
     #[test]

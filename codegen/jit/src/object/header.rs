@@ -10,13 +10,13 @@ use std::fmt::Write;
 pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Arranged) -> String {
     let (name, tier) = (options.name, options.tier);
     let upper = name.to_ascii_uppercase();
-    let architecture = tier.architecture().name();
+    let triple = tier.architecture().triple();
     let info = &program.info;
     let mut out = String::new();
     let _ = write!(
         out,
         "/* {name}: a network as machine code, W{}A{}, made by catc {}.\n *\n \
-         * For {architecture}-unknown-linux-gnu, instruction set {tier}. Code for a CPU that lacks it ends in an illegal instruction:\n \
+         * For {triple}, instruction set {tier}. Code for a CPU that lacks it ends in an illegal instruction:\n \
          * ask {name}_supported() first where that may be.\n */\n#ifndef CATC_{upper}_H\n#define CATC_{upper}_H\n\n\
          #include <stdint.h>\n\n",
         info.weight_bits, info.activation_bits, info.catc_version
