@@ -30,7 +30,7 @@
 //!   are gradients over their root mean square, plus 1; the divergence is computed on part of each batch, with elements dropped.
 
 use crate::context::{PassContext, checked_sample};
-use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, unit_nodes};
+use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, is_batch_of_reals, unit_nodes};
 use crate::learn::folds::{Folds, MIN_IMAGES};
 use crate::learn::layers::prepare;
 use crate::learn::reconstruction::{Objective, Outcome, Reconstruction, RunError};
@@ -299,8 +299,10 @@ impl Pass for Reconstruct {
 fn is_comparable(graph: &Graph, reference: &Graph, unit: &Unit) -> bool {
     let definitions = reference.definitions();
     unit.inputs.iter().chain([&unit.output]).all(|&v| {
-        let batched = matches!(graph.value_type(v).shape.dims().first(), Some(catc_ir::Dim::Batch(1)));
-        batched && reference.has_value(v) && definitions[v].is_some() && graph.value_type(v) == reference.value_type(v)
+        is_batch_of_reals(graph, v)
+            && reference.has_value(v)
+            && definitions[v].is_some()
+            && graph.value_type(v) == reference.value_type(v)
     })
 }
 

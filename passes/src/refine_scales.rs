@@ -26,6 +26,7 @@
 
 use crate::context::{LossPoint, PassContext, checked_sample};
 use crate::learn::augment::{Augment, Change};
+use crate::learn::blocks::is_batch_of_reals;
 use crate::learn::folds::Folds;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
@@ -183,6 +184,9 @@ impl Pass for RefineScales {
         let reference = cx.require_reference()?.clone();
         if !reference.has_value(target) || reference.definitions()[target].is_none() {
             return skip(cx, format!("the float graph does not compute {target}"));
+        }
+        if let Some((v, name)) = graph.inputs.iter().find(|(v, _)| !is_batch_of_reals(graph, *v)) {
+            return skip(cx, format!("input \"{name}\" ({v}) is no batch of reals"));
         }
         let folds = match Folds::draw(data.len(), cx.seed) {
             Ok(folds) => folds,

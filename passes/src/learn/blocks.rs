@@ -139,7 +139,7 @@ fn segments(graph: &Graph, layers: &[Layer]) -> Vec<Segment> {
 }
 
 /// Whether a value is `[N, ..]` of reals, everything but the batch known.
-fn is_batch_of_reals(graph: &Graph, v: ValueId) -> bool {
+pub(crate) fn is_batch_of_reals(graph: &Graph, v: ValueId) -> bool {
     let ty = graph.value_type(v);
     let dims = ty.shape.dims();
     ty.element == Element::F32

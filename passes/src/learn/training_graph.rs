@@ -5,7 +5,7 @@
 //! `d + m (x - d)` with a mask m of zeros and ones, a further input of the graph, so that gradients follow from those of the
 //! operations.
 
-use crate::learn::blocks::{Unit, unit_nodes};
+use crate::learn::blocks::{Unit, is_batch_of_reals, unit_nodes};
 use crate::learn::layers::Layer;
 use crate::pass::PassError;
 use catc_interp::Interpreter;
@@ -74,7 +74,9 @@ impl TrainingGraph {
                 }
             }
             let source = match (&node.op, node.inputs[0]) {
-                (Op::Dequantize(Dequantize), Operand::Value(v)) if drop => quantized.get(&v).copied(),
+                (Op::Dequantize(Dequantize), Operand::Value(v)) if drop && is_batch_of_reals(graph, node.output) => {
+                    quantized.get(&v).copied()
+                }
                 _ => None,
             };
             let (output, place) = (node.output, graph.label(&node));
