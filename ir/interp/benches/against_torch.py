@@ -52,7 +52,7 @@ def main():
     parser.add_argument("--calls", type=int, default=5)
     parser.add_argument("--threads", default="1,2")
     arguments = parser.parse_args()
-    print(f"PyTorch {torch.__version__}, {arguments.rounds} rounds, best of {arguments.calls} calls each")
+    print(f"PyTorch {torch.__version__}, {arguments.rounds} rounds, best of {arguments.calls} calls each", flush=True)
     print("| threads | block | evaluator, ms | PyTorch, ms | evaluator, GFLOP/s | PyTorch / evaluator |")
     print("|---|---|---|---|---|---|")
     for threads in map(int, arguments.threads.split(",")):
