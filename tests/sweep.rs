@@ -29,8 +29,8 @@ fn measured(report: &Value) -> Vec<Value> {
 #[test]
 fn a_sweep_measures_what_compiling_and_evaluating_does() {
     let dir = tempfile::tempdir().unwrap();
-    let fixed = ["--cat-alpha", "0.4", "--cat-clusters", "3", "--cat-pca", "4"];
-    let more = [&["--wbits", "2", "--abits", "2", "--method", "mse", "--seed", "5"], &fixed[..]].concat();
+    let fixed = ["--cat-alpha", "1", "--cat-clusters", "3", "--cat-pca", "4", "--cat-held-back", "128"];
+    let more = [&["--wbits", "2", "--abits", "2", "--method", "minmax", "--seed", "5"], &fixed[..]].concat();
     let report = json(&dir.path().join("out"), &more);
     let all = measured(&report);
     assert_eq!(all.len(), 2);
@@ -38,7 +38,6 @@ fn a_sweep_measures_what_compiling_and_evaluating_does() {
     compile_digits(&bin, &more);
     assert_eq!(all[1]["top1"].as_f64().unwrap(), eval_digits(&bin), "{all:?}");
     assert_eq!(all[1]["correction"]["clusters"], 3);
-    // What is held back for the correction is held back from the network that it is compared with.
     assert_ne!(all[0]["top1"], all[1]["top1"], "{all:?}");
     assert!((report["float"]["top1"].as_f64().unwrap() - 590.0 / 597.0).abs() < 1e-9);
 }

@@ -9,7 +9,7 @@
 //!   image a thread takes, whatever the number of images. Counts are integers in bins that do not depend on the order
 //!   of the images ([`crate::range::histogram`]), so results are the same for any number of threads.
 //! - Methods: `minmax`; `percentile` (99.99 by default, of each sign); `entropy` ([`crate::range::entropy`]); `mse`,
-//!   the least L2.4 error ([`crate::range::lp_search`]).
+//!   the least L2.4 error ([`crate::range::lp_search`]); `aciq`, clipping by a formula ([`crate::range::aciq`]).
 //! - Rejected: two passes over the images, one for the range and one for the histogram: twice the time for bins that
 //!   are at most half as wide.
 

@@ -87,7 +87,7 @@ pub struct LossPoint {
 pub struct PassContext<'a> {
     /// Calibration data for ranges and refinements.
     pub calibration: Option<&'a dyn CalibrationData>,
-    /// Calibration data that no other fit uses, for the cluster-wise affine correction.
+    /// Calibration data for the cluster-wise affine correction.
     pub cat_data: Option<&'a dyn CalibrationData>,
     /// What `calibrate` saw of the tensors that will be quantized; values of the graph as it was then.
     pub activations: BTreeMap<ValueId, Observed>,

@@ -32,6 +32,7 @@ mod refine;
 pub mod refine_scales;
 pub mod registry;
 mod rewrite;
+pub mod search_scales;
 pub mod work;
 
 pub use context::{

@@ -1,12 +1,13 @@
 //! Ranges: from what a tensor holds to the scale and zero-point of its quantizer.
 
+pub mod aciq;
 pub mod entropy;
 pub mod histogram;
 pub mod lp_search;
 
 use catc_ir::{QFormat, Quantizer};
 use histogram::Histogram;
-use lp_search::{Points, ZeroPoints, search};
+use lp_search::{DEFAULT_P, Points, ZeroPoints, search};
 use rayon::prelude::*;
 use std::fmt;
 
@@ -24,11 +25,13 @@ pub enum RangeMethod {
     Entropy,
     /// Least L2.4 error: [`lp_search`].
     Mse,
+    /// The clipping that is best for a Laplace or normal distribution: [`aciq`].
+    Aciq,
 }
 
 impl RangeMethod {
     /// The names of the methods, as options take them.
-    pub const NAMES: &str = "minmax|percentile|entropy|mse";
+    pub const NAMES: &str = "minmax|percentile|entropy|mse|aciq";
 
     /// The method of this name; `percentile` is the percentile if that is the method.
     pub fn parse(name: &str, percentile: f64) -> Option<Self> {
@@ -37,6 +40,7 @@ impl RangeMethod {
             "percentile" => RangeMethod::Percentile(percentile),
             "entropy" => RangeMethod::Entropy,
             "mse" => RangeMethod::Mse,
+            "aciq" => RangeMethod::Aciq,
             _ => return None,
         })
     }
@@ -48,6 +52,7 @@ impl RangeMethod {
             RangeMethod::Percentile(_) => "percentile",
             RangeMethod::Entropy => "entropy",
             RangeMethod::Mse => "mse",
+            RangeMethod::Aciq => "aciq",
         }
     }
 }
@@ -83,13 +88,25 @@ impl Observed {
                 let (lo, hi) = entropy::range(h, (format.max() - format.min() + 1) as u32);
                 affine(lo, hi, format)
             }
-            RangeMethod::Mse => {
-                let (values, weights): (Vec<f32>, Vec<f32>) = h.bins().map(|(x, n)| (x as f32, n as f32)).unzip();
-                search(&Points { values: &values, weights: Some(&weights) }, format, ZeroPoints::All)
+            RangeMethod::Aciq => {
+                let (lo, hi) = aciq::range(h, format.bits());
+                affine(lo, hi, format)
             }
+            RangeMethod::Mse => by_lp(h, format, DEFAULT_P),
         };
         Quantizer::per_tensor(format, sound(scale), zero_point)
     }
+}
+
+/// The per-tensor quantizer of least L_p error, p from 1 to 8.
+pub fn quantizer_by_lp(histogram: &Histogram, format: QFormat, p: f32) -> Quantizer {
+    let (scale, zero_point) = by_lp(histogram, format, p);
+    Quantizer::per_tensor(format, sound(scale), zero_point)
+}
+
+fn by_lp(histogram: &Histogram, format: QFormat, p: f32) -> (f64, i32) {
+    let (values, weights): (Vec<f32>, Vec<f32>) = histogram.bins().map(|(x, n)| (x as f32, n as f32)).unzip();
+    search(&Points { values: &values, weights: Some(&weights), p }, format, ZeroPoints::All)
 }
 
 /// The scale and zero-point that map `lo..hi` (with `lo <= 0 <= hi`) to all codes of `format`, the zero-point rounded.
@@ -142,6 +159,29 @@ pub fn weight_quantizer(
     format: QFormat,
     method: WeightMethod,
 ) -> Result<Quantizer, histogram::NotFinite> {
+    channel_quantizer(weights, channels, format, method, DEFAULT_P)
+}
+
+/// The same by the least L_p error, p from 1 to 8.
+///
+/// # Errors
+/// The first weight that is not finite.
+pub fn weight_quantizer_by_lp(
+    weights: &[f32],
+    channels: usize,
+    format: QFormat,
+    p: f32,
+) -> Result<Quantizer, histogram::NotFinite> {
+    channel_quantizer(weights, channels, format, WeightMethod::Mse, p)
+}
+
+fn channel_quantizer(
+    weights: &[f32],
+    channels: usize,
+    format: QFormat,
+    method: WeightMethod,
+    p: f32,
+) -> Result<Quantizer, histogram::NotFinite> {
     if let Some(&x) = weights.iter().find(|x| !x.is_finite()) {
         return Err(histogram::NotFinite(x));
     }
@@ -150,7 +190,7 @@ pub fn weight_quantizer(
     let ranges: Vec<(f32, i32)> = weights
         .par_chunks(row)
         .map(|channel| {
-            let (scale, zero_point) = channel_range(channel, format, method, zero_points);
+            let (scale, zero_point) = channel_range(channel, format, method, zero_points, p);
             (sound(scale), zero_point)
         })
         .collect();
@@ -158,7 +198,13 @@ pub fn weight_quantizer(
     Ok(Quantizer::per_axis(format, 0, scale, zero_point))
 }
 
-fn channel_range(channel: &[f32], format: QFormat, method: WeightMethod, zero_points: ZeroPoints) -> (f64, i32) {
+fn channel_range(
+    channel: &[f32],
+    format: QFormat,
+    method: WeightMethod,
+    zero_points: ZeroPoints,
+    p: f32,
+) -> (f64, i32) {
     let min = f64::from(channel.iter().copied().fold(0.0, f32::min));
     let max = f64::from(channel.iter().copied().fold(0.0, f32::max));
     match (method, zero_points) {
@@ -167,7 +213,7 @@ fn channel_range(channel: &[f32], format: QFormat, method: WeightMethod, zero_po
         (WeightMethod::Mse, _) => {
             let mut values: Vec<f32> = channel.iter().copied().filter(|x| *x != 0.0).collect();
             values.sort_unstable_by(f32::total_cmp);
-            search(&Points { values: &values, weights: None }, format, zero_points)
+            search(&Points { values: &values, weights: None, p }, format, zero_points)
         }
     }
 }
@@ -182,8 +228,13 @@ mod tests {
         Observed { histogram, method }
     }
 
-    const METHODS: [RangeMethod; 4] =
-        [RangeMethod::MinMax, RangeMethod::Percentile(99.99), RangeMethod::Entropy, RangeMethod::Mse];
+    const METHODS: [RangeMethod; 5] = [
+        RangeMethod::MinMax,
+        RangeMethod::Percentile(99.99),
+        RangeMethod::Entropy,
+        RangeMethod::Mse,
+        RangeMethod::Aciq,
+    ];
 
     fn is_sound(q: &Quantizer) -> bool {
         let range = q.format.min()..=q.format.max();

@@ -20,6 +20,10 @@ pub enum Method {
     Entropy,
     /// Least L2.4 error.
     Mse,
+    /// Clipping by a formula.
+    Aciq,
+    /// Scales searched on the network's output.
+    Lapq,
     /// As `mse`; the rounding of weights is learned layer by layer.
     AdaRound,
     /// As `mse`; rounding and scales of activations are learned block by block, errors weighted by what they do to the output.
@@ -80,6 +84,8 @@ pub const METHODS: &[(&str, Method, &str)] = &[
     ("percentile", Method::Percentile, "ranges up to the 99.99th percentile; weights by minmax"),
     ("entropy", Method::Entropy, "ranges of least divergence; weights by minmax"),
     ("mse", Method::Mse, "ranges of least L2.4 error, for activations and weights"),
+    ("aciq", Method::Aciq, "ranges clipped as suits a Laplace or normal distribution; weights by mse"),
+    ("lapq", Method::Lapq, "scales from L_p starts and Powell's search on the network's output"),
     ("adaround", Method::AdaRound, "mse, then learned rounding, layer by layer"),
     ("brecq", Method::Brecq, "mse, then learned rounding and scales, block by block"),
     ("qdrop", Method::QDrop, "as brecq, with randomly dropped quantization"),
@@ -274,6 +280,7 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         Method::MinMax => ("minmax", "minmax"),
         Method::Percentile => ("percentile", "minmax"),
         Method::Entropy => ("entropy", "minmax"),
+        Method::Aciq => ("aciq", "mse"),
         _ => ("mse", "mse"),
     };
     let mut passes = vec![
@@ -301,6 +308,10 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         &[("wbits", &wbits), ("abits", &abits), ("first_last", &first_last_bits), ("weight_method", &weights)];
     passes.push(item("insert-qdq", bits));
     if real_inputs && (wbits, abits) != (32, 32) {
+        if method == Method::Lapq {
+            // Right after the quantizers: its starts need what calibration saw.
+            passes.push(item("search-scales", &[]));
+        }
         // Rounding first: whatever moves scales after it keeps the codes.
         passes.extend(reconstruct(options));
         if method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
@@ -433,7 +444,7 @@ mod tests {
         let error = "adaptive".parse::<Method>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, adaround, brecq, qdrop, pdquant, cat"
+            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, aciq, lapq, adaround, brecq, qdrop, pdquant, cat"
         );
         let error = recipe(&RecipeOptions { wbits: 9, ..RecipeOptions::default() }).unwrap_err().to_string();
         assert_eq!(error, "`insert-qdq`: wbits=9 is not possible; it takes 2-8 or 32");

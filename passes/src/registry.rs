@@ -19,6 +19,7 @@ use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
 use crate::reconstruct::Reconstruct;
 use crate::refine_scales::RefineScales;
+use crate::search_scales::SearchScales;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -62,6 +63,7 @@ pub const PASSES: &[PassEntry] = &[
     Reconstruct::ENTRY,
     CorrectChannels::ENTRY,
     RefineScales::ENTRY,
+    SearchScales::ENTRY,
     AppendCat::ENTRY,
     FoldCat::ENTRY,
     LowerInteger::ENTRY,

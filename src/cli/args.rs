@@ -72,7 +72,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
     pub first_last_bits: u8,
     /// How scales and rounding are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
-    /// percentile, entropy; learned: adaround, brecq, qdrop, pdquant, cat.
+    /// percentile, entropy, aciq, lapq; learned: adaround, brecq, qdrop, pdquant, cat.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
     /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
@@ -95,7 +95,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "FILE.csv")]
     pub loss_curve: Option<PathBuf>,
     /// Leave out the cluster-wise affine correction of the outputs.
-    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data"])]
+    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data", "cat_held_back"])]
     pub no_cat: bool,
     /// Weight of the corrected outputs in the blend, 0 to 1 (default: chosen on the calibration outputs).
     #[arg(long, value_name = "A", value_parser = parse_alpha)]
@@ -106,9 +106,12 @@ pub struct CompileArgs {
     /// Principal components that clusters are found in (default: chosen).
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub cat_pca: Option<u32>,
-    /// Inputs that the correction is fitted on (default: a held-back part of the calibration inputs).
+    /// Inputs that the correction is fitted on (default: the calibration inputs).
     #[arg(long, value_name = "X", requires = "calib")]
     pub cat_data: Option<PathBuf>,
+    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
+    #[arg(long, value_name = "N", conflicts_with = "cat_data", requires = "calib")]
+    pub cat_held_back: Option<u32>,
     /// Seed of everything random.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
@@ -280,6 +283,15 @@ pub struct SweepArgs {
     /// Methods, measured in this order.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "mse")]
     pub method: Vec<String>,
+    /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub effort: String,
+    /// Iterations for each block or layer that is learned (default: by --effort).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iters: Option<u32>,
+    /// Memory for the values that methods that learn keep of the calibration inputs, for each job.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
+    pub max_memory: usize,
     /// How outputs are treated: off, on (the cluster-wise correction), plain (one affine map, K = 1, alpha = 1). Every network is
     /// measured as it is, whatever is given.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "off,on")]
@@ -308,9 +320,12 @@ pub struct SweepArgs {
     /// Use the first N of them only (default: all).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
-    /// Inputs that corrections are fitted on (default: a held-back part of the calibration inputs).
+    /// Inputs that corrections are fitted on (default: the calibration inputs).
     #[arg(long, value_name = "X")]
     pub cat_data: Option<PathBuf>,
+    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
+    #[arg(long, value_name = "N", conflicts_with = "cat_data")]
+    pub cat_held_back: Option<u32>,
     /// How images become network inputs.
     #[arg(long, value_name = "P.toml")]
     pub preprocess: Option<PathBuf>,

@@ -36,6 +36,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             preprocess: preprocess.as_ref(),
             limit: args.calibration.samples.map(|n| n as usize),
             correction: args.cat_data.as_deref(),
+            held_back: args.cat_held_back.map_or(0, |n| n as usize),
         },
         recipe: recipe_options(args, method)?,
         seed: args.seed,

@@ -31,6 +31,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         preprocess: preprocess.as_ref(),
         limit: args.calibration.samples.map(|n| n as usize),
         correction: None,
+        held_back: 0,
     };
     let correct = source.path.is_some() && passes.iter().any(|p| p.name() == "append-cat");
     let calibration = Calibration::open(&source, &graph, correct, args.seed)?;

@@ -34,7 +34,12 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         wbits: distinct(&args.wbits),
         abits: distinct(&args.abits),
         methods: distinct(&methods),
-        recipe: RecipeOptions { first_last_bits: args.first_last_bits, ..RecipeOptions::default() },
+        recipe: RecipeOptions {
+            first_last_bits: args.first_last_bits,
+            effort: args.effort.parse().map_err(|e: catc_passes::RecipeError| usage(e.to_string()))?,
+            iters: args.iters.map(|n| n as usize),
+            ..RecipeOptions::default()
+        },
         seeds: (args.seed..).take(args.seeds as usize).collect(),
         corrections,
         alphas: distinct(&alphas),
@@ -47,11 +52,13 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         calib: args.calib.clone(),
         limit: args.samples.map(|n| n as usize),
         cat_data: args.cat_data.clone(),
+        held_back: args.cat_held_back.map_or(0, |n| n as usize),
         preprocess: args.preprocess.clone(),
         data: args.data.clone(),
         labels: args.labels.clone(),
         out: args.out.clone(),
         plan,
+        max_memory: args.max_memory,
         jobs: usize::from(args.jobs),
         threads: thread_count(args.threads),
     };

@@ -1,4 +1,4 @@
-//! Calibration data for the passes, and its division between the fits that must not share images.
+//! Calibration data for the passes, and its division between the fits.
 
 use crate::data::{DataError, DataSet, InputSpec, Preprocess, split};
 use catc_ir::{Graph, Tensor};
@@ -7,9 +7,6 @@ use std::path::Path;
 
 /// Samples that are drawn when no calibration data is given.
 const SYNTHETIC_SAMPLES: usize = 32;
-
-/// One sample in this many is held back for the correction of the outputs.
-const CORRECTION_SHARE: usize = 4;
 
 /// What is known of the calibration inputs before they are opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,13 +19,15 @@ pub struct CalibrationSource<'a> {
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub correction: Option<&'a Path>,
+    /// Without those, how many of the calibration samples are kept for the correction alone; it sees all of them if that is 0.
+    pub held_back: usize,
 }
 
 /// Opened calibration inputs: those that ranges and scales are fitted on, and those kept for the correction of the outputs.
 pub struct Calibration {
     /// For ranges and scales.
     pub ranges: SampleSet,
-    /// For the correction; never the same images.
+    /// For the correction: other inputs if some were given or held back, else the same.
     pub correction: Option<SampleSet>,
     /// In words, for reports.
     pub description: String,
@@ -39,8 +38,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Opens the data for the inputs of `graph`. `correct` says whether the outputs will be corrected, so that samples are held back
-    /// for it. Every sample that will be used is checked for NaN and infinities.
+    /// Opens the data for the inputs of `graph`. `correct` says whether the outputs will be corrected. Every sample that will be used is checked for NaN and infinities.
     pub fn open(source: &CalibrationSource, graph: &Graph, correct: bool, seed: u64) -> Result<Calibration, DataError> {
         let specs = input_specs(graph);
         let Some(path) = source.path else {
@@ -64,16 +62,14 @@ impl Calibration {
                 description += &format!("; correction fitted on {}", sets[0].describe());
                 Some(SampleSet::all(sets))
             }
-            None => match total / CORRECTION_SHARE {
-                0 => None,
-                held_out => {
-                    let parts = split(total, held_out, seed)?;
-                    let correction = SampleSet { sets: all.sets.clone(), indices: parts.held_out };
-                    all.indices = parts.fit;
-                    description += &format!("; {held_out} of them held back for the correction");
-                    Some(correction)
-                }
-            },
+            None if source.held_back == 0 => Some(all.clone()),
+            None => {
+                let parts = split(total, source.held_back, seed)?;
+                let correction = SampleSet { sets: all.sets.clone(), indices: parts.held_out };
+                all.indices = parts.fit;
+                description += &format!("; {} of them held back for the correction", source.held_back);
+                Some(correction)
+            }
         };
         Ok(Calibration { ranges: all, correction, description, synthetic: false, notes })
     }
@@ -89,6 +85,7 @@ pub fn input_specs(graph: &Graph) -> Vec<InputSpec> {
 }
 
 /// Some samples of a data set for each network input.
+#[derive(Clone)]
 pub struct SampleSet {
     sets: std::sync::Arc<Vec<DataSet>>,
     indices: Vec<usize>,

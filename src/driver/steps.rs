@@ -39,6 +39,8 @@ pub struct Inputs<'a> {
     pub data: &'a dyn CalibrationData,
     /// Seed of everything random.
     pub seed: u64,
+    /// Memory for what passes that learn keep of the calibration inputs, in bytes.
+    pub max_memory: usize,
     /// Where progress is shown.
     pub progress: &'a dyn Progress,
 }
@@ -47,6 +49,7 @@ impl<'a> Inputs<'a> {
     fn context(&self) -> PassContext<'a> {
         let mut cx = PassContext::with_calibration(self.data, self.seed);
         cx.progress = self.progress;
+        cx.max_memory = self.max_memory;
         cx
     }
 }

@@ -57,6 +57,8 @@ impl<'a> Bench<'a> {
         let read = |path: &std::path::Path| {
             key::of_file(path).map_err(|error| SweepError::File { path: path.display().to_string(), error })
         };
+        // How much is kept decides how many inputs are used.
+        let memory = options.max_memory as u64;
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
         let model = OpenModel::open(&options.model, options.threads, None)?;
         let classes = model.classes()?;
@@ -66,8 +68,11 @@ impl<'a> Bench<'a> {
         let imported =
             catc_onnx::import(&options.model, &Default::default()).map_err(crate::driver::ModelError::from)?;
         let build = key::of_build().map_err(|error| SweepError::File { path: "this program".into(), error })?;
-        let mut network_key =
-            Key::default().with(build).with(key::of_graph(&imported.graph)).with(key::of_data(&calib)?);
+        let mut network_key = Key::default()
+            .with_number(memory)
+            .with(build)
+            .with(key::of_graph(&imported.graph))
+            .with(key::of_data(&calib)?);
         if let Some(path) = &options.preprocess {
             network_key = network_key.with(read(path)?);
         }
@@ -76,7 +81,7 @@ impl<'a> Bench<'a> {
                 let sets = DataSet::open_inputs(path, preprocess.as_ref(), model.inputs(), None)?;
                 network_key.with("cat data").with(key::of_data(&sets)?)
             }
-            None => network_key.with(if options.plan.corrects() { "held back" } else { "all" }),
+            None => network_key.with_number(if options.plan.corrects() { options.held_back as u64 } else { 0 }),
         };
         let test_key = Key::default().with(key::of_data(&test)?).with(read(&options.labels)?);
         let divisions = Mutex::default();
@@ -96,7 +101,7 @@ impl<'a> Bench<'a> {
 
     /// The calibration inputs for a seed. Where none are held back all seeds share one division.
     pub fn division(&self, seed: u64) -> Result<Arc<Division>, SweepError> {
-        let held_back = self.options.plan.corrects() && self.options.cat_data.is_none();
+        let held_back = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.held_back > 0;
         let seed = if held_back { seed } else { 0 };
         let mut divisions = lock(&self.divisions);
         if let Some(found) = divisions.get(&seed) {
@@ -107,6 +112,7 @@ impl<'a> Bench<'a> {
             preprocess: self.preprocess.as_ref(),
             limit: self.options.limit,
             correction: self.options.cat_data.as_deref(),
+            held_back: self.options.held_back,
         };
         let calibration = Calibration::open(&source, &self.graph, self.options.plan.corrects(), seed)?;
         let division = Division { calibration, folded: Mutex::default(), calibrated: Mutex::default() };

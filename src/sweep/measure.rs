@@ -52,7 +52,12 @@ pub fn measure(
     let start = Instant::now();
     let steps = Steps::of(&network.recipe)?;
     let division = bench.division(network.seed)?;
-    let inputs = Inputs { data: &division.calibration.ranges, seed: network.seed, progress };
+    let inputs = Inputs {
+        data: &division.calibration.ranges,
+        seed: network.seed,
+        max_memory: bench.options.max_memory,
+        progress,
+    };
     let folded = bench.folded(&division, &steps, inputs)?;
     let file = Logits::file(&bench.options.out.join("logits"), &bench.logits_key(network));
     let logits = match Logits::read(&file)? {
@@ -74,7 +79,7 @@ pub fn measure(
         };
         let fitted = match (&folded.logits, &division.calibration.correction) {
             (Err(reason), _) => Err(reason.clone()),
-            (_, None) => Err("there are too few calibration inputs to hold some back".into()),
+            (_, None) => Err("there are no images to fit one to".into()),
             (Ok(v), Some(data)) => {
                 let float = folded.float_logits(*v, data, progress)?;
                 fit_to(&logits.fit_matrix(), &float, &how)

@@ -19,8 +19,10 @@ pub struct SweepOptions {
     pub calib: PathBuf,
     /// At most this many of them.
     pub limit: Option<usize>,
-    /// Inputs for the correction alone; else a part of the calibration inputs is held back where outputs are corrected.
+    /// Inputs for the correction alone.
     pub cat_data: Option<PathBuf>,
+    /// Without those, how many calibration inputs are kept for the correction alone; it sees all of them if that is 0.
+    pub held_back: usize,
     /// How images become network inputs.
     pub preprocess: Option<PathBuf>,
     /// Test inputs. Nothing is fitted or chosen on them.
@@ -31,6 +33,8 @@ pub struct SweepOptions {
     pub out: PathBuf,
     /// What networks and variants there are.
     pub plan: Plan,
+    /// Memory for what methods that learn keep of the calibration inputs, in bytes, for each job.
+    pub max_memory: usize,
     /// Networks made at once.
     pub jobs: usize,
     /// Threads in all.

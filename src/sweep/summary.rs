@@ -149,11 +149,13 @@ pub(super) mod tests {
             calib: "calib.npy".into(),
             limit: None,
             cat_data: None,
+            held_back: 0,
             preprocess: None,
             data: "test.npy".into(),
             labels: "labels.npy".into(),
             out: "out".into(),
             plan,
+            max_memory: 1 << 30,
             jobs: 1,
             threads: 1,
         };

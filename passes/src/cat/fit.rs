@@ -9,6 +9,9 @@ use nalgebra::{DMatrix, DVector};
 
 /// Samples for each cluster, at least, unless the number of clusters is given.
 pub const SAMPLES_PER_CLUSTER: usize = 32;
+/// Samples at which the weights that are tried are halved. A fit to few samples is not only less certain, which
+/// cross-validation sees; among many candidates the best one is also flattered by it.
+const HALVING_SAMPLES: f64 = 256.0;
 /// Alpha of [`Selection::Regime`].
 const REGIME_ALPHA: f64 = 0.4;
 /// How parameters that are not given are found.
@@ -200,6 +203,12 @@ fn dims_candidates(options: &CatOptions) -> Vec<usize> {
     }
 }
 
+/// The weights that are tried for this many samples: [`ALPHAS`] times `n / (n + 256)`, to two digits.
+fn weights(samples: usize) -> Vec<f64> {
+    let n = samples as f64;
+    ALPHAS.iter().map(|a| (100.0 * a * n / (n + HALVING_SAMPLES)).round() / 100.0).collect()
+}
+
 /// What is left to do once the parameters are known.
 struct Chosen {
     dims: usize,
@@ -221,7 +230,7 @@ fn cross_validate(
     let candidates = Candidates {
         clusters,
         dims,
-        alphas: options.alpha.map_or(ALPHAS.to_vec(), |a| vec![a]),
+        alphas: options.alpha.map_or(weights(lq.ncols()), |a| vec![a]),
         or_none: options.alpha.is_none(),
         pseudo_counts: options.pseudo_counts,
         folds: options.folds,

@@ -12,8 +12,8 @@ use catc_ir::QFormat;
 
 /// Number of scales tried.
 const CANDIDATES: usize = 100;
-/// The exponent p of the error.
-const P: f32 = 2.4;
+/// The exponent p of the error in the BRECQ family.
+pub const DEFAULT_P: f32 = 2.4;
 /// Tails are summed in pieces of this many values.
 const PIECE: usize = 32;
 
@@ -23,6 +23,8 @@ pub struct Points<'a> {
     pub values: &'a [f32],
     /// How often each occurs; all once if absent.
     pub weights: Option<&'a [f32]>,
+    /// The exponent of the error, from 1 to 8.
+    pub p: f32,
 }
 
 /// Which zero-points are tried.
@@ -90,7 +92,7 @@ impl PrefixSums {
     fn fill(&mut self, points: &Points, scale: f32) {
         let inverse = 1.0 / scale;
         self.errors.clear();
-        self.errors.extend(points.values.iter().map(|&x| power(x - round(x * inverse) * scale)));
+        self.errors.extend(points.values.iter().map(|&x| power(x - round(x * inverse) * scale, points.p)));
         if let Some(weights) = points.weights {
             self.errors.iter_mut().zip(weights).for_each(|(e, w)| *e *= w);
         }
@@ -135,8 +137,8 @@ fn try_zero_point(points: &Points, sums: &PrefixSums, scale: f64, (lo, hi): (i32
 fn tail(points: &Points, range: std::ops::Range<usize>, end: f32) -> f64 {
     let values = &points.values[range.clone()];
     let sum: f32 = match points.weights {
-        None => lanes(values.iter().map(|&x| power(x - end))),
-        Some(weights) => lanes(values.iter().zip(&weights[range]).map(|(&x, &w)| power(x - end) * w)),
+        None => lanes(values.iter().map(|&x| power(x - end, points.p))),
+        Some(weights) => lanes(values.iter().zip(&weights[range]).map(|(&x, &w)| power(x - end, points.p) * w)),
     };
     f64::from(sum)
 }
@@ -158,9 +160,9 @@ fn round(x: f32) -> f32 {
     (x + SHIFT) - SHIFT
 }
 
-/// `|x|^2.4` to about 1e-4 relative, in operations that vectorise: the logarithm and exponential to base 2 are split
+/// `|x|^p` to about 1e-4 relative, in operations that vectorise: the logarithm and exponential to base 2 are split
 /// into exponent bits and a polynomial.
-fn power(x: f32) -> f32 {
+fn power(x: f32, p: f32) -> f32 {
     // Below 2^-40 the result is 0 in effect; the bound keeps the exponents of the result normal.
     let x = x.abs().max(9.094_947e-13);
     let bits = x.to_bits();
@@ -171,7 +173,7 @@ fn power(x: f32) -> f32 {
     let t2 = t * t;
     // log2(m) = 2/ln 2 (t + t^3/3 + t^5/5 + t^7/7 + ..)
     let log = exponent as f32 + 2.885_39 * t * (1.0 + t2 * (0.333_333_33 + t2 * (0.2 + t2 * 0.142_857_15)));
-    let y = (P * log).min(126.0);
+    let y = (p * log).clamp(-126.0, 126.0);
     let shifted = y + SHIFT;
     let f = (y - (shifted - SHIFT)) * std::f32::consts::LN_2;
     let exp = 1.0 + f * (1.0 + f * (0.5 + f * (0.166_666_67 + f * (0.041_666_668 + f * 0.008_333_334))));
@@ -224,10 +226,10 @@ mod tests {
         for i in 0..2000 {
             let x = 1.1f32.powi(i % 200 - 120) * (1.0 + i as f32 / 2000.0);
             let exact = f64::from(x).powf(2.4);
-            assert!((f64::from(power(-x)) / exact - 1.0).abs() < 3e-4, "{x}: {} {exact}", power(x));
+            assert!((f64::from(power(-x, 2.4)) / exact - 1.0).abs() < 3e-4, "{x}: {} {exact}", power(x, 2.4));
         }
-        assert!(power(0.0) < 1e-28);
-        assert!(power(f32::MAX).is_finite());
+        assert!(power(0.0, 2.4) < 1e-28);
+        assert!(power(f32::MAX, 2.4).is_finite());
     }
 
     #[test]
@@ -236,7 +238,7 @@ mod tests {
         let weights: Vec<f32> = (0..values.len()).map(|i| (i % 5) as f32).collect();
         for text in ["i2", "i4", "u3", "i8"] {
             for weights in [None, Some(&weights[..])] {
-                let points = Points { values: &values, weights };
+                let points = Points { values: &values, weights, p: 2.4 };
                 let f = format(text);
                 let (min, max) = (f64::from(values[0]), f64::from(values[299]));
                 let all: Vec<i32> = (f.min()..=f.max()).collect();
@@ -245,7 +247,7 @@ mod tests {
                 assert!(error(&points, f, scale, z) <= best * 1.001, "{text}");
             }
         }
-        let points = Points { values: &values, weights: None };
+        let points = Points { values: &values, weights: None, p: 2.4 };
         let (scale, z) = search(&points, format("i8"), ZeroPoints::Symmetric);
         let widest = f64::from(values[299].max(-values[0])) / 127.0;
         assert!(
@@ -257,7 +259,7 @@ mod tests {
     fn values_of_one_sign_use_the_end_of_the_format() {
         let up = sample(100, 1.0);
         let down: Vec<f32> = up.iter().rev().map(|x| -x).collect();
-        let search = |values: &[f32]| search(&Points { values, weights: None }, format("u2"), ZeroPoints::All);
+        let search = |values: &[f32]| search(&Points { values, weights: None, p: 2.4 }, format("u2"), ZeroPoints::All);
         assert_eq!(search(&up).1, 0);
         assert_eq!(search(&down).1, 3);
         assert_eq!(search(&up).0, search(&down).0);
@@ -267,7 +269,7 @@ mod tests {
     fn degenerate_values_have_an_answer() {
         for values in [&[][..], &[0.0; 4], &[1e-44, 2e-44], &[-3e38, 3e38], &[5.0]] {
             for zero_points in [ZeroPoints::All, ZeroPoints::Symmetric] {
-                let (scale, z) = search(&Points { values, weights: None }, format("i4"), zero_points);
+                let (scale, z) = search(&Points { values, weights: None, p: 2.4 }, format("i4"), zero_points);
                 assert!(scale.is_finite() && scale >= 0.0 && (-8..=7).contains(&z), "{values:?}: {scale} {z}");
             }
         }
