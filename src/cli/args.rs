@@ -32,7 +32,7 @@ pub enum Command {
     /// Runs chosen passes on the text form of a graph (or on an ONNX model) and prints the result.
     Opt(OptArgs),
     /// Accuracy of every combination of bits, methods, seeds and corrections, as tables and curves.
-    Sweep(SweepArgs),
+    Sweep(Box<SweepArgs>),
     /// What can be compiled for: targets, instruction sets and the kernels of each.
     Targets(TargetsArgs),
 }
