@@ -36,6 +36,16 @@ pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
         };
         let outputs = cx.shape(&weights).dims()[0].at_batch(1);
         let mut operands = vec![cx.operand(0, &a)?, cx.operand(1, &weights)?];
+        // Rows of a sequence and a batch that the file, made for one image, joins: the batch then stands in the columns.
+        let joined = match (cx.shape(&a).dims(), cx.shape(&weights).dims().get(1)) {
+            (&[rows @ Dim::Fixed(_), Dim::Batch(k)], Some(&Dim::Fixed(inputs))) if k == inputs => Some((rows, inputs)),
+            _ => None,
+        };
+        if let Some((rows, inputs)) = joined {
+            let shape = Shape::new([rows, Dim::N, Dim::Fixed(inputs)]);
+            let parted = cx.emit_on(Op::Reshape(Reshape { shape }), &a)?;
+            operands[0] = cx.operand(0, &parted)?;
+        }
         // A row of addends is a bias; anything larger is added afterwards.
         let bias = match &c {
             Some(Value::Known(Known::Tensor(t))) => row(t, outputs, beta),
@@ -45,7 +55,11 @@ pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
         if let Some(bias) = bias {
             operands.push(cx.constant(&[outputs], bias));
         }
-        let y = cx.emit(Op::Linear(Linear), &operands)?;
+        let mut y = cx.emit(Op::Linear(Linear), &operands)?;
+        if let Some((rows, _)) = joined {
+            let shape = Shape::new([rows, Dim::Batch(outputs)]);
+            y = cx.emit_on(Op::Reshape(Reshape { shape }), &y)?;
+        }
         return plus(cx, y, rest, beta);
     }
 

@@ -127,3 +127,22 @@ fn an_input_without_a_shape_needs_one() {
     let given = ImportOptions { shapes: vec![("x".into(), vec![1, 3, 4, 4])], ..Default::default() };
     assert!(m.text_with(&given).contains("v0: f32[N,3,4,4]"));
 }
+
+#[test]
+fn rows_of_a_sequence_and_the_batch_in_one_gemm() {
+    let m = model(13)
+        .input("x", &["1", "3", "4"])
+        .output("y")
+        .i64("m", &[3, 4])
+        .i64("n", &[3, 1, 5])
+        .f32("w", &[5, 4], &[0.1])
+        .node("Transpose", "x", "t", &[ints("perm", &[1, 0, 2])])
+        .node("Reshape", "t m", "r", &[])
+        .node("Gemm", "r w", "g", &[int("transB", 1)])
+        .node("Reshape", "g n", "u", &[])
+        .node("Transpose", "u", "y", &[ints("perm", &[1, 0, 2])]);
+    let text = m.text_with(&ImportOptions::default());
+    assert!(text.contains("f32[3,N,5] = linear"), "{text}");
+    assert!(text.contains("f32[N,3,5] = transpose"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
+}
