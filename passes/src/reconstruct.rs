@@ -3,7 +3,7 @@
 //!
 //! - Before: qdq phase, weights behind a `quantize`; calibration data; the float reference. After: weights of learned layers stand as
 //!   codes, which later passes keep; scales of activations have moved. The graph needs nothing more at run time.
-//! - Blocks are found in the graph ([`crate::learn::blocks`]): residual blocks, branches that are joined, inverted residuals, else single
+//! - Blocks are found in the graph (`learn::blocks`): residual blocks, branches that are joined, inverted residuals, else single
 //!   layers; with `granularity=layer` every layer is fitted alone.
 //! - Per unit, in the order of the network, from the values that the network learned so far gives: each weight is
 //!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h, and Adam moves v, the scales of activations and, if

@@ -7,7 +7,7 @@
 //! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
 //!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
 //!   ([`catc_interp::Wrt`]).
-//! - On held-out images ([`crate::learn::folds`]) the divergence is measured eight times on the way; the best state is kept. With
+//! - On held-out images (`learn::folds`) the divergence is measured eight times on the way; the best state is kept. With
 //!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
 //! - `augment` mirrors half of the batches, or moves images by a pixel; the float network is then run on the same images. With `auto` they
 //!   are mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
