@@ -52,6 +52,7 @@ pub const fn takes(lanes: usize, pixels: usize, vectors: usize) -> bool {
 }
 
 /// The body of a tile for one instruction set: the type and operations of its vectors, and the shapes it has.
+#[cfg(target_arch = "x86_64")]
 macro_rules! float_tile {
     ($features:literal, $lanes:literal, $vector:ty, $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, [$(($p:literal, $v:literal)),* $(,)?]) => {
         #[target_feature(enable = $features)]
