@@ -30,7 +30,7 @@
 //!   float one than on others, so that the correction errs on the side of too little; other images give a little more,
 //!   but images held back from the rest cost the network more than the correction gives back.
 //! - Rejected: fitting gamma and beta to the divergence itself, with a ridge towards 1 and 0. It lowers the divergence further
-//!   and the agreement of the top-1 class with the float network's, on ten and 200 classes alike, falls.
+//!   and the agreement of the top-1 class with the float network's falls (CIFAR-10 at 2 bits).
 
 use crate::cat::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
 use crate::context::PassContext;
