@@ -15,7 +15,8 @@ home=${CATC_AARCH64:-target/aarch64-toolchain}
 target=aarch64-unknown-linux-gnu
 # What each model has beyond base Advanced SIMD: everything; dotprod; nothing.
 models=(max neoverse-n1 cortex-a53)
-crates=(-p catc-jit -p catc-kernels -p catc-program --no-default-features)
+# Without doc tests: they need a rustdoc for AArch64 as well.
+crates=(-p catc-jit -p catc-kernels -p catc-program --no-default-features --lib --tests)
 # The emulated compiler back end need not be fast, and the machine that builds it should not wait for it.
 fast_build=(--config 'profile.release.package.cranelift-codegen.opt-level=1' --config 'profile.release.package.regalloc2.opt-level=1')
 

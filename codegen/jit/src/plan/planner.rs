@@ -81,6 +81,8 @@ impl Slots {
 pub(crate) struct Planner<'p> {
     /// The program.
     pub program: &'p Program,
+    /// The kernels that steps may use.
+    pub kernels: KernelSet,
     /// All constants so far.
     pub constants: Constants,
     convs: Vec<Option<ConvPlan>>,
@@ -110,6 +112,7 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, Jit
     let Forms { tensors, convs } = assign(program, kernels)?;
     let mut planner = Planner {
         program,
+        kernels,
         constants: Constants::default(),
         convs,
         assignments: tensors,

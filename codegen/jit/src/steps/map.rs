@@ -1,5 +1,6 @@
 //! Element-wise steps: a factor and an epilogue, between any forms and layouts.
 
+use super::planes;
 use super::walk::Walk;
 use crate::buffer::{Form, lane_access};
 use crate::emit::emitter::Emitter;
@@ -51,6 +52,9 @@ pub(crate) fn map(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(), Ji
     let output = p.write(step.output)?;
     if input.buffer.dims != output.buffer.dims || input.buffer.form == Form::Index {
         return Err(JitError::invalid(&step.name, "its input and output differ in size, or hold indices"));
+    }
+    if planes::lower(p, step, scale, &input, &output)? {
+        return Ok(());
     }
     let walk = lanes_for(&output, &input);
     if input.buffer.form == Form::RowOffset && input.buffer.lanes(walk.lane()).step != LaneStep::Unit {

@@ -15,6 +15,7 @@ pub(crate) mod linear;
 pub(crate) mod map;
 pub(crate) mod matmul;
 pub(crate) mod mean;
+pub(crate) mod planes;
 pub(crate) mod pool;
 pub(crate) mod select;
 pub(crate) mod softmax;

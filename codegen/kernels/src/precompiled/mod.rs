@@ -21,6 +21,9 @@ pub mod float;
 mod float_avx2;
 #[cfg(target_arch = "x86_64")]
 mod float_avx512;
+pub mod planes;
+#[cfg(target_arch = "x86_64")]
+mod planes_avx512;
 pub mod triples;
 #[cfg(target_arch = "x86_64")]
 mod triples_vbmi;
@@ -47,6 +50,9 @@ pub const FLOAT_512: &str = "catc_float_512";
 
 /// Symbol of the float tile in 256-bit vectors; arguments [`float::FloatTile`].
 pub const FLOAT_256: &str = "catc_float_256";
+
+/// Symbol of the quantization of planes to pixels in 512-bit vectors; arguments [`planes::PlanesRow`].
+pub const PLANES_512: &str = "catc_planes_512";
 
 /// Symbol of the epilogue in 512-bit vectors; arguments [`finish::FinishTile`].
 pub const FINISH_512: &str = "catc_finish_512";
@@ -89,6 +95,7 @@ pub fn functions() -> &'static [Function] {
         avx512(WINOGRAD_INPUT_512, winograd_avx512::winograd_input_512),
         avx512(WINOGRAD_PRODUCT_512, winograd_avx512::winograd_product_512),
         avx512(WINOGRAD_OUTPUT_512, winograd_avx512::winograd_output_512),
+        avx512(PLANES_512, planes_avx512::planes_512),
         avx512(DEPTHWISE_512, depthwise_avx512::depthwise_512),
         avx512(DEPTHWISE_FLOAT_512, depthwise_avx512::depthwise_float_512),
         avx512(FLOAT_512, float_avx512::float_512),
