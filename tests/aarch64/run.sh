@@ -5,7 +5,7 @@
 #   tests/aarch64/run.sh test [CPU..] [-- ARGS]    cargo test ARGS for each CPU model (default: all models, the code generator's crates)
 #   tests/aarch64/run.sh digest MODEL.bin..        outputs of compiled models here and on every CPU model: one digest for each
 #   tests/aarch64/run.sh count MODEL.bin..         instructions per image of objects, for every instruction set of AArch64
-#   tests/aarch64/run.sh quick                     what continuous integration runs: setup, tests on two models, digests of the example
+#   tests/aarch64/run.sh quick                     what continuous integration runs: setup, tests on two models
 #
 # The toolchain lies in $CATC_AARCH64 (default target/aarch64-toolchain). quick ends with a message and success where none can be had.
 set -euo pipefail
@@ -141,12 +141,6 @@ quick() {
         return 0
     fi
     run_tests max cortex-a53
-    local model=target/aarch64-digits.bin
-    for bits in 2 8; do
-        cargo run --release -q -- examples/digits/digits_resnet.onnx -o $model --wbits $bits --abits $bits --method mse \
-            --calib examples/digits/calib.npy --preprocess examples/digits/digits.toml >/dev/null 2>&1
-        digests $model
-    done
 }
 
 case ${1:-} in
