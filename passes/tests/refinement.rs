@@ -88,15 +88,16 @@ fn learned_rounding_brings_unseen_images_nearer() {
     let fp = logits(&plain.float, &unseen);
     let kl = |g: &Graph| mean_kl_divergence(&fp, &logits(g, &unseen), 6, 1.0);
     let before = kl(&plain.graph);
-    for options in [
-        "granularity=layer, activation_rate=0",
-        "activation_rate=0.001, loss=fisher",
-        "drop=0.5, mix=0.5",
-        "drop=0.5, mix=0.5, pd=10",
+    // Weighting by the Fisher information gains least on this network, 19 %.
+    for (options, bound) in [
+        ("granularity=layer, activation_rate=0", 0.8),
+        ("activation_rate=0.001, loss=fisher", 0.82),
+        ("drop=0.5, mix=0.5", 0.8),
+        ("drop=0.5, mix=0.5, pd=10", 0.8),
     ] {
         let learned = compile(&format!("reconstruct{{iters=150, rate=0.02, {options}}}"), 1);
         let after = kl(&learned.graph);
-        assert!(after < 0.9 * before, "{options}: {before} -> {after}: {:?}", learned.notes);
+        assert!(after < bound * before, "{options}: {before} -> {after}: {:?}", learned.notes);
         assert_eq!(learned.losses, 150 * if options.contains("layer") { 5 } else { 4 }, "{options}");
         let scales = |g: &Graph| {
             g.quantizers().filter(|(_, q)| q.axis.is_none()).map(|(_, q)| q.scale.clone()).collect::<Vec<_>>()
