@@ -122,9 +122,7 @@ pub fn choose(request: &Request<'_>) -> Choice {
         let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
         return choice(kernel, 0);
     }
-    if !request.kernels.has_precompiled(Tier::Avx512Vnni)
-        && takes_lookup(shape, request.weight_bits, request.activation_bits)
-    {
+    if pairs_pay(request.kernels) && takes_lookup(shape, request.weight_bits, request.activation_bits) {
         let limit = KernelId::Lookup.info().k_limit.unwrap_or(usize::MAX);
         if largest_result <= i16::MAX as u64 || shape.reduction() <= limit {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
@@ -216,6 +214,12 @@ pub fn choose_float(shape: &WeightShape, kernels: KernelSet) -> KernelId {
     }
 }
 
+/// Whether look-ups of two channels are the fastest way to multiply 2-bit codes. Not with 512-bit vectors; and not with `sdot`: a `tbl`
+/// and an `add` do the 32 products of two `sdot`, and need a table row for each pixel besides.
+fn pairs_pay(kernels: KernelSet) -> bool {
+    !kernels.has_precompiled(Tier::Avx512Vnni) && !kernels.has(Tier::Aarch64Dotprod)
+}
+
 /// Whether the look-up kernel takes the operands: both 2 bits, and each group whole pairs of channels.
 fn takes_lookup(shape: &WeightShape, weight_bits: u8, activation_bits: u8) -> bool {
     weight_bits == 2 && activation_bits == 2 && (shape.groups == 1 || shape.inputs.is_multiple_of(2))
@@ -289,9 +293,11 @@ mod tests {
         );
         assert_eq!(chosen(DENSE, 15, 0, 4, 4, Tier::Aarch64Neon).kernel, KernelId::DotMaddubs);
         assert_eq!(chosen(DENSE, 15, 0, 4, 4, Tier::Aarch64Dotprod).kernel, KernelId::DotSigned);
-        for tier in Tier::of(Architecture::Aarch64) {
-            assert_eq!(chosen(DENSE, 3, 1, 2, 2, tier).kernel, KernelId::Lookup);
-        }
+        let two = |tier| chosen(DENSE, 3, 1, 2, 2, tier).kernel;
+        assert_eq!(
+            Tier::of(Architecture::Aarch64).map(two).collect::<Vec<_>>(),
+            [KernelId::Lookup, KernelId::DotSigned, KernelId::DotUsdot]
+        );
     }
 
     #[test]
