@@ -6,8 +6,8 @@ mod support;
 use catc_jit::{ObjectFile, ObjectOptions, object};
 use catc_kernels::{Architecture, Tier};
 use catc_program::{Format, Program};
-use object::{Object, ObjectSection, ObjectSymbol};
 use support::build::{Builder, codes, window};
+use support::symbols::{code_of, two_convolutions};
 
 /// Instructions by the bits that their operands leave alone (Arm Architecture Reference Manual for A-profile, C7.2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,25 +84,17 @@ fn conv(w: u8, a: u8) -> Program {
     b.program
 }
 
-/// The instructions of a function, and what lies behind them in its symbol (constants) too.
-fn code_of(made: &ObjectFile, symbol: &str) -> Vec<u32> {
-    let file = object::File::parse(made.bytes.as_slice()).unwrap();
-    let symbol = file.symbols().find(|s| s.name() == Ok(symbol)).unwrap();
-    let section = file.section_by_index(symbol.section_index().unwrap()).unwrap();
-    let start = (symbol.address() - section.address()) as usize;
-    let bytes = &section.data().unwrap()[start..start + symbol.size() as usize];
-    bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
-}
-
 fn made(w: u8, a: u8, tier: Tier) -> ObjectFile {
     object(&conv(w, a), &ObjectOptions { tier, name: "net", listing: false }).unwrap()
 }
 
+fn words(code: Vec<u8>) -> Vec<u32> {
+    code.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}
+
 /// The code of the two convolutions, which run a kernel.
 fn kernels(made: &ObjectFile, kernel: &str) -> Vec<Vec<u32>> {
-    let steps: Vec<_> = made.steps.iter().filter(|s| s.kernel.is_some_and(|k| k.name() == kernel)).collect();
-    assert_eq!(steps.len(), 2, "two convolutions run {kernel}");
-    steps.iter().map(|s| code_of(made, &s.symbol)).collect()
+    two_convolutions(made, kernel).into_iter().map(words).collect()
 }
 
 /// The innermost loop with the most instructions of a kind.
@@ -163,7 +155,7 @@ fn code_stays_within_its_tier() {
         {
             let made = made(w, a, tier);
             for step in &made.steps {
-                let code = code_of(&made, &step.symbol);
+                let code = words(code_of(&made, &step.symbol));
                 for &kind in forbidden {
                     assert_eq!(count(&code, kind), 0, "{tier} W{w}A{a} {}: {kind:?}", step.name);
                 }

@@ -10,6 +10,12 @@ use crate::{triples, winograd};
 /// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
 pub const DEPTHWISE_TAPS: usize = 128;
 
+/// Steps between drains from which sums of 16 bits are faster than products of 16 bits, in 256-bit vectors.
+const LEAST_STEPS: usize = 4;
+
+/// The same for Winograd's products against direct ones.
+const LEAST_STEPS_WINOGRAD: usize = 2;
+
 /// What a kernel's choice depends on beside the operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -128,8 +134,17 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
-    if request.kernels.has_precompiled(Tier::Avx512Vnni) && takes_winograd(request, largest_result) {
-        return choice(KernelId::Winograd512, 0);
+    if request.kernels.has_precompiled(Tier::X86V3) && takes_winograd(request, largest_result) {
+        if request.kernels.has(Tier::Avx512Vnni) {
+            return choice(KernelId::Winograd512, 0);
+        }
+        if request.kernels.has(Tier::X86V3Vnni) {
+            return choice(KernelId::WinogradVnni256, 0);
+        }
+        let steps = winograd::steps_per_drain(request.weights, request.largest_code() as u8);
+        if steps >= LEAST_STEPS_WINOGRAD {
+            return choice(KernelId::WinogradMaddubs256, steps);
+        }
     }
     if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
         return choice(KernelId::Lookup512, triples::STEPS_PER_DRAIN);
@@ -182,6 +197,9 @@ pub fn choose_dot(request: &Request<'_>) -> Choice {
     if request.kernels.has_precompiled(Tier::Avx512Vnni) {
         return choice(KernelId::DotVnni512, 0);
     }
+    if request.kernels.has_precompiled(Tier::X86V3Vnni) {
+        return choice(KernelId::DotVnni256, 0);
+    }
     if request.kernels.has(Tier::X86V3Vnni) {
         return choice(KernelId::DotVnni, 0);
     }
@@ -193,6 +211,13 @@ pub fn choose_dot(request: &Request<'_>) -> Choice {
         // Without `sdot`, pairs of 16-bit products are cheaper than sums of four, as long as they rarely have to be widened.
         let pairs = steps >= 4 && request.activation_bits < 8 && !request.kernels.has(Tier::Aarch64Dotprod);
         return if pairs { choice(KernelId::DotMaddubs, steps) } else { choice(KernelId::DotSigned, 0) };
+    }
+    if request.kernels.has_precompiled(Tier::X86V3) {
+        return if steps >= LEAST_STEPS {
+            choice(KernelId::DotMaddubs256, steps)
+        } else {
+            choice(KernelId::DotMadd256, 0)
+        };
     }
     match steps {
         0 => choice(KernelId::DotMadd16, 0),
@@ -217,7 +242,7 @@ pub fn choose_float(shape: &WeightShape, kernels: KernelSet) -> KernelId {
 /// Whether look-ups of two channels are the fastest way to multiply 2-bit codes. Not with 512-bit vectors; and not with `sdot`: a `tbl`
 /// and an `add` do the 32 products of two `sdot`, and need a table row for each pixel besides.
 fn pairs_pay(kernels: KernelSet) -> bool {
-    !kernels.has_precompiled(Tier::Avx512Vnni) && !kernels.has(Tier::Aarch64Dotprod)
+    !kernels.has_precompiled(Tier::X86V3) && !kernels.has(Tier::Aarch64Dotprod)
 }
 
 /// Whether the look-up kernel takes the operands: both 2 bits, and each group whole pairs of channels.
@@ -231,6 +256,10 @@ mod tests {
     use crate::tier::Architecture;
 
     fn chosen(shape: WeightShape, code: u8, zero: i32, w: u8, a: u8, tier: Tier) -> Choice {
+        chosen_among(shape, code, zero, [w, a], KernelSet::all(tier))
+    }
+
+    fn chosen_among(shape: WeightShape, code: u8, zero: i32, [w, a]: [u8; 2], kernels: KernelSet) -> Choice {
         let codes = vec![code; shape.total_outputs() * shape.reduction()];
         let zero_points = vec![zero; shape.total_outputs()];
         let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
@@ -241,7 +270,7 @@ mod tests {
             activation_bits: a,
             activation_zero_point: 0,
             window,
-            kernels: KernelSet::all(tier),
+            kernels,
         })
     }
 
@@ -249,11 +278,14 @@ mod tests {
 
     #[test]
     fn two_bits_are_looked_up_where_vectors_have_128_bits() {
-        for tier in [Tier::X86V2, Tier::X86V3, Tier::X86V3Vnni] {
-            assert_eq!(chosen(DENSE, 3, 1, 2, 2, tier).kernel, KernelId::Lookup);
+        for kernels in
+            [KernelSet::all(Tier::X86V2), KernelSet::emitted(Tier::X86V3), KernelSet::emitted(Tier::X86V3Vnni)]
+        {
+            assert_eq!(chosen_among(DENSE, 3, 1, [2, 2], kernels).kernel, KernelId::Lookup);
         }
         let odd_groups = WeightShape { groups: 2, ..DENSE };
-        assert_eq!(chosen(odd_groups, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+        let kernel = chosen_among(odd_groups, 3, 1, [2, 2], KernelSet::emitted(Tier::X86V3Vnni)).kernel;
+        assert_eq!(kernel, KernelId::DotVnni);
     }
 
     #[test]
@@ -273,15 +305,26 @@ mod tests {
         // Nine times 15 does not fit a signed byte.
         assert_eq!(chosen(shape, 15, 0, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
         assert_eq!(chosen(shape, 15, 8, 4, 8, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
-        assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::X86V3Vnni).kernel, KernelId::Lookup);
+        assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::X86V3Vnni).kernel, KernelId::WinogradVnni256);
+        let choice = chosen(shape, 3, 0, 2, 2, Tier::X86V3);
+        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::WinogradMaddubs256, 50));
+        // One product in 16 bits: direct sums have room for many.
+        let choice = chosen(shape, 0, 8, 4, 6, Tier::X86V3);
+        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::DotMaddubs256, 32));
     }
 
     #[test]
     fn saturation_decides_without_vnni() {
-        assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3).kernel, KernelId::DotMadd16);
-        let choice = chosen(DENSE, 15, 0, 4, 4, Tier::X86V3);
-        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::DotMaddubs, 72));
-        assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
+        for (kernels, small, large) in [
+            (KernelSet::all(Tier::X86V2), KernelId::DotMaddubs, KernelId::DotMadd16),
+            (KernelSet::emitted(Tier::X86V3), KernelId::DotMaddubs, KernelId::DotMadd16),
+            (KernelSet::all(Tier::X86V3), KernelId::DotMaddubs256, KernelId::DotMadd256),
+        ] {
+            assert_eq!(chosen_among(DENSE, 255, 128, [8, 8], kernels).kernel, large);
+            let choice = chosen_among(DENSE, 15, 0, [4, 4], kernels);
+            assert_eq!((choice.kernel, choice.steps_per_drain), (small, 72));
+        }
+        assert_eq!(chosen(DENSE, 255, 128, 8, 8, Tier::X86V3Vnni).kernel, KernelId::DotVnni256);
     }
 
     #[test]
@@ -333,7 +376,7 @@ mod tests {
     #[test]
     fn large_reductions_that_need_32_bits_leave_the_lookup() {
         let shape = WeightShape { groups: 1, outputs: 1, inputs: 20_000, kernel_height: 1, kernel_width: 1 };
-        assert_eq!(chosen(shape, 3, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::DotVnni);
-        assert_eq!(chosen(shape, 1, 1, 2, 2, Tier::X86V3Vnni).kernel, KernelId::Lookup);
+        assert_eq!(chosen(shape, 3, 1, 2, 2, Tier::X86V2).kernel, KernelId::DotMaddubs);
+        assert_eq!(chosen(shape, 1, 1, 2, 2, Tier::X86V2).kernel, KernelId::Lookup);
     }
 }

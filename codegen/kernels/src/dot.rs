@@ -55,6 +55,13 @@ pub fn pack(
     Ok(DotWeights { bytes, constants })
 }
 
+/// The 16-bit form of vectors of 32 signed bytes: for each channel the even bytes of a step, then for each the odd ones.
+pub fn widened(bytes: &[i8]) -> Vec<i16> {
+    let half =
+        |vector: &[i8; 32], odd: usize| vector.iter().skip(odd).step_by(2).map(|&b| i16::from(b)).collect::<Vec<_>>();
+    bytes.as_chunks().0.iter().flat_map(|vector| [half(vector, 0), half(vector, 1)].concat()).collect()
+}
+
 /// Packs float weights: one input value per step.
 pub fn pack_float(weights: &FloatWeights<'_>, layout: &WeightLayout) -> Result<Vec<f32>, PackError> {
     let shape = *weights.shape();

@@ -41,6 +41,16 @@ pub enum KernelId {
     DepthwiseFloat512,
     /// 2-bit table look-up of three channels ([`crate::triples`]) by `vpermb`, 512-bit vectors.
     Lookup512,
+    /// Four-way dot product of bytes in 256-bit vectors by `vpdpbusd`.
+    DotVnni256,
+    /// The same by `vpmaddubsw` into 16-bit sums, drained to 32 bits.
+    DotMaddubs256,
+    /// The same by `vpmaddwd` of bytes widened to 16 bits.
+    DotMadd256,
+    /// [`KernelId::Winograd512`] in 256-bit vectors by `vpdpbusd`.
+    WinogradVnni256,
+    /// [`KernelId::Winograd512`] in 256-bit vectors by `vpmaddubsw` into 16-bit sums, drained to 32 bits.
+    WinogradMaddubs256,
 }
 
 /// Where a kernel's code comes from.
@@ -383,6 +393,86 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: Some((crate::triples::MOST_DRAINS - 1) * crate::triples::STEPS_PER_DRAIN * 3),
         rate: 140.0,
     },
+    KernelInfo {
+        id: KernelId::DotVnni256,
+        name: "dot-vnni-256",
+        tier: Tier::X86V3Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::DOT_VNNI_256),
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (3, 4),
+        channels_per_vector: 8,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 54.0,
+    },
+    KernelInfo {
+        id: KernelId::DotMaddubs256,
+        name: "dot-maddubs-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled(crate::precompiled::DOT_MADDUBS_256),
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (6, 2),
+        channels_per_vector: 8,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 42.0,
+    },
+    KernelInfo {
+        id: KernelId::DotMadd256,
+        name: "dot-madd16-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled(crate::precompiled::DOT_MADD16_256),
+        weight_bits: 2..=8,
+        activation_bits: 2..=8,
+        tile: (4, 2),
+        channels_per_vector: 8,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: None,
+        rate: 20.0,
+    },
+    KernelInfo {
+        id: KernelId::WinogradVnni256,
+        name: "winograd-vnni-256",
+        tier: Tier::X86V3Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::WINOGRAD_PRODUCT_VNNI_256),
+        weight_bits: 2..=8,
+        activation_bits: 2..=6,
+        tile: (3, 4),
+        channels_per_vector: 8,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 100.0,
+    },
+    KernelInfo {
+        id: KernelId::WinogradMaddubs256,
+        name: "winograd-maddubs-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled(crate::precompiled::WINOGRAD_PRODUCT_MADDUBS_256),
+        weight_bits: 2..=8,
+        activation_bits: 2..=6,
+        tile: (2, 4),
+        channels_per_vector: 8,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 80.0,
+    },
 ];
 
 impl KernelInfo {
@@ -399,6 +489,11 @@ impl KernelId {
     pub fn info(self) -> &'static KernelInfo {
         // The table lists the kernels in the order of the enumeration; a test holds it to that.
         &TABLE[self as usize]
+    }
+
+    /// Whether it convolves by Winograd's algorithm.
+    pub fn is_winograd(self) -> bool {
+        matches!(self, KernelId::Winograd512 | KernelId::WinogradVnni256 | KernelId::WinogradMaddubs256)
     }
 
     /// Its name in reports.
@@ -418,7 +513,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::Lookup512);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::WinogradMaddubs256);
     }
 
     #[test]

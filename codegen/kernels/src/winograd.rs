@@ -88,6 +88,12 @@ pub fn fits(weights: &QuantizedWeights<'_>) -> bool {
     })
 }
 
+/// Steps of four channels after which 16-bit sums of `vpmaddubsw` results must be widened; 0 where one may already saturate.
+pub fn steps_per_drain(weights: &QuantizedWeights<'_>, levels: u8) -> usize {
+    let largest = (9 * weights.largest_absolute()).min(i8::MIN.unsigned_abs().into());
+    crate::dot::steps_per_drain(4 * u32::from(levels), largest)
+}
+
 /// Packs the weights of a 3x3 convolution of one group, for activation codes up to `levels` with that zero-point.
 pub fn pack(
     weights: &QuantizedWeights<'_>,

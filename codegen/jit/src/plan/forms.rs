@@ -66,7 +66,7 @@ pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, Jit
             let source = step.inputs[0].0 as usize;
             wanted[root[source]] |= plan.choice.kernel == KernelId::Lookup;
             let mut needed = needed_halo(program, step, geometry)?;
-            if plan.choice.kernel == KernelId::Winograd512 {
+            if plan.choice.kernel.is_winograd() {
                 // Tiles are two pixels wide and high.
                 let (_, height, width) = image(program, step.output)?;
                 needed.bottom += height % 2;

@@ -12,8 +12,11 @@ use crate::error::JitError;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, POSITIONS, ProductTile};
-use catc_kernels::precompiled::{WINOGRAD_INPUT_512, WINOGRAD_OUTPUT_512, WINOGRAD_PRODUCT_512};
-use catc_kernels::{KernelId, QuantizedWeights, winograd};
+use catc_kernels::precompiled::{
+    WINOGRAD_INPUT_256, WINOGRAD_INPUT_512, WINOGRAD_OUTPUT_256, WINOGRAD_OUTPUT_512, WINOGRAD_PRODUCT_512,
+    WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_PRODUCT_VNNI_256,
+};
+use catc_kernels::{Choice, KernelId, QuantizedWeights, winograd};
 use catc_program::Step;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -84,6 +87,10 @@ impl Tiling {
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
 #[derive(Debug)]
 struct WinogradCode {
+    /// The input transform, the products, and the output transform.
+    symbols: [&'static str; 3],
+    /// Steps after which 16-bit sums of products must be widened.
+    drain: usize,
     tiling: Tiling,
     outputs: usize,
     offset: u8,
@@ -115,7 +122,7 @@ impl StepCode for WinogradCode {
             })
             .collect();
         let transformed = e.slot(self.scratch_slot);
-        let input = e.prepare(WINOGRAD_INPUT_512, size_of::<InputTile>());
+        let input = e.prepare(self.symbols[0], size_of::<InputTile>());
         e.set_int(&input, offset_of!(InputTile, pixel_bytes), self.input_pixel);
         e.set_int(&input, offset_of!(InputTile, row_bytes), self.input_row);
         e.set_int(&input, offset_of!(InputTile, channels), t.channels as i64);
@@ -179,13 +186,14 @@ impl WinogradCode {
     ) {
         let t = self.tiling;
         let sums = e.offset(transformed, t.sums_at() as i64);
-        let product = e.prepare(WINOGRAD_PRODUCT_512, size_of::<ProductTile>());
+        let product = e.prepare(self.symbols[1], size_of::<ProductTile>());
         e.set_int(&product, offset_of!(ProductTile, position_bytes), t.position_bytes as i64);
         e.set_int(&product, offset_of!(ProductTile, channels), t.channels as i64);
         e.set(&product, offset_of!(ProductTile, weights), pointers[1]);
         e.set(&product, offset_of!(ProductTile, start), pointers[4]);
         e.set(&product, offset_of!(ProductTile, sums), sums);
-        let output = e.prepare(WINOGRAD_OUTPUT_512, size_of::<OutputTile>());
+        e.set_int(&product, offset_of!(ProductTile, drain), self.drain as i64);
+        let output = e.prepare(self.symbols[2], size_of::<OutputTile>());
         let finish = FinishArguments { call: &output, at: offset_of!(OutputTile, finish) };
         let ends = &self.cursors[self.store.first_cursor..];
         finish.fix(e, self.program_slot, ends);
@@ -242,6 +250,7 @@ pub(crate) fn lower(
     mut low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
+    choice: Choice,
 ) -> Result<Option<Lowering>, JitError> {
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, BLOCK);
@@ -275,9 +284,26 @@ pub(crate) fn lower(
     let (input_pixel, input_row) = (low.input.stride(2), low.input.stride(1));
     let (slots, store) = low.store(&mut cursors, BLOCK);
     let units = tiling.height.div_ceil(2);
-    let code =
-        WinogradCode { tiling, outputs, offset, input_pixel, input_row, cursors, store, program_slot, scratch_slot };
-    let pushed = p.push(&step.name, slots, units, code).with_kernel(KernelId::Winograd512, macs);
+    let symbols = match choice.kernel {
+        KernelId::WinogradVnni256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_VNNI_256, WINOGRAD_OUTPUT_256],
+        KernelId::WinogradMaddubs256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_OUTPUT_256],
+        _ => [WINOGRAD_INPUT_512, WINOGRAD_PRODUCT_512, WINOGRAD_OUTPUT_512],
+    };
+    let drain = choice.steps_per_drain;
+    let code = WinogradCode {
+        symbols,
+        drain,
+        tiling,
+        outputs,
+        offset,
+        input_pixel,
+        input_row,
+        cursors,
+        store,
+        program_slot,
+        scratch_slot,
+    };
+    let pushed = p.push(&step.name, slots, units, code).with_kernel(choice.kernel, macs);
     pushed.scratch = tiling.scratch();
     Ok(None)
 }

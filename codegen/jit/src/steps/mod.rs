@@ -20,13 +20,14 @@ pub(crate) mod pool;
 pub(crate) mod select;
 pub(crate) mod softmax;
 pub(crate) mod thresholds;
+pub(crate) mod tiles;
 pub(crate) mod walk;
 pub(crate) mod weights;
 
 use crate::error::JitError;
 use crate::plan::forms::ConvPlan;
 use crate::plan::planner::Planner;
-use catc_kernels::KernelId;
+use catc_kernels::{Implementation, KernelId};
 use catc_program::{Op, Step};
 
 /// Lowers one step.
@@ -39,7 +40,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) ->
                 KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 | KernelId::Depthwise512 => {
                     depthwise::lower(p, step, geometry, plan)
                 }
-                KernelId::DotVnni512 | KernelId::Winograd512 | KernelId::Lookup512 => {
+                kernel if matches!(kernel.info().implementation, Implementation::Precompiled(_)) => {
                     conv_tiles::lower(p, step, geometry, plan)
                 }
                 _ => conv_dot::lower(p, step, geometry, plan),

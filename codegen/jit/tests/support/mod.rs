@@ -3,6 +3,8 @@
 
 pub mod build;
 pub mod reference;
+#[cfg(feature = "object")]
+pub mod symbols;
 
 use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile};
 use catc_kernels::Tier;

@@ -1,40 +1,9 @@
 //! Arguments of the float tiles.
 
-/// A tile of sums: `sums[p][o] = start[o] + sum_k input[p][k] * weights[k][o]` in f32, each product added without being rounded
-/// (fused), in the order of the walk.
-///
-/// The reduction of a pixel is a walk: `rows` filter rows, in each `taps` runs of `steps` floats. Weights are packed in that order, a
-/// step's vectors together ([`crate::dot::pack_float`]).
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct FloatTile {
-    /// The first float that the first pixel's first row meets.
-    pub input: *const f32,
-    /// The first weight vector of the block.
-    pub weights: *const f32,
-    /// Initial sums, a whole vector for each vector of the block.
-    pub start: *const f32,
-    /// Where the sums go: `vectors` whole vectors for each pixel.
-    pub sums: *mut f32,
-    /// Bytes from a pixel's sums to the next pixel's.
-    pub sums_pixel: i64,
-    /// Bytes from a pixel's input to the next pixel's.
-    pub input_pixel: i64,
-    /// Pixels, 1 or more.
-    pub pixels: i64,
-    /// Vectors of output channels, 1 or more; together with `pixels` a shape that [`takes`] allows.
-    pub vectors: i64,
-    /// Filter rows.
-    pub rows: i64,
-    /// Bytes from a filter row's input to the next.
-    pub row_bytes: i64,
-    /// Runs in a row.
-    pub taps: i64,
-    /// Bytes from a run's input to the next.
-    pub tap_bytes: i64,
-    /// Floats in a run.
-    pub steps: i64,
-}
+use super::sums::SumTile;
+
+/// Floats, each product added without being rounded (fused), in the order of the walk; one to a step ([`crate::dot::pack_float`]).
+pub type FloatTile = SumTile<f32, f32, f32>;
 
 /// Whether there is a tile of that shape for vectors of `lanes` floats: its sums fit the registers, which are 32 of 16 lanes or 16
 /// of 8 lanes.

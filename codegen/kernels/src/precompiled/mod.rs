@@ -12,8 +12,12 @@ pub mod depthwise;
 mod depthwise_avx512;
 pub mod dot;
 #[cfg(target_arch = "x86_64")]
+mod dot_avx2;
+#[cfg(target_arch = "x86_64")]
 mod dot_avx512;
 pub mod finish;
+#[cfg(target_arch = "x86_64")]
+mod finish_avx2;
 #[cfg(target_arch = "x86_64")]
 mod finish_avx512;
 pub mod float;
@@ -24,10 +28,13 @@ mod float_avx512;
 pub mod planes;
 #[cfg(target_arch = "x86_64")]
 mod planes_avx512;
+pub mod sums;
 pub mod triples;
 #[cfg(target_arch = "x86_64")]
 mod triples_vbmi;
 pub mod winograd;
+#[cfg(target_arch = "x86_64")]
+mod winograd_avx2;
 #[cfg(target_arch = "x86_64")]
 mod winograd_avx512;
 
@@ -38,6 +45,15 @@ pub type TileFunction = unsafe extern "C" fn(*const u64);
 
 /// Symbol of the dot product in 512-bit vectors; arguments [`dot::DotTile`].
 pub const DOT_VNNI_512: &str = "catc_dot_vnni_512";
+
+/// Symbol of the dot product by `vpdpbusd` in 256-bit vectors; arguments [`dot::DotTile`].
+pub const DOT_VNNI_256: &str = "catc_dot_vnni_256";
+
+/// Symbol of the dot product by `vpmaddubsw` in 256-bit vectors; arguments [`dot::DotTile`].
+pub const DOT_MADDUBS_256: &str = "catc_dot_maddubs_256";
+
+/// Symbol of the dot product by `vpmaddwd` in 256-bit vectors; arguments [`dot::DotTile`].
+pub const DOT_MADD16_256: &str = "catc_dot_madd16_256";
 
 /// Symbol of the depthwise rows of codes in 512-bit vectors; arguments [`depthwise::DepthwiseRow`].
 pub const DEPTHWISE_512: &str = "catc_depthwise_512";
@@ -57,6 +73,21 @@ pub const PLANES_512: &str = "catc_planes_512";
 /// Symbol of the epilogue in 512-bit vectors; arguments [`finish::FinishTile`].
 pub const FINISH_512: &str = "catc_finish_512";
 
+/// Symbol of the epilogue in 256-bit vectors; arguments [`finish::FinishTile`].
+pub const FINISH_256: &str = "catc_finish_256";
+
+/// Symbol of Winograd's input transform in 256-bit vectors; arguments [`winograd::InputTile`].
+pub const WINOGRAD_INPUT_256: &str = "catc_winograd_input_256";
+
+/// Symbol of Winograd's products by `vpdpbusd` in 256-bit vectors; arguments [`winograd::ProductTile`].
+pub const WINOGRAD_PRODUCT_VNNI_256: &str = "catc_winograd_product_vnni_256";
+
+/// Symbol of Winograd's products by `vpmaddubsw` in 256-bit vectors; arguments [`winograd::ProductTile`].
+pub const WINOGRAD_PRODUCT_MADDUBS_256: &str = "catc_winograd_product_maddubs_256";
+
+/// Symbol of Winograd's output transform in 256-bit vectors; arguments [`winograd::OutputTile`].
+pub const WINOGRAD_OUTPUT_256: &str = "catc_winograd_output_256";
+
 /// Symbol of Winograd's input transform in 512-bit vectors; arguments [`winograd::InputTile`].
 pub const WINOGRAD_INPUT_512: &str = "catc_winograd_input_512";
 
@@ -71,6 +102,11 @@ pub const LOOKUP_PACK_VBMI: &str = "catc_lookup_pack_vbmi";
 
 /// Symbol of the 2-bit look-ups; arguments [`triples::LookupTile`].
 pub const LOOKUP_VBMI: &str = "catc_lookup_vbmi";
+
+/// Symbol of the epilogue in the vectors of a tier's precompiled kernels.
+pub fn finish_symbol(tier: Tier) -> &'static str {
+    if tier.includes(Tier::Avx512Vnni) { FINISH_512 } else { FINISH_256 }
+}
 
 /// A precompiled kernel.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +125,12 @@ pub fn functions() -> &'static [Function] {
     const fn avx512(symbol: &'static str, function: TileFunction) -> Function {
         Function { symbol, tier: Tier::Avx512Vnni, function }
     }
+    const fn avx2(symbol: &'static str, function: TileFunction) -> Function {
+        Function { symbol, tier: Tier::X86V3, function }
+    }
+    const fn vnni(symbol: &'static str, function: TileFunction) -> Function {
+        Function { symbol, tier: Tier::X86V3Vnni, function }
+    }
     const FUNCTIONS: &[Function] = &[
         avx512(DOT_VNNI_512, dot_avx512::dot_vnni_512),
         avx512(FINISH_512, finish_avx512::finish_512),
@@ -101,7 +143,15 @@ pub fn functions() -> &'static [Function] {
         avx512(FLOAT_512, float_avx512::float_512),
         Function { symbol: LOOKUP_PACK_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_pack_vbmi },
         Function { symbol: LOOKUP_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_vbmi },
-        Function { symbol: FLOAT_256, tier: Tier::X86V3, function: float_avx2::float_256 },
+        avx2(FLOAT_256, float_avx2::float_256),
+        vnni(DOT_VNNI_256, dot_avx2::dot_vnni_256),
+        avx2(DOT_MADDUBS_256, dot_avx2::dot_maddubs_256),
+        avx2(DOT_MADD16_256, dot_avx2::dot_madd16_256),
+        avx2(FINISH_256, finish_avx2::finish_256),
+        avx2(WINOGRAD_INPUT_256, winograd_avx2::winograd_input_256),
+        vnni(WINOGRAD_PRODUCT_VNNI_256, winograd_avx2::winograd_product_vnni_256),
+        avx2(WINOGRAD_PRODUCT_MADDUBS_256, winograd_avx2::winograd_product_maddubs_256),
+        avx2(WINOGRAD_OUTPUT_256, winograd_avx2::winograd_output_256),
     ];
     FUNCTIONS
 }

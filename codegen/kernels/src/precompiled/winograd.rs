@@ -51,6 +51,8 @@ pub struct ProductTile {
     pub start: *const i32,
     /// Where the sums go: `[position][tile][BLOCK]`.
     pub sums: *mut i32,
+    /// Steps of four channels after which 16-bit sums must be widened, for kernels that have such.
+    pub drain: i64,
 }
 
 /// The results of a row of tiles, from their sums.

@@ -1,0 +1,351 @@
+//! Dot products of bytes in 256-bit vectors: by `vpdpbusd`, by `vpmaddubsw` into 16-bit sums, and by `vpmaddwd` of widened bytes.
+
+use super::dot::DotTile;
+use std::arch::x86_64::*;
+
+/// The tile of `vpdpbusd`.
+///
+/// # Safety
+/// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`DotTile`] whose shape [`super::dot::takes`] allows for the
+/// kernel and whose pointers cover what its fields say.
+pub(super) unsafe extern "C" fn dot_vnni_256(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { vnni(&*block.cast::<DotTile>()) }
+}
+
+/// The tile of `vpdpbusd` in the encoding that this CPU has.
+///
+/// # Safety
+/// As [`dot_vnni_256`].
+pub(super) unsafe fn vnni(tile: &DotTile) {
+    // SAFETY: the caller's promise.
+    unsafe { if std::is_x86_feature_detected!("avxvnni") { vex::dispatch(tile) } else { evex::dispatch(tile) } }
+}
+
+/// The tile of `vpmaddubsw`, whose 16-bit sums are widened every `drain` steps.
+///
+/// # Safety
+/// The CPU has AVX2. The block is a [`DotTile`] as above.
+pub(super) unsafe extern "C" fn dot_maddubs_256(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { maddubs::dispatch(&*block.cast::<DotTile>()) }
+}
+
+/// The tile of `vpmaddwd`, of weights widened to 16 bits ([`crate::dot::widened`]).
+///
+/// # Safety
+/// As [`dot_maddubs_256`].
+pub(super) unsafe extern "C" fn dot_madd16_256(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { madd16::dispatch(&*block.cast::<DotTile>()) }
+}
+
+/// Bytes of weights that are asked for ahead of their use.
+const AHEAD: usize = 4096;
+
+macro_rules! dispatch {
+    ($features:literal, [$(($p:literal, $v:literal)),* $(,)?]) => {
+        /// Computes a tile of the shape that it asks for.
+        #[target_feature(enable = $features)]
+        pub(in crate::precompiled) unsafe fn dispatch(tile: &DotTile) {
+            match (tile.pixels, tile.vectors) {
+                // SAFETY: the caller's promise.
+                $(($p, $v) => unsafe { sum::<$p, $v>(tile) },)*
+                _ => debug_assert!(false, "no such tile"),
+            }
+        }
+    };
+}
+
+/// Four codes of a pixel in every 32 bits.
+///
+/// # Safety
+/// Four bytes can be read.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn broadcast(codes: *const u8) -> __m256i {
+    // SAFETY: the caller's promise.
+    unsafe { _mm256_set1_epi32(codes.cast::<i32>().read_unaligned()) }
+}
+
+/// The initial sums of `V` vectors.
+///
+/// # Safety
+/// `8 * V` sums can be read.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn initial<const V: usize>(start: *const i32) -> [__m256i; V] {
+    let mut sums = [_mm256_setzero_si256(); V];
+    for (v, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *sum = unsafe { _mm256_loadu_si256(start.add(8 * v).cast()) };
+    }
+    sums
+}
+
+/// Stores the sums of `P` pixels.
+///
+/// # Safety
+/// The tile's sums can be written.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn store<const P: usize, const V: usize>(t: &DotTile, sums: &[[__m256i; V]; P]) {
+    for (p, pixel) in sums.iter().enumerate() {
+        for (v, &sum) in pixel.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe {
+                _mm256_storeu_si256(t.sums.byte_offset(p as isize * t.sums_pixel as isize).add(8 * v).cast(), sum)
+            };
+        }
+    }
+}
+
+macro_rules! vnni {
+    ($encoding:ident, $features:literal, $dot:ident) => {
+        mod $encoding {
+            use super::*;
+
+            #[rustfmt::skip]
+            dispatch!($features, [
+                (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1),
+                (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2),
+                (1, 3), (2, 3), (3, 3), (4, 3),
+                (1, 4), (2, 4), (3, 4),
+            ]);
+
+            #[target_feature(enable = $features)]
+            unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
+                // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+                unsafe {
+                    let mut sums = [initial::<V>(t.start); P];
+                    let mut weights = t.weights;
+                    for row in 0..t.rows {
+                        for tap in 0..t.taps {
+                            let mut input = t.input.offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                            for _ in 0..t.steps {
+                                for v in (0..V).step_by(2) {
+                                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(32 * v + AHEAD));
+                                }
+                                // What there is less of stays in registers, the other goes by.
+                                let codes = |p: usize| broadcast(input.offset(p as isize * t.input_pixel as isize));
+                                let vector = |v: usize| _mm256_loadu_si256(weights.add(32 * v).cast());
+                                if P <= V {
+                                    let codes: [_; P] = std::array::from_fn(codes);
+                                    for v in 0..V {
+                                        let vector = vector(v);
+                                        for (sums, &codes) in sums.iter_mut().zip(&codes) {
+                                            sums[v] = $dot(sums[v], codes, vector);
+                                        }
+                                    }
+                                } else {
+                                    let vectors: [_; V] = std::array::from_fn(vector);
+                                    for (p, sums) in sums.iter_mut().enumerate() {
+                                        let codes = codes(p);
+                                        for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                                            *sum = $dot(*sum, codes, vector);
+                                        }
+                                    }
+                                }
+                                input = input.add(4);
+                                weights = weights.add(32 * V);
+                            }
+                        }
+                    }
+                    store(t, &sums);
+                }
+            }
+        }
+    };
+}
+
+vnni!(vex, "avx2,avxvnni", _mm256_dpbusd_avx_epi32);
+vnni!(evex, "avx2,avx512vnni,avx512vl", _mm256_dpbusd_epi32);
+
+pub(in crate::precompiled) mod maddubs {
+    use super::*;
+
+    #[rustfmt::skip]
+    dispatch!("avx2", [
+        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1),
+        (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2),
+        (1, 3), (2, 3), (3, 3),
+        (1, 4), (2, 4),
+    ]);
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
+        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+        unsafe {
+            store(t, &[initial::<V>(t.start); P]);
+            let mut sums = [[_mm256_setzero_si256(); V]; P];
+            let mut weights = t.weights;
+            let mut room = t.drain;
+            for row in 0..t.rows {
+                for tap in 0..t.taps {
+                    let mut input = t.input.offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                    let mut left = t.steps;
+                    while left > 0 {
+                        let now = left.min(room);
+                        for _ in 0..now {
+                            let mut vectors = [_mm256_setzero_si256(); V];
+                            for (v, vector) in vectors.iter_mut().enumerate() {
+                                *vector = _mm256_loadu_si256(weights.add(32 * v).cast());
+                            }
+                            for (p, sums) in sums.iter_mut().enumerate() {
+                                let codes = broadcast(input.offset(p as isize * t.input_pixel as isize));
+                                for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                                    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(codes, vector));
+                                }
+                            }
+                            input = input.add(4);
+                            weights = weights.add(32 * V);
+                        }
+                        left -= now;
+                        room -= now;
+                        if room == 0 {
+                            drain(t, &mut sums);
+                            room = t.drain;
+                        }
+                    }
+                }
+            }
+            drain(t, &mut sums);
+        }
+    }
+
+    /// Adds 16-bit sums to the tile's and clears them.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn drain<const P: usize, const V: usize>(t: &DotTile, sums: &mut [[__m256i; V]; P]) {
+        let ones = _mm256_set1_epi16(1);
+        for (p, pixel) in sums.iter_mut().enumerate() {
+            for (v, sum) in pixel.iter_mut().enumerate() {
+                // SAFETY: the tile's sums can be read and written.
+                unsafe {
+                    let at = t.sums.byte_offset(p as isize * t.sums_pixel as isize).add(8 * v).cast::<__m256i>();
+                    let total = _mm256_add_epi32(_mm256_loadu_si256(at), _mm256_madd_epi16(*sum, ones));
+                    _mm256_storeu_si256(at, total);
+                }
+                *sum = _mm256_setzero_si256();
+            }
+        }
+    }
+}
+
+mod madd16 {
+    use super::*;
+
+    #[rustfmt::skip]
+    dispatch!("avx2", [
+        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
+        (1, 2), (2, 2), (3, 2), (4, 2),
+    ]);
+
+    #[target_feature(enable = "avx2")]
+    unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
+        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+        unsafe {
+            let mut sums = [initial::<V>(t.start); P];
+            let low = _mm256_set1_epi16(0xff);
+            let mut weights = t.weights;
+            for row in 0..t.rows {
+                for tap in 0..t.taps {
+                    let mut input = t.input.offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                    for _ in 0..t.steps {
+                        let vector = |v: usize| {
+                            let at = weights.add(64 * v).cast::<__m256i>();
+                            [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
+                        };
+                        let vectors: [_; V] = std::array::from_fn(vector);
+                        for (p, sums) in sums.iter_mut().enumerate() {
+                            let codes = broadcast(input.offset(p as isize * t.input_pixel as isize));
+                            let (even, odd) = (_mm256_and_si256(codes, low), _mm256_srli_epi16::<8>(codes));
+                            for (sum, vectors) in sums.iter_mut().zip(&vectors) {
+                                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(even, vectors[0]));
+                                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(odd, vectors[1]));
+                            }
+                        }
+                        input = input.add(4);
+                        weights = weights.add(64 * V);
+                    }
+                }
+            }
+            store(t, &sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dot::takes;
+    use super::*;
+    use crate::dot::widened;
+    use crate::table::KernelId;
+
+    /// Every shape of every variant that this CPU runs, against sums in plain arithmetic.
+    #[test]
+    fn every_tile_sums_products() {
+        if !std::is_x86_feature_detected!("avx2") {
+            println!("no AVX2 here: tiles of 256 bits were not run");
+            return;
+        }
+        const STEPS: usize = 9;
+        let codes: Vec<u8> = (0..12 * 4 * STEPS).map(|i| (i * 7 % 256) as u8).collect();
+        let all: [(KernelId, unsafe fn(&DotTile), bool); 4] = [
+            (KernelId::DotVnni256, vex::dispatch, std::is_x86_feature_detected!("avxvnni")),
+            (
+                KernelId::DotVnni256,
+                evex::dispatch,
+                std::is_x86_feature_detected!("avx512vnni") && std::is_x86_feature_detected!("avx512vl"),
+            ),
+            (KernelId::DotMaddubs256, maddubs::dispatch, true),
+            (KernelId::DotMadd256, madd16::dispatch, true),
+        ];
+        for (kernel, function, available) in all {
+            if !available {
+                println!("a form of {} was not run here", kernel.name());
+                continue;
+            }
+            // Sixteen bits hold two steps of these with `vpmaddubsw`.
+            let largest = if kernel == KernelId::DotMaddubs256 { 31 } else { 127 };
+            for (pixels, vectors) in (1..15).flat_map(|p| (1..6).map(move |v| (p, v))) {
+                if !takes(kernel, pixels, vectors) {
+                    continue;
+                }
+                let count = STEPS * vectors * 32;
+                let bytes: Vec<i8> = (0..count).map(|i| (i * 5 % (2 * largest + 1)) as i8 - largest as i8).collect();
+                let wide = widened(&bytes);
+                let weights = if kernel == KernelId::DotMadd256 { wide.as_ptr().cast() } else { bytes.as_ptr() };
+                let start: Vec<i32> = (0..8 * vectors as i32).map(|i| 1000 - i).collect();
+                let mut sums = vec![0; pixels * vectors * 8];
+                let tile = DotTile {
+                    input: codes.as_ptr(),
+                    weights,
+                    start: start.as_ptr(),
+                    sums: sums.as_mut_ptr(),
+                    sums_pixel: 32 * vectors as i64,
+                    input_pixel: 4 * STEPS as i64,
+                    pixels: pixels as i64,
+                    vectors: vectors as i64,
+                    rows: 3,
+                    row_bytes: 12,
+                    taps: 1,
+                    tap_bytes: 0,
+                    steps: 3,
+                    drain: 2,
+                };
+                // SAFETY: the CPU has the instructions, and all arrays have the sizes that the fields say.
+                unsafe { function(&tile) };
+                for (at, &sum) in sums.iter().enumerate() {
+                    let (pixel, output) = (at / (8 * vectors), at % (8 * vectors));
+                    let product = |k: usize| {
+                        let weight = bytes[k / 4 * vectors * 32 + output * 4 + k % 4];
+                        i32::from(codes[pixel * 4 * STEPS + k]) * i32::from(weight)
+                    };
+                    let expected = start[output] + (0..4 * STEPS).map(product).sum::<i32>();
+                    assert_eq!(sum, expected, "{} {pixels}x{vectors}", kernel.name());
+                }
+            }
+        }
+    }
+}
