@@ -167,7 +167,7 @@ fn content_hash(c: &Constant) -> u64 {
     match &c.data {
         ConstantData::F32(v) => hash.update(bytemuck::cast_slice(v)),
         ConstantData::Codes { codes, scale, .. } => {
-            hash.update(bytemuck::cast_slice(codes));
+            hash.update(codes.bytes());
             hash.update(bytemuck::cast_slice(scale));
         }
     }

@@ -5,7 +5,7 @@ use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::ops::{AvgPool, Body, Conv2d, Fused, ReduceMean, Window};
 use catc_ir::{ConstId, Node, Operand, TensorData, ValueId};
-use catc_program::{Constant, ConstantData, ConstantId, Format, Geometry, Layout, Op};
+use catc_program::{Constant, ConstantData, ConstantId, Format, Geometry, Layout, Op, PackedCodes};
 
 fn geometry(w: &Window) -> Geometry {
     Geometry { kernel: w.kernel, strides: w.strides, pads: w.pads, dilations: w.dilations }
@@ -59,9 +59,8 @@ impl Lowering<'_> {
             return Err(self.reject(format!("its weight {id} must be codes")));
         };
         let data = ConstantData::Codes {
-            signed: q.format.signed(),
-            bits: q.format.bits(),
-            codes: codes.clone(),
+            codes: PackedCodes::new(q.format.signed(), q.format.bits(), codes)
+                .map_err(|e| self.reject(format!("its weight {id}: {e}")))?,
             scale: q.scale.clone(),
             zero_point: q.zero_point.clone(),
         };

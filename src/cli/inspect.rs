@@ -110,7 +110,7 @@ fn row(program: &Program, step: &Step, macs: u64, kernel: Option<&'static str>) 
         let dims: Vec<String> = c.dims.iter().map(usize::to_string).collect();
         let element = match &c.data {
             ConstantData::F32(_) => "f32".to_string(),
-            ConstantData::Codes { signed, bits, .. } => code_name(*signed, *bits),
+            ConstantData::Codes { codes, .. } => code_name(codes.signed(), codes.bits()),
         };
         format!("{element}[{}]", dims.join(","))
     });
@@ -143,9 +143,7 @@ fn format_name(format: &Format) -> String {
 fn constant_bytes(data: &ConstantData) -> u64 {
     match data {
         ConstantData::F32(v) => 4 * v.len() as u64,
-        ConstantData::Codes { bits, codes, scale, .. } => {
-            (codes.len() as u64 * u64::from(*bits)).div_ceil(8) + 8 * scale.len() as u64
-        }
+        ConstantData::Codes { codes, scale, .. } => (codes.bytes().len() + 8 * scale.len()) as u64,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A planned program with every slot placed: what both ways of compiling, to memory and to an object file, start from.
 
 use crate::error::JitError;
+use crate::plan::constants::Constants;
 use crate::plan::planner::{Planned, plan};
 use crate::plan::{PlanStep, Slot, memory};
 use crate::spread::cycles;
@@ -37,7 +38,7 @@ pub(crate) struct PortShape {
 pub(crate) struct Arranged {
     /// In the order of their calls.
     pub steps: Vec<ArrangedStep>,
-    pub constants: Vec<u8>,
+    pub constants: Constants,
     pub inputs: Vec<PortShape>,
     pub outputs: Vec<(PortShape, Pointer)>,
     pub activation_bytes: usize,

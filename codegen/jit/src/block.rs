@@ -3,11 +3,12 @@
 use crate::error::JitError;
 
 /// A cache line, so that memory starts on one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub [u8; 64]);
 
-/// Zeroed memory on cache line boundaries.
+/// Memory on cache line boundaries.
+#[derive(Debug)]
 pub(crate) struct Block {
     /// The memory.
     pub lines: Vec<Line>,
@@ -27,17 +28,25 @@ impl Block {
         Ok(Block { lines })
     }
 
-    /// A copy.
-    pub fn copy_of(bytes: &[u8]) -> Result<Block, JitError> {
-        let mut lines = Block::room(bytes.len())?;
+    /// No bytes, and room for that many, of which memory is taken as it is filled.
+    pub fn with_room(bytes: usize) -> Result<Block, JitError> {
+        Ok(Block { lines: Block::room(bytes)? })
+    }
+
+    /// Appends bytes, the last line filled up with 0.
+    pub fn extend(&mut self, bytes: &[u8]) {
         let (whole, rest) = bytes.as_chunks();
-        lines.extend(whole.iter().map(|&line| Line(line)));
+        self.lines.extend(whole.iter().map(|&line| Line(line)));
         if !rest.is_empty() {
             let mut line = Line([0; 64]);
             line.0[..rest.len()].copy_from_slice(rest);
-            lines.push(line);
+            self.lines.push(line);
         }
-        Ok(Block { lines })
+    }
+
+    /// Makes it that many bytes long, in whole lines.
+    pub fn resize(&mut self, bytes: usize) {
+        self.lines.resize(bytes.div_ceil(64), Line([0; 64]));
     }
 
     fn room(bytes: usize) -> Result<Vec<Line>, JitError> {
@@ -77,7 +86,9 @@ mod tests {
         let bytes: Vec<u8> = (0..5 << 20).map(|i| (i % 251) as u8).collect();
         let zero = Block::new(bytes.len()).unwrap();
         assert!(zero.lines.iter().all(|line| line.0 == [0; 64]));
-        let copy = Block::copy_of(&bytes).unwrap();
+        let mut copy = Block::with_room(bytes.len() / 2).unwrap();
+        copy.extend(&bytes[..64]);
+        copy.extend(&bytes[64..]);
         assert!(copy.lines.iter().flat_map(|line| line.0).take(bytes.len()).eq(bytes));
     }
 }

@@ -130,7 +130,7 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
     Ok(CompiledProgram {
         code: builder.finish()?,
         constant_bytes: constants.len(),
-        constants: Block::copy_of(&constants)?,
+        constants: constants.into_block(),
         steps: compiled,
         pointers,
         inputs,

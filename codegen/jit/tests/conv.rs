@@ -2,7 +2,7 @@
 
 mod support;
 
-use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand};
+use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes};
 use proptest::prelude::*;
 use support::build::{Builder, codes, window};
 use support::{check, reference};
@@ -71,11 +71,13 @@ fn sums_beyond_16_bits() {
         let y = b.conv(x, 5, 1, window(1, 1, 0), w, Format::F32, vec![]);
         if let Op::Conv { weights, .. } = b.program.steps.last().unwrap().op {
             let constant = &mut b.program.constants[weights.0 as usize];
-            if let catc_program::ConstantData::Codes { codes, zero_point, signed, bits, .. } = &mut constant.data {
-                let (low, high) = (Format::min_code(*signed, *bits), Format::max_code(*signed, *bits));
+            if let catc_program::ConstantData::Codes { codes, zero_point, .. } = &mut constant.data {
+                let (signed, bits) = (codes.signed(), codes.bits());
+                let (low, high) = (Format::min_code(signed, bits), Format::max_code(signed, bits));
                 let zero = if w == 8 { low + 128 } else { low };
                 *zero_point = vec![zero; zero_point.len()];
-                codes.iter_mut().enumerate().for_each(|(i, c)| *c = if i % 97 == 0 { low } else { high } as i16);
+                let all: Vec<i16> = (0..codes.len()).map(|i| if i % 97 == 0 { low } else { high } as i16).collect();
+                *codes = PackedCodes::new(signed, bits, &all).unwrap();
             }
         }
         b.output(y);

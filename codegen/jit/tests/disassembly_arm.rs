@@ -4,7 +4,7 @@
 mod support;
 
 use catc_jit::{ObjectFile, ObjectOptions, object};
-use catc_kernels::{Architecture, Tier};
+use catc_kernels::Tier;
 use catc_program::{Format, Program};
 use support::build::{Builder, codes, window};
 use support::symbols::{code_of, two_convolutions};

@@ -4,7 +4,7 @@ mod support;
 
 use catc_jit::{Options, OutputMut, Spread, compile};
 use catc_kernels::{Implementation, TABLE, Tier};
-use catc_program::{Activation, Binary, EpilogueStep, Format, Geometry, Op, Operand, Program};
+use catc_program::{Activation, Binary, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -103,12 +103,15 @@ fn sums_at_their_ends() {
             let y = b.conv(x, 70, 1, window(kernel, 1, kernel / 2), w, Format::F32, vec![]);
             if let Op::Conv { weights, .. } = b.program.steps.last().unwrap().op {
                 let constant = &mut b.program.constants[weights.0 as usize];
-                if let catc_program::ConstantData::Codes { codes, zero_point, signed, bits, .. } = &mut constant.data {
-                    let (low, high) = (Format::min_code(*signed, *bits), Format::max_code(*signed, *bits));
+                if let catc_program::ConstantData::Codes { codes, zero_point, .. } = &mut constant.data {
+                    let (signed, bits) = (codes.signed(), codes.bits());
+                    let (low, high) = (Format::min_code(signed, bits), Format::max_code(signed, bits));
                     let zero = (low + high + 1) / 2;
                     *zero_point = vec![zero; zero_point.len()];
                     let (most, least) = if side { (high, low) } else { (low, high) };
-                    codes.iter_mut().enumerate().for_each(|(i, c)| *c = if i % 101 == 0 { least } else { most } as i16);
+                    let all: Vec<i16> =
+                        (0..codes.len()).map(|i| if i % 101 == 0 { least } else { most } as i16).collect();
+                    *codes = PackedCodes::new(signed, bits, &all).unwrap();
                 }
             }
             b.output(y);

@@ -91,6 +91,8 @@ pub struct Choice {
     pub kernel: KernelId,
     /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
     pub steps_per_drain: usize,
+    /// The largest `sum |w - zw|` of an output channel.
+    pub largest_absolute_sum: u64,
     /// A bound on the magnitude of every result, `|sum (a - za)(w - zw)|`.
     pub largest_result: u64,
 }
@@ -107,24 +109,27 @@ impl Request<'_> {
         (1 << self.activation_bits) - 1
     }
 
-    /// A bound on `|sum (a - za)(w - zw)|`.
-    pub fn largest_result(&self) -> u64 {
+    /// A kernel, and the bounds that hold for whichever it is.
+    fn choice(&self, kernel: KernelId, steps_per_drain: usize) -> Choice {
         let largest = (self.largest_code() as i32 - self.activation_zero_point).max(self.activation_zero_point);
-        self.weights.largest_absolute_sum() * u64::from(largest.unsigned_abs())
+        let largest_absolute_sum = self.weights.largest_absolute_sum();
+        let largest_result = largest_absolute_sum * u64::from(largest.unsigned_abs());
+        Choice { kernel, steps_per_drain, largest_absolute_sum, largest_result }
     }
 }
 
 /// The kernel for a layer of quantized weights.
 pub fn choose(request: &Request<'_>) -> Choice {
     let shape = request.weights.shape();
-    let largest_result = request.largest_result();
-    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
+    let dot = choose_dot(request);
+    let largest_result = dot.largest_result;
+    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, ..dot };
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
         if request.kernels.has_precompiled(Tier::Avx512Vnni) {
             return choice(KernelId::Depthwise512, 0);
         }
         // Here the accumulator holds raw codes, `sum a * (w - zw)`.
-        let raw = request.weights.largest_absolute_sum() * u64::from(request.largest_code());
+        let raw = dot.largest_absolute_sum * u64::from(request.largest_code());
         let kernel = if raw <= i16::MAX as u64 { KernelId::DepthwiseMaddubs } else { KernelId::DepthwiseMadd16 };
         return choice(kernel, 0);
     }
@@ -149,7 +154,7 @@ pub fn choose(request: &Request<'_>) -> Choice {
     if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
         return choice(KernelId::Lookup512, triples::STEPS_PER_DRAIN);
     }
-    choose_dot(request)
+    dot
 }
 
 /// Whether look-ups of three channels serve the layer: operands of 2 bits, and fewer cycles than multiplying, counted for a pixel.
@@ -192,8 +197,7 @@ fn takes_winograd(request: &Request<'_>, largest_result: u64) -> bool {
 
 /// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
 pub fn choose_dot(request: &Request<'_>) -> Choice {
-    let largest_result = request.largest_result();
-    let choice = |kernel, steps_per_drain| Choice { kernel, steps_per_drain, largest_result };
+    let choice = |kernel, steps_per_drain| request.choice(kernel, steps_per_drain);
     if request.kernels.has_precompiled(Tier::Avx512Vnni) {
         return choice(KernelId::DotVnni512, 0);
     }
@@ -239,7 +243,7 @@ pub fn choose_float(shape: &WeightShape, kernels: KernelSet) -> KernelId {
     }
 }
 
-/// Whether look-ups of two channels are the fastest way to multiply 2-bit codes. Not with 512-bit vectors; and not with `sdot`: a `tbl`
+/// Whether look-ups of two channels are the fastest way to multiply 2-bit codes. Not with wider vectors; and not with `sdot`: a `tbl`
 /// and an `add` do the 32 products of two `sdot`, and need a table row for each pixel besides.
 fn pairs_pay(kernels: KernelSet) -> bool {
     !kernels.has_precompiled(Tier::X86V3) && !kernels.has(Tier::Aarch64Dotprod)

@@ -4,6 +4,7 @@
 //! program and its constants are what `model.bin` holds; on the machine that runs it, machine code is made from it. It
 //! names no IR type, and whatever a file claims is checked by `Program::validate` before code is made from it.
 
+pub mod codes;
 pub mod epilogue;
 pub mod file;
 mod listing;
@@ -12,6 +13,7 @@ pub mod step;
 pub mod tensor;
 pub mod validate;
 
+pub use codes::{CodeError, PackedCodes};
 pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
 pub use file::{FormatError, LoadError, MAGIC, SaveError};
 pub use program::{BuildInfo, ConstantId, Port, Program};

@@ -122,11 +122,12 @@ impl Display for Constant {
                 }
                 v.iter().for_each(|x| hash.update(&x.to_le_bytes()));
             }
-            ConstantData::Codes { signed, bits, codes, scale, zero_point } => {
-                let format = code_format(*signed, *bits);
+            ConstantData::Codes { codes, scale, zero_point } => {
+                let format = code_format(codes.signed(), codes.bits());
                 write!(f, "{format}{} scale {} zero_point {} ", List(&self.dims), Head(scale), Head(zero_point))?;
+                let codes = codes.to_vec();
                 if codes.len() <= SHOWN {
-                    return List(codes).fmt(f);
+                    return List(&codes).fmt(f);
                 }
                 codes.iter().for_each(|x| hash.update(&x.to_le_bytes()));
             }

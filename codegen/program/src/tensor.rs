@@ -1,5 +1,7 @@
 //! Activation tensors and constants.
 
+use crate::codes::PackedCodes;
+
 /// An activation tensor of a program: its index in [`crate::Program::tensors`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TensorId(pub u32);
@@ -90,14 +92,10 @@ impl TensorDecl {
 pub enum ConstantData {
     /// Reals.
     F32(Vec<f32>),
-    /// Codes of 2 to 8 bits, each as the integer it is. In `model.bin` they are packed densely at their own width.
+    /// Codes of 2 to 8 bits.
     Codes {
-        /// Whether the codes are two's complement.
-        signed: bool,
-        /// Width in bits, 2..=8.
-        bits: u8,
-        /// The codes.
-        codes: Vec<i16>,
+        /// The codes, their width, and whether they are two's complement.
+        codes: PackedCodes,
         /// One scale, or one for each slice of the first dimension.
         scale: Vec<f32>,
         /// As many zero-points.
@@ -123,7 +121,7 @@ impl ConstantData {
     pub fn stored_bytes(&self) -> usize {
         match self {
             ConstantData::F32(v) => 4 * v.len(),
-            ConstantData::Codes { bits, codes, .. } => (codes.len() * usize::from(*bits)).div_ceil(8),
+            ConstantData::Codes { codes, .. } => codes.bytes().len(),
         }
     }
 }

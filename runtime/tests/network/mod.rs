@@ -20,10 +20,9 @@ fn step(op: Op, input: u32, epilogue: Epilogue, output: u32) -> Step {
 /// `[2,6,6]` to 4 bits, a 3x3 convolution with relu to f32, and the argmin of its channels' means.
 pub fn program() -> Program {
     let codes = Format::Codes { signed: false, bits: 4, scale: 0.5, zero_point: 7 };
+    let codes_of_weights: Vec<i16> = (0..54).map(|i| ((i * i * 3 + i * 5) / 3 % 8) as i16 - 4).collect();
     let weights = ConstantData::Codes {
-        signed: true,
-        bits: 3,
-        codes: (0..54).map(|i| ((i * i * 3 + i * 5) / 3 % 8) as i16 - 4).collect(),
+        codes: PackedCodes::new(true, 3, &codes_of_weights).unwrap(),
         scale: vec![1.0],
         zero_point: vec![0],
     };

@@ -87,7 +87,7 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     }
     let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();
-    description.define(arranged.constants.clone().into_boxed_slice());
+    description.define(arranged.constants.to_bytes().into_boxed_slice());
     description.set_align(ALIGNMENT as u64);
     module.define_data(data, &description).map_err(failed)?;
     let entry_bytes = entry::define(&mut functions, &mut module, name, &arranged, &numbers, data)?;

@@ -1,9 +1,13 @@
 //! Everything constant that the emitted code reads, in one block of memory.
 
+use crate::block::Block;
+use crate::error::JitError;
+
 /// The constants of a compiled program, growing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Constants {
-    bytes: Vec<u8>,
+    block: Block,
+    bytes: usize,
 }
 
 /// Alignment of every entry.
@@ -13,17 +17,33 @@ const ALIGNMENT: usize = 64;
 const SLACK: usize = 64;
 
 impl Constants {
+    /// None yet. Of the room for `bytes` bytes, memory is taken as constants come; beyond it they are moved.
+    pub fn with_room(bytes: usize) -> Result<Constants, JitError> {
+        Ok(Constants { block: Block::with_room(bytes)?, bytes: 0 })
+    }
+
     /// Appends an entry and gives its offset.
     pub fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> usize {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(bytemuck::cast_slice(values));
-        let end = (self.bytes.len() + SLACK).next_multiple_of(ALIGNMENT);
-        self.bytes.resize(end, 0);
+        let at = self.bytes;
+        self.block.extend(bytemuck::cast_slice(values));
+        self.bytes = (at + size_of_val(values) + SLACK).next_multiple_of(ALIGNMENT);
+        self.block.resize(self.bytes);
         at
     }
 
-    /// The block.
-    pub fn into_bytes(self) -> Vec<u8> {
+    /// Bytes in all.
+    pub fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// The block.
+    pub fn into_block(self) -> Block {
+        self.block
+    }
+
+    /// A copy of the bytes.
+    #[cfg(feature = "object")]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.block.lines.iter().flat_map(|line| line.0).collect()
     }
 }

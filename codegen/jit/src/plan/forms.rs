@@ -7,7 +7,7 @@
 use crate::buffer::{Form, Halo, is_image};
 use crate::error::JitError;
 use crate::steps::weights::PreparedWeights;
-use catc_kernels::{KernelId, KernelSet, Request, Window, choose, choose_dot, choose_float};
+use catc_kernels::{Choice, KernelId, KernelSet, Request, Window, choose, choose_dot, choose_float};
 use catc_program::{Constant, Format, Geometry, Op, Program, Step, TensorId};
 
 /// The storage of one tensor.
@@ -23,22 +23,13 @@ pub(crate) struct Assignment {
     pub input: Option<usize>,
 }
 
-/// The kernel of a convolution and its weights, ready to be packed.
-#[derive(Debug)]
-pub(crate) struct ConvPlan {
-    /// The kernel and what follows from the weights.
-    pub choice: catc_kernels::Choice,
-    /// The weights of an integer convolution.
-    pub weights: Option<PreparedWeights>,
-}
-
 /// Storage of every tensor, and the kernel of every convolution (by step).
 #[derive(Debug)]
 pub(crate) struct Forms {
     /// By tensor.
     pub tensors: Vec<Assignment>,
     /// By step.
-    pub convs: Vec<Option<ConvPlan>>,
+    pub convs: Vec<Option<Choice>>,
 }
 
 /// Decides for a whole program.
@@ -61,12 +52,12 @@ pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, Jit
     let mut wanted = vec![false; count];
     let mut halo = vec![Halo::NONE; count];
     for step in &program.steps {
-        let plan = conv_plan(program, step, kernels)?;
-        if let (Some(plan), Op::Conv { geometry, .. } | Op::FloatConv { geometry, .. }) = (&plan, &step.op) {
+        let choice = conv_choice(program, step, kernels)?;
+        if let (Some(choice), Op::Conv { geometry, .. } | Op::FloatConv { geometry, .. }) = (&choice, &step.op) {
             let source = step.inputs[0].0 as usize;
-            wanted[root[source]] |= plan.choice.kernel == KernelId::Lookup;
+            wanted[root[source]] |= choice.kernel == KernelId::Lookup;
             let mut needed = needed_halo(program, step, geometry)?;
-            if plan.choice.kernel.is_winograd() {
+            if choice.kernel.is_winograd() {
                 // Tiles are two pixels wide and high.
                 let (_, height, width) = image(program, step.output)?;
                 needed.bottom += height % 2;
@@ -74,7 +65,7 @@ pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, Jit
             }
             halo[source] = halo[source].union(needed);
         }
-        convs.push(plan);
+        convs.push(choice);
     }
     let mut refused = vec![false; count];
     for (tensor, decl) in program.tensors.iter().enumerate() {
@@ -135,14 +126,14 @@ pub(crate) fn image(program: &Program, tensor: TensorId) -> Result<(usize, usize
     }
 }
 
-fn conv_plan(program: &Program, step: &Step, kernels: KernelSet) -> Result<Option<ConvPlan>, JitError> {
+/// The kernel of a convolution.
+fn conv_choice(program: &Program, step: &Step, kernels: KernelSet) -> Result<Option<Choice>, JitError> {
     match &step.op {
-        Op::Conv { geometry, groups, weights, .. } => {
+        Op::Conv { geometry, .. } => {
             let Format::Codes { signed, bits, zero_point, .. } = program.tensor(step.inputs[0]).format else {
                 return Err(JitError::invalid(&step.name, "the input of an integer convolution is not codes"));
             };
-            let constant = program.constant(*weights);
-            let prepared = PreparedWeights::new(&step.name, constant, geometry, *groups)?;
+            let prepared = PreparedWeights::of(program, step)?;
             let activation_zero_point = zero_point - Format::min_code(signed, bits);
             let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
             let (_, height, width) = image(program, step.output)?;
@@ -163,17 +154,16 @@ fn conv_plan(program: &Program, step: &Step, kernels: KernelSet) -> Result<Optio
                     choice = choose_dot(&request);
                 }
             }
-            let raw = weights.largest_absolute_sum().saturating_mul((1 << bits) - 1);
+            let raw = choice.largest_absolute_sum.saturating_mul((1 << bits) - 1);
             if raw > i32::MAX as u64 {
                 return Err(JitError::invalid(&step.name, "its sums do not fit 32 bits"));
             }
-            Ok(Some(ConvPlan { choice, weights: Some(prepared) }))
+            Ok(Some(choice))
         }
         Op::FloatConv { geometry, groups, weights, .. } => {
             let shape = conv_shape(&step.name, program.constant(*weights), geometry, *groups)?;
             let kernel = choose_float(&shape, kernels);
-            let choice = catc_kernels::Choice { kernel, steps_per_drain: 0, largest_result: 0 };
-            Ok(Some(ConvPlan { choice, weights: None }))
+            Ok(Some(Choice { kernel, steps_per_drain: 0, largest_absolute_sum: 0, largest_result: 0 }))
         }
         _ => Ok(None),
     }

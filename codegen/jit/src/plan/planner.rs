@@ -2,15 +2,15 @@
 
 use super::bounds;
 use super::constants::Constants;
-use super::forms::{Assignment, ConvPlan, Forms, assign};
+use super::forms::{Assignment, Forms, assign};
 use super::memory::Region;
 use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
 use crate::error::JitError;
 use crate::steps;
-use catc_kernels::{KernelId, KernelSet};
-use catc_program::{ConstantData, ConstantId, Operand, Program, Step, TensorId};
+use catc_kernels::{Choice, KernelId, KernelSet};
+use catc_program::{Constant, ConstantData, ConstantId, Operand, Program, Step, TensorId};
 
 /// What a step needs of an input.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ pub(crate) struct Planner<'p> {
     pub kernels: KernelSet,
     /// All constants so far.
     pub constants: Constants,
-    convs: Vec<Option<ConvPlan>>,
+    convs: Vec<Option<Choice>>,
     assignments: Vec<Assignment>,
     placed: Vec<Option<Placed>>,
     copies: Vec<(TensorId, Placed)>,
@@ -100,11 +100,20 @@ pub(crate) struct Planned {
     /// Functions to call, in order.
     pub steps: Vec<PlanStep>,
     /// All constants.
-    pub constants: Vec<u8>,
+    pub constants: Constants,
     /// Regions with their lifetimes.
     pub regions: Vec<Region>,
     /// Where each program output lies.
     pub outputs: Vec<Placed>,
+}
+
+/// About the bytes that constants take once packed: codes as bytes, those of 3x3 filters almost twice.
+fn room(program: &Program) -> usize {
+    let bytes = |c: &Constant| match &c.data {
+        ConstantData::F32(values) => 4 * values.len(),
+        ConstantData::Codes { codes, .. } => 2 * codes.len(),
+    };
+    program.constants.iter().map(|c| bytes(c) + bytes(c) / 8 + 1024).sum()
 }
 
 /// Lowers a whole program.
@@ -113,7 +122,7 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, Jit
     let mut planner = Planner {
         program,
         kernels,
-        constants: Constants::default(),
+        constants: Constants::with_room(room(program))?,
         convs,
         assignments: tensors,
         placed: vec![None; program.tensors.len()],
@@ -159,7 +168,7 @@ impl Planner<'_> {
                 regions[region].last = end;
             }
         }
-        Ok(Planned { steps: self.steps, constants: self.constants.into_bytes(), regions, outputs })
+        Ok(Planned { steps: self.steps, constants: self.constants, regions, outputs })
     }
 
     fn region(&mut self, bytes: usize) -> Slot {
@@ -356,7 +365,7 @@ impl Planner<'_> {
         }
         match &constant.data {
             ConstantData::F32(values) => Ok(values.clone()),
-            ConstantData::Codes { codes, scale, zero_point, .. } => {
+            ConstantData::Codes { codes, scale, zero_point } => {
                 let slices = scale.len();
                 if slices == 0 || zero_point.len() != slices || !count.is_multiple_of(slices) {
                     return Err(JitError::invalid(name, "a constant has neither one scale nor one for each slice"));
@@ -366,7 +375,7 @@ impl Planner<'_> {
                     let slice = i / each;
                     scale[slice] * (i32::from(code) - zero_point[slice]) as f32
                 };
-                Ok(codes.iter().enumerate().map(value).collect())
+                Ok(codes.to_vec().iter().enumerate().map(value).collect())
             }
         }
     }

@@ -7,12 +7,13 @@ use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, cheapest_tile,
     scale_sums,
 };
+use super::weights::PreparedWeights;
 use crate::emit::emitter::{Emitter, flags};
 use crate::error::JitError;
-use crate::plan::forms::{ConvPlan, conv_shape};
+use crate::plan::forms::conv_shape;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::{FloatWeights, KernelId, dot};
+use catc_kernels::{Choice, FloatWeights, KernelId, dot};
 use catc_program::{Geometry, Op, Step};
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -203,12 +204,12 @@ impl Emitter<'_> {
 }
 
 /// Lowers a convolution of codes.
-pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let kernel = plan.choice.kernel;
-    let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
+    let kernel = choice.kernel;
+    let weights = PreparedWeights::of(p.program, step)?;
     let view = weights.view().map_err(failed)?;
-    let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
+    let scaling = Scaling::of(p, step, view.shape().total_outputs(), choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let info = kernel.info();
     let (pixels, vectors) = tile(&low, kernel);
@@ -231,7 +232,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan:
         low.channel_cursor(multiplier_slot, 4, block),
         low.channel_cursor(constant_slot, 4, block),
     ];
-    let chunk = if kernel == KernelId::DotMaddubs { plan.choice.steps_per_drain.min(24) } else { TURN };
+    let chunk = if kernel == KernelId::DotMaddubs { choice.steps_per_drain.min(24) } else { TURN };
     push(p, step, low, kernel, small, (pixels, vectors), cursors, chunk);
     Ok(())
 }

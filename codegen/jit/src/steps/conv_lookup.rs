@@ -8,12 +8,12 @@ use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
 };
 use super::thresholds;
+use super::weights::PreparedWeights;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
-use crate::plan::forms::ConvPlan;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::{KernelId, WeightShape, lookup};
+use catc_kernels::{Choice, KernelId, WeightShape, lookup};
 use catc_program::{Geometry, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32, I32X4, I64};
@@ -401,19 +401,19 @@ impl WindowSums {
 }
 
 /// Lowers a 2-bit convolution.
-pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
+    let weights = PreparedWeights::of(p.program, step)?;
     let view = weights.view().map_err(failed)?;
     let outputs = view.shape().total_outputs();
-    let scaling = Scaling::of(p, step, outputs, plan.choice.largest_result)?;
-    let narrow = plan.choice.fits_i16();
+    let scaling = Scaling::of(p, step, outputs, choice.largest_result)?;
+    let narrow = choice.fits_i16();
     let mut low = conv::lower(p, step, geometry, *view.shape(), KernelId::Lookup, scaling.bound)?;
     let (pixels, vectors) = tile(&low);
     let layout = low.layout(lookup::CHANNELS, 1, vectors);
     let packed = lookup::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
     let thresholds =
-        if narrow { thresholds::of(low.epilogue(), low.codes(), &scaling, plan.choice.largest_result) } else { None };
+        if narrow { thresholds::of(low.epilogue(), low.codes(), &scaling, choice.largest_result) } else { None };
     let constants = &mut p.constants;
     let shorts = |values: &[i32]| values.iter().map(|&v| v as i16).collect::<Vec<i16>>();
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));

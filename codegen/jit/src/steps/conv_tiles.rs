@@ -2,28 +2,28 @@
 
 use super::conv::{self, Lowering, Scaling, cheapest_tile};
 use super::tiles::{self, TileConstants};
+use super::weights::PreparedWeights;
 use super::{conv_triples, conv_winograd};
 use crate::error::JitError;
-use crate::plan::forms::ConvPlan;
 use crate::plan::planner::Planner;
 use catc_kernels::precompiled::dot::takes;
 use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Window, choose_dot, dot};
 use catc_program::{Geometry, Step};
 
 /// Lowers a convolution of codes for precompiled kernels.
-pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let kernel = plan.choice.kernel;
-    let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
+    let kernel = choice.kernel;
+    let weights = PreparedWeights::of(p.program, step)?;
     let view = weights.view().map_err(failed)?;
-    let scaling = Scaling::of(p, step, view.shape().total_outputs(), plan.choice.largest_result)?;
+    let scaling = Scaling::of(p, step, view.shape().total_outputs(), choice.largest_result)?;
     // Whatever the kernel, the walk is that of the dot product, which takes what other kernels do not.
     let low = conv::lower(p, step, geometry, *view.shape(), KernelId::DotVnni512, scaling.bound)?;
     // What comes back has an epilogue that the kernel does not know.
     let left = match kernel {
-        _ if kernel.is_winograd() => conv_winograd::lower(p, step, low, &view, &scaling, plan.choice)?,
+        _ if kernel.is_winograd() => conv_winograd::lower(p, step, low, &view, &scaling, choice)?,
         KernelId::Lookup512 => conv_triples::lower(p, step, geometry, low, &view, &scaling)?,
-        _ => return direct(p, step, low, &view, &scaling, plan.choice),
+        _ => return direct(p, step, low, &view, &scaling, choice),
     };
     let Some(low) = left else { return Ok(()) };
     let request = Request {

@@ -2,14 +2,15 @@
 
 use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Scaling, Tile, scale_sums};
 use super::depthwise_wide;
+use super::weights::PreparedWeights;
 use crate::buffer::Form;
 use crate::emit::emitter::Emitter;
 use crate::emit::lanes::{LaneAccess, LaneStep};
 use crate::error::JitError;
-use crate::plan::forms::{ConvPlan, conv_shape};
+use crate::plan::forms::conv_shape;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::{FloatWeights, KernelId, depthwise};
+use catc_kernels::{Choice, FloatWeights, KernelId, depthwise};
 use catc_program::{Geometry, Op, Step};
 use cranelift_codegen::ir::types::{F32X4, I8X16, I16X8, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -135,12 +136,12 @@ impl DepthwiseCode {
 }
 
 /// Lowers a depthwise convolution of codes.
-pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, plan: ConvPlan) -> Result<(), JitError> {
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let mut kernel = plan.choice.kernel;
-    let weights = plan.weights.ok_or_else(|| JitError::invalid(&step.name, "no weights"))?;
+    let mut kernel = choice.kernel;
+    let weights = PreparedWeights::of(p.program, step)?;
     let view = weights.view().map_err(failed)?;
-    let scaling = Scaling::of(p, step, view.shape().groups, plan.choice.largest_result)?;
+    let scaling = Scaling::of(p, step, view.shape().groups, choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let zero = i32::from(low.input.zero());
     if kernel == KernelId::Depthwise512 {

@@ -25,32 +25,31 @@ pub(crate) mod walk;
 pub(crate) mod weights;
 
 use crate::error::JitError;
-use crate::plan::forms::ConvPlan;
 use crate::plan::planner::Planner;
-use catc_kernels::{Implementation, KernelId};
+use catc_kernels::{Choice, Implementation, KernelId};
 use catc_program::{Op, Step};
 
 /// Lowers one step.
-pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<ConvPlan>) -> Result<(), JitError> {
+pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<Choice>) -> Result<(), JitError> {
     match &step.op {
         Op::Conv { geometry, .. } => {
-            let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
-            match plan.choice.kernel {
-                KernelId::Lookup => conv_lookup::lower(p, step, geometry, plan),
+            let choice = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
+            match choice.kernel {
+                KernelId::Lookup => conv_lookup::lower(p, step, geometry, choice),
                 KernelId::DepthwiseMaddubs | KernelId::DepthwiseMadd16 | KernelId::Depthwise512 => {
-                    depthwise::lower(p, step, geometry, plan)
+                    depthwise::lower(p, step, geometry, choice)
                 }
                 kernel if matches!(kernel.info().implementation, Implementation::Precompiled(_)) => {
-                    conv_tiles::lower(p, step, geometry, plan)
+                    conv_tiles::lower(p, step, geometry, choice)
                 }
-                _ => conv_dot::lower(p, step, geometry, plan),
+                _ => conv_dot::lower(p, step, geometry, choice),
             }
         }
         Op::FloatConv { geometry, .. } => {
-            let plan = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
-            match plan.choice.kernel {
+            let choice = conv.ok_or_else(|| JitError::invalid(&step.name, "no kernel was chosen"))?;
+            match choice.kernel {
                 KernelId::DepthwiseFloat | KernelId::DepthwiseFloat512 => {
-                    depthwise::lower_float(p, step, geometry, plan.choice.kernel)
+                    depthwise::lower_float(p, step, geometry, choice.kernel)
                 }
                 KernelId::FloatDot => conv_dot::lower_float(p, step, geometry, KernelId::FloatDot),
                 kernel => conv_float::lower(p, step, geometry, kernel),

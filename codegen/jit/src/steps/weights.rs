@@ -3,7 +3,7 @@
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
 use catc_kernels::{PackError, QuantizedWeights, WeightShape};
-use catc_program::{Constant, ConstantData, Format, Geometry};
+use catc_program::{ConstantData, Op, Program, Step};
 
 /// Codes of a convolution counted from the lowest code of their format.
 #[derive(Debug)]
@@ -16,22 +16,18 @@ pub(crate) struct PreparedWeights {
 }
 
 impl PreparedWeights {
-    /// Takes the codes of a constant.
-    pub fn new(name: &str, constant: &Constant, geometry: &Geometry, groups: usize) -> Result<Self, JitError> {
-        let shape = conv_shape(name, constant, geometry, groups)?;
-        let ConstantData::Codes { signed, bits, codes, zero_point, .. } = &constant.data else {
+    /// Those of a convolution of codes.
+    pub fn of(program: &Program, step: &Step) -> Result<Self, JitError> {
+        let name = &step.name;
+        let Op::Conv { geometry, groups, weights, .. } = &step.op else {
+            return Err(JitError::invalid(name, "not a convolution of codes"));
+        };
+        let constant = program.constant(*weights);
+        let shape = conv_shape(name, constant, geometry, *groups)?;
+        let ConstantData::Codes { codes, zero_point, .. } = &constant.data else {
             return Err(JitError::invalid(name, "the weights of an integer convolution are not codes"));
         };
-        let (lowest, highest) = (Format::min_code(*signed, *bits), Format::max_code(*signed, *bits));
-        let levels = (highest - lowest) as u16;
-        // A code below the lowest wraps to a large number.
-        let raw = |code: i16| code.wrapping_sub(lowest as i16) as u16;
-        let most = codes.iter().fold(0, |most, &code| raw(code).max(most));
-        if most > levels {
-            let code = most.wrapping_add(lowest as u16) as i16;
-            return Err(JitError::invalid(name, format!("weight code {code} is outside its format")));
-        }
-        let unsigned: Vec<u8> = codes.iter().map(|&code| raw(code) as u8).collect();
+        let lowest = codes.lowest();
         let channels = shape.total_outputs();
         let zero_points = match zero_point.as_slice() {
             &[one] => vec![one - lowest; channels],
@@ -41,7 +37,7 @@ impl PreparedWeights {
         if zero_points.iter().any(|&z| !(0..=255).contains(&z)) {
             return Err(JitError::invalid(name, "a weight zero-point is not a code"));
         }
-        Ok(PreparedWeights { shape, codes: unsigned, zero_points, bits: *bits })
+        Ok(PreparedWeights { shape, codes: codes.unsigned(), zero_points, bits: codes.bits() })
     }
 
     /// The weights for packing.

@@ -48,12 +48,15 @@ impl Builder {
         let signed = self.rng.range(0, 1) == 1;
         let (low, high) = (Format::min_code(signed, bits), Format::max_code(signed, bits));
         let count: usize = dims.iter().product();
-        let codes = (0..count).map(|_| self.rng.range(low.into(), high.into()) as i16).collect();
+        let codes: Vec<i16> = (0..count).map(|_| self.rng.range(low.into(), high.into()) as i16).collect();
         let zero = |rng: &mut Rng| if bits == 8 { low + 128 } else { rng.range(low.into(), high.into()) as i32 };
         let channels = if self.rng.range(0, 3) == 0 { 1 } else { dims[0] };
         let zero_point = (0..channels).map(|_| zero(&mut self.rng)).collect();
         let scale = (0..channels).map(|_| 0.01 + 0.01 * self.rng.float().abs()).collect();
-        self.constant(dims, ConstantData::Codes { signed, bits, codes, scale, zero_point })
+        self.constant(
+            dims,
+            ConstantData::Codes { codes: PackedCodes::new(signed, bits, &codes).unwrap(), scale, zero_point },
+        )
     }
 
     pub fn input(&mut self, dims: &[usize]) -> TensorId {

@@ -124,7 +124,7 @@ fn floats(constant: &Constant) -> Vec<f32> {
     match &constant.data {
         ConstantData::F32(v) => v.clone(),
         ConstantData::Codes { codes, scale, zero_point, .. } => {
-            let each = codes.len() / scale.len();
+            let (each, codes) = (codes.len() / scale.len(), codes.to_vec());
             let value = |(i, &c): (usize, &i16)| scale[i / each] * (c as i32 - zero_point[i / each]) as f32;
             codes.iter().enumerate().map(value).collect()
         }
@@ -240,6 +240,7 @@ impl Run<'_> {
                 let (d, zero) = (self.dims(input.unwrap()), self.zero(input.unwrap()));
                 let c = self.p.constant(*weights);
                 let ConstantData::Codes { codes, zero_point, .. } = &c.data else { panic!("not codes") };
+                let codes = codes.to_vec();
                 let (m, b) = (floats(self.p.constant(*multiplier)), floats(self.p.constant(*bias)));
                 let per_group = out[0] / groups;
                 let t = (0..count).map(|at| {

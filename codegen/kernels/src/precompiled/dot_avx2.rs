@@ -291,7 +291,8 @@ mod tests {
         }
         const STEPS: usize = 9;
         let codes: Vec<u8> = (0..12 * 4 * STEPS).map(|i| (i * 7 % 256) as u8).collect();
-        let all: [(KernelId, unsafe fn(&DotTile), bool); 4] = [
+        type Tile = unsafe fn(&DotTile);
+        let all: [(KernelId, Tile, bool); 4] = [
             (KernelId::DotVnni256, vex::dispatch, std::is_x86_feature_detected!("avxvnni")),
             (
                 KernelId::DotVnni256,

@@ -1,9 +1,9 @@
 //! The elements of constants: codes and reals each in a section of their own, in the order of the constants.
 
 use super::container::{Section, aligned};
-use super::packing::{pack, packed_len, unpack};
+use crate::codes::packed_len;
 use crate::validate::volume;
-use crate::{Constant, ConstantData};
+use crate::{CodeError, Constant, ConstantData};
 
 /// The sections of codes and of reals.
 pub(super) fn store(constants: &[Constant]) -> (Vec<u8>, Vec<u8>) {
@@ -14,9 +14,9 @@ pub(super) fn store(constants: &[Constant]) -> (Vec<u8>, Vec<u8>) {
                 stored_reals.resize(aligned(stored_reals.len()), 0);
                 stored_reals.extend(v.iter().flat_map(|x| x.to_le_bytes()));
             }
-            ConstantData::Codes { bits, codes, .. } => {
+            ConstantData::Codes { codes, .. } => {
                 stored_codes.resize(aligned(stored_codes.len()), 0);
-                pack(codes, *bits, &mut stored_codes);
+                stored_codes.extend_from_slice(codes.bytes());
             }
         }
     }
@@ -28,12 +28,12 @@ pub(super) fn load(constants: &mut [Constant], codes: &[u8], reals: &[u8]) -> Re
     let mut ends = [0usize; 2];
     let mut places = Vec::with_capacity(constants.len());
     for (i, c) in constants.iter().enumerate() {
-        let (section, bits) = match c.data {
+        let (section, bits) = match &c.data {
             ConstantData::F32(_) => (Section::Reals, 32),
-            ConstantData::Codes { bits: bits @ 2..=8, .. } => (Section::Codes, bits),
-            ConstantData::Codes { bits, .. } => {
-                return Err((Section::Metadata, format!("constant {i}: codes of {bits} bits: 2 to 8 are allowed")));
-            }
+            ConstantData::Codes { codes, .. } => match codes.bits() {
+                bits @ 2..=8 => (Section::Codes, bits),
+                bits => return Err((Section::Metadata, format!("constant {i}: {}", CodeError::Width { bits }))),
+            },
         };
         let n = volume(&c.dims).map_err(|e| (Section::Metadata, format!("constant {i}: {e}")))?;
         let end = &mut ends[usize::from(section == Section::Reals)];
@@ -51,14 +51,16 @@ pub(super) fn load(constants: &mut [Constant], codes: &[u8], reals: &[u8]) -> Re
             return Err((section, format!("{} bytes where the constants take {end}", bytes.len())));
         }
     }
-    for (c, (place, n)) in constants.iter_mut().zip(places) {
+    for (i, (c, (place, n))) in constants.iter_mut().zip(places).enumerate() {
         match &mut c.data {
             ConstantData::F32(v) => {
                 let words = reals[place].chunks_exact(4);
                 *v = words.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
             }
-            ConstantData::Codes { signed, bits, codes: elements, .. } => {
-                *elements = unpack(&codes[place], n, *signed, *bits);
+            ConstantData::Codes { codes: elements, .. } => {
+                if !elements.fill(&codes[place], n) {
+                    return Err((Section::Codes, format!("constant {i}: bits behind its last code are not 0")));
+                }
             }
         }
     }

@@ -3,14 +3,13 @@
 //! A header with a table of sections, then the sections, each with a checksum: the metadata (protocol buffers), the
 //! codes of constants packed at their own width, and the reals. `docs/model-format.md` describes it byte by byte.
 //!
-//! Reading trusts nothing: sizes are checked against the length of the file before memory is taken (constants take at most
-//! eight times their bytes in the file), and the program is validated before it is handed out. Checksums find damage; they do
+//! Reading trusts nothing: sizes are checked against the length of the file before memory is taken (constants take as many
+//! bytes as in the file), and the program is validated before it is handed out. Checksums find damage; they do
 //! not prove where a file comes from.
 
 mod constants;
 mod container;
 mod metadata;
-mod packing;
 mod save;
 mod schema;
 

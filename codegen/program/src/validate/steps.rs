@@ -1,6 +1,7 @@
 //! Rules of one step. Ids are in range and sizes bounded by the time these are looked at.
 
 use super::window::{conv_output, pool_output};
+use crate::codes::PackedCodes;
 use crate::epilogue::{Activation, EpilogueStep, Operand};
 use crate::program::{ConstantId, Program};
 use crate::step::{Geometry, Op, Step};
@@ -34,14 +35,16 @@ fn span(format: Format) -> Option<u64> {
 }
 
 /// Kernels multiply weights less their zero-point as signed bytes; below 8 bits every code fits.
-fn centered_weights(bits: u8, codes: &[i16], zero_point: &[i32], terms: usize) -> Rules {
-    if bits < 8 {
+fn centered_weights(codes: &PackedCodes, zero_point: &[i32], terms: usize) -> Rules {
+    if codes.bits() < 8 {
         return Ok(());
     }
+    let (lowest, codes) = (codes.lowest(), codes.unsigned());
     for (o, row) in codes.chunks_exact(terms).enumerate() {
         let z = zero_point[if zero_point.len() == 1 { 0 } else { o }];
-        let (least, most) = row.iter().fold((i16::MAX, i16::MIN), |(l, m), &x| (l.min(x), m.max(x)));
-        ensure(i32::from(least) - z >= -128 && i32::from(most) - z <= 127, || {
+        let (least, most) = row.iter().fold((u8::MAX, u8::MIN), |(l, m), &x| (l.min(x), m.max(x)));
+        let (least, most) = (i32::from(least) + lowest, i32::from(most) + lowest);
+        ensure(least - z >= -128 && most - z <= 127, || {
             format!(
                 "weights {least} to {most} of output channel {o} less their zero-point {z} do not fit a signed byte: quantize 8-bit weights symmetrically"
             )
@@ -157,11 +160,11 @@ impl<'p> Context<'p> {
                 let terms = self.conv(geometry, *groups, *weights)?;
                 let [x] = self.inputs()?;
                 let x_span = span(x.format).ok_or("its input must be codes")?;
-                let ConstantData::Codes { bits, codes, zero_point, .. } = &self.program.constant(*weights).data else {
+                let ConstantData::Codes { codes, zero_point, .. } = &self.program.constant(*weights).data else {
                     return Err("its weights must be codes".into());
                 };
-                sum_fits(terms, x_span * ((1 << bits) - 1))?;
-                centered_weights(*bits, codes, zero_point, terms)?;
+                sum_fits(terms, x_span * ((1 << codes.bits()) - 1))?;
+                centered_weights(codes, zero_point, terms)?;
                 self.per_channel(*multiplier, "multiplier", self.output.dims[0], true)?;
                 self.per_channel(*bias, "bias", self.output.dims[0], true)
             }

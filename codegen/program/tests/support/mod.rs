@@ -53,10 +53,9 @@ impl Build {
     /// Weights per slice of the first dimension, with codes that walk through the whole range.
     pub fn weights(&mut self, dims: &[usize], signed: bool, bits: u8) -> ConstantId {
         let (min, n) = (Format::min_code(signed, bits), dims.iter().product::<usize>());
+        let walk: Vec<i16> = (0..n).map(|i| (min + (i * 5 % (1 << bits)) as i32) as i16).collect();
         let data = ConstantData::Codes {
-            signed,
-            bits,
-            codes: (0..n).map(|i| (min + (i * 5 % (1 << bits)) as i32) as i16).collect(),
+            codes: PackedCodes::new(signed, bits, &walk).unwrap(),
             scale: (0..dims[0]).map(|i| 0.125 * (i + 1) as f32).collect(),
             // Of 8 bits the one in the middle, for which codes less it fit a signed byte.
             zero_point: (0..dims[0]).map(|i| min + if bits == 8 { 128 } else { i % (1 << bits) } as i32).collect(),

@@ -1,6 +1,7 @@
 //! Messages to program. What a message lacks is an error; what the numbers say is checked by [`Program::validate`].
 
 use super::schema as s;
+use crate::codes::PackedCodes;
 use crate::{
     Activation, Binary, BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Geometry,
     Layout, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
@@ -75,9 +76,7 @@ fn constant(m: s::Constant) -> Decoded<Constant> {
     let data = match need(m.data, "the element type")? {
         s::constant::Data::F32(_) => ConstantData::F32(vec![]),
         s::constant::Data::Codes(c) => ConstantData::Codes {
-            signed: c.signed,
-            bits: bits(c.bits)?,
-            codes: vec![],
+            codes: PackedCodes::announced(c.signed, bits(c.bits)?),
             scale: c.scale,
             zero_point: c.zero_point,
         },

@@ -53,14 +53,12 @@ fn tensor(t: &TensorDecl) -> s::Tensor {
 fn constant(c: &Constant) -> s::Constant {
     let data = match &c.data {
         ConstantData::F32(_) => s::constant::Data::F32(s::Nothing {}),
-        ConstantData::Codes { signed, bits, codes: _, scale, zero_point } => {
-            s::constant::Data::Codes(s::ConstantCodes {
-                signed: *signed,
-                bits: (*bits).into(),
-                scale: scale.clone(),
-                zero_point: zero_point.clone(),
-            })
-        }
+        ConstantData::Codes { codes, scale, zero_point } => s::constant::Data::Codes(s::ConstantCodes {
+            signed: codes.signed(),
+            bits: codes.bits().into(),
+            scale: scale.clone(),
+            zero_point: zero_point.clone(),
+        }),
     };
     s::Constant { dims: sizes(&c.dims), data: Some(data) }
 }
