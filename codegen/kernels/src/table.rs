@@ -391,7 +391,7 @@ pub const TABLE: &[KernelInfo] = &[
         form: ActivationForm::Byte,
         exactness: Exactness::Exact,
         k_limit: Some((crate::triples::MOST_DRAINS - 1) * crate::triples::STEPS_PER_DRAIN * 3),
-        rate: 140.0,
+        rate: 150.0,
     },
     KernelInfo {
         id: KernelId::DotVnni256,

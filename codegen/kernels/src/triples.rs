@@ -5,9 +5,11 @@
 //! there are only 64 rows. As in [`crate::lookup`] functions of the activations alone and of the weights alone are kept out of the
 //! table, which holds
 //!
-//! `T = G(a0 + a1 + a2) + H(w0 + w1 + w2) - (a0*w0 + a1*w1 + a2*w2)`, with `G(s) = floor(3s/2)` and `H(s) = ceil(3s/2)`
+//! `T = G(a0 + a1 + a2) + H(w0, w1, w2) - (a0*w0 + a1*w1 + a2*w2)`, with `G(s) = floor(3s/2)` and the least `H` for which no `T` is
+//! negative
 //!
-//! 0 to 14, so that a byte accumulator takes 18 steps. Then
+//! 0 to 14, so that a byte accumulator takes 18 steps, and more where most weights have the middle codes 1 and 2, for which `T` stays
+//! small: [`pack`] finds how many drains the weights at hand need. Then
 //!
 //! `sum (a - za)(w - zw) = -sum T + sum G - zw * sum a + (sum H - za * sum w + K * za * zw)`
 //!
@@ -15,13 +17,13 @@
 //! have code 0 on both sides.
 
 use crate::layout::{Runs, WeightLayout};
-use crate::lookup::{activation_share, weight_share};
+use crate::lookup::activation_share;
 use crate::weights::{PackError, QuantizedWeights, WeightShape};
 
 /// Output channels in a vector of weight indices.
 pub const CHANNELS: usize = 64;
 
-/// Look-ups that a byte accumulator takes before it must be widened: `18 * 14 = 252`.
+/// Look-ups that a byte accumulator takes before it must be widened, whatever the weights: `18 * 14 = 252`.
 pub const STEPS_PER_DRAIN: usize = 18;
 
 /// Drains that 16-bit accumulators take: `260 * 252 < 65536`.
@@ -40,11 +42,25 @@ pub const fn table() -> [u8; 4096] {
         let (a, w) = ((at / 64) as u8, (at % 64) as u8);
         let (a0, a1, a2) = (a % 4, a / 4 % 4, a / 16);
         let (w0, w1, w2) = (w % 4, w / 4 % 4, w / 16);
-        let shares = activation_share(a0 + a1 + a2) + weight_share(w0 + w1 + w2);
-        table[at] = shares - a0 * w0 - a1 * w1 - a2 * w2;
+        table[at] = activation_share(a0 + a1 + a2) + weight_share(w) - a0 * w0 - a1 * w1 - a2 * w2;
         at += 1;
     }
     table
+}
+
+/// `H` of an index of three weight codes.
+const fn weight_share(w: u8) -> u8 {
+    let (w0, w1, w2) = (w % 4, w / 4 % 4, w / 16);
+    let (mut most, mut a) = (0, 0);
+    while a < 64 {
+        let (a0, a1, a2) = (a % 4, a / 4 % 4, a / 16);
+        let excess = (a0 * w0 + a1 * w1 + a2 * w2).saturating_sub(activation_share(a0 + a1 + a2));
+        if excess > most {
+            most = excess;
+        }
+        a += 1;
+    }
+    most
 }
 
 /// `G` of each index of three activation codes.
@@ -72,6 +88,42 @@ pub struct TripleWeights {
     pub indices: Vec<u8>,
     /// `sum H - za * sum w + K * za * zw` for each output channel.
     pub constants: Vec<i32>,
+    /// Parts of a run, cut by [`part`], after each of which byte accumulators must be widened.
+    pub parts: usize,
+}
+
+/// Steps of the next part where `left` steps are left for `parts` parts.
+pub const fn part(left: usize, parts: usize) -> usize {
+    left / parts
+}
+
+/// The fewest parts of a run for which no byte accumulator overflows.
+fn fewest_parts(indices: &[u8], layout: &WeightLayout) -> usize {
+    let table = table();
+    let most: [u16; 64] =
+        std::array::from_fn(|w| (0..64).map(|a| u16::from(table[64 * a + w])).max().unwrap_or_default());
+    let steps = layout.steps_per_run();
+    let fits = |parts: usize| {
+        (0..layout.vectors()).all(|vector| {
+            (0..layout.run_count()).all(|run| {
+                let mut step = 0;
+                (1..=parts).rev().all(|parts| {
+                    let end = step + part(steps - step, parts);
+                    let mut sums = [0u16; CHANNELS];
+                    for step in step..end {
+                        let at = CHANNELS * layout.vector_index(0, vector, run, step);
+                        for (sum, &index) in sums.iter_mut().zip(&indices[at..at + CHANNELS]) {
+                            *sum = sum.saturating_add(most[usize::from(index) % 64]);
+                        }
+                    }
+                    step = end;
+                    sums.iter().all(|&sum| sum <= u16::from(u8::MAX))
+                })
+            })
+        })
+    };
+    let enough = steps.div_ceil(STEPS_PER_DRAIN).max(1);
+    (1..enough).find(|&parts| fits(parts)).unwrap_or(enough)
 }
 
 /// The order of the weights of a convolution of one group. A run is a filter row where `dense`, else a tap.
@@ -114,17 +166,20 @@ pub fn pack(
         });
         let first = vector * CHANNELS;
         let lanes = &mut indices[index * CHANNELS..][..CHANNELS];
+        // Lanes without a channel sum up little.
+        lanes.fill(1 + 4 + 16);
         for output in first..shape.outputs.min(first + CHANNELS) {
             let codes = weights.channel(output);
             let [w0, w1, w2] = places.map(|place| place.map_or(0, |at| codes[at]));
             lanes[channel_lane(output - first)] = w0 + 4 * w1 + 16 * w2;
-            shares[output] += i32::from(weight_share(w0 + w1 + w2));
+            shares[output] += i32::from(weight_share(lanes[channel_lane(output - first)]));
         }
         Ok::<(), PackError>(())
     })?;
     let sums = weights.centred_sums();
     let constants = shares.iter().zip(sums).map(|(share, sum)| share - activation_zero_point * sum).collect();
-    Ok(TripleWeights { indices, constants })
+    let parts = fewest_parts(&indices, layout);
+    Ok(TripleWeights { indices, constants, parts })
 }
 
 #[cfg(test)]
@@ -136,14 +191,30 @@ mod tests {
         let table = table();
         assert_eq!(usize::from(*table.iter().max().unwrap()) * STEPS_PER_DRAIN, 252);
         assert_eq!(table[0], 0);
+        // Weights of code 1 differ from half the activations' share by little.
+        assert!((0..64).all(|a| table[64 * a + 21] <= 5));
         for (at, &entry) in table.iter().enumerate() {
             let digits = |i: usize| [i % 4, i / 4 % 4, i / 16].map(|d| d as i32);
             let (a, w) = (digits(at / 64), digits(at % 64));
             let dot: i32 = a.iter().zip(w).map(|(a, w)| a * w).sum();
-            let (s, r) = (a.iter().sum::<i32>(), w.iter().sum::<i32>());
-            assert_eq!(i32::from(entry), 3 * s / 2 + (3 * r + 1) / 2 - dot);
+            let s = a.iter().sum::<i32>();
+            assert_eq!(i32::from(entry), 3 * s / 2 + i32::from(weight_share((at % 64) as u8)) - dot);
             assert_eq!(i32::from(shares()[at / 64]), 3 * s / 2);
         }
+    }
+
+    #[test]
+    fn parts_are_as_few_as_the_weights_allow() {
+        let shape = WeightShape { groups: 1, outputs: 70, inputs: 300, kernel_height: 1, kernel_width: 1 };
+        let parts = |code: u8| {
+            let mut codes = vec![code; 70 * 300];
+            codes[..300].fill(1);
+            let weights = QuantizedWeights::new(shape, &codes, &[1; 70]).unwrap();
+            pack(&weights, &layout(&shape, true, 2), 0).unwrap().parts
+        };
+        // 100 steps of up to 13 or 14, or of up to 5.
+        assert_eq!((parts(0), parts(3)), (6, 6));
+        assert_eq!(parts(1), 2);
     }
 
     #[test]

@@ -110,6 +110,8 @@ struct TripleCode {
     program_slot: usize,
     /// The zero-point of all weights, if they have one in common.
     zero_point: Option<i32>,
+    /// Parts of a run that the kernel's byte accumulators take.
+    parts: usize,
 }
 
 /// What the loops of a function share.
@@ -206,6 +208,7 @@ impl TripleCode {
         e.set_int(&lookup, offset_of!(LookupTile, tap_bytes), right * pixel);
         let steps = packed.triples * if dense { self.kernel[1] } else { 1 };
         e.set_int(&lookup, offset_of!(LookupTile, steps), steps as i64);
+        e.set_int(&lookup, offset_of!(LookupTile, parts), self.parts as i64);
         let table = e.slot(self.table_slot);
         e.set(&lookup, offset_of!(LookupTile, table), table);
         e.set_int(&lookup, offset_of!(LookupTile, sums_pixel), packed.pixel_step as i64 * pixel_sums);
@@ -357,6 +360,7 @@ pub(crate) fn lower(
         scratch_slot,
         program_slot,
         zero_point,
+        parts: weights.parts,
     };
     let pushed = p.push(&step.name, slots, height, code).with_kernel(KernelId::Lookup512, macs);
     pushed.scratch = packed.scratch();

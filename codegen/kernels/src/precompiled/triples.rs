@@ -56,6 +56,8 @@ pub struct LookupTile {
     pub tap_bytes: i64,
     /// Offsets in a run.
     pub steps: i64,
+    /// Parts of a run that byte accumulators take ([`crate::triples::part`]), 1 or more.
+    pub parts: i64,
     /// Index vectors of the block.
     pub weights: *const u8,
     /// The table ([`crate::triples::table`]), on a cache line boundary.

@@ -1,7 +1,8 @@
 //! 2-bit look-ups by `vpermb`.
 
 use super::triples::{LookupTile, PackTile, PixelSums};
-use crate::triples::STEPS_PER_DRAIN;
+use crate::triples::part;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Turns a row of pixels into offsets.
@@ -87,7 +88,136 @@ unsafe fn dispatch(tile: &LookupTile) {
     );
 }
 
-/// 16-bit totals of a tile: for each pixel and vector the even and the odd channels' bytes.
+/// Bytes of weights that are asked for ahead of their use.
+const AHEAD: usize = 4096;
+
+/// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
+/// to itself spills accumulators and chains the addresses, which costs a quarter of the speed.
+macro_rules! look_up {
+    ($walk:ident, $steps:ident, $sums:ident, 1: $($p:tt $at:literal $a:tt),*) => {
+        asm!(
+            $(concat!("vpxord ", $a, ", ", $a, ", ", $a),)*
+            "2:",
+            "vmovdqu64 zmm16, [{w}]",
+            "prefetcht0 [{w} + {ahead}]",
+            $(
+                concat!("movzx {x:e}, word ptr [", $at, "]"),
+                "vpermb zmm18, zmm16, [{t} + {x}]",
+                concat!("vpaddb ", $a, ", ", $a, ", zmm18"),
+            )*
+            "add {w}, 64",
+            "add {o}, 2",
+            "add {o4}, 2",
+            "dec {n}",
+            "jnz 2b",
+            "/* {s} {s3} */",
+            w = inout(reg) $walk.weights,
+            o = inout(reg) $walk.offsets,
+            o4 = inout(reg) $walk.offsets.wrapping_byte_offset(4 * $walk.pixel_bytes) => _,
+            s = in(reg) $walk.pixel_bytes,
+            s3 = in(reg) 3 * $walk.pixel_bytes,
+            t = in(reg) $walk.table,
+            n = inout(reg) $steps => _,
+            x = out(reg) _,
+            ahead = const AHEAD,
+            $(out($a) $sums[$p][0],)*
+            out("zmm16") _, out("zmm18") _,
+            options(nostack, readonly),
+        )
+    };
+    ($walk:ident, $steps:ident, $sums:ident, 2: $($p:tt $at:literal $a:tt $b:tt),*) => {
+        asm!(
+            $(concat!("vpxord ", $a, ", ", $a, ", ", $a), concat!("vpxord ", $b, ", ", $b, ", ", $b),)*
+            "2:",
+            "vmovdqu64 zmm16, [{w}]",
+            "vmovdqu64 zmm17, [{w} + 64]",
+            "prefetcht0 [{w} + {ahead}]",
+            "prefetcht0 [{w} + {ahead} + 64]",
+            $(
+                concat!("movzx {x:e}, word ptr [", $at, "]"),
+                "vmovdqa64 zmm18, [{t} + {x}]",
+                "vpermb zmm19, zmm16, zmm18",
+                concat!("vpaddb ", $a, ", ", $a, ", zmm19"),
+                "vpermb zmm20, zmm17, zmm18",
+                concat!("vpaddb ", $b, ", ", $b, ", zmm20"),
+            )*
+            "add {w}, 128",
+            "add {o}, 2",
+            "add {o4}, 2",
+            "dec {n}",
+            "jnz 2b",
+            "/* {s} {s3} */",
+            w = inout(reg) $walk.weights,
+            o = inout(reg) $walk.offsets,
+            o4 = inout(reg) $walk.offsets.wrapping_byte_offset(4 * $walk.pixel_bytes) => _,
+            s = in(reg) $walk.pixel_bytes,
+            s3 = in(reg) 3 * $walk.pixel_bytes,
+            t = in(reg) $walk.table,
+            n = inout(reg) $steps => _,
+            x = out(reg) _,
+            ahead = const AHEAD,
+            $(out($a) $sums[$p][0], out($b) $sums[$p][1],)*
+            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _,
+            options(nostack, readonly),
+        )
+    };
+}
+
+/// Where a run's look-ups have come to.
+struct Walk {
+    weights: *const u8,
+    offsets: *const u16,
+    pixel_bytes: isize,
+    table: *const u8,
+}
+
+/// Byte sums of the next `steps` steps, at least one.
+#[inline]
+#[rustfmt::skip]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn sums<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) -> [[__m512i; 2]; P] {
+    let mut sums = [[_mm512_setzero_si512(); 2]; P];
+    // SAFETY: reads what the tile's fields describe: offsets of each pixel, which are below the size of the table, whole vectors of
+    // weights, and rows of the table; prefetches may be of any address. The list of pixels is that of `P`.
+    unsafe {
+        match (P, V) {
+            (1, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0"),
+            (2, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2"),
+            (3, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4"),
+            (4, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
+                3 "{o} + {s3}" "zmm6"),
+            (5, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
+                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8"),
+            (6, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
+                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10"),
+            (7, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
+                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10", 6 "{o4} + 2*{s}" "zmm12"),
+            (8, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
+                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10", 6 "{o4} + 2*{s}" "zmm12",
+                7 "{o4} + {s3}" "zmm14"),
+            (1, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1"),
+            (2, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3"),
+            (3, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5"),
+            (4, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7"),
+            (5, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9"),
+            (6, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
+                5 "{o4} + {s}" "zmm10" "zmm11"),
+            (7, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
+                5 "{o4} + {s}" "zmm10" "zmm11", 6 "{o4} + 2*{s}" "zmm12" "zmm13"),
+            _ => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
+                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
+                5 "{o4} + {s}" "zmm10" "zmm11", 6 "{o4} + 2*{s}" "zmm12" "zmm13", 7 "{o4} + {s3}" "zmm14" "zmm15"),
+        }
+    }
+    sums
+}
+
+/// 16-bit totals of a tile: for each pixel and vector the sum of its 16-bit words, and of their upper bytes, those of odd channels.
 #[repr(C, align(64))]
 struct Totals<const P: usize, const V: usize>([[[__m512i; 2]; V]; P]);
 
@@ -97,35 +227,22 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
     // are below 4096, the size of the table.
     unsafe {
         let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
-        let mut weights = t.weights;
+        let pixel_bytes = t.pixel_bytes as isize;
+        let mut walk = Walk { weights: t.weights, offsets: t.offsets, pixel_bytes, table: t.table };
         for row in 0..t.rows {
             for tap in 0..t.taps {
-                let mut offsets = t.offsets.byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
-                let parts = (t.steps + STEPS_PER_DRAIN as i64 - 1) / STEPS_PER_DRAIN as i64;
-                let mut left = t.steps;
-                for part in (1..=parts).rev() {
-                    let steps = left / part;
-                    left -= steps;
-                    let mut sums = [[_mm512_setzero_si512(); V]; P];
-                    for _ in 0..steps {
-                        let mut vectors = [_mm512_setzero_si512(); V];
-                        for (v, vector) in vectors.iter_mut().enumerate() {
-                            *vector = _mm512_loadu_si512(weights.add(64 * v).cast());
-                        }
-                        for (p, pixel) in sums.iter_mut().enumerate() {
-                            let offset = *offsets.byte_offset(p as isize * t.pixel_bytes as isize);
-                            let row = _mm512_load_si512(t.table.add(usize::from(offset)).cast());
-                            for (sum, &vector) in pixel.iter_mut().zip(&vectors) {
-                                *sum = _mm512_add_epi8(*sum, _mm512_permutexvar_epi8(vector, row));
-                            }
-                        }
-                        offsets = offsets.add(1);
-                        weights = weights.add(64 * V);
+                walk.offsets = t.offsets.byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                let mut left = t.steps as usize;
+                for parts in (1..=t.parts as usize).rev() {
+                    let steps = part(left, parts);
+                    if steps == 0 {
+                        continue;
                     }
-                    let low = _mm512_set1_epi16(0xff);
+                    left -= steps;
+                    let sums = sums::<P, V>(&mut walk, steps);
                     for (totals, sums) in totals.0.iter_mut().zip(&sums) {
                         for (total, &sum) in totals.iter_mut().zip(sums) {
-                            total[0] = _mm512_add_epi16(total[0], _mm512_and_si512(sum, low));
+                            total[0] = _mm512_add_epi16(total[0], sum);
                             total[1] = _mm512_add_epi16(total[1], _mm512_srli_epi16::<8>(sum));
                         }
                     }
@@ -146,9 +263,11 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
             let codes = _mm512_set1_epi32(met.codes);
             let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
             for (v, total) in totals.iter().enumerate() {
+                // What the odd channels have added to the words is taken from them again.
+                let even = _mm512_sub_epi16(total[0], _mm512_slli_epi16::<8>(total[1]));
                 let shorts = [
-                    _mm512_castsi512_si256(total[0]),
-                    _mm512_extracti64x4_epi64::<1>(total[0]),
+                    _mm512_castsi512_si256(even),
+                    _mm512_extracti64x4_epi64::<1>(even),
                     _mm512_castsi512_si256(total[1]),
                     _mm512_extracti64x4_epi64::<1>(total[1]),
                 ];
