@@ -139,10 +139,26 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
-    if request.kernels.has_precompiled(Tier::X86V3) && takes_winograd(request, largest_result) {
-        if request.kernels.has(Tier::Avx512Vnni) {
-            return choice(KernelId::Winograd512, 0);
+    let two = winograd::Tile::TwoByTwo;
+    if request.kernels.has_precompiled(Tier::Avx512Vnni) {
+        let mut best = (dot.kernel, multiplied(request));
+        let mut offer = |kernel, cycles| {
+            if cycles < best.1 {
+                best = (kernel, cycles);
+            }
+        };
+        if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
+            offer(KernelId::Lookup512, looked_up(request));
         }
+        for tile in winograd::Tile::ALL.into_iter().filter(|&tile| takes_winograd(request, tile, largest_result)) {
+            offer(tile.kernel(), winograd(request, tile));
+        }
+        let steps_per_drain = if best.0 == KernelId::Lookup512 { triples::STEPS_PER_DRAIN } else { 0 };
+        return choice(best.0, steps_per_drain);
+    } else if request.kernels.has_precompiled(Tier::X86V3)
+        && takes_winograd(request, two, largest_result)
+        && winograd_saves(request, two)
+    {
         if request.kernels.has(Tier::X86V3Vnni) {
             return choice(KernelId::WinogradVnni256, 0);
         }
@@ -151,48 +167,73 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::WinogradMaddubs256, steps);
         }
     }
-    if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
-        return choice(KernelId::Lookup512, triples::STEPS_PER_DRAIN);
-    }
     dot
 }
 
-/// Whether look-ups of three channels serve the layer: operands of 2 bits, and fewer cycles than multiplying, counted for a pixel.
+/// Cycles of all multiplications one by one, the epilogue left out.
+fn multiplied(request: &Request<'_>) -> f64 {
+    let shape = request.weights.shape();
+    let pixels: usize = request.window.output.iter().product();
+    let steps = (shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
+    (pixels * shape.groups * shape.outputs.div_ceil(16)) as f64 * (0.58 * steps + 1.0)
+}
+
+/// Whether look-ups of three channels can serve the layer: operands of 2 bits, one group.
 fn takes_triples(request: &Request<'_>) -> bool {
     let shape = request.weights.shape();
-    if request.weight_bits != 2 || request.activation_bits != 2 || shape.groups != 1 || !triples::fits(shape) {
-        return false;
-    }
+    request.weight_bits == 2 && request.activation_bits == 2 && shape.groups == 1 && triples::fits(shape)
+}
+
+/// Cycles of look-ups: one for each of 64 channels and its share of the widening; then the sums that the table leaves out, and the
+/// packing.
+fn looked_up(request: &Request<'_>) -> f64 {
+    let shape = request.weights.shape();
     let taps = shape.kernel_height * shape.kernel_width;
     let channels = triples::triples(shape.inputs) as f64;
     let vectors = shape.outputs.div_ceil(triples::CHANNELS) as f64;
+    let pixels: usize = request.window.output.iter().product();
     // Input pixels that are packed for each output pixel.
     let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
-    // A look-up for each of 64 channels and its share of the widening; then the sums that the table leaves out, and the packing.
-    let looked_up = vectors * (taps as f64 * 1.25 * channels + 20.0) + packed as f64 * (20.0 + channels / 5.0);
-    let steps = (taps * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
-    let multiplied = shape.outputs.div_ceil(16) as f64 * (0.52 * steps + 1.0);
-    looked_up < multiplied
+    pixels as f64 * (vectors * (taps as f64 * 1.22 * channels + 20.0) + packed as f64 * (20.0 + channels / 5.0))
 }
 
-/// Whether Winograd's algorithm serves the layer: its transformed operands fit bytes, its sums 32 bits, and the image is large
-/// enough for its tiles to cost less than they save.
-fn takes_winograd(request: &Request<'_>, largest_result: u64) -> bool {
+/// Whether Winograd's algorithm with tiles of that form can serve the layer: its transformed operands fit bytes, its sums 32 bits.
+fn takes_winograd(request: &Request<'_>, tile: winograd::Tile, largest_result: u64) -> bool {
     let (shape, window) = (request.weights.shape(), &request.window);
     let square = shape.kernel_height == 3 && shape.kernel_width == 3 && shape.groups == 1;
     let dense = window.strides == [1, 1] && window.dilations == [1, 1];
-    let channels = shape.inputs >= 16 && shape.outputs >= 16;
-    let tiles: usize = window.output.iter().map(|size| size.div_ceil(2)).product();
-    let pixels: usize = window.output.iter().product();
-    // Sixteen products for a tile, nine for a pixel; the transforms and what a tile's sums cost are worth some more.
-    let saves = 20 * tiles < 9 * pixels;
     square
         && dense
-        && channels
-        && saves
-        && 4 * largest_result <= i32::MAX as u64
-        && request.largest_code() <= u32::from(winograd::MOST_LEVELS)
-        && winograd::fits(request.weights)
+        && shape.inputs >= 16
+        && shape.outputs >= 16
+        && tile.scale() as u64 * largest_result <= i32::MAX as u64
+        && u8::try_from(request.largest_code()).is_ok_and(|levels| tile.takes(levels))
+        && winograd::fits(request.weights, tile)
+}
+
+/// Whether the image is large enough for tiles to cost less than they save on 256-bit vectors.
+fn winograd_saves(request: &Request<'_>, tile: winograd::Tile) -> bool {
+    let tiles: usize = tile.count(request.window.output).iter().product();
+    let pixels: usize = request.window.output.iter().product();
+    // As many products for a tile as it has positions, nine for a pixel; the transforms and what a tile's sums cost are worth some more.
+    (tile.positions() + 4) * tiles < 9 * pixels
+}
+
+/// Bytes of weights that stay in the second-level cache until the next image.
+const CACHED_WEIGHTS: f64 = 1e6;
+
+/// Cycles of Winograd's algorithm: the products, unless the weights take longer to arrive; the transforms of the input and of the
+/// sums.
+fn winograd(request: &Request<'_>, tile: winograd::Tile) -> f64 {
+    let shape = request.weights.shape();
+    let tiles: usize = tile.count(request.window.output).iter().product();
+    let positions = (tiles * tile.positions()) as f64;
+    let quads = shape.inputs.div_ceil(4) as f64;
+    let vectors = shape.outputs.div_ceil(16) as f64;
+    let weights = tile.positions() as f64 * quads * vectors * 64.0;
+    let products = positions * quads * vectors * 0.58;
+    let arrival = if weights > CACHED_WEIGHTS { weights / 9.0 } else { 0.0 };
+    products.max(arrival) + 0.2 * arrival + positions * (3.8 * (quads / 16.0).ceil() + 1.5 * vectors)
 }
 
 /// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
@@ -295,7 +336,7 @@ mod tests {
     #[test]
     fn large_two_bit_layers_are_looked_up() {
         let shape = |c, k| WeightShape { groups: 1, outputs: c, inputs: c, kernel_height: k, kernel_width: k };
-        assert_eq!(chosen(shape(512, 3), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
+        assert_eq!(chosen(shape(512, 3), 3, 1, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
         assert_eq!(chosen(shape(256, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::Lookup512);
         assert_eq!(chosen(shape(64, 1), 3, 0, 2, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
         assert_eq!(chosen(shape(256, 1), 7, 0, 3, 2, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
@@ -303,8 +344,12 @@ mod tests {
 
     #[test]
     fn winograd_takes_what_fits_bytes() {
-        let shape = WeightShape { groups: 1, outputs: 16, inputs: 16, kernel_height: 3, kernel_width: 3 };
+        let shape = WeightShape { groups: 1, outputs: 64, inputs: 64, kernel_height: 3, kernel_width: 3 };
+        assert_eq!(chosen(shape, 3, 1, 2, 2, Tier::Avx512Vnni).kernel, KernelId::WinogradThreeFour512);
+        // 63 times 3 does not fit a signed byte, 9 times 3 does.
         assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::Avx512Vnni).kernel, KernelId::Winograd512);
+        // 60 times 7 does not fit an unsigned byte, 36 times 7 does.
+        assert_eq!(chosen(shape, 3, 1, 2, 3, Tier::Avx512Vnni).kernel, KernelId::WinogradThree512);
         assert_eq!(chosen(shape, 15, 8, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::Winograd512);
         // Nine times 15 does not fit a signed byte.
         assert_eq!(chosen(shape, 15, 0, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);

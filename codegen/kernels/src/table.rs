@@ -51,6 +51,10 @@ pub enum KernelId {
     WinogradVnni256,
     /// [`KernelId::Winograd512`] in 256-bit vectors by `vpmaddubsw` into 16-bit sums, drained to 32 bits.
     WinogradMaddubs256,
+    /// As [`KernelId::Winograd512`] by F(3x3,3x3).
+    WinogradThree512,
+    /// As [`KernelId::Winograd512`] by F(3x4,3x3).
+    WinogradThreeFour512,
 }
 
 /// Where a kernel's code comes from.
@@ -473,6 +477,38 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: None,
         rate: 80.0,
     },
+    KernelInfo {
+        id: KernelId::WinogradThree512,
+        name: "winograd-3x3-vnni-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::WINOGRAD_PRODUCT_512),
+        weight_bits: 2..=4,
+        activation_bits: 2..=3,
+        tile: (14, 2),
+        channels_per_vector: 16,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 240.0,
+    },
+    KernelInfo {
+        id: KernelId::WinogradThreeFour512,
+        name: "winograd-3x4-vnni-512",
+        tier: Tier::Avx512Vnni,
+        implementation: Implementation::Precompiled(crate::precompiled::WINOGRAD_PRODUCT_512),
+        weight_bits: 2..=4,
+        activation_bits: 2..=2,
+        tile: (14, 2),
+        channels_per_vector: 16,
+        units_per_step: crate::dot::UNITS,
+        vector_bytes: 64,
+        form: ActivationForm::Byte,
+        exactness: Exactness::ExactWhenChosen,
+        k_limit: None,
+        rate: 260.0,
+    },
 ];
 
 impl KernelInfo {
@@ -489,11 +525,6 @@ impl KernelId {
     pub fn info(self) -> &'static KernelInfo {
         // The table lists the kernels in the order of the enumeration; a test holds it to that.
         &TABLE[self as usize]
-    }
-
-    /// Whether it convolves by Winograd's algorithm.
-    pub fn is_winograd(self) -> bool {
-        matches!(self, KernelId::Winograd512 | KernelId::WinogradVnni256 | KernelId::WinogradMaddubs256)
     }
 
     /// Its name in reports.
@@ -513,7 +544,7 @@ mod tests {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::WinogradMaddubs256);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::WinogradThreeFour512);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use crate::buffer::{Form, Halo, is_image};
 use crate::error::JitError;
 use crate::steps::weights::PreparedWeights;
+use catc_kernels::winograd::Tile;
 use catc_kernels::{Choice, KernelId, KernelSet, Request, Window, choose, choose_dot, choose_float};
 use catc_program::{Constant, Format, Geometry, Op, Program, Step, TensorId};
 
@@ -57,11 +58,12 @@ pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, Jit
             let source = step.inputs[0].0 as usize;
             wanted[root[source]] |= choice.kernel == KernelId::Lookup;
             let mut needed = needed_halo(program, step, geometry)?;
-            if choice.kernel.is_winograd() {
-                // Tiles are two pixels wide and high.
+            if let Some(tile) = Tile::of(choice.kernel) {
+                // Whole tiles are read.
                 let (_, height, width) = image(program, step.output)?;
-                needed.bottom += height % 2;
-                needed.right += width % 2;
+                let ([rows, columns], [tile_height, tile_width]) = (tile.count([height, width]), tile.outputs());
+                needed.bottom += rows * tile_height - height;
+                needed.right += columns * tile_width - width;
             }
             halo[source] = halo[source].union(needed);
         }

@@ -7,7 +7,7 @@ use super::{conv_triples, conv_winograd};
 use crate::error::JitError;
 use crate::plan::planner::Planner;
 use catc_kernels::precompiled::dot::takes;
-use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Window, choose_dot, dot};
+use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Window, choose_dot, dot, winograd};
 use catc_program::{Geometry, Step};
 
 /// Lowers a convolution of codes for precompiled kernels.
@@ -20,9 +20,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     // Whatever the kernel, the walk is that of the dot product, which takes what other kernels do not.
     let low = conv::lower(p, step, geometry, *view.shape(), KernelId::DotVnni512, scaling.bound)?;
     // What comes back has an epilogue that the kernel does not know.
-    let left = match kernel {
-        _ if kernel.is_winograd() => conv_winograd::lower(p, step, low, &view, &scaling, choice)?,
-        KernelId::Lookup512 => conv_triples::lower(p, step, geometry, low, &view, &scaling)?,
+    let left = match (winograd::Tile::of(kernel), kernel) {
+        (Some(tile), _) => conv_winograd::lower(p, step, low, &view, &scaling, (choice, tile))?,
+        (None, KernelId::Lookup512) => conv_triples::lower(p, step, geometry, low, &view, &scaling)?,
         _ => return direct(p, step, low, &view, &scaling, choice),
     };
     let Some(low) = left else { return Ok(()) };

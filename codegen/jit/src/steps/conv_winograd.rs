@@ -1,7 +1,7 @@
-//! 3x3 convolutions of stride 1 by Winograd's F(2x2,3x3) in integers, from three precompiled tiles: the input transform of a row of
+//! 3x3 convolutions of stride 1 by Winograd's algorithm in integers, from three precompiled tiles: the input transform of a row of
 //! tiles, the products of some tiles with a block of output channels, and the output transform with the epilogue.
 //!
-//! A work unit is a row of tiles, two rows of the output. A call takes its units in chunks: it transforms the input of a chunk into
+//! A work unit is a row of tiles, two or three rows of the output. A call takes its units in chunks: it transforms the input of a chunk into
 //! scratch memory, then goes through the blocks of output channels outside and the tiles inside, so that each weight is fetched
 //! once a chunk.
 
@@ -11,12 +11,13 @@ use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::precompiled::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, POSITIONS, ProductTile};
+use catc_kernels::precompiled::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, ProductTile, sums_bytes};
 use catc_kernels::precompiled::{
     WINOGRAD_INPUT_256, WINOGRAD_INPUT_512, WINOGRAD_OUTPUT_256, WINOGRAD_OUTPUT_512, WINOGRAD_PRODUCT_512,
     WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_PRODUCT_VNNI_256,
 };
-use catc_kernels::{Choice, KernelId, QuantizedWeights, winograd};
+use catc_kernels::winograd::{self, Tile};
+use catc_kernels::{Choice, KernelId, QuantizedWeights};
 use catc_program::Step;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -36,6 +37,10 @@ const PART_TILES: usize = 14;
 /// How an image is cut into tiles.
 #[derive(Clone, Copy, Debug)]
 struct Tiling {
+    tile: Tile,
+    /// Outputs of a tile.
+    tile_height: usize,
+    tile_width: usize,
     height: usize,
     width: usize,
     /// Channels of a transformed tile, a multiple of four.
@@ -53,19 +58,33 @@ struct Tiling {
 }
 
 impl Tiling {
-    fn of(height: usize, width: usize, channels: usize, weight_bytes: usize) -> Tiling {
+    fn of(tile: Tile, height: usize, width: usize, channels: usize, weight_bytes: usize) -> Tiling {
         let channels = channels.next_multiple_of(4);
-        let (rows, row_tiles) = (height.div_ceil(2), width.div_ceil(2));
+        let [tile_height, tile_width] = tile.outputs();
+        let [rows, row_tiles] = tile.count([height, width]);
         let parts = if row_tiles <= MOST_TILES { 1 } else { row_tiles.div_ceil(PART_TILES) };
-        let call_rows = (MOST_TILES / row_tiles).clamp(1, rows);
-        let row_bytes = POSITIONS * row_tiles * channels;
+        // Calls of much the same size.
+        let call_rows = rows.div_ceil(rows.div_ceil((MOST_TILES / row_tiles).max(1)));
+        let row_bytes = tile.positions() * row_tiles * channels;
         let most = if weight_bytes > LARGE_WEIGHTS { rows } else { CHUNK_TILES.div_ceil(row_tiles) };
         let fitting = most.min(LARGEST_CHUNK / row_bytes).clamp(1, rows);
         let chunk_rows = (fitting / call_rows * call_rows).max(call_rows);
         // An odd number of cache lines, so that the positions of a tile do not share a set of the cache.
         let lines = (chunk_rows * row_tiles * channels).div_ceil(64) + 1;
         let position_bytes = 64 * (lines | 1);
-        Tiling { height, width, channels, row_tiles, chunk_rows, call_rows, parts, position_bytes }
+        Tiling {
+            tile,
+            tile_height,
+            tile_width,
+            height,
+            width,
+            channels,
+            row_tiles,
+            chunk_rows,
+            call_rows,
+            parts,
+            position_bytes,
+        }
     }
 
     /// First tile and tiles of each part of a row.
@@ -76,11 +95,11 @@ impl Tiling {
 
     /// Where the sums lie in scratch memory, behind the transformed input.
     fn sums_at(&self) -> usize {
-        POSITIONS * self.position_bytes
+        self.tile.positions() * self.position_bytes
     }
 
     fn scratch(&self) -> usize {
-        self.sums_at() + POSITIONS * MOST_TILES * BLOCK * 4
+        self.sums_at() + self.tile.positions() * sums_bytes(MOST_TILES)
     }
 }
 
@@ -93,7 +112,7 @@ struct WinogradCode {
     drain: usize,
     tiling: Tiling,
     outputs: usize,
-    offset: u8,
+    offset: i32,
     input_pixel: i64,
     input_row: i64,
     cursors: Vec<ConvCursor>,
@@ -107,8 +126,8 @@ impl StepCode for WinogradCode {
         let t = self.tiling;
         let (first, last) = (e.first, e.last);
         if let Some(halo) = &self.store.halo {
-            let start = e.times(first, 2);
-            let end = e.times(last, 2);
+            let start = e.times(first, t.tile_height as i64);
+            let end = e.times(last, t.tile_height as i64);
             let height = e.int(t.height as i64);
             let end = e.b.ins().smin(end, height);
             halo.emit(e, start, end);
@@ -129,6 +148,8 @@ impl StepCode for WinogradCode {
         e.set_int(&input, offset_of!(InputTile, tiles), t.row_tiles as i64);
         e.set_int(&input, offset_of!(InputTile, position_bytes), t.position_bytes as i64);
         e.set_int(&input, offset_of!(InputTile, offset), i64::from(self.offset));
+        e.set_int(&input, offset_of!(InputTile, tile_height), t.tile_height as i64);
+        e.set_int(&input, offset_of!(InputTile, tile_width), t.tile_width as i64);
         // Chunks of rows of tiles.
         let count = e.b.ins().isub(last, first);
         let chunks = self.divide(e, count, t.chunk_rows);
@@ -139,8 +160,9 @@ impl StepCode for WinogradCode {
             let left = e.b.ins().isub(last, start);
             let most = e.int(t.chunk_rows as i64);
             let rows = e.b.ins().smin(left, most);
-            let from = e.index(bases[0], start, 2 * self.input_row);
-            let moves = [(from, 2 * self.input_row), (transformed, (t.row_tiles * t.channels) as i64)];
+            let down = t.tile_height as i64 * self.input_row;
+            let from = e.index(bases[0], start, down);
+            let moves = [(from, down), (transformed, (t.row_tiles * t.channels) as i64)];
             let zero = e.int(0);
             e.range(zero, rows, &moves, vec![], |e, _, pointers, _| {
                 e.set(&input, offset_of!(InputTile, input), pointers[0]);
@@ -193,7 +215,10 @@ impl WinogradCode {
         e.set(&product, offset_of!(ProductTile, start), pointers[4]);
         e.set(&product, offset_of!(ProductTile, sums), sums);
         e.set_int(&product, offset_of!(ProductTile, drain), self.drain as i64);
+        e.set_int(&product, offset_of!(ProductTile, positions), t.tile.positions() as i64);
         let output = e.prepare(self.symbols[2], size_of::<OutputTile>());
+        e.set_int(&output, offset_of!(OutputTile, tile_height), t.tile_height as i64);
+        e.set_int(&output, offset_of!(OutputTile, tile_width), t.tile_width as i64);
         let finish = FinishArguments { call: &output, at: offset_of!(OutputTile, finish) };
         let ends = &self.cursors[self.store.first_cursor..];
         finish.fix(e, self.program_slot, ends);
@@ -211,26 +236,29 @@ impl WinogradCode {
             for (at, tiles) in t.part_list() {
                 let part = e.offset(from[0], at as i64 * tile_bytes);
                 let all = e.times(here, tiles as i64);
-                let position_sums = e.times(all, 4 * BLOCK as i64);
+                let position_sums = e.times(all, (sums_bytes(1) - sums_bytes(0)) as i64);
+                let position_sums = e.offset(position_sums, sums_bytes(0) as i64);
                 e.set(&product, offset_of!(ProductTile, transformed), part);
                 e.set(&product, offset_of!(ProductTile, tiles), all);
                 e.call(&product);
                 e.set(&output, offset_of!(OutputTile, position_bytes), position_sums);
                 e.set_int(&output, offset_of!(OutputTile, tiles), tiles as i64);
-                e.set_int(&output, offset_of!(OutputTile, pixels), (2 * tiles).min(t.width - 2 * at) as i64);
+                let pixels = (t.tile_width * tiles).min(t.width - t.tile_width * at);
+                e.set_int(&output, offset_of!(OutputTile, pixels), pixels as i64);
                 let mut moves = vec![(sums, (tiles * 4 * BLOCK) as i64)];
                 for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
-                    let place = e.index(pointer, row, 2 * cursor.row);
-                    moves.push((e.offset(place, 2 * at as i64 * cursor.pixel), 2 * cursor.row));
+                    let down = t.tile_height as i64 * cursor.row;
+                    let place = e.index(pointer, row, down);
+                    moves.push((e.offset(place, (t.tile_width * at) as i64 * cursor.pixel), down));
                 }
                 let zero = e.int(0);
                 e.range(zero, here, &moves, vec![], |e, index, moved, _| {
                     let number = e.b.ins().iadd(row, index);
-                    let above = e.times(number, 2);
+                    let above = e.times(number, t.tile_height as i64);
                     let height = e.int(t.height as i64);
                     let left = e.b.ins().isub(height, above);
-                    let two = e.int(2);
-                    let height = e.b.ins().smin(left, two);
+                    let most = e.int(t.tile_height as i64);
+                    let height = e.b.ins().smin(left, most);
                     e.set(&output, offset_of!(OutputTile, rows), height);
                     e.set(&output, offset_of!(OutputTile, sums), moved[0]);
                     finish.places(e, &moved[1..]);
@@ -250,28 +278,29 @@ pub(crate) fn lower(
     mut low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
-    choice: Choice,
+    (choice, tile): (Choice, Tile),
 ) -> Result<Option<Lowering>, JitError> {
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, BLOCK);
     let program = finish::program(&store, &ends, slots.as_slice());
-    // Sums are four times the convolution's, which a quarter of the multiplier takes back: exact unless that is no normal number.
-    let exact = scaling.multiplier.iter().all(|&m| m == 0.0 || m.abs() >= 4.0 * f32::MIN_POSITIVE);
-    let levels = store_levels(&low);
+    // Sums are a power of two times the convolution's, which a part of the multiplier takes back: exact unless that is no normal number.
+    let scale = tile.left_scale() as f32;
+    let exact = scaling.multiplier.iter().all(|&m| m == 0.0 || m.abs() >= scale * f32::MIN_POSITIVE);
+    let levels = low.input.codes.map(|c| c.levels).filter(|&levels| tile.takes(levels));
     let (Some(program), Some(levels), true) = (program, levels, exact) else { return Ok(Some(low)) };
-    let packed = winograd::pack(view, levels, i32::from(low.input.zero()))
+    let packed = winograd::pack(view, tile, levels, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-    let quarters: Vec<f32> = scaling.multiplier.iter().map(|m| m * 0.25).collect();
-    let tiling = Tiling::of(low.height, low.width, low.shape.inputs, packed.bytes.len());
+    let multiplier: Vec<f32> = scaling.multiplier.iter().map(|m| m / scale).collect();
+    let tiling = Tiling::of(tile, low.height, low.width, low.shape.inputs, packed.bytes.len());
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&packed.bytes));
     let bias_slot = add(constants.push(&scaling.bias));
-    let multiplier_slot = add(constants.push(&quarters));
+    let multiplier_slot = add(constants.push(&multiplier));
     let start_slot = add(constants.push(&packed.start));
     let program_slot = add(constants.push(&program.words()));
     let scratch_slot = low.slots.add(Slot::Scratch);
-    let positions = (POSITIONS * BLOCK) as i64;
+    let positions = (tile.positions() * BLOCK) as i64;
     let block = |slot, block| ConvCursor { slot, origin: 0, group: 0, block, row: 0, pixel: 0 };
     let mut cursors = vec![
         low.input_cursor,
@@ -280,10 +309,10 @@ pub(crate) fn lower(
         low.channel_cursor(multiplier_slot, 4, BLOCK),
         block(start_slot, 4 * positions),
     ];
-    let (macs, outputs, offset) = (low.macs, low.shape.outputs, winograd::offset(levels));
+    let (macs, outputs, offset) = (low.macs, low.shape.outputs, tile.offset(levels));
     let (input_pixel, input_row) = (low.input.stride(2), low.input.stride(1));
     let (slots, store) = low.store(&mut cursors, BLOCK);
-    let units = tiling.height.div_ceil(2);
+    let units = tiling.height.div_ceil(tiling.tile_height);
     let symbols = match choice.kernel {
         KernelId::WinogradVnni256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_VNNI_256, WINOGRAD_OUTPUT_256],
         KernelId::WinogradMaddubs256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_OUTPUT_256],
@@ -308,21 +337,17 @@ pub(crate) fn lower(
     Ok(None)
 }
 
-/// The highest code of the input, if it is one that the transform takes.
-fn store_levels(low: &Lowering) -> Option<u8> {
-    low.input.codes.map(|c| c.levels).filter(|&levels| levels <= winograd::MOST_LEVELS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn parts_are_calls_that_the_kernels_take() {
-        for width in 1..150 {
-            for height in [1, 2, 3, 7, 14, 28, 57] {
+        let heights = [1, 2, 3, 7, 14, 28, 57];
+        for tile in Tile::ALL {
+            for (width, height) in (1..150).flat_map(|width| heights.map(|height| (width, height))) {
                 for channels in [1, 3, 64, 512] {
-                    let t = Tiling::of(height, width, channels, 16 * channels * channels);
+                    let t = Tiling::of(tile, height, width, channels, 16 * channels * channels);
                     let parts = t.part_list();
                     assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), t.row_tiles);
                     assert!(parts.iter().all(|&(_, tiles)| tiles > 0 && t.call_rows * tiles <= MOST_TILES));

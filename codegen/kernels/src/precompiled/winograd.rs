@@ -1,14 +1,14 @@
-//! Arguments of the tiles of a 3x3 convolution of stride 1 by Winograd's F(2x2,3x3) in integers ([`crate::winograd`]).
+//! Arguments of the tiles of a 3x3 convolution of stride 1 by Winograd's algorithm in integers ([`crate::winograd`]).
 
 use super::finish::Finish;
 
-/// Positions of a transformed tile of 4x4 pixels.
-pub const POSITIONS: usize = 16;
+/// The most positions of a transformed tile.
+pub const MOST_POSITIONS: usize = 30;
 
 /// Output channels of a block: two vectors of sums.
 pub const BLOCK: usize = 32;
 
-/// The most tiles of a call of the product. Their sums stay within the first-level cache.
+/// The most tiles of a call of the product.
 pub const MOST_TILES: usize = 16;
 
 /// Transforms a row of tiles of the input: `transformed[position][tile][channel]`, bytes.
@@ -17,7 +17,7 @@ pub const MOST_TILES: usize = 16;
 pub struct InputTile {
     /// The first channel of the upper left pixel of the first tile.
     pub input: *const u8,
-    /// Bytes from pixel to pixel; tiles are two pixels apart.
+    /// Bytes from pixel to pixel.
     pub pixel_bytes: i64,
     /// Bytes from row to row.
     pub row_bytes: i64,
@@ -29,8 +29,18 @@ pub struct InputTile {
     pub transformed: *mut u8,
     /// Bytes from position to position.
     pub position_bytes: i64,
-    /// Added at positions with differences, so that bytes are not negative.
+    /// Added so that bytes are not negative ([`crate::winograd::Tile::offset`]).
     pub offset: i64,
+    /// Output rows of a tile.
+    pub tile_height: i64,
+    /// Output columns of a tile, which is how far tiles are apart; together with the rows a form of [`crate::winograd::Tile`].
+    pub tile_width: i64,
+}
+
+/// Bytes from position to position of the sums of that many tiles: an odd number of cache lines, so that the positions of a tile do not
+/// share a set of the cache.
+pub const fn sums_bytes(tiles: usize) -> usize {
+    4 * BLOCK * tiles + 64
 }
 
 /// The products of some tiles with a block of output channels: `sums[position][tile][channel]`.
@@ -49,10 +59,12 @@ pub struct ProductTile {
     pub weights: *const i8,
     /// The block's initial sums: `[position][BLOCK]`.
     pub start: *const i32,
-    /// Where the sums go: `[position][tile][BLOCK]`.
+    /// Where the sums go: `[tile][BLOCK]` for each position, [`sums_bytes`] apart.
     pub sums: *mut i32,
     /// Steps of four channels after which 16-bit sums must be widened, for kernels that have such.
     pub drain: i64,
+    /// Positions, at most [`MOST_POSITIONS`].
+    pub positions: i64,
 }
 
 /// The results of a row of tiles, from their sums.
@@ -67,8 +79,12 @@ pub struct OutputTile {
     pub position_bytes: i64,
     /// Tiles, at most [`MOST_TILES`].
     pub tiles: i64,
-    /// Pixels of a row, at most two for each tile.
+    /// Pixels of a row, at most `tile_width` for each tile.
     pub pixels: i64,
-    /// Rows, 1 or 2.
+    /// Rows, 1 to `tile_height`.
     pub rows: i64,
+    /// Output rows of a tile.
+    pub tile_height: i64,
+    /// Output columns of a tile.
+    pub tile_width: i64,
 }

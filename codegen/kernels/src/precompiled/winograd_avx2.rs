@@ -1,7 +1,7 @@
-//! The tiles of Winograd's convolution in 256-bit vectors.
+//! The tiles of Winograd's convolution in 256-bit vectors, for tiles of 2x2 outputs.
 
 use super::dot::DotTile;
-use super::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, POSITIONS, ProductTile};
+use super::winograd::{BLOCK, InputTile, MOST_TILES, OutputTile, ProductTile, sums_bytes};
 use super::{dot_avx2, finish_avx2};
 use std::arch::x86_64::*;
 
@@ -93,12 +93,12 @@ unsafe fn product<const P: i64>(t: &ProductTile, sum: impl Fn(&DotTile)) {
     // SAFETY: the caller's promise.
     unsafe {
         let parts = (t.tiles + P - 1) / P;
-        for position in 0..POSITIONS {
+        for position in 0..t.positions as usize {
             let mut tile = DotTile {
                 input: t.transformed.offset(position as isize * t.position_bytes as isize),
                 weights: t.weights.add(position * t.channels as usize * BLOCK),
                 start: t.start.add(position * BLOCK),
-                sums: t.sums.add(position * t.tiles as usize * BLOCK),
+                sums: t.sums.byte_add(position * sums_bytes(t.tiles as usize)),
                 sums_pixel: 4 * BLOCK as i64,
                 input_pixel: t.channels,
                 pixels: 0,
