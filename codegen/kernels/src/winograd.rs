@@ -133,7 +133,7 @@ impl Tile {
         self.axes().iter().map(|axis| axis.scale).product()
     }
 
-    /// What the tile kernel leaves of the scale, a power of two.
+    /// What the tile kernel leaves of the scale, a power of two, unless the epilogue is [`crate::precompiled::finish::store::AFFINE`].
     pub fn left_scale(self) -> i32 {
         1 << self.scale().trailing_zeros()
     }

@@ -29,6 +29,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kerne
         weight_bytes: 4 * packed.len(),
         start: p.constants.push(&bias),
         scaling: None,
+        program: None,
     };
     tiles::push(p, &step.name, low, kernel, (pixels, &layout, 0), &constants);
     Ok(())

@@ -3,11 +3,11 @@
 use super::conv::{self, Lowering, Scaling, cheapest_tile};
 use super::tiles::{self, TileConstants};
 use super::weights::PreparedWeights;
-use super::{conv_triples, conv_winograd};
+use super::{affine, conv_triples, conv_winograd, finish};
 use crate::error::JitError;
 use crate::plan::planner::Planner;
 use catc_kernels::precompiled::dot::takes;
-use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Window, choose_dot, dot, winograd};
+use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Tier, Window, choose_dot, dot, winograd};
 use catc_program::{Geometry, Step};
 
 /// Lowers a convolution of codes for precompiled kernels.
@@ -22,7 +22,9 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     // What comes back has an epilogue that the kernel does not know.
     let left = match (winograd::Tile::of(kernel), kernel) {
         (Some(tile), _) => conv_winograd::lower(p, step, low, &view, &scaling, (choice, tile))?,
-        (None, KernelId::Lookup512) => conv_triples::lower(p, step, geometry, low, &view, &scaling)?,
+        (None, KernelId::Lookup512) => {
+            conv_triples::lower(p, step, geometry, low, &view, &scaling, choice.largest_result)?
+        }
         _ => return direct(p, step, low, &view, &scaling, choice),
     };
     let Some(low) = left else { return Ok(()) };
@@ -44,7 +46,7 @@ fn direct(
     low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
-    Choice { kernel, steps_per_drain, .. }: Choice,
+    Choice { kernel, steps_per_drain, largest_result, .. }: Choice,
 ) -> Result<(), JitError> {
     let info = kernel.info();
     let (pixels, vectors) = tile(&low, kernel);
@@ -55,11 +57,18 @@ fn direct(
         KernelId::DotMadd256 => p.constants.push(&dot::widened(&packed.bytes)),
         _ => p.constants.push(&packed.bytes),
     };
+    let mut ends = Vec::new();
+    let (slots, store) = low.clone().store(&mut ends, vectors * info.channels_per_vector);
+    let program = finish::program(&store, &ends, slots.as_slice()).filter(|_| info.tier >= Tier::Avx512Vnni);
+    let affine = program.and_then(|program| affine::of(&program, &store, scaling, largest_result, 1));
+    let (bias, multiplier) =
+        affine.as_ref().map_or((&scaling.bias, &scaling.multiplier), |affine| (&affine.bias, &affine.multiplier));
     let constants = TileConstants {
         weights,
         weight_bytes: layout.vector_count() * info.vector_bytes,
         start: p.constants.push(&packed.constants),
-        scaling: Some((p.constants.push(&scaling.bias), p.constants.push(&scaling.multiplier))),
+        scaling: Some((p.constants.push(bias), p.constants.push(multiplier))),
+        program: affine.as_ref().map(|affine| affine.program),
     };
     tiles::push(p, &step.name, low, kernel, (pixels, &layout, steps_per_drain), &constants);
     Ok(())

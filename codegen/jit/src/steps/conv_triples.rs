@@ -4,6 +4,7 @@
 //! A call takes its output rows in chunks: it packs the input rows that a chunk meets into scratch memory, then goes through the
 //! blocks of output channels outside and the pixels inside.
 
+use super::affine::{self, Affine};
 use super::conv::{ConvCursor, ConvStore, Lowering, Scaling, cheapest_tile};
 use super::finish::{self, FinishArguments};
 use crate::emit::call::Call;
@@ -313,12 +314,18 @@ pub(crate) fn lower(
     mut low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
+    largest: u64,
 ) -> Result<Option<Lowering>, JitError> {
     let tile = tile(&low);
     let block = tile.1 * CHANNELS;
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, block);
     let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
+    let affine = affine::of(&program, &store, scaling, largest, 1).unwrap_or_else(|| Affine {
+        program,
+        multiplier: scaling.multiplier.clone(),
+        bias: scaling.bias.clone(),
+    });
     let packed = Packed::of(&low, geometry);
     let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
     let weights = triples::pack(view, &layout, i32::from(low.input.zero()))
@@ -328,13 +335,13 @@ pub(crate) fn lower(
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&weights.indices));
-    let bias_slot = add(constants.push(&padded(&scaling.bias)));
-    let multiplier_slot = add(constants.push(&padded(&scaling.multiplier)));
+    let bias_slot = add(constants.push(&padded(&affine.bias)));
+    let multiplier_slot = add(constants.push(&padded(&affine.multiplier)));
     let constant_slot = add(constants.push(&padded(&weights.constants)));
     let zero_slot = add(constants.push(&padded(&zero_points)));
     let table_slot = add(constants.push(&triples::table()));
     let share_slot = add(constants.push(&triples::shares()));
-    let program_slot = add(constants.push(&program.words()));
+    let program_slot = add(constants.push(&affine.program.words()));
     let scratch_slot = low.slots.add(Slot::Scratch);
     let mut cursors = vec![
         low.input_cursor,

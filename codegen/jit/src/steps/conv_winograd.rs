@@ -5,6 +5,7 @@
 //! scratch memory, then goes through the blocks of output channels outside and the tiles inside, so that each weight is fetched
 //! once a chunk.
 
+use super::affine::{self, Affine};
 use super::conv::{ConvCursor, ConvStore, Lowering, Scaling};
 use super::finish::{self, FinishArguments};
 use crate::emit::emitter::Emitter;
@@ -17,7 +18,7 @@ use catc_kernels::precompiled::{
     WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_PRODUCT_VNNI_256,
 };
 use catc_kernels::winograd::{self, Tile};
-use catc_kernels::{Choice, KernelId, QuantizedWeights};
+use catc_kernels::{Choice, KernelId, QuantizedWeights, Tier};
 use catc_program::Step;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -290,15 +291,20 @@ pub(crate) fn lower(
     let (Some(program), Some(levels), true) = (program, levels, exact) else { return Ok(Some(low)) };
     let packed = winograd::pack(view, tile, levels, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-    let multiplier: Vec<f32> = scaling.multiplier.iter().map(|m| m / scale).collect();
+    let wide = choice.kernel.info().tier >= Tier::Avx512Vnni;
+    let affine = wide.then(|| affine::of(&program, &store, scaling, choice.largest_result, tile.scale())).flatten();
+    let affine = affine.unwrap_or_else(|| {
+        let multiplier = scaling.multiplier.iter().map(|m| m / scale).collect();
+        Affine { program, multiplier, bias: scaling.bias.clone() }
+    });
     let tiling = Tiling::of(tile, low.height, low.width, low.shape.inputs, packed.bytes.len());
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&packed.bytes));
-    let bias_slot = add(constants.push(&scaling.bias));
-    let multiplier_slot = add(constants.push(&multiplier));
+    let bias_slot = add(constants.push(&affine.bias));
+    let multiplier_slot = add(constants.push(&affine.multiplier));
     let start_slot = add(constants.push(&packed.start));
-    let program_slot = add(constants.push(&program.words()));
+    let program_slot = add(constants.push(&affine.program.words()));
     let scratch_slot = low.slots.add(Slot::Scratch);
     let positions = (tile.positions() * BLOCK) as i64;
     let block = |slot, block| ConvCursor { slot, origin: 0, group: 0, block, row: 0, pixel: 0 };

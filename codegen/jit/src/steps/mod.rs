@@ -1,5 +1,6 @@
 //! One file per kind of layer: how it is lowered, and the code it becomes.
 
+mod affine;
 pub(crate) mod conv;
 pub(crate) mod conv_dot;
 pub(crate) mod conv_float;

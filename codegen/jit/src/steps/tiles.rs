@@ -8,7 +8,7 @@ use crate::emit::emitter::Emitter;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::dot::DotTile;
-use catc_kernels::precompiled::finish::FinishTile;
+use catc_kernels::precompiled::finish::{FinishTile, Program};
 use catc_kernels::precompiled::finish_symbol;
 use catc_kernels::{Implementation, KernelId, WeightLayout};
 use cranelift_codegen::ir::Value;
@@ -140,6 +140,8 @@ pub(crate) struct TileConstants {
     pub start: usize,
     /// Biases and multipliers, of codes.
     pub scaling: Option<(usize, usize)>,
+    /// The epilogue, if it is another than that of the layer's steps.
+    pub program: Option<Program>,
 }
 
 /// Appends the function of a layer whose weights are packed in the order of `layout`. `drain` as in
@@ -177,7 +179,7 @@ pub(crate) fn push(
     };
     let (height, width, macs, reduction) = (low.height, low.width, low.macs, low.reduction);
     let (mut slots, store) = low.store(&mut cursors, block);
-    let program = finish::program(&store, &cursors, slots.as_slice());
+    let program = constants.program.or_else(|| finish::program(&store, &cursors, slots.as_slice()));
     let program = program.map(|program| slots.add(Slot::Constant(p.constants.push(&program.words()))));
     let row_by_row = loops.outputs > block && width >= LEAST_WIDTH && constants.weight_bytes <= MOST_WEIGHTS;
     let finish = finish_symbol(info.tier);

@@ -41,6 +41,9 @@ pub mod store {
     pub const SMALL_CODES: u32 = 1;
     /// Codes of any values; NaN becomes the zero-point.
     pub const CODES: u32 = 2;
+    /// Codes `sum as f32 * multiplier + bias`, rounded once, then the operand of the only step, if there is one, of small codes; no
+    /// factor before rounding and no zero-point after it, which multipliers and biases hold. 512-bit kernels only.
+    pub const AFFINE: u32 = 3;
 }
 
 /// One step on the running value `t`.

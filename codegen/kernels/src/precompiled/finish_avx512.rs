@@ -23,6 +23,12 @@ pub(super) unsafe fn row(f: &Finish, sums: *const i32, sums_pixel: i64, row_numb
         let program = &*f.program;
         let scaled = !f.multiplier.is_null() && program.store == store::SMALL_CODES;
         match (program.count, program.steps[0].function) {
+            (0, _) if program.store == store::AFFINE => {
+                shaped::<AFFINE>(f, sums, sums_pixel, row_number, first, pixels);
+            }
+            _ if program.store == store::AFFINE => {
+                shaped::<AFFINE_SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels);
+            }
             (0, _) if scaled => shaped::<PLAIN>(f, sums, sums_pixel, row_number, first, pixels),
             (1, function::ADD_SMALL_CODE) if scaled => {
                 shaped::<SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels)
@@ -38,6 +44,10 @@ const ANY: u8 = 0;
 const PLAIN: u8 = 1;
 /// Scale, bias, one operand of small codes, codes.
 const SHORTCUT: u8 = 2;
+/// [`store::AFFINE`] without an operand.
+const AFFINE: u8 = 3;
+/// [`store::AFFINE`] with one.
+const AFFINE_SHORTCUT: u8 = 4;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn shaped<const KIND: u8>(
@@ -89,6 +99,14 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
             let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
             _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
         };
+        let scaled = KIND != ANY || !f.multiplier.is_null();
+        let (mut multipliers, mut biases) = ([_mm512_setzero_ps(); V], [_mm512_setzero_ps(); V]);
+        if scaled {
+            for v in 0..V {
+                multipliers[v] = _mm512_loadu_ps(f.multiplier.add(16 * v));
+                biases[v] = _mm512_loadu_ps(f.bias.add(16 * v));
+            }
+        }
         let mut pixel = 0;
         while pixel < pixels {
             let at = first + pixel;
@@ -99,18 +117,17 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
                     t[p * V + v] = _mm512_loadu_ps(from.add(16 * v).cast());
                 }
             }
-            if KIND != ANY || !f.multiplier.is_null() {
-                for v in 0..V {
-                    let multiplier = _mm512_loadu_ps(f.multiplier.add(16 * v));
-                    let bias = _mm512_loadu_ps(f.bias.add(16 * v));
-                    for p in 0..P {
-                        let value = &mut t[p * V + v];
-                        let sum = _mm512_cvtepi32_ps(_mm512_castps_si512(*value));
-                        *value = _mm512_add_ps(_mm512_mul_ps(sum, multiplier), bias);
-                    }
+            if scaled {
+                for (cell, value) in t[..P * V].iter_mut().enumerate() {
+                    let sum = _mm512_cvtepi32_ps(_mm512_castps_si512(*value));
+                    let (multiplier, bias) = (multipliers[cell % V], biases[cell % V]);
+                    *value = match KIND {
+                        AFFINE | AFFINE_SHORTCUT => _mm512_fmadd_ps(sum, multiplier, bias),
+                        _ => _mm512_add_ps(_mm512_mul_ps(sum, multiplier), bias),
+                    };
                 }
             }
-            if KIND == SHORTCUT {
+            if KIND == SHORTCUT || KIND == AFFINE_SHORTCUT {
                 let number = program.steps[0].operand as usize % MOST_OPERANDS;
                 let operand = f.operands[number];
                 let place =
@@ -198,6 +215,10 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
                 let mut codes = [_mm512_setzero_si512(); 4];
                 let zero = _mm512_set1_epi32(program.zero);
                 for (code, value) in codes.iter_mut().zip(&t[..P * V]) {
+                    if KIND == AFFINE || KIND == AFFINE_SHORTCUT {
+                        *code = _mm512_cvtps_epi32(*value);
+                        continue;
+                    }
                     let mut value = _mm512_mul_ps(*value, _mm512_set1_ps(program.requantize));
                     if KIND == ANY && program.store == store::CODES {
                         // NaN becomes the zero-point, which is 0 here; then the range of the codes less it.

@@ -1,5 +1,6 @@
 //! The tiles of Winograd's convolution in 512-bit vectors.
 
+use super::finish::store;
 use super::finish_avx512;
 use super::winograd::{BLOCK, InputTile, OutputTile, ProductTile, sums_bytes};
 use std::arch::x86_64::*;
@@ -294,6 +295,8 @@ unsafe fn output<const H: usize, const W: usize>(t: &OutputTile) {
         let to = results.as_mut_ptr().cast::<i32>();
         // The inverse of 9 modulo 2^32: results are multiples of it where the factors of three points are.
         let ninth = _mm512_set1_epi32(0x38e3_8e39);
+        // Else the multipliers do it.
+        let divide = W != 2 && (*t.finish.program).store != store::AFFINE;
         let tiles = t.tiles as usize;
         for group in (0..tiles).step_by(GROUP) {
             for tile in group..tiles.min(group + GROUP) {
@@ -312,7 +315,7 @@ unsafe fn output<const H: usize, const W: usize>(t: &OutputTile) {
                         // A row lies across the columns.
                         let row = output_line::<W, true>(&columns.map(|column| column[y]));
                         for (x, &value) in row[..W].iter().enumerate() {
-                            let value = if W == 2 { value } else { _mm512_mullo_epi32(value, ninth) };
+                            let value = if divide { _mm512_mullo_epi32(value, ninth) } else { value };
                             let pixel = (y * GROUP + tile - group) * W + x;
                             _mm512_store_si512(to.add(pixel * BLOCK + 16 * v).cast(), value);
                         }
