@@ -3,7 +3,7 @@
 mod support;
 
 use catc_jit::{Options, OutputMut, Spread, compile};
-use catc_kernels::{Implementation, TABLE, Tier};
+use catc_kernels::{Implementation, KernelSet, TABLE, Tier};
 use catc_program::{
     Activation, Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program,
 };
@@ -155,7 +155,24 @@ impl Spread for Pieces {
     }
 }
 
-/// Steps may be done in ranges of rows, in any order.
+/// On every tier, in ranges of rows in any order.
+fn check_in_pieces(program: &Program, inputs: &[Vec<f32>]) {
+    let expected = reference::run(program, inputs);
+    for tier in tiers() {
+        let compiled = compile(program, &Options { tier: Some(tier) }).unwrap();
+        let given: Vec<_> = inputs.iter().map(|v| catc_jit::Input::F32(v)).collect();
+        for length in [1, 2, 3, 5] {
+            let mut found = vec![f32::NAN; expected[0].len()];
+            let mut workspace = compiled.workspace(2).unwrap();
+            let mut targets = [OutputMut::F32(&mut found)];
+            compiled
+                .run_observed(&given, &mut targets, &mut workspace, Some(&Pieces(length)), |_, call| call())
+                .unwrap();
+            assert_eq!(found, expected[0], "{tier}, ranges of {length}");
+        }
+    }
+}
+
 #[test]
 fn rows_in_pieces_give_the_same() {
     let cases = [
@@ -171,19 +188,23 @@ fn rows_in_pieces_give_the_same() {
         let mut b = network(seed as u64, dims, outputs, geometry, bits, Tail::Shortcut(bits[1]));
         centre(&mut b.program);
         let inputs = b.inputs();
-        let expected = reference::run(&b.program, &inputs);
-        for tier in tiers() {
+        check_in_pieces(&b.program, &inputs);
+    }
+}
+
+/// Large floats that the next layer only adds are made and read some rows at a time.
+#[test]
+fn floats_that_are_only_added_stay_in_bands() {
+    for (seed, (inputs, outputs, bits)) in
+        [(40, 130, [4, 4]), (100, 190, [2, 2]), (9, 140, [8, 8])].into_iter().enumerate()
+    {
+        let mut b = network(seed as u64, [inputs, 33, 31], outputs, window(1, 1, 0), bits, Tail::FloatShortcut);
+        centre(&mut b.program);
+        let given = b.inputs();
+        check_in_pieces(&b.program, &given);
+        for tier in tiers().filter(|&tier| KernelSet::all(tier).has_precompiled(Tier::X86V3)) {
             let compiled = compile(&b.program, &Options { tier: Some(tier) }).unwrap();
-            let given: Vec<_> = inputs.iter().map(|v| catc_jit::Input::F32(v)).collect();
-            for length in [1, 2, 3, 5] {
-                let mut found = vec![f32::NAN; expected[0].len()];
-                let mut workspace = compiled.workspace(2).unwrap();
-                let mut targets = [OutputMut::F32(&mut found)];
-                compiled
-                    .run_observed(&given, &mut targets, &mut workspace, Some(&Pieces(length)), |_, call| call())
-                    .unwrap();
-                assert_eq!(found, expected[0], "{tier}, ranges of {length}");
-            }
+            assert_eq!(compiled.steps().filter(|s| s.kernel.is_some()).count(), 1, "{tier}");
         }
     }
 }

@@ -18,6 +18,9 @@ pub(crate) struct Emitter<'a> {
     /// Cranelift's builder, for single instructions.
     pub b: FunctionBuilder<'a>,
     slots: Value,
+    /// The number of slot 0, and a pointer that stands for what is in a slot.
+    first_slot: usize,
+    replaced: Option<(usize, Value)>,
     /// What the code is for.
     pub architecture: Architecture,
     /// Precompiled kernels that the function may call.
@@ -51,7 +54,7 @@ impl<'a> Emitter<'a> {
         kernels: &'a Kernels,
         [slots, first, last]: [Value; 3],
     ) -> Self {
-        Emitter { b, slots, architecture, kernels, first, last }
+        Emitter { b, slots, first_slot: 0, replaced: None, architecture, kernels, first, last }
     }
 
     /// Ends the function.
@@ -63,8 +66,17 @@ impl<'a> Emitter<'a> {
 
     /// The base pointer in a slot.
     pub fn slot(&mut self, index: usize) -> Value {
+        let index = self.first_slot + index;
+        if let Some((_, pointer)) = self.replaced.filter(|&(slot, _)| slot == index) {
+            return pointer;
+        }
         let flags = flags().with_readonly();
         self.b.ins().load(I64, flags, self.slots, (8 * index) as i32)
+    }
+
+    /// From here on slots count from `first` on, and the one with that number in the function has this base pointer.
+    pub fn replace_slots(&mut self, first: usize, replaced: Option<(usize, Value)>) {
+        (self.first_slot, self.replaced) = (first, replaced);
     }
 
     /// A 64-bit integer.

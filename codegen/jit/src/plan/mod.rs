@@ -1,5 +1,6 @@
 //! From a program to what is emitted: where every tensor lies, what every step's function reads, and its code.
 
+pub(crate) mod bands;
 pub(crate) mod bounds;
 pub(crate) mod constants;
 pub(crate) mod forms;
@@ -29,6 +30,12 @@ pub(crate) enum Slot {
 pub(crate) trait StepCode: Debug {
     /// Emits the body.
     fn emit(&self, e: &mut Emitter<'_>);
+
+    /// How the step reaches its tensors, if its work units are the rows of its output and it may be done with other steps some rows
+    /// at a time.
+    fn rows(&self) -> Option<bands::RowAccess> {
+        None
+    }
 }
 
 /// One function to be called.

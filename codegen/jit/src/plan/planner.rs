@@ -1,5 +1,6 @@
 //! Lowers a program step by step.
 
+use super::bands;
 use super::bounds;
 use super::constants::Constants;
 use super::forms::{Assignment, Forms, assign};
@@ -148,12 +149,17 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, Jit
 }
 
 impl Planner<'_> {
-    fn finish(self) -> Result<Planned, JitError> {
+    fn finish(mut self) -> Result<Planned, JitError> {
         let mut outputs = Vec::new();
         for port in &self.program.outputs {
             let placed = self.placed[port.tensor.0 as usize].clone();
             outputs.push(placed.ok_or_else(|| JitError::invalid(&port.name, "this output is never written"))?);
         }
+        let kept: Vec<usize> = outputs
+            .iter()
+            .filter_map(|o| if let Slot::Region(region) = o.slot { Some(region) } else { None })
+            .collect();
+        self.steps = bands::join(self.steps, &mut self.regions, &kept);
         let end = self.steps.len();
         let mut regions: Vec<Region> =
             self.regions.iter().map(|&bytes| Region { bytes, first: end, last: 0 }).collect();

@@ -10,6 +10,7 @@ use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::lanes::LaneAccess;
 use crate::error::JitError;
+use crate::plan::bands::{RowAccess, RowPlace};
 use crate::plan::forms::{image, needed_halo};
 use crate::plan::planner::{Need, PlannedEpilogue, Planner, Slots, largest};
 use catc_kernels::{KernelId, Runs, WeightLayout, WeightShape};
@@ -262,6 +263,13 @@ pub(crate) struct ConvStore {
 }
 
 impl ConvStore {
+    /// How a function of rows with these cursors reaches its tensors, cursor 0 being its input.
+    pub fn rows(&self, cursors: &[ConvCursor]) -> Option<RowAccess> {
+        let rows = |cursor: &ConvCursor| RowPlace { slot: cursor.slot, origin: cursor.origin, row: cursor.row };
+        let mut ends = cursors[self.first_cursor..].iter().map(rows);
+        Some(RowAccess { input: cursors[0].slot, output: ends.next()?, operands: ends.collect() })
+    }
+
     /// Applies the epilogue to `count` values from channel `channel` of the tile on, at pixel `pixel` of the tile, and stores them.
     pub fn emit(
         &self,

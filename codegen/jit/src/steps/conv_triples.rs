@@ -10,6 +10,7 @@ use super::finish::{self, FinishArguments};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
+use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::finish::FinishTile;
@@ -123,6 +124,10 @@ struct Calls {
 }
 
 impl StepCode for TripleCode {
+    fn rows(&self) -> Option<RowAccess> {
+        self.store.rows(&self.cursors)
+    }
+
     fn emit(&self, e: &mut Emitter<'_>) {
         let packed = self.packed;
         let (first, last) = (e.first, e.last);

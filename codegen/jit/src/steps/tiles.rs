@@ -5,6 +5,7 @@ use super::conv::{ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Tile, s
 use super::finish::{self, FinishArguments};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
+use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::dot::DotTile;
@@ -40,6 +41,10 @@ struct TileCode {
 }
 
 impl StepCode for TileCode {
+    fn rows(&self) -> Option<RowAccess> {
+        self.store.rows(&self.cursors)
+    }
+
     fn emit(&self, e: &mut Emitter<'_>) {
         let (first, last) = (e.first, e.last);
         if let Some(halo) = &self.store.halo {
