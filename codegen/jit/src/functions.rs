@@ -74,7 +74,7 @@ impl Functions {
             context.func.signature.params.push(AbiParam::new(I64));
         }
         let builder = FunctionBuilder::new(&mut context.func, &mut self.context);
-        let mut e = Emitter::new(builder, self.tier.architecture(), &self.kernels);
+        let mut e = Emitter::new(builder, self.tier, &self.kernels);
         code.emit(&mut e);
         e.finish(module.target_config());
         let number = self.ids.len();
@@ -92,7 +92,7 @@ impl Functions {
     /// An emitter for a function that calls steps: one with a block already begun, without slots and units of its own.
     #[cfg(feature = "object")]
     pub fn emitter<'a>(&'a self, b: FunctionBuilder<'a>, nothing: cranelift_codegen::ir::Value) -> Emitter<'a> {
-        Emitter::within(b, self.tier.architecture(), &self.kernels, [nothing; 3])
+        Emitter::within(b, self.tier, &self.kernels, [nothing; 3])
     }
 
     /// Compiles one function and gives its bytes.

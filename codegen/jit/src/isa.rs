@@ -22,7 +22,7 @@ fn features(tier: Tier) -> &'static [&'static str] {
         Tier::Aarch64Dotprod => &["has_dotprod"],
         Tier::Aarch64I8mm => &["has_i8mm"],
         Tier::X86V2 => &["has_sse3", "has_ssse3", "has_sse41", "has_sse42", "has_popcnt"],
-        Tier::X86V3 => &["has_avx", "has_avx2", "has_bmi1", "has_bmi2", "has_lzcnt"],
+        Tier::X86V3 => &["has_avx", "has_avx2", "has_fma", "has_bmi1", "has_bmi2", "has_lzcnt"],
         Tier::X86V3Vnni | Tier::Avx512Vnni | Tier::Avx512Vbmi => &[],
     }
 }

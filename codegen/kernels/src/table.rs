@@ -14,7 +14,7 @@ pub enum KernelId {
     DotMaddubs,
     /// Bytes widened to 16 bits, `pmaddwd`.
     DotMadd16,
-    /// Float multiply, then add.
+    /// Float multiply and add, in one instruction where the tier has it.
     FloatDot,
     /// Depthwise by `pmaddubsw` on interleaved taps, 16-bit accumulators.
     DepthwiseMaddubs,

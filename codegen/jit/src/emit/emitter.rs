@@ -5,11 +5,11 @@
 //! work units (usually rows of the output) that this call does, so that threads can share a step.
 
 use super::call::Kernels;
-use catc_kernels::Architecture;
+use catc_kernels::Tier;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32X4, I8X16, I16X8, I32X4, I64};
 use cranelift_codegen::ir::{
-    BlockArg, ConstantData, Endianness, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value,
+    Block, BlockArg, ConstantData, Endianness, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value,
 };
 use cranelift_frontend::FunctionBuilder;
 
@@ -22,13 +22,24 @@ pub(crate) struct Emitter<'a> {
     first_slot: usize,
     replaced: Option<(usize, Value)>,
     /// What the code is for.
-    pub architecture: Architecture,
+    pub tier: Tier,
     /// Precompiled kernels that the function may call.
     pub kernels: &'a Kernels,
     /// First work unit.
     pub first: Value,
     /// One past the last work unit.
     pub last: Value,
+    shared: Shared,
+}
+
+/// Vectors that a block has made and may use again.
+#[derive(Default)]
+struct Shared {
+    block: Option<Block>,
+    /// On AArch64, where it takes instructions to make them. Those of x86-64 are read from memory by the instructions that use them.
+    constants: Vec<([u8; 16], Value)>,
+    /// By slot and number.
+    factors: Vec<(usize, usize, Value)>,
 }
 
 /// A pointer that a loop advances: its value at the start and the bytes added after each turn.
@@ -36,7 +47,7 @@ pub(crate) type Advance = (Value, i64);
 
 impl<'a> Emitter<'a> {
     /// Starts the function's entry block.
-    pub fn new(mut b: FunctionBuilder<'a>, architecture: Architecture, kernels: &'a Kernels) -> Self {
+    pub fn new(mut b: FunctionBuilder<'a>, tier: Tier, kernels: &'a Kernels) -> Self {
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
         b.switch_to_block(entry);
@@ -44,17 +55,12 @@ impl<'a> Emitter<'a> {
             [slots, first, last] => (slots, first, last),
             _ => unreachable!("every step function has three parameters"),
         };
-        Emitter::within(b, architecture, kernels, [slots, first, last])
+        Emitter::within(b, tier, kernels, [slots, first, last])
     }
 
     /// Goes on in a function whose first block exists.
-    pub fn within(
-        b: FunctionBuilder<'a>,
-        architecture: Architecture,
-        kernels: &'a Kernels,
-        [slots, first, last]: [Value; 3],
-    ) -> Self {
-        Emitter { b, slots, first_slot: 0, replaced: None, architecture, kernels, first, last }
+    pub fn within(b: FunctionBuilder<'a>, tier: Tier, kernels: &'a Kernels, [slots, first, last]: [Value; 3]) -> Self {
+        Emitter { b, slots, first_slot: 0, replaced: None, tier, kernels, first, last, shared: Shared::default() }
     }
 
     /// Ends the function.
@@ -77,6 +83,7 @@ impl<'a> Emitter<'a> {
     /// From here on slots count from `first` on, and the one with that number in the function has this base pointer.
     pub fn replace_slots(&mut self, first: usize, replaced: Option<(usize, Value)>) {
         (self.first_slot, self.replaced) = (first, replaced);
+        self.shared.factors.clear();
     }
 
     /// A 64-bit integer.
@@ -141,8 +148,34 @@ impl<'a> Emitter<'a> {
 
     /// A 128-bit constant.
     pub fn constant(&mut self, ty: Type, bytes: [u8; 16]) -> Value {
+        if let Some(&(_, value)) = self.shared().constants.iter().find(|(known, _)| *known == bytes) {
+            return self.cast(ty, value);
+        }
         let handle = self.b.func.dfg.constants.insert(ConstantData::from(&bytes[..]));
-        self.b.ins().vconst(ty, handle)
+        let value = self.b.ins().vconst(ty, handle);
+        if self.is_arm() {
+            self.shared().constants.push((bytes, value));
+        }
+        value
+    }
+
+    /// Vector `number` of the factors in a slot.
+    pub fn factor(&mut self, slot: usize, number: usize) -> Value {
+        if let Some(&(.., value)) = self.shared().factors.iter().find(|&&(s, n, _)| (s, n) == (slot, number)) {
+            return value;
+        }
+        let factors = self.slot(slot);
+        let value = self.load(F32X4, factors, 16 * number as i64);
+        self.shared().factors.push((slot, number, value));
+        value
+    }
+
+    fn shared(&mut self) -> &mut Shared {
+        let block = self.b.current_block();
+        if self.shared.block != block {
+            self.shared = Shared { block, ..Shared::default() };
+        }
+        &mut self.shared
     }
 
     /// Four times a float.

@@ -4,7 +4,7 @@ use super::emitter::Emitter;
 use super::lanes::LaneAccess;
 use crate::buffer::Codes;
 use catc_program::{Activation, Binary};
-use cranelift_codegen::ir::types::{F32X4, I32X4};
+use cranelift_codegen::ir::types::I32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::fmt;
 
@@ -111,9 +111,8 @@ impl Emitter<'_> {
         if factor.is_one() {
             return values;
         }
-        let factors = self.slot(epilogue.factor_slot);
         let multiply = |v| {
-            let vector = self.load(F32X4, factors, 16 * factor.number as i64);
+            let vector = self.factor(epilogue.factor_slot, factor.number);
             self.b.ins().fmul(v, vector)
         };
         values.into_iter().map(multiply).collect()

@@ -4,13 +4,18 @@
 //! order of operands counts; `tests/disassembly*.rs` look whether they were.
 
 use super::emitter::Emitter;
-use catc_kernels::Architecture;
+use catc_kernels::{Architecture, Tier};
 use cranelift_codegen::ir::types::{I8X16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
+/// Whether a tier has `fmla` or `vfmadd`.
+pub(crate) fn fuses(tier: Tier) -> bool {
+    tier.includes(Tier::X86V3) || tier.includes(Tier::Aarch64Neon)
+}
+
 impl Emitter<'_> {
-    fn is_arm(&self) -> bool {
-        self.architecture == Architecture::Aarch64
+    pub fn is_arm(&self) -> bool {
+        self.tier.architecture() == Architecture::Aarch64
     }
 
     /// `acc[l] + sum of four of unsigned[4l + i] * signed[4l + i]`: i32x4. One `vpdpbusd` (signed operand first) or `usdot` (unsigned
@@ -29,6 +34,25 @@ impl Emitter<'_> {
         let (xl, xh) = (b.ins().swiden_low(x), b.ins().swiden_high(x));
         let (yl, yh) = (b.ins().swiden_low(y), b.ins().swiden_high(y));
         self.sum_of_fours(acc, [(xl, yl), (xh, yh)])
+    }
+
+    /// [`Emitter::dot_signed`] where sums of two products fit 16 bits: an instruction less on tiers without `sdot`.
+    pub fn dot_signed_pairs(&mut self, acc: Value, x: Value, y: Value) -> Value {
+        if self.tier.includes(Tier::Aarch64Dotprod) {
+            return self.dot_signed(acc, x, y);
+        }
+        let pairs = self.multiply_add_small(x, y);
+        let sums = self.add_neighbours(pairs);
+        self.b.ins().iadd(sums, acc)
+    }
+
+    /// `acc + x * y` of f32x4, rounded once on tiers that [fuse](fuses), else the product and the sum each.
+    pub fn multiply_add(&mut self, acc: Value, x: Value, y: Value) -> Value {
+        if fuses(self.tier) {
+            return self.b.ins().fma(x, y, acc);
+        }
+        let product = self.b.ins().fmul(x, y);
+        self.b.ins().fadd(acc, product)
     }
 
     fn sum_of_fours(&mut self, acc: Value, [low, high]: [(Value, Value); 2]) -> Value {
@@ -87,7 +111,7 @@ impl Emitter<'_> {
 
     /// `table[index[l]]` for indices 0 to 15: `pshufb` or `tbl`.
     pub fn lookup(&mut self, table: Value, index: Value) -> Value {
-        match self.architecture {
+        match self.tier.architecture() {
             Architecture::X86_64 => self.b.ins().x86_pshufb(table, index),
             Architecture::Aarch64 => self.b.ins().swizzle(table, index),
         }
@@ -118,6 +142,12 @@ impl Emitter<'_> {
         let low: [u8; 16] = std::array::from_fn(|i| (i / 2 + 16 * (i % 2)) as u8);
         let high: [u8; 16] = std::array::from_fn(|i| (8 + i / 2 + 16 * (i % 2)) as u8);
         (self.shuffle(x, y, low), self.shuffle(x, y, high))
+    }
+
+    /// Four times the 32-bit word `lane` of 16 bytes: one `dup`, or none where a multiplication takes a single lane.
+    pub fn broadcast_word(&mut self, bytes: Value, lane: usize) -> Value {
+        let lanes: [u8; 16] = std::array::from_fn(|i| (4 * lane + i % 4) as u8);
+        self.shuffle(bytes, bytes, lanes)
     }
 
     fn shuffle(&mut self, x: Value, y: Value, lanes: [u8; 16]) -> Value {

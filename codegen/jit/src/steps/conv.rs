@@ -522,12 +522,25 @@ pub(crate) fn scale_sums(
     let terms = channel_vectors(e, bias, channel, count);
     sums.into_iter()
         .zip(factors.into_iter().zip(terms))
-        .map(|(sum, (factor, term))| {
-            let sum = e.b.ins().fcvt_from_sint(cranelift_codegen::ir::types::F32X4, sum);
-            let scaled = e.b.ins().fmul(sum, factor);
-            e.b.ins().fadd(scaled, term)
-        })
+        .map(|(sum, (factor, term))| scale(e, sum, factor, term))
         .collect()
+}
+
+/// The same for the four channels from `channel` on, one vector for each pixel.
+pub(crate) fn scale_pixels(
+    e: &mut Emitter<'_>,
+    sums: Vec<Value>,
+    (multiplier, bias): (Value, Value),
+    channel: usize,
+) -> Vec<Value> {
+    let (factor, term) = (channel_vectors(e, multiplier, channel, 4)[0], channel_vectors(e, bias, channel, 4)[0]);
+    sums.into_iter().map(|sum| scale(e, sum, factor, term)).collect()
+}
+
+fn scale(e: &mut Emitter<'_>, sum: Value, factor: Value, term: Value) -> Value {
+    let sum = e.b.ins().fcvt_from_sint(cranelift_codegen::ir::types::F32X4, sum);
+    let scaled = e.b.ins().fmul(sum, factor);
+    e.b.ins().fadd(scaled, term)
 }
 
 /// Pixels and vectors of the tile with the least cost over a row of `width` pixels and `vectors` vectors, what is left at the

@@ -5,15 +5,16 @@
 
 use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, cheapest_tile,
-    scale_sums,
+    scale_pixels,
 };
 use super::weights::PreparedWeights;
 use crate::emit::emitter::{Emitter, flags};
+use crate::emit::target::fuses;
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::{Choice, FloatWeights, KernelId, dot};
+use catc_kernels::{Architecture, Choice, FloatWeights, KernelId, Tier, dot};
 use catc_program::{Geometry, Op, Step};
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -22,6 +23,9 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 const UNROLL: usize = 12;
 const TURN: usize = 8;
 
+/// Steps whose activations AArch64 loads together.
+const FOUR: usize = 4;
+
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
 #[derive(Debug)]
 struct DotCode {
@@ -29,12 +33,23 @@ struct DotCode {
     loops: ConvLoops,
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
-    /// Whether codes are below 128, so that they are signed bytes too.
-    small: bool,
+    operands: Operands,
     /// Steps of one list: for 16-bit accumulators no more than they take.
     chunk: usize,
     store: ConvStore,
 }
+
+/// What the values of the operands allow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Operands {
+    /// Whether codes are below 128, so that they are signed bytes too.
+    small: bool,
+    /// Whether the sum of two products of signed bytes fits 16 bits.
+    pairs_fit: bool,
+}
+
+/// Activations of a pixel for four steps.
+type Four = Option<Value>;
 
 impl StepCode for DotCode {
     fn emit(&self, e: &mut Emitter<'_>) {
@@ -59,28 +74,35 @@ impl DotCode {
             start,
             &mut |e, steps, input, weights, sums| self.accumulate(e, tile, steps, input, weights, sums),
         );
-        // Vectors of four channels in each pixel, whatever the kernel's own.
+        // Vectors of four channels, those of all pixels together, whatever the kernel's own.
         let per_vector = self.loops.channels_per_vector;
-        for pixel in 0..tile.pixels {
+        let four = |e: &mut Emitter<'_>, pixel: usize, vector: usize| {
             let own = &sums[pixel * tile.vectors..][..tile.vectors];
-            let fours: Vec<Value> = if self.kernel == KernelId::DotMadd16 {
-                own.chunks(2).map(|pair| e.b.ins().iadd_pairwise(pair[0], pair[pair.len() - 1])).collect()
-            } else {
-                own.to_vec()
-            };
-            for (group, fours) in fours.chunks(4).enumerate() {
-                let channel = 16 * group;
-                let count = (tile.channels - channel).min(16).min(4 * fours.len());
-                let values = match self.kernel {
-                    KernelId::FloatDot => fours.to_vec(),
+            if self.kernel != KernelId::DotMadd16 {
+                return own[vector];
+            }
+            let pair = &own[2 * vector..own.len().min(2 * vector + 2)];
+            e.b.ins().iadd_pairwise(pair[0], pair[pair.len() - 1])
+        };
+        let columns: Vec<Vec<Value>> = (0..tile.channels.div_ceil(4))
+            .map(|vector| {
+                let sums: Vec<Value> = (0..tile.pixels).map(|pixel| four(e, pixel, vector)).collect();
+                let sums = match self.kernel {
+                    KernelId::FloatDot => return sums,
                     KernelId::DotMadd16 => {
-                        let constants = self.constants(e, pointers, channel, count);
-                        let sums = fours.iter().zip(constants).map(|(&s, c)| e.b.ins().iadd(s, c)).collect();
-                        scale_sums(e, sums, (pointers[3], pointers[2]), channel, count)
+                        let constant = self.constants(e, pointers, 4 * vector, 4)[0];
+                        sums.into_iter().map(|sum| e.b.ins().iadd(sum, constant)).collect()
                     }
-                    _ => scale_sums(e, fours.to_vec(), (pointers[3], pointers[2]), channel, count),
+                    _ => sums,
                 };
-                self.store.emit(e, pointers, pixel, channel, count, values);
+                scale_pixels(e, sums, (pointers[3], pointers[2]), 4 * vector)
+            })
+            .collect();
+        for pixel in 0..tile.pixels {
+            for (group, columns) in columns.chunks(4).enumerate() {
+                let count = (tile.channels - 16 * group).min(16);
+                let values = columns.iter().map(|column| column[pixel]).collect();
+                self.store.emit(e, pointers, pixel, 16 * group, count, values);
             }
         }
         debug_assert!(tile.channels <= tile.vectors * per_vector);
@@ -111,19 +133,23 @@ impl DotCode {
         mut sums: Vec<Value>,
     ) -> Vec<Value> {
         let mut shorts: Vec<Option<Value>> = vec![None; sums.len()];
-        for &(at, weight_at) in steps {
+        let lanes = if e.is_arm() { fours(steps) } else { vec![None; steps.len()] };
+        let mut fours: Vec<Four> = vec![None; tile.pixels];
+        for (&(at, weight_at), lane) in steps.iter().zip(lanes) {
             // The smaller side waits in registers, the other streams by.
             if tile.vectors <= tile.pixels {
                 let vectors: Vec<Value> = (0..tile.vectors).map(|v| self.weight(e, weights, weight_at, v)).collect();
-                for pixel in 0..tile.pixels {
-                    let codes = self.broadcast(e, input, at, pixel);
+                for (pixel, four) in fours.iter_mut().enumerate() {
+                    let codes = self.broadcast(e, input, at, (pixel, lane), four);
                     for (v, &vector) in vectors.iter().enumerate() {
                         let cell = pixel * tile.vectors + v;
                         self.step(e, &mut sums[cell], &mut shorts[cell], codes, vector);
                     }
                 }
             } else {
-                let pixels: Vec<Value> = (0..tile.pixels).map(|p| self.broadcast(e, input, at, p)).collect();
+                let pixels = fours.iter_mut().enumerate();
+                let pixels: Vec<Value> =
+                    pixels.map(|(p, four)| self.broadcast(e, input, at, (p, lane), four)).collect();
                 for v in 0..tile.vectors {
                     let vector = self.weight(e, weights, weight_at, v);
                     for (p, &codes) in pixels.iter().enumerate() {
@@ -151,38 +177,65 @@ impl DotCode {
         }
     }
 
-    fn broadcast(&self, e: &mut Emitter<'_>, input: Value, at: i64, pixel: usize) -> Value {
-        let word = e.load(F32, input, at + pixel as i64 * self.cursors[0].pixel);
-        let words = e.b.ins().splat(F32X4, word);
-        match self.kernel {
-            KernelId::FloatDot => words,
-            KernelId::DotMadd16 => {
-                let bytes = e.cast(I8X16, words);
-                e.b.ins().uwiden_low(bytes)
+    /// The activations of a step in every channel's lanes. AArch64 cannot broadcast from memory at a displacement: where `lane` says so,
+    /// the step takes its part of a vector that four steps share.
+    fn broadcast(
+        &self,
+        e: &mut Emitter<'_>,
+        input: Value,
+        at: i64,
+        (pixel, lane): (usize, Option<usize>),
+        four: &mut Four,
+    ) -> Value {
+        let at = at + pixel as i64 * self.cursors[0].pixel;
+        let Some(lane) = lane else {
+            let word = e.load(F32, input, at);
+            let words = e.b.ins().splat(F32X4, word);
+            return match self.kernel {
+                KernelId::FloatDot => words,
+                KernelId::DotMadd16 => {
+                    let bytes = e.cast(I8X16, words);
+                    e.b.ins().uwiden_low(bytes)
+                }
+                _ => {
+                    let bytes = e.cast(I8X16, words);
+                    self.centre(e, bytes)
+                }
+            };
+        };
+        let vector = match *four {
+            Some(vector) if lane > 0 => vector,
+            _ => {
+                let vector = e.load(I8X16, input, at);
+                self.centre(e, vector)
             }
-            KernelId::DotSigned if !self.small => {
-                let bytes = e.cast(I8X16, words);
-                let half = e.bytes(0x80);
-                e.b.ins().bxor(bytes, half)
-            }
-            _ => e.cast(I8X16, words),
+        };
+        *four = Some(vector);
+        let words = e.broadcast_word(vector, lane);
+        if self.kernel == KernelId::FloatDot { e.cast(F32X4, words) } else { words }
+    }
+
+    /// Codes of 8 bits less 128, for the kernel of signed bytes.
+    fn centre(&self, e: &mut Emitter<'_>, codes: Value) -> Value {
+        if self.kernel != KernelId::DotSigned || self.operands.small {
+            return codes;
         }
+        let half = e.bytes(0x80);
+        e.b.ins().bxor(codes, half)
     }
 
     fn step(&self, e: &mut Emitter<'_>, sum: &mut Value, short: &mut Option<Value>, codes: Value, weights: Value) {
         match self.kernel {
-            KernelId::FloatDot => {
-                let product = e.b.ins().fmul(codes, weights);
-                *sum = e.b.ins().fadd(*sum, product);
-            }
+            KernelId::FloatDot => *sum = e.multiply_add(*sum, codes, weights),
             KernelId::DotVnni | KernelId::DotUsdot => *sum = e.dot(*sum, codes, weights),
+            KernelId::DotSigned if self.operands.pairs_fit => *sum = e.dot_signed_pairs(*sum, codes, weights),
             KernelId::DotSigned => *sum = e.dot_signed(*sum, codes, weights),
             KernelId::DotMadd16 => {
                 let products = e.multiply_add_shorts(codes, weights);
                 *sum = e.b.ins().iadd(*sum, products);
             }
             _ => {
-                let products = match self.small {
+                let products = match self.operands.small {
                     true => e.multiply_add_small(codes, weights),
                     false => e.multiply_add_bytes(codes, weights),
                 };
@@ -193,6 +246,21 @@ impl DotCode {
             }
         }
     }
+}
+
+/// For each step its place among four whose activations lie together, `None` for what is left between such groups.
+fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
+    let mut places = vec![None; steps.len()];
+    let mut first = 0;
+    while let Some(group) = steps.get(first..first + FOUR) {
+        if (1..FOUR).all(|i| group[i].0 == group[0].0 + 4 * i as i64) {
+            (0..FOUR).for_each(|i| places[first + i] = Some(i));
+            first += FOUR;
+        } else {
+            first += 1;
+        }
+    }
+    places
 }
 
 impl Emitter<'_> {
@@ -212,9 +280,11 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     let scaling = Scaling::of(p, step, view.shape().total_outputs(), choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;
     let info = kernel.info();
-    let (pixels, vectors) = tile(&low, kernel);
-    let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     let small = low.input.codes.is_some_and(|codes| codes.levels < 128);
+    // Activations are -128 to 127: only two products of 128 * 128 go beyond 16 bits.
+    let operands = Operands { small, pairs_fit: kernel == KernelId::DotSigned && view.largest_absolute() < 128 };
+    let (pixels, vectors) = tile(&low, kernel, p.kernels.tier, operands);
+    let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     // Signed codes are less by 128, and so is what stands for 0.
     let shift = if kernel == KernelId::DotSigned && !small { 128 } else { 0 };
     let packed = dot::pack(&view, &layout, i32::from(low.input.zero()) - shift).map_err(failed)?;
@@ -232,8 +302,8 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
         low.channel_cursor(multiplier_slot, 4, block),
         low.channel_cursor(constant_slot, 4, block),
     ];
-    let chunk = if kernel == KernelId::DotMaddubs { choice.steps_per_drain.min(24) } else { TURN };
-    push(p, step, low, kernel, small, (pixels, vectors), cursors, chunk);
+    let chunk = if kernel == KernelId::DotMaddubs { choice.steps_per_drain.min(24) } else { turn(p.kernels.tier) };
+    push(p, step, low, kernel, operands, (pixels, vectors), cursors, chunk);
     Ok(())
 }
 
@@ -252,7 +322,8 @@ pub(crate) fn lower_float(
     let values = p.floats(&step.name, *weights)?;
     let view = FloatWeights::new(shape, &values).map_err(failed)?;
     let mut low = conv::lower(p, step, geometry, shape, kernel, None)?;
-    let (pixels, vectors) = tile(&low, kernel);
+    let operands = Operands::default();
+    let (pixels, vectors) = tile(&low, kernel, p.kernels.tier, operands);
     let layout = low.layout(dot::CHANNELS, 1, vectors);
     let packed = dot::pack_float(&view, &layout).map_err(failed)?;
     let bias = p.channel_floats(&step.name, *bias, shape.total_outputs())?;
@@ -263,7 +334,8 @@ pub(crate) fn lower_float(
         low.weight_cursor(weight_slot, &layout, 16),
         low.channel_cursor(bias_slot, 4, vectors * dot::CHANNELS),
     ];
-    push(p, step, low, kernel, false, (pixels, vectors), cursors, TURN);
+    let chunk = turn(p.kernels.tier);
+    push(p, step, low, kernel, operands, (pixels, vectors), cursors, chunk);
     Ok(())
 }
 
@@ -273,7 +345,7 @@ fn push(
     step: &Step,
     low: Lowering,
     kernel: KernelId,
-    small: bool,
+    operands: Operands,
     (pixels, vectors): (usize, usize),
     mut cursors: Vec<ConvCursor>,
     chunk: usize,
@@ -289,19 +361,27 @@ fn push(
     };
     let (height, macs, reduction) = (low.height, low.macs, low.reduction);
     let (slots, store) = low.store(&mut cursors, vectors * channels_per_vector);
-    let code = DotCode { kernel, loops, cursors, reduction, small, chunk, store };
+    let code = DotCode { kernel, loops, cursors, reduction, operands, chunk, store };
     p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
 }
 
-/// Pixels and vectors of a tile: the cheapest by a count of cycles, within the vector registers.
-fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
+/// Steps of one turn of a loop, whole fours where these are loaded together.
+fn turn(tier: Tier) -> usize {
+    if tier.architecture() == Architecture::Aarch64 { 3 * FOUR } else { TURN }
+}
+
+/// Pixels and vectors of a tile: the cheapest within the vector registers.
+fn tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (usize, usize) {
+    if tier.architecture() == Architecture::Aarch64 {
+        return arm_tile(low, kernel, tier, operands);
+    }
     let vectors = low.shape.outputs.div_ceil(kernel.info().channels_per_vector);
     // Cycles of one cell's step, the latency of its accumulator, and registers beside accumulators and the waiting side.
     let (cycles, latency, spare) = match kernel {
         KernelId::DotVnni => (0.5, 5.0, 1),
-        KernelId::DotUsdot | KernelId::DotSigned => (0.5, 3.0, 2),
         KernelId::DotMaddubs => (0.7, 1.0, 2),
         KernelId::DotMadd16 => (0.8, 1.0, 2),
+        _ if fuses(tier) => (0.5, 4.0, 1),
         _ => (1.0, 3.0, 2),
     };
     // A block of 16-bit sums ends on whole vectors of four channels.
@@ -312,10 +392,37 @@ fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
         let stores = (v / 4.0).ceil();
         steps * (cycles * p * v).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
     };
-    let registers = if matches!(kernel, KernelId::DotUsdot | KernelId::DotSigned) { 30 } else { 16 };
     let allowed = |p: usize, v: usize| {
         let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
-        p * v + waiting + spare <= registers && (v.is_multiple_of(grain) || v == vectors)
+        p * v + waiting + spare <= 16 && (v.is_multiple_of(grain) || v == vectors)
+    };
+    cheapest_tile(low.width, vectors, &allowed, &tile_cost)
+}
+
+/// The same on AArch64, by a count of instructions: its CPUs differ, and what they have in common are two to four instructions a cycle.
+fn arm_tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (usize, usize) {
+    let vectors = low.shape.outputs.div_ceil(kernel.info().channels_per_vector);
+    // Instructions of one cell's step, registers they need, and what 8-bit codes take more.
+    let (cell, temporary, centred) = match kernel {
+        KernelId::FloatDot | KernelId::DotUsdot => (1.0, 0, false),
+        KernelId::DotSigned if tier.includes(Tier::Aarch64Dotprod) => (1.0, 0, !operands.small),
+        KernelId::DotSigned => (if operands.pairs_fit { 5.0 } else { 6.0 }, 2, !operands.small),
+        _ => (4.0, 2, false),
+    };
+    // A load serves four steps. Floats are multiplied by a lane of it, bytes by a copy of the lane.
+    let (copies, copy) = if kernel == KernelId::FloatDot { (0.0, 0) } else { (1.0, 1) };
+    let broadcast = 0.25 + copies + if centred { 0.25 } else { 0.0 };
+    let steps = low.reduction.total() as f64;
+    let tile_cost = |p: usize, v: usize| {
+        let (p, v) = (p as f64, v as f64);
+        let stores = (v / 4.0).ceil();
+        // Accumulators must be as many as their latency takes.
+        let cells = (cell * p * v).max(8.0);
+        steps * (cells + broadcast * p + v) + p * (5.0 * v + 4.0 * stores) + 20.0
+    };
+    let allowed = |p: usize, v: usize| {
+        let waiting = if v <= p { v + copy } else { p * copy + 1 };
+        p * v + p + waiting + temporary + usize::from(centred) <= 31
     };
     cheapest_tile(low.width, vectors, &allowed, &tile_cost)
 }

@@ -13,7 +13,7 @@ use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::{Choice, KernelId, WeightShape, lookup};
+use catc_kernels::{Architecture, Choice, KernelId, WeightShape, lookup};
 use catc_program::{Geometry, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32, I32X4, I64};
@@ -409,7 +409,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     let scaling = Scaling::of(p, step, outputs, choice.largest_result)?;
     let narrow = choice.fits_i16();
     let mut low = conv::lower(p, step, geometry, *view.shape(), KernelId::Lookup, scaling.bound)?;
-    let (pixels, vectors) = tile(&low);
+    let (pixels, vectors) = tile(&low, p.kernels.tier.architecture());
     let layout = low.layout(lookup::CHANNELS, 1, vectors);
     let packed = lookup::pack(&view, &layout, i32::from(low.input.zero())).map_err(failed)?;
     let thresholds =
@@ -484,10 +484,19 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     Ok(())
 }
 
-/// Pixels and vectors of a tile: the cheapest by a count of cycles.
-fn tile(low: &Lowering) -> (usize, usize) {
+/// Pixels and vectors of a tile: the cheapest by a count of cycles, or of instructions on AArch64.
+fn tile(low: &Lowering, architecture: Architecture) -> (usize, usize) {
     let vectors = low.shape.outputs.div_ceil(lookup::CHANNELS);
     let steps = low.reduction.total() as f64;
+    if architecture == Architecture::Aarch64 {
+        // A look-up and its addition for each cell, an offset and a row for each pixel; the same again for the widening, seldom.
+        let tile_cost = |p: usize, v: usize| {
+            let (p, v) = (p as f64, v as f64);
+            let drains = (steps / lookup::STEPS_PER_DRAIN as f64).ceil();
+            steps * (2.0 * p * v + 2.0 * p + v) + p * v * (7.0 * drains + 40.0) + 20.0
+        };
+        return cheapest_tile(low.width, vectors, &|p, v| p * v <= 16 && p <= 8, &tile_cost);
+    }
     let tile_cost = |p: usize, v: usize| {
         // Cycles of a look-up, measured: two micro-operations on three vector ports where enough look-ups share the fetches.
         let cycles = match (p, v) {
