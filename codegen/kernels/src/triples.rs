@@ -75,10 +75,11 @@ pub const fn shares() -> [u8; 64] {
     shares
 }
 
-/// The byte of an index vector that belongs to an output channel of the vector: even bytes are channels 0 to 31, odd bytes 32 to 63,
-/// so that widening to 16 bits by masking and shifting leaves both halves in order.
+/// The byte of an index vector that belongs to an output channel of the vector. Widening by masks and shifts alone leaves bytes 0 of all
+/// double words in order, then bytes 2, 1 and 3: channels 0 to 15, 16 to 31 and so on.
 pub const fn channel_lane(channel: usize) -> usize {
-    2 * (channel % 32) + channel / 32
+    const BYTES: [usize; 4] = [0, 2, 1, 3];
+    4 * (channel % 16) + BYTES[channel / 16]
 }
 
 /// Weights packed for the kernel.

@@ -23,7 +23,8 @@ unsafe fn pack(t: &PackTile) {
         for pixel in 0..t.pixels {
             let from = t.input.offset((pixel * t.pixel_bytes) as isize);
             let to = t.offsets.add((pixel * t.triples) as usize);
-            let (mut share_sum, mut code_sum) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+            // Of shares in the lower half of each lane, of codes in the upper.
+            let mut met = _mm512_setzero_si512();
             let mut triple = 0;
             while triple < t.triples {
                 let here = first(t.triples - triple);
@@ -40,9 +41,9 @@ unsafe fn pack(t: &PackTile) {
                     _mm512_or_si512(a0, _mm512_or_si512(_mm512_slli_epi16::<2>(a1), _mm512_slli_epi16::<4>(a2)));
                 let codes = _mm512_add_epi8(a0, _mm512_add_epi8(a1, a2));
                 let zero = _mm512_setzero_si512();
-                code_sum = _mm512_add_epi64(code_sum, _mm512_sad_epu8(codes, zero));
-                let share = _mm512_permutexvar_epi8(index, shares);
-                share_sum = _mm512_add_epi64(share_sum, _mm512_sad_epu8(share, zero));
+                let codes = _mm512_slli_epi64::<32>(_mm512_sad_epu8(codes, zero));
+                let share = _mm512_sad_epu8(_mm512_permutexvar_epi8(index, shares), zero);
+                met = _mm512_add_epi64(met, _mm512_add_epi64(codes, share));
                 let low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(index));
                 let high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(index));
                 let to = to.add(triple as usize);
@@ -52,10 +53,8 @@ unsafe fn pack(t: &PackTile) {
                 }
                 triple += 64;
             }
-            *t.sums.add(pixel as usize) = PixelSums {
-                shares: _mm512_reduce_add_epi64(share_sum) as i32,
-                codes: _mm512_reduce_add_epi64(code_sum) as i32,
-            };
+            let met = _mm512_reduce_add_epi64(met);
+            *t.sums.add(pixel as usize) = PixelSums { shares: met as i32, codes: (met >> 32) as i32 };
         }
     }
 }
@@ -91,10 +90,28 @@ unsafe fn dispatch(tile: &LookupTile) {
 /// Bytes of weights that are asked for ahead of their use.
 const AHEAD: usize = 4096;
 
+/// Adds a register of byte sums to the next totals.
+macro_rules! drain {
+    ($sum:tt) => {
+        concat!(
+            "vpaddw zmm18, ",
+            $sum,
+            ", [{to}]\n",
+            "vpsrlw zmm19, ",
+            $sum,
+            ", 8\n",
+            "vpaddw zmm19, zmm19, [{to} + 64]\n",
+            "vmovdqa64 [{to}], zmm18\n",
+            "vmovdqa64 [{to} + 64], zmm19\n",
+            "add {to}, 128",
+        )
+    };
+}
+
 /// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
-/// to itself spills accumulators and chains the addresses, which costs a quarter of the speed.
+/// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed.
 macro_rules! look_up {
-    ($walk:ident, $steps:ident, $sums:ident, 1: $($p:tt $at:literal $a:tt),*) => {
+    ($walk:ident, $steps:ident, 1: $($at:literal $a:tt),*) => {
         asm!(
             $(concat!("vpxord ", $a, ", ", $a, ", ", $a),)*
             "2:",
@@ -110,6 +127,7 @@ macro_rules! look_up {
             "add {o4}, 2",
             "dec {n}",
             "jnz 2b",
+            $(drain!($a),)*
             "/* {s} {s3} */",
             w = inout(reg) $walk.weights,
             o = inout(reg) $walk.offsets,
@@ -118,14 +136,15 @@ macro_rules! look_up {
             s3 = in(reg) 3 * $walk.pixel_bytes,
             t = in(reg) $walk.table,
             n = inout(reg) $steps => _,
+            to = inout(reg) $walk.totals => _,
             x = out(reg) _,
             ahead = const AHEAD,
-            $(out($a) $sums[$p][0],)*
-            out("zmm16") _, out("zmm18") _,
-            options(nostack, readonly),
+            $(out($a) _,)*
+            out("zmm16") _, out("zmm18") _, out("zmm19") _,
+            options(nostack),
         )
     };
-    ($walk:ident, $steps:ident, $sums:ident, 2: $($p:tt $at:literal $a:tt $b:tt),*) => {
+    ($walk:ident, $steps:ident, 2: $($at:literal $a:tt $b:tt),*) => {
         asm!(
             $(concat!("vpxord ", $a, ", ", $a, ", ", $a), concat!("vpxord ", $b, ", ", $b, ", ", $b),)*
             "2:",
@@ -146,6 +165,7 @@ macro_rules! look_up {
             "add {o4}, 2",
             "dec {n}",
             "jnz 2b",
+            $(drain!($a), drain!($b),)*
             "/* {s} {s3} */",
             w = inout(reg) $walk.weights,
             o = inout(reg) $walk.offsets,
@@ -154,11 +174,12 @@ macro_rules! look_up {
             s3 = in(reg) 3 * $walk.pixel_bytes,
             t = in(reg) $walk.table,
             n = inout(reg) $steps => _,
+            to = inout(reg) $walk.totals => _,
             x = out(reg) _,
             ahead = const AHEAD,
-            $(out($a) $sums[$p][0], out($b) $sums[$p][1],)*
+            $(out($a) _, out($b) _,)*
             out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _,
-            options(nostack, readonly),
+            options(nostack),
         )
     };
 }
@@ -169,55 +190,50 @@ struct Walk {
     offsets: *const u16,
     pixel_bytes: isize,
     table: *const u8,
+    totals: *mut __m512i,
 }
 
-/// Byte sums of the next `steps` steps, at least one.
+/// Adds the look-ups of the next `steps` steps, at least one, to the totals.
 #[inline]
 #[rustfmt::skip]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn sums<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) -> [[__m512i; 2]; P] {
-    let mut sums = [[_mm512_setzero_si512(); 2]; P];
+unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) {
     // SAFETY: reads what the tile's fields describe: offsets of each pixel, which are below the size of the table, whole vectors of
-    // weights, and rows of the table; prefetches may be of any address. The list of pixels is that of `P`.
+    // weights, and rows of the table; prefetches may be of any address. Reads and writes two totals for each pixel and vector of the
+    // tile, which are as many as the list has.
     unsafe {
         match (P, V) {
-            (1, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0"),
-            (2, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2"),
-            (3, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4"),
-            (4, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
-                3 "{o} + {s3}" "zmm6"),
-            (5, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
-                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8"),
-            (6, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
-                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10"),
-            (7, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
-                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10", 6 "{o4} + 2*{s}" "zmm12"),
-            (8, 1) => look_up!(walk, steps, sums, 1: 0 "{o}" "zmm0", 1 "{o} + {s}" "zmm2", 2 "{o} + 2*{s}" "zmm4",
-                3 "{o} + {s3}" "zmm6", 4 "{o4}" "zmm8", 5 "{o4} + {s}" "zmm10", 6 "{o4} + 2*{s}" "zmm12",
-                7 "{o4} + {s3}" "zmm14"),
-            (1, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1"),
-            (2, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3"),
-            (3, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5"),
-            (4, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7"),
-            (5, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9"),
-            (6, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
-                5 "{o4} + {s}" "zmm10" "zmm11"),
-            (7, 2) => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
-                5 "{o4} + {s}" "zmm10" "zmm11", 6 "{o4} + 2*{s}" "zmm12" "zmm13"),
-            _ => look_up!(walk, steps, sums, 2: 0 "{o}" "zmm0" "zmm1", 1 "{o} + {s}" "zmm2" "zmm3",
-                2 "{o} + 2*{s}" "zmm4" "zmm5", 3 "{o} + {s3}" "zmm6" "zmm7", 4 "{o4}" "zmm8" "zmm9",
-                5 "{o4} + {s}" "zmm10" "zmm11", 6 "{o4} + 2*{s}" "zmm12" "zmm13", 7 "{o4} + {s3}" "zmm14" "zmm15"),
+            (1, 1) => look_up!(walk, steps, 1: "{o}" "zmm0"),
+            (2, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2"),
+            (3, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4"),
+            (4, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6"),
+            (5, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8"),
+            (6, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10"),
+            (7, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10", "{o4} + 2*{s}" "zmm12"),
+            (8, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10", "{o4} + 2*{s}" "zmm12", "{o4} + {s3}" "zmm14"),
+            (1, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1"),
+            (2, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3"),
+            (3, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5"),
+            (4, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7"),
+            (5, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9"),
+            (6, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11"),
+            (7, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11", "{o4} + 2*{s}" "zmm12" "zmm13"),
+            _ => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11", "{o4} + 2*{s}" "zmm12" "zmm13",
+                "{o4} + {s3}" "zmm14" "zmm15"),
         }
     }
-    sums
 }
 
-/// 16-bit totals of a tile: for each pixel and vector the sum of its 16-bit words, and of their upper bytes, those of odd channels.
+/// 16-bit totals of a tile: for each pixel and vector the sum of its 16-bit words, and of their upper bytes.
 #[repr(C, align(64))]
 struct Totals<const P: usize, const V: usize>([[[__m512i; 2]; V]; P]);
 
@@ -227,28 +243,27 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
     // are below 4096, the size of the table.
     unsafe {
         let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
-        let pixel_bytes = t.pixel_bytes as isize;
-        let mut walk = Walk { weights: t.weights, offsets: t.offsets, pixel_bytes, table: t.table };
+        let mut walk = Walk {
+            weights: t.weights,
+            offsets: t.offsets,
+            pixel_bytes: t.pixel_bytes as isize,
+            table: t.table,
+            totals: (&raw mut totals).cast(),
+        };
         for row in 0..t.rows {
             for tap in 0..t.taps {
                 walk.offsets = t.offsets.byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
                 let mut left = t.steps as usize;
                 for parts in (1..=t.parts as usize).rev() {
                     let steps = part(left, parts);
-                    if steps == 0 {
-                        continue;
-                    }
-                    left -= steps;
-                    let sums = sums::<P, V>(&mut walk, steps);
-                    for (totals, sums) in totals.0.iter_mut().zip(&sums) {
-                        for (total, &sum) in totals.iter_mut().zip(sums) {
-                            total[0] = _mm512_add_epi16(total[0], sum);
-                            total[1] = _mm512_add_epi16(total[1], _mm512_srli_epi16::<8>(sum));
-                        }
+                    if steps > 0 {
+                        left -= steps;
+                        add_steps::<P, V>(&mut walk, steps);
                     }
                 }
             }
         }
+        let words = _mm512_set1_epi32(0xffff);
         for (p, totals) in totals.0.iter().enumerate() {
             let mut met = PixelSums::default();
             let sums = t.sums.byte_offset(p as isize * t.sums_pixel as isize);
@@ -259,28 +274,27 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
                     met.codes += at.codes;
                 }
             }
-            let shares = _mm512_set1_epi32(met.shares);
-            let codes = _mm512_set1_epi32(met.codes);
             let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
-            for (v, total) in totals.iter().enumerate() {
-                // What the odd channels have added to the words is taken from them again.
-                let even = _mm512_sub_epi16(total[0], _mm512_slli_epi16::<8>(total[1]));
-                let shorts = [
-                    _mm512_castsi512_si256(even),
-                    _mm512_extracti64x4_epi64::<1>(even),
-                    _mm512_castsi512_si256(total[1]),
-                    _mm512_extracti64x4_epi64::<1>(total[1]),
+            for (v, &[all, odd]) in totals.iter().enumerate() {
+                // What the odd bytes have added to the words is taken from them again.
+                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+                let quarters = [
+                    _mm512_and_si512(even, words),
+                    _mm512_srli_epi32::<16>(even),
+                    _mm512_and_si512(odd, words),
+                    _mm512_srli_epi32::<16>(odd),
                 ];
-                for (quarter, &shorts) in shorts.iter().enumerate() {
+                for (quarter, &total) in quarters.iter().enumerate() {
                     let channel = 64 * v + 16 * quarter;
                     let constant = _mm512_loadu_si512(t.constants.add(channel).cast());
                     let own = if t.zero_points.is_null() {
                         common
                     } else {
                         let zero_points = _mm512_loadu_si512(t.zero_points.add(channel).cast());
-                        _mm512_sub_epi32(shares, _mm512_mullo_epi32(zero_points, codes))
+                        let codes = _mm512_mullo_epi32(zero_points, _mm512_set1_epi32(met.codes));
+                        _mm512_sub_epi32(_mm512_set1_epi32(met.shares), codes)
                     };
-                    let sum = _mm512_sub_epi32(_mm512_add_epi32(constant, own), _mm512_cvtepu16_epi32(shorts));
+                    let sum = _mm512_sub_epi32(_mm512_add_epi32(constant, own), total);
                     _mm512_storeu_si512(t.results.add(p * V * 64 + channel).cast(), sum);
                 }
             }

@@ -9,7 +9,7 @@ pub const MOST_POSITIONS: usize = 30;
 pub const BLOCK: usize = 32;
 
 /// The most tiles of a call of the product.
-pub const MOST_TILES: usize = 16;
+pub const MOST_TILES: usize = 25;
 
 /// Transforms a row of tiles of the input: `transformed[position][tile][channel]`, bytes.
 #[derive(Clone, Copy, Debug)]
