@@ -22,6 +22,8 @@ enum Tail {
     Shortcut(u8),
     /// An added float, a leaky ReLU, 8-bit codes.
     FloatShortcut,
+    /// An added float, codes of that width.
+    FloatSum(u8),
     /// A sigmoid, which no precompiled epilogue has.
     Sigmoid,
 }
@@ -48,6 +50,12 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
             let steps = if b.rng.range(0, 1) == 0 { vec![add] } else { vec![add, relu] };
             let format = codes(&mut b.rng, bits);
             b.conv(x, outputs, 1, geometry, w, format, steps)
+        }
+        Tail::FloatSum(bits) => {
+            let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, Format::F32, vec![]);
+            let add = EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(shortcut), scale: 1.0 };
+            let format = codes(&mut b.rng, bits);
+            b.conv(x, outputs, 1, geometry, w, format, vec![add])
         }
         Tail::FloatShortcut => {
             let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, Format::F32, vec![]);
@@ -195,10 +203,14 @@ fn rows_in_pieces_give_the_same() {
 /// Large floats that the next layer only adds are made and read some rows at a time.
 #[test]
 fn floats_that_are_only_added_stay_in_bands() {
-    for (seed, (inputs, outputs, bits)) in
-        [(40, 130, [4, 4]), (100, 190, [2, 2]), (9, 140, [8, 8])].into_iter().enumerate()
-    {
-        let mut b = network(seed as u64, [inputs, 33, 31], outputs, window(1, 1, 0), bits, Tail::FloatShortcut);
+    let cases = [
+        (40, 130, [4, 4], Tail::FloatShortcut),
+        (100, 190, [2, 2], Tail::FloatSum(2)),
+        (50, 140, [2, 2], Tail::FloatSum(2)),
+        (9, 140, [8, 8], Tail::FloatSum(8)),
+    ];
+    for (seed, (inputs, outputs, bits, tail)) in cases.into_iter().enumerate() {
+        let mut b = network(seed as u64, [inputs, 33, 31], outputs, window(1, 1, 0), bits, tail);
         centre(&mut b.program);
         let given = b.inputs();
         check_in_pieces(&b.program, &given);
@@ -217,6 +229,8 @@ fn tails() -> impl Strategy<Value = Tail> {
         Just(Tail::Shortcut(2)),
         Just(Tail::Shortcut(6)),
         Just(Tail::FloatShortcut),
+        Just(Tail::FloatSum(2)),
+        Just(Tail::FloatSum(8)),
         Just(Tail::Sigmoid),
     ]
 }

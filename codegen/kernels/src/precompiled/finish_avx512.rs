@@ -29,6 +29,12 @@ pub(super) unsafe fn row(f: &Finish, sums: *const i32, sums_pixel: i64, row_numb
             _ if program.store == store::AFFINE => {
                 shaped::<AFFINE_SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels);
             }
+            (0, _) if !f.multiplier.is_null() && program.store == store::FLOATS => {
+                shaped::<FLOATS>(f, sums, sums_pixel, row_number, first, pixels);
+            }
+            (1, function::ADD_FLOAT) if scaled => {
+                shaped::<FLOAT_SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels);
+            }
             (0, _) if scaled => shaped::<PLAIN>(f, sums, sums_pixel, row_number, first, pixels),
             (1, function::ADD_SMALL_CODE) if scaled => {
                 shaped::<SHORTCUT>(f, sums, sums_pixel, row_number, first, pixels)
@@ -48,6 +54,10 @@ const SHORTCUT: u8 = 2;
 const AFFINE: u8 = 3;
 /// [`store::AFFINE`] with one.
 const AFFINE_SHORTCUT: u8 = 4;
+/// Scale, bias, an operand of floats, codes.
+const FLOAT_SHORTCUT: u8 = 5;
+/// Scale and bias.
+const FLOATS: u8 = 6;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn shaped<const KIND: u8>(
@@ -140,6 +150,18 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
                     }
                 }
             }
+            if KIND == FLOAT_SHORTCUT {
+                let number = program.steps[0].operand as usize % MOST_OPERANDS;
+                let operand = f.operands[number];
+                let place =
+                    operand.offset((row_number * f.operand_row[number] + at * f.operand_pixel[number]) as isize);
+                for p in 0..P {
+                    let place = place.offset(p as isize * f.operand_pixel[number] as isize).cast::<f32>();
+                    for v in 0..V {
+                        t[p * V + v] = _mm512_add_ps(t[p * V + v], _mm512_loadu_ps(place.add(16 * v)));
+                    }
+                }
+            }
             let steps = if KIND == ANY { program.count as usize } else { 0 };
             for step in &program.steps[..steps] {
                 let x = _mm512_set1_ps(step.x);
@@ -203,7 +225,7 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
                 }
             }
             let to = f.output.offset((row_number * f.output_row + at * f.output_pixel) as isize);
-            if KIND == ANY && program.store == store::FLOATS {
+            if KIND == FLOATS || KIND == ANY && program.store == store::FLOATS {
                 for p in 0..P {
                     let to = to.offset(p as isize * f.output_pixel as isize).cast::<f32>();
                     for v in 0..V {
