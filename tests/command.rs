@@ -147,3 +147,21 @@ fn opt_runs_passes_on_text_and_keeps_large_constants_beside_it() {
     let (list, _) = output(catc().args(["opt", "--list"]));
     assert!(list.contains("refine-scales") && list.contains("insert-qdq"), "{list}");
 }
+
+#[test]
+fn tuning_keeps_the_outputs_and_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = compiled(folder.path(), &["--wbits", "2", "--abits", "2"]);
+    let tuned = folder.path().join("tuned.bin");
+    let report = json(catc().arg(&model).args(["--tune", "-o"]).arg(&tuned));
+    assert!(report["tuning"]["before_ms"].as_f64() >= report["tuning"]["after_ms"].as_f64(), "{report}");
+    let before = json(catc().arg("inspect").arg(&model));
+    let after = json(catc().arg("inspect").arg(&tuned));
+    assert_eq!(before["tuned"], false);
+    assert_eq!(after["tuned"].as_bool(), Some(report["tuning"]["layers"].as_u64() > Some(0)));
+    // In place, as well.
+    json(catc().arg(&tuned).arg("--tune"));
+    for args in [&["--tune", "--emit", "obj=x.o"][..], &["--tune", "--calib", "x.npy"]] {
+        catc().arg(&model).args(args).current_dir(folder.path()).assert().code(2);
+    }
+}

@@ -102,6 +102,7 @@ impl Builder {
             inputs,
             outputs,
             steps,
+            tunings: vec![],
         }
     }
 }

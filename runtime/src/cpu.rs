@@ -57,7 +57,10 @@ fn tier_among(name: &str, available: &[Tier]) -> Result<Tier, CpuError> {
 }
 
 /// What `CATC_CPU` asks for, if it is set.
-pub(crate) fn tier_of_environment() -> Result<Option<Tier>, CpuError> {
+///
+/// # Errors
+/// As [`tier_named`].
+pub fn tier_of_environment() -> Result<Option<Tier>, CpuError> {
     match std::env::var_os(CPU_VARIABLE) {
         Some(name) if !name.is_empty() => tier_named(&name.to_string_lossy()).map(Some),
         _ => Ok(None),

@@ -46,7 +46,7 @@ mod team;
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 pub use catc_kernels::{Tier, clock::cycles_per_second};
 pub use catc_program as program;
-pub use cpu::{CPU_VARIABLE, CpuError, tier_named};
+pub use cpu::{CPU_VARIABLE, CpuError, tier_named, tier_of_environment};
 pub use error::{OpenError, RunError, SessionError};
 pub use model::{Element, Model, PortInfo};
 pub use session::{Layer, Memory, Session, SessionOptions};

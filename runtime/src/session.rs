@@ -37,6 +37,8 @@ pub struct Layer<'a> {
     pub op: &'static str,
     /// The inner kernel, where the step has one.
     pub kernel: Option<&'static str>,
+    /// Pixels and vectors of output channels of the kernel's tile, where it has several.
+    pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
     /// Its machine code, which steps of one shape share.
@@ -115,6 +117,11 @@ impl Session {
         self.compiled.tier()
     }
 
+    /// Whether kernels and tiles are those that were measured on this CPU with this instruction set.
+    pub fn is_tuned(&self) -> bool {
+        self.compiled.is_tuned()
+    }
+
     /// What the session holds.
     pub fn memory(&self) -> Memory {
         Memory {
@@ -126,7 +133,14 @@ impl Session {
 
     /// The steps in the order they run.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
-        self.compiled.steps().map(|s| Layer { name: s.name, op: s.op, kernel: s.kernel, macs: s.macs, code: s.code })
+        self.compiled.steps().map(|s| Layer {
+            name: s.name,
+            op: s.op,
+            kernel: s.kernel,
+            tile: s.tile,
+            macs: s.macs,
+            code: s.code,
+        })
     }
 
     /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.

@@ -40,16 +40,20 @@ pub enum Command {
 /// Compiling: `catc MODEL.onnx -o OUT.bin`.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// The trained network. With --emit also a compiled model, which is taken as it is.
+    /// The trained network. With --emit or --tune also a compiled model, which is taken as it is.
     #[arg(value_name = "MODEL.onnx", required = true)]
     pub model: Option<PathBuf>,
     /// Where the compiled model goes.
-    #[arg(short, long, value_name = "OUT.bin", required_unless_present = "emit")]
+    #[arg(short, long, value_name = "OUT.bin", required_unless_present_any = ["emit", "tune"])]
     pub output: Option<PathBuf>,
     /// Write code for a target, ahead of time: obj (an ELF object), header (for C), asm and clif (texts of its functions), ir (the
     /// integer graph).
     #[arg(long, value_name = "KIND=PATH,..", value_delimiter = ',')]
     pub emit: Vec<Emission>,
+    /// Measure the kernels and tiles that layers may have on this CPU, and keep the fastest in the model; other CPUs ignore them. Also
+    /// for a compiled model, which is changed unless -o says where the new one goes.
+    #[arg(long)]
+    pub tune: bool,
     /// What --emit is for: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu (default: this machine).
     #[arg(long, value_name = "TRIPLE", requires = "emit", value_parser = parse_target)]
     pub target: Option<Architecture>,

@@ -8,8 +8,11 @@ use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
 use catc_ir::Graph;
+use catc_jit::Tuned;
+use catc_passes::Progress;
 use catc_passes::{Changed, Effort, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
 use catc_program::Program;
+use catc_runtime::tier_of_environment;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Instant;
@@ -22,7 +25,10 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     };
     let plan = Plan::of(args, model)?;
     if is_compiled(model).unwrap_or(false) {
-        return emit_compiled(args, model, &plan);
+        return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
+    }
+    if args.output.is_none() && args.emit.is_empty() {
+        return Err(Failure::Usage("-o OUT.bin: where shall the compiled model go?".into()));
     }
     let method: Method = args.method.parse().map_err(|e: catc_passes::RecipeError| Failure::Usage(e.to_string()))?;
     if let Some(pass) = &args.print_after {
@@ -53,7 +59,10 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         compile(&options, Watch { begin: &mut begin, after_pass: &mut after, progress: &bars })
     })?;
     bars.clear();
-    let compiled = compiled?;
+    let mut compiled = compiled?;
+    if args.tune {
+        tune(&mut compiled.program)?;
+    }
     for note in &compiled.notes {
         eprintln!("note: {}: {}", note.pass, note.text);
     }
@@ -67,6 +76,48 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     }
     let emitted = plan.write(&compiled.program, Some(&compiled.graph))?;
     report(args, emitted, &compiled, bytes.len() as u64, start)
+}
+
+/// Measures kernels and tiles, and keeps what is fastest in the program. What was known of this CPU before is forgotten.
+fn tune(program: &mut Program) -> Result<Value, Failure> {
+    let tier = tier_of_environment()?;
+    let bars = Bars::new();
+    let tuned = catc_jit::tune(program, tier, &mut |done, rounds| match done {
+        0 => bars.start("tuning", rounds as u64),
+        _ => bars.advance(1),
+    });
+    bars.clear();
+    let Tuned { tuning, before, after } = tuned?;
+    let milliseconds = |seconds: f64| 1e3 * seconds;
+    let report = json!({
+        "cpu": tuning.cpu, "tier": tuning.tier, "layers": tuning.layers.len(),
+        "before_ms": milliseconds(before), "after_ms": milliseconds(after),
+    });
+    eprintln!(
+        "tuning: {} with {}: {} layers take another kernel or tile, {:.3} ms instead of {:.3}",
+        tuning.cpu,
+        tuning.tier,
+        tuning.layers.len(),
+        milliseconds(after),
+        milliseconds(before)
+    );
+    program.tunings.retain(|t| (&t.cpu, &t.tier) != (&tuning.cpu, &tuning.tier));
+    if !tuning.layers.is_empty() {
+        program.tunings.push(tuning);
+    }
+    Ok(report)
+}
+
+/// Tunes a model that is compiled already.
+fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
+    if !args.emit.is_empty() || args.calibration.calib.is_some() {
+        let place = model.display();
+        return Err(Failure::Usage(format!("{place} is a compiled model: --tune takes -o alone beside it")));
+    }
+    let mut program = Program::load(model)?;
+    let report = tune(&mut program)?;
+    program.save(args.output.as_deref().unwrap_or(model))?;
+    if args.json { print_json(&json!({"tuning": report})) } else { Ok(()) }
 }
 
 /// Emits code for a model that is compiled already.

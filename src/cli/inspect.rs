@@ -3,6 +3,7 @@
 use super::args::InspectArgs;
 use super::table::table;
 use super::{Failure, human_bytes, print, print_json};
+use catc_kernels::cpu_name;
 use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
 use catc_runtime::{Model, SessionOptions};
 use serde_json::{Value, json};
@@ -61,6 +62,8 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
             "code_bytes": memory.code,
             "packed_bytes": memory.constants,
             "workspace_bytes": memory.workspace,
+            "tuned": session.is_tuned(),
+            "tunings": program.tunings.iter().map(|t| json!({"cpu": t.cpu, "tier": t.tier, "layers": t.layers.len()})).collect::<Vec<_>>(),
             "layers": rows.iter().map(layer).collect::<Vec<_>>(),
         }));
     }
@@ -82,6 +85,13 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         human_bytes(memory.code as u64),
         human_bytes(memory.workspace as u64),
     );
+    for tuning in &program.tunings {
+        let here =
+            session.is_tuned() && cpu_name().as_ref() == Some(&tuning.cpu) && tuning.tier == session.tier().name();
+        let (cpu, tier, layers) = (&tuning.cpu, &tuning.tier, tuning.layers.len());
+        let used = if here { "used" } else { "not used here" };
+        let _ = writeln!(text, "Measured on {cpu} with {tier}: kernels and tiles of {layers} layers ({used}).");
+    }
     print(&text)
 }
 

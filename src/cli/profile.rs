@@ -15,6 +15,8 @@ struct LayerTime {
     name: String,
     op: &'static str,
     kernel: Option<&'static str>,
+    /// Pixels and vectors of the kernel's tile, where it has several.
+    tile: Option<(usize, usize)>,
     /// Multiply-accumulates of one image.
     macs: u64,
     /// Shortest and median time of one image in seconds.
@@ -23,6 +25,11 @@ struct LayerTime {
 }
 
 impl LayerTime {
+    fn kernel_and_tile(&self) -> String {
+        let kernel = self.kernel.unwrap_or_default();
+        self.tile.map_or(kernel.into(), |(pixels, vectors)| format!("{kernel} {pixels}x{vectors}"))
+    }
+
     /// Multiply-accumulates per second.
     fn rate(&self) -> Option<f64> {
         (self.macs > 0 && self.shortest > 0.0).then(|| self.macs as f64 / self.shortest)
@@ -47,6 +54,7 @@ impl Profile {
                     name: layer.name.to_string(),
                     op: layer.op,
                     kernel: layer.kernel,
+                    tile: layer.tile,
                     macs: layer.macs,
                     shortest: times.first().copied().unwrap_or(0.0),
                     median: times.get(times.len() / 2).copied().unwrap_or(0.0),
@@ -74,7 +82,7 @@ impl Profile {
             lines.push(vec![
                 layer.name.clone(),
                 layer.op.into(),
-                layer.kernel.unwrap_or_default().into(),
+                layer.kernel_and_tile(),
                 if layer.macs > 0 { format!("{:.2}", layer.macs as f64 / 1e6) } else { String::new() },
                 format!("{:.1}", layer.shortest * 1e6),
                 format!("{:.1} %", 100.0 * layer.shortest / self.total()),

@@ -3,6 +3,7 @@
 use crate::error::JitError;
 use crate::plan::constants::Constants;
 use crate::plan::planner::{Planned, plan};
+use crate::plan::wish::Wish;
 use crate::plan::{PlanStep, Slot, memory};
 use crate::spread::cycles;
 use catc_kernels::KernelSet;
@@ -47,9 +48,9 @@ pub(crate) struct Arranged {
 }
 
 /// Validates, plans and places a program for a set of kernels.
-pub(crate) fn arrange(program: &Program, kernels: KernelSet) -> Result<Arranged, JitError> {
+pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Arranged, JitError> {
     program.validate()?;
-    let Planned { steps, constants, regions, outputs } = plan(program, kernels)?;
+    let Planned { steps, constants, regions, outputs } = plan(program, kernels, wishes)?;
     let (offsets, activation_bytes) = memory::plan(&regions);
     let resolve = |slot: &Slot| match *slot {
         Slot::Region(region) => Pointer::Activations(offsets[region]),

@@ -10,9 +10,10 @@ use crate::block::Block;
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
 use crate::plan::PlanStep;
+use crate::plan::wish::{Wish, wishes};
 use crate::spread::Spread;
-use catc_kernels::{KernelId, KernelSet, Tier};
-use catc_program::Program;
+use catc_kernels::{KernelId, KernelSet, Tier, cpu_name};
+use catc_program::{Program, Tuning};
 use std::ops::Range;
 
 /// An input tensor of one image, row-major.
@@ -53,6 +54,8 @@ struct CompiledStep {
     name: String,
     op: &'static str,
     kernel: Option<KernelId>,
+    tile: Option<(usize, usize)>,
+    source: Option<usize>,
     macs: u64,
     function: usize,
     slots: Range<usize>,
@@ -80,8 +83,12 @@ pub struct StepReport<'a> {
     pub name: &'a str,
     /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
     pub op: &'static str,
+    /// The number of the program's step that it belongs to, if it is one alone.
+    pub source: Option<usize>,
     /// The inner kernel's name, if it has one.
     pub kernel: Option<&'static str>,
+    /// Pixels and vectors of output channels of the kernel's tile, if it has several.
+    pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates per image.
     pub macs: u64,
     /// The machine code, shared by steps of the same shape.
@@ -103,6 +110,7 @@ pub struct CompiledProgram {
     activation_bytes: usize,
     scratch_bytes: usize,
     tier: Tier,
+    tuned: bool,
 }
 
 /// Compiles a program.
@@ -110,22 +118,52 @@ pub struct CompiledProgram {
 /// # Errors
 /// If the CPU or the tier asked for cannot run the code, or the program contradicts itself.
 pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
-    let tier = match options.tier {
-        Some(tier) if !tier.is_available() => return Err(JitError::Tier { tier }),
-        Some(tier) => tier,
-        None => Tier::detect().ok_or(JitError::Cpu)?,
-    };
+    let tier = available(options.tier)?;
+    let tuning = tuning_of(program, tier);
+    let mut compiled = compile_with(program, tier, &wishes(program, tuning))?;
+    compiled.tuned = tuning.is_some();
+    Ok(compiled)
+}
+
+/// The tier, or the best of this CPU.
+pub(crate) fn available(tier: Option<Tier>) -> Result<Tier, JitError> {
+    match tier {
+        Some(tier) if !tier.is_available() => Err(JitError::Tier { tier }),
+        Some(tier) => Ok(tier),
+        None => Tier::detect().ok_or(JitError::Cpu),
+    }
+}
+
+/// What a program holds of measurements on this CPU with that instruction set.
+fn tuning_of(program: &Program, tier: Tier) -> Option<&Tuning> {
+    let cpu = cpu_name()?;
+    program.tunings.iter().find(|tuning| tuning.cpu == cpu && tuning.tier == tier.name())
+}
+
+/// Compiles a program for a tier of this CPU, its kernels and tiles as wished.
+pub(crate) fn compile_with(program: &Program, tier: Tier, wishes: &[Wish]) -> Result<CompiledProgram, JitError> {
     let Arranged { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
-        arrange(program, KernelSet::all(tier))?;
+        arrange(program, KernelSet::all(tier), wishes)?;
     let mut builder = CodeBuilder::new(tier)?;
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
     for ArrangedStep { step, slots, cycles } in steps {
-        let PlanStep { name, op, kernel, macs, units, code, .. } = step;
+        let PlanStep { name, op, kernel, tile, source, macs, units, code, .. } = step;
         let function = builder.add(&name, code.as_ref())?;
         let start = pointers.len();
         pointers.extend(slots);
-        compiled.push(CompiledStep { name, op, kernel, macs, function, slots: start..pointers.len(), units, cycles });
+        compiled.push(CompiledStep {
+            name,
+            op,
+            kernel,
+            tile,
+            source,
+            macs,
+            function,
+            slots: start..pointers.len(),
+            units,
+            cycles,
+        });
     }
     Ok(CompiledProgram {
         code: builder.finish()?,
@@ -138,6 +176,7 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
         activation_bytes,
         scratch_bytes,
         tier,
+        tuned: false,
     })
 }
 
@@ -145,6 +184,11 @@ impl CompiledProgram {
     /// The instruction set the code uses.
     pub fn tier(&self) -> Tier {
         self.tier
+    }
+
+    /// Whether kernels and tiles are those that were measured on this CPU.
+    pub fn is_tuned(&self) -> bool {
+        self.tuned
     }
 
     /// Bytes of packed weights and other constants.
@@ -169,7 +213,9 @@ impl CompiledProgram {
         self.steps.iter().map(|s| StepReport {
             name: &s.name,
             op: s.op,
+            source: s.source,
             kernel: s.kernel.map(KernelId::name),
+            tile: s.tile,
             macs: s.macs,
             code: self.code.bytes(s.function),
         })

@@ -30,12 +30,14 @@ mod object;
 mod plan;
 mod spread;
 mod steps;
+mod tune;
 
 pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
 pub use error::JitError;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};
 pub use spread::{Spread, grain};
+pub use tune::{Tuned, tune};
 
 /// What code is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -170,6 +170,32 @@ pub fn choose(request: &Request<'_>) -> Choice {
     dot
 }
 
+/// Every kernel that serves a layer exactly, the one that [`choose`] prefers first.
+pub fn candidates(request: &Request<'_>) -> Vec<Choice> {
+    let mut all = vec![choose(request)];
+    let shape = request.weights.shape();
+    if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
+        return all;
+    }
+    let mut add = |choice: Choice| {
+        if all.iter().all(|known| known.kernel != choice.kernel) {
+            all.push(choice);
+        }
+    };
+    let dot = choose_dot(request);
+    if request.kernels.has_precompiled(Tier::Avx512Vnni) {
+        let fitting = |tile: &winograd::Tile| takes_winograd(request, *tile, dot.largest_result);
+        for tile in winograd::Tile::ALL.into_iter().filter(fitting) {
+            add(Choice { kernel: tile.kernel(), ..dot });
+        }
+    }
+    if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
+        add(Choice { kernel: KernelId::Lookup512, steps_per_drain: triples::STEPS_PER_DRAIN, ..dot });
+    }
+    add(dot);
+    all
+}
+
 /// Cycles of all multiplications one by one, the epilogue left out.
 fn multiplied(request: &Request<'_>) -> f64 {
     let shape = request.weights.shape();

@@ -7,6 +7,7 @@
 
 pub mod choose;
 pub mod clock;
+mod cpu;
 pub mod depthwise;
 pub mod dot;
 pub mod layout;
@@ -18,7 +19,8 @@ pub mod triples;
 mod weights;
 pub mod winograd;
 
-pub use choose::{Choice, KernelSet, Request, Window, choose, choose_dot, choose_float};
+pub use choose::{Choice, KernelSet, Request, Window, candidates, choose, choose_dot, choose_float};
+pub use cpu::cpu_name;
 pub use layout::{Runs, WeightLayout};
 pub use table::{ActivationForm, Exactness, Implementation, KernelId, KernelInfo, TABLE};
 pub use tier::{Architecture, Tier};

@@ -290,7 +290,7 @@ pub const TABLE: &[KernelInfo] = &[
         implementation: Implementation::Precompiled(crate::precompiled::FLOAT_512),
         weight_bits: 32..=32,
         activation_bits: 32..=32,
-        tile: (14, 2),
+        tile: (6, 4),
         channels_per_vector: 16,
         units_per_step: 1,
         vector_bytes: 64,
@@ -527,6 +527,17 @@ impl KernelId {
         &TABLE[self as usize]
     }
 
+    /// Whether it is a function of this crate with tiles of several sizes, one of which a layer's function calls.
+    pub fn has_tiles(self) -> bool {
+        use KernelId::{DotMadd256, DotMaddubs256, DotVnni256, DotVnni512, Float256, Float512};
+        matches!(self, DotVnni512 | DotVnni256 | DotMaddubs256 | DotMadd256 | Float512 | Float256)
+    }
+
+    /// The kernel of that name.
+    pub fn from_name(name: &str) -> Option<KernelId> {
+        TABLE.iter().find(|info| info.name == name).map(|info| info.id)
+    }
+
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         self.info().name
@@ -543,6 +554,7 @@ mod tests {
         for (at, info) in TABLE.iter().enumerate() {
             assert_eq!(info.id as usize, at);
             assert_eq!(info.id.name(), info.name);
+            assert_eq!(KernelId::from_name(info.name), Some(info.id));
         }
         assert_eq!(TABLE.last().unwrap().id, KernelId::WinogradThreeFour512);
     }

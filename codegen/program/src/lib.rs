@@ -11,6 +11,7 @@ mod listing;
 pub mod program;
 pub mod step;
 pub mod tensor;
+pub mod tuning;
 pub mod validate;
 
 pub use codes::{CodeError, PackedCodes};
@@ -19,4 +20,5 @@ pub use file::{FormatError, LoadError, MAGIC, SaveError};
 pub use program::{BuildInfo, ConstantId, Port, Program};
 pub use step::{Geometry, Op, Step};
 pub use tensor::{Constant, ConstantData, Format, Layout, TensorDecl, TensorId};
+pub use tuning::{TunedLayer, Tuning};
 pub use validate::{InvalidProgram, Violation};

@@ -2,6 +2,7 @@
 
 use crate::step::Step;
 use crate::tensor::{Constant, TensorDecl, TensorId};
+use crate::tuning::Tuning;
 
 /// A constant of a program: its index in [`Program::constants`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +53,8 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// In order of execution.
     pub steps: Vec<Step>,
+    /// What was measured to be fast, at most once for each CPU and instruction set.
+    pub tunings: Vec<Tuning>,
 }
 
 impl Program {

@@ -42,6 +42,9 @@ fn every_operation_survives() {
     assert!(read.to_bytes().unwrap() == bytes);
     assert_eq!(read.to_string(), program.to_string());
     assert_eq!(read.info, program.info);
+    assert_eq!(read.tunings, program.tunings);
+    // The flag of a section that older readers may skip.
+    assert_eq!(bytes[HEADER + 3 * 32..][..8], [4, 0, 0, 0, 1, 0, 0, 0]);
 }
 
 proptest! {
@@ -205,7 +208,7 @@ fn load_errors_say_what_and_where() {
         (b"\x08\x01ONNX", "no model.bin"),
         (&good[..100], "cut off: 100 bytes"),
         (&newer, "format version 9, this catc reads up to 1: run it with a newer catc"),
-        (&damaged, "the section of reals is damaged"),
+        (&damaged, "the section of tunings is damaged"),
         (&appended, "something was appended"),
     ];
     for (bytes, part) in cases {

@@ -43,6 +43,11 @@ fn recode(p: &mut Program, bits: u8, change: impl FnOnce(&mut Vec<i16>)) {
     *packed = PackedCodes::new(packed.signed(), bits, &all).unwrap();
 }
 
+fn tuning(cpu: &str, layers: &[(u32, u32, u32)]) -> Tuning {
+    let layer = |&(step, pixels, vectors): &_| TunedLayer { step, kernel: "k".into(), pixels, vectors };
+    Tuning { cpu: cpu.into(), tier: "v".into(), layers: layers.iter().map(layer).collect() }
+}
+
 type Break = fn(&mut Program);
 
 const CASES: &[(&str, Break)] = &[
@@ -100,6 +105,19 @@ const CASES: &[(&str, Break)] = &[
         codes(p).2.clear();
     }),
     ("constant 0: zero-point -3 is outside", |p| codes(p).2[0] = -3),
+    // Tunings.
+    ("tuning: there is no step 99", |p| p.tunings = vec![tuning("a", &[(99, 1, 1)])]),
+    ("tuning: its layers are not in the order of the steps", |p| {
+        p.tunings = vec![tuning("a", &[(1, 1, 1), (1, 2, 1)])]
+    }),
+    ("tuning: a tile of 65 pixels and 1 vectors", |p| p.tunings = vec![tuning("a", &[(0, 65, 1)])]),
+    ("tuning: a tile of 0 pixels and 1 vectors", |p| p.tunings = vec![tuning("a", &[(0, 0, 1)])]),
+    ("tuning: a with v stands twice", |p| p.tunings = vec![tuning("a", &[]), tuning("a", &[])]),
+    ("tuning: the name \"\" is empty", |p| p.tunings = vec![tuning("", &[])]),
+    ("tuning: the name \"a\\n\" is empty", |p| p.tunings = vec![tuning("a\n", &[])]),
+    ("tuning: 65 CPUs, at most 64 are allowed", |p| {
+        p.tunings = (0..65).map(|i| tuning(&i.to_string(), &[])).collect();
+    }),
     // Windows and convolutions.
     ("kernel 0: 1 to 65536 are allowed", |p| geometry(p).kernel[0] = 0),
     ("strides 0", |p| geometry(p).strides[1] = 0),

@@ -58,6 +58,7 @@ pub fn program() -> Program {
             step(Op::Mean { axes: vec![1, 2], scale: 1.0 }, 2, plain(), 4),
             step(Op::ArgMin { axis: 0 }, 4, plain(), 5),
         ],
+        tunings: vec![],
     }
 }
 

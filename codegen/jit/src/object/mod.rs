@@ -74,7 +74,7 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     if !is_c_identifier(name) {
         return Err(JitError::Name { name: name.into() });
     }
-    let arranged = arrange(program, KernelSet::emitted(options.tier))?;
+    let arranged = arrange(program, KernelSet::emitted(options.tier), &[])?;
     let failed = |e: ModuleError| JitError::Codegen { step: name.into(), message: e.to_string() };
     let target = isa(options.tier, Destination::Object)?;
     let builder = ObjectBuilder::new(target, name, default_libcall_names()).map_err(failed)?;

@@ -147,6 +147,8 @@ fn pair(
         name: format!("{} + {}", producer.name, consumer.name),
         op: consumer.op,
         kernel: consumer.kernel,
+        tile: None,
+        source: None,
         macs: producer.macs + consumer.macs,
         slots,
         units,

@@ -6,9 +6,12 @@
 
 use crate::buffer::{Form, Halo, is_image};
 use crate::error::JitError;
+use crate::plan::wish::Wish;
 use crate::steps::weights::PreparedWeights;
 use catc_kernels::winograd::Tile;
-use catc_kernels::{Choice, KernelId, KernelSet, Request, Window, choose, choose_dot, choose_float};
+use catc_kernels::{
+    Choice, KernelId, KernelSet, QuantizedWeights, Request, Window, candidates, choose, choose_dot, choose_float,
+};
 use catc_program::{Constant, Format, Geometry, Op, Program, Step, TensorId};
 
 /// The storage of one tensor.
@@ -34,7 +37,7 @@ pub(crate) struct Forms {
 }
 
 /// Decides for a whole program.
-pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, JitError> {
+pub(crate) fn assign(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Forms, JitError> {
     let count = program.tensors.len();
     let mut root: Vec<usize> = (0..count).collect();
     let mut members = vec![1; count];
@@ -52,8 +55,9 @@ pub(crate) fn assign(program: &Program, kernels: KernelSet) -> Result<Forms, Jit
     let mut convs = Vec::with_capacity(program.steps.len());
     let mut wanted = vec![false; count];
     let mut halo = vec![Halo::NONE; count];
-    for step in &program.steps {
-        let choice = conv_choice(program, step, kernels)?;
+    for (number, step) in program.steps.iter().enumerate() {
+        let wanted_kernel = wishes.get(number).and_then(|wish| wish.kernel);
+        let choice = conv_choice(program, step, kernels, wanted_kernel)?;
         if let (Some(choice), Op::Conv { geometry, .. } | Op::FloatConv { geometry, .. }) = (&choice, &step.op) {
             let source = step.inputs[0].0 as usize;
             wanted[root[source]] |= choice.kernel == KernelId::Lookup;
@@ -128,26 +132,25 @@ pub(crate) fn image(program: &Program, tensor: TensorId) -> Result<(usize, usize
     }
 }
 
-/// The kernel of a convolution.
-fn conv_choice(program: &Program, step: &Step, kernels: KernelSet) -> Result<Option<Choice>, JitError> {
+/// The kernel of a convolution: the one that is asked for, if it serves the layer.
+fn conv_choice(
+    program: &Program,
+    step: &Step,
+    kernels: KernelSet,
+    asked: Option<KernelId>,
+) -> Result<Option<Choice>, JitError> {
     match &step.op {
         Op::Conv { geometry, .. } => {
-            let Format::Codes { signed, bits, zero_point, .. } = program.tensor(step.inputs[0]).format else {
-                return Err(JitError::invalid(&step.name, "the input of an integer convolution is not codes"));
-            };
             let prepared = PreparedWeights::of(program, step)?;
-            let activation_zero_point = zero_point - Format::min_code(signed, bits);
             let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-            let (_, height, width) = image(program, step.output)?;
-            let request = Request {
-                weights: &weights,
-                weight_bits: prepared.bits,
-                activation_bits: bits,
-                activation_zero_point,
-                window: Window { strides: geometry.strides, dilations: geometry.dilations, output: [height, width] },
-                kernels,
+            let request = request(program, step, (&weights, prepared.bits), geometry, kernels)?;
+            let mut choice = match asked {
+                None => choose(&request),
+                Some(kernel) => {
+                    let all = candidates(&request);
+                    all.iter().find(|choice| choice.kernel == kernel).copied().unwrap_or(all[0])
+                }
             };
-            let mut choice = choose(&request);
             if choice.kernel == KernelId::Lookup && !choice.fits_i16() {
                 // 16-bit halves of the sum overflow after that many drains, if 32 bits of it matter.
                 let pairs = weights.shape().inputs.div_ceil(2);
@@ -156,7 +159,7 @@ fn conv_choice(program: &Program, step: &Step, kernels: KernelSet) -> Result<Opt
                     choice = choose_dot(&request);
                 }
             }
-            let raw = choice.largest_absolute_sum.saturating_mul((1 << bits) - 1);
+            let raw = choice.largest_absolute_sum.saturating_mul((1 << request.activation_bits) - 1);
             if raw > i32::MAX as u64 {
                 return Err(JitError::invalid(&step.name, "its sums do not fit 32 bits"));
             }
@@ -169,6 +172,46 @@ fn conv_choice(program: &Program, step: &Step, kernels: KernelSet) -> Result<Opt
         }
         _ => Ok(None),
     }
+}
+
+/// What a convolution of codes asks for.
+fn request<'a>(
+    program: &Program,
+    step: &Step,
+    (weights, weight_bits): (&'a QuantizedWeights<'a>, u8),
+    geometry: &Geometry,
+    kernels: KernelSet,
+) -> Result<Request<'a>, JitError> {
+    let Format::Codes { signed, bits, zero_point, .. } = program.tensor(step.inputs[0]).format else {
+        return Err(JitError::invalid(&step.name, "the input of an integer convolution is not codes"));
+    };
+    let (_, height, width) = image(program, step.output)?;
+    Ok(Request {
+        weights,
+        weight_bits,
+        activation_bits: bits,
+        activation_zero_point: zero_point - Format::min_code(signed, bits),
+        window: Window { strides: geometry.strides, dilations: geometry.dilations, output: [height, width] },
+        kernels,
+    })
+}
+
+/// The kernels that a step may have, if there is something to choose: other kernels, or tiles of one.
+pub(crate) fn kernels_of(program: &Program, step: &Step, kernels: KernelSet) -> Result<Vec<KernelId>, JitError> {
+    let all: Vec<KernelId> = match &step.op {
+        Op::Conv { geometry, .. } => {
+            let prepared = PreparedWeights::of(program, step)?;
+            let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+            let request = request(program, step, (&weights, prepared.bits), geometry, kernels)?;
+            candidates(&request).into_iter().map(|choice| choice.kernel).collect()
+        }
+        Op::FloatConv { geometry, groups, weights, .. } => {
+            vec![choose_float(&conv_shape(&step.name, program.constant(*weights), geometry, *groups)?, kernels)]
+        }
+        _ => vec![],
+    };
+    let fixed = all.len() == 1 && !all[0].has_tiles();
+    Ok(if fixed { vec![] } else { all })
 }
 
 /// The extents of a convolution's weights `[O,C/groups,KH,KW]`.

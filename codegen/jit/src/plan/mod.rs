@@ -6,6 +6,7 @@ pub(crate) mod constants;
 pub(crate) mod forms;
 pub(crate) mod memory;
 pub(crate) mod planner;
+pub(crate) mod wish;
 
 use crate::buffer::Buffer;
 use crate::emit::emitter::Emitter;
@@ -47,6 +48,10 @@ pub(crate) struct PlanStep {
     pub op: &'static str,
     /// The inner kernel, if it has one.
     pub kernel: Option<KernelId>,
+    /// Pixels and vectors of its tile, if it has several.
+    pub tile: Option<(usize, usize)>,
+    /// The number of the program's step, if it is one alone.
+    pub source: Option<usize>,
     /// Multiply-accumulates.
     pub macs: u64,
     /// What its function reads and writes.

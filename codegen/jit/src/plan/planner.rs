@@ -5,6 +5,7 @@ use super::bounds;
 use super::constants::Constants;
 use super::forms::{Assignment, Forms, assign};
 use super::memory::Region;
+use super::wish::{TileWish, Wish};
 use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
@@ -84,6 +85,8 @@ pub(crate) struct Planner<'p> {
     pub program: &'p Program,
     /// The kernels that steps may use.
     pub kernels: KernelSet,
+    /// What is asked of the present step's tile.
+    pub tile: TileWish,
     /// All constants so far.
     pub constants: Constants,
     convs: Vec<Option<Choice>>,
@@ -118,11 +121,12 @@ fn room(program: &Program) -> usize {
 }
 
 /// Lowers a whole program.
-pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, JitError> {
-    let Forms { tensors, convs } = assign(program, kernels)?;
+pub(crate) fn plan(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Planned, JitError> {
+    let Forms { tensors, convs } = assign(program, kernels, wishes)?;
     let mut planner = Planner {
         program,
         kernels,
+        tile: TileWish::Cheapest,
         constants: Constants::with_room(room(program))?,
         convs,
         assignments: tensors,
@@ -139,10 +143,14 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet) -> Result<Planned, Jit
     }
     for (number, step) in program.steps.iter().enumerate() {
         let conv = planner.convs[number].take();
+        planner.tile = wishes.get(number).map_or(TileWish::Cheapest, |wish| wish.tile);
         let before = planner.steps.len();
         steps::lower(&mut planner, step, conv)?;
-        for step_code in planner.steps[before..].iter_mut().filter(|s| s.op.is_empty()) {
-            step_code.op = step.op.name();
+        for step_code in &mut planner.steps[before..] {
+            step_code.source = Some(number);
+            if step_code.op.is_empty() {
+                step_code.op = step.op.name();
+            }
         }
     }
     planner.finish()
@@ -190,6 +198,8 @@ impl Planner<'_> {
             name: name.to_string(),
             op: "",
             kernel: None,
+            tile: None,
+            source: None,
             macs: 0,
             slots: slots.slots,
             units,

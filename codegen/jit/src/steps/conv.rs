@@ -543,34 +543,6 @@ fn scale(e: &mut Emitter<'_>, sum: Value, factor: Value, term: Value) -> Value {
     e.b.ins().fadd(scaled, term)
 }
 
-/// Pixels and vectors of the tile with the least cost over a row of `width` pixels and `vectors` vectors, what is left at the
-/// edges included. Larger tiles, which are more code, must be better by half a percent.
-pub(crate) fn cheapest_tile(
-    width: usize,
-    vectors: usize,
-    allowed: &dyn Fn(usize, usize) -> bool,
-    cost: &dyn Fn(usize, usize) -> f64,
-) -> (usize, usize) {
-    let row = |p: usize, v: usize| {
-        let rest = width % p;
-        (width / p) as f64 * cost(p, v) + if rest == 0 { 0.0 } else { cost(rest, v) }
-    };
-    let total = |p: usize, v: usize| {
-        let rest = vectors % v;
-        (vectors / v) as f64 * row(p, v) + if rest == 0 { 0.0 } else { row(p, rest) }
-    };
-    let mut best = (1, 1, f64::INFINITY);
-    for v in 1..=vectors.min(12) {
-        for p in (1..=width.clamp(1, 12)).filter(|&p| allowed(p, v)) {
-            let found = total(p, v);
-            if found < 0.995 * best.2 {
-                best = (p, v, found);
-            }
-        }
-    }
-    (best.0, best.1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::equal_parts;

@@ -4,9 +4,9 @@
 //! vectors. Accumulators stay in registers from the first step to the last.
 
 use super::conv::{
-    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, cheapest_tile,
-    scale_pixels,
+    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, scale_pixels,
 };
+use super::tile_sizes::Tiles;
 use super::weights::PreparedWeights;
 use crate::emit::emitter::{Emitter, flags};
 use crate::emit::target::fuses;
@@ -396,7 +396,7 @@ fn tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (us
         let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
         p * v + waiting + spare <= 16 && (v.is_multiple_of(grain) || v == vectors)
     };
-    cheapest_tile(low.width, vectors, &allowed, &tile_cost)
+    Tiles { width: low.width, vectors, exists: &allowed, cost: &tile_cost }.cheapest()
 }
 
 /// The same on AArch64, by a count of instructions: its CPUs differ, and what they have in common are two to four instructions a cycle.
@@ -424,5 +424,5 @@ fn arm_tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) ->
         let waiting = if v <= p { v + copy } else { p * copy + 1 };
         p * v + p + waiting + temporary + usize::from(centred) <= 31
     };
-    cheapest_tile(low.width, vectors, &allowed, &tile_cost)
+    Tiles { width: low.width, vectors, exists: &allowed, cost: &tile_cost }.cheapest()
 }

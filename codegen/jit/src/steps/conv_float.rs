@@ -1,10 +1,12 @@
 //! Convolutions of floats by precompiled tiles.
 
-use super::conv::{self, Lowering, cheapest_tile};
+use super::conv::{self, Lowering};
+use super::tile_sizes::Tiles;
 use super::tiles::{self, TileConstants};
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
 use crate::plan::planner::Planner;
+use crate::plan::wish::TileWish;
 use catc_kernels::precompiled::float::takes;
 use catc_kernels::{FloatWeights, KernelId, dot};
 use catc_program::{Geometry, Op, Step};
@@ -18,7 +20,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kerne
     let shape = conv_shape(&step.name, p.program.constant(*weights), geometry, *groups)?;
     let low = conv::lower(p, step, geometry, shape, kernel, None)?;
     let lanes = kernel.info().channels_per_vector;
-    let (pixels, vectors) = tile(&low, lanes);
+    let (pixels, vectors) = tile(&low, lanes, p.tile);
     let layout = low.layout(lanes, 1, vectors);
     let values = p.floats(&step.name, *weights)?;
     let view = FloatWeights::new(shape, &values).map_err(failed)?;
@@ -35,8 +37,8 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kerne
     Ok(())
 }
 
-/// Pixels and vectors of a tile: the cheapest by a count of cycles.
-fn tile(low: &Lowering, lanes: usize) -> (usize, usize) {
+/// Pixels and vectors of a tile.
+fn tile(low: &Lowering, lanes: usize, wish: TileWish) -> (usize, usize) {
     let vectors = low.shape.outputs.div_ceil(lanes);
     let steps = low.reduction.total() as f64;
     let tile_cost = |p: usize, v: usize| {
@@ -44,5 +46,5 @@ fn tile(low: &Lowering, lanes: usize) -> (usize, usize) {
         // Half a cycle for each product, a latency of four, two loads a cycle; then the call and the epilogue.
         steps * (0.5 * p * v).max(4.0).max((p + v) * 0.5) + p * v * lanes as f64 * 0.25 + 40.0
     };
-    cheapest_tile(low.width, vectors, &|p, v| takes(lanes, p, v), &tile_cost)
+    Tiles { width: low.width, vectors, exists: &|p, v| takes(lanes, p, v), cost: &tile_cost }.choose(wish)
 }

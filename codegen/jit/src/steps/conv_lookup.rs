@@ -4,10 +4,9 @@
 //! the weight-index vectors and adds bytes. After at most 28 steps the bytes are added to 16-bit halves on the stack. What the table left
 //! out depends on the pixel alone (window sums, made beforehand) or on the channel alone (constants).
 
-use super::conv::{
-    self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, cheapest_tile, scale_sums,
-};
+use super::conv::{self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, scale_sums};
 use super::thresholds;
+use super::tile_sizes::Tiles;
 use super::weights::PreparedWeights;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -495,7 +494,7 @@ fn tile(low: &Lowering, architecture: Architecture) -> (usize, usize) {
             let drains = (steps / lookup::STEPS_PER_DRAIN as f64).ceil();
             steps * (2.0 * p * v + 2.0 * p + v) + p * v * (7.0 * drains + 40.0) + 20.0
         };
-        return cheapest_tile(low.width, vectors, &|p, v| p * v <= 16 && p <= 8, &tile_cost);
+        return Tiles { width: low.width, vectors, exists: &|p, v| p * v <= 16 && p <= 8, cost: &tile_cost }.cheapest();
     }
     let tile_cost = |p: usize, v: usize| {
         // Cycles of a look-up, measured: two micro-operations on three vector ports where enough look-ups share the fetches.
@@ -511,5 +510,6 @@ fn tile(low: &Lowering, architecture: Architecture) -> (usize, usize) {
         steps * (cells * cycles).max(streamed) + 20.0
     };
     // Sums, indices, a row and a look-up in sixteen registers.
-    cheapest_tile(low.width, vectors, &|p, v| p * v <= 8 && p * v + v + 2 <= 16 && v <= 4, &tile_cost)
+    Tiles { width: low.width, vectors, exists: &|p, v| p * v <= 8 && p * v + v + 2 <= 16 && v <= 4, cost: &tile_cost }
+        .cheapest()
 }

@@ -1,11 +1,13 @@
 //! Convolutions of codes by precompiled kernels: Winograd's, look-ups, or tiles of dot products, which take whatever the others do not.
 
-use super::conv::{self, Lowering, Scaling, cheapest_tile};
+use super::conv::{self, Lowering, Scaling};
+use super::tile_sizes::Tiles;
 use super::tiles::{self, TileConstants};
 use super::weights::PreparedWeights;
 use super::{affine, conv_triples, conv_winograd, finish};
 use crate::error::JitError;
 use crate::plan::planner::Planner;
+use crate::plan::wish::TileWish;
 use catc_kernels::precompiled::dot::takes;
 use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Tier, Window, choose_dot, dot, winograd};
 use catc_program::{Geometry, Step};
@@ -49,7 +51,7 @@ fn direct(
     Choice { kernel, steps_per_drain, largest_result, .. }: Choice,
 ) -> Result<(), JitError> {
     let info = kernel.info();
-    let (pixels, vectors) = tile(&low, kernel);
+    let (pixels, vectors) = tile(&low, kernel, p.tile);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     let packed = dot::pack(view, &layout, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
@@ -74,8 +76,8 @@ fn direct(
     Ok(())
 }
 
-/// Pixels and vectors of a tile: the cheapest by a count of cycles.
-fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
+/// Pixels and vectors of a tile.
+fn tile(low: &Lowering, kernel: KernelId, wish: TileWish) -> (usize, usize) {
     let lanes = kernel.info().channels_per_vector;
     let vectors = low.shape.outputs.div_ceil(lanes);
     let steps = low.reduction.total() as f64;
@@ -91,5 +93,5 @@ fn tile(low: &Lowering, kernel: KernelId) -> (usize, usize) {
         // A latency of five, and two loads a cycle; then the call and the epilogue.
         steps * ((product * v + pixel) * p).max(5.0).max((p + v) * 0.5) + p * v * end + 40.0
     };
-    cheapest_tile(low.width, vectors, &|p, v| takes(kernel, p, v), &tile_cost)
+    Tiles { width: low.width, vectors, exists: &|p, v| takes(kernel, p, v), cost: &tile_cost }.choose(wish)
 }

@@ -5,8 +5,9 @@
 //! blocks of output channels outside and the pixels inside.
 
 use super::affine::{self, Affine};
-use super::conv::{ConvCursor, ConvStore, Lowering, Scaling, cheapest_tile};
+use super::conv::{ConvCursor, ConvStore, Lowering, Scaling};
 use super::finish::{self, FinishArguments};
+use super::tile_sizes::Tiles;
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -396,5 +397,5 @@ fn tile(low: &Lowering) -> (usize, usize) {
         let drain = 2.5 / triples::STEPS_PER_DRAIN as f64;
         steps * ((cell + drain) * (p * v) as f64).max(4.0) + (p * v) as f64 * 25.0 + 60.0
     };
-    cheapest_tile(low.width, vectors, &|p, v| p <= MOST_PIXELS && v <= MOST_VECTORS, &cost)
+    Tiles { width: low.width, vectors, exists: &|p, v| p <= MOST_PIXELS && v <= MOST_VECTORS, cost: &cost }.cheapest()
 }

@@ -21,6 +21,7 @@ pub(crate) mod pool;
 pub(crate) mod select;
 pub(crate) mod softmax;
 pub(crate) mod thresholds;
+pub(crate) mod tile_sizes;
 pub(crate) mod tiles;
 pub(crate) mod walk;
 pub(crate) mod weights;

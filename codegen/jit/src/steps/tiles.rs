@@ -189,5 +189,5 @@ pub(crate) fn push(
     let row_by_row = loops.outputs > block && width >= LEAST_WIDTH && constants.weight_bytes <= MOST_WEIGHTS;
     let finish = finish_symbol(info.tier);
     let code = TileCode { symbol, finish, loops, cursors, reduction, drain, store, row_by_row, program };
-    p.push(name, slots, height, code).with_kernel(kernel, macs);
+    p.push(name, slots, height, code).with_kernel(kernel, macs).tile = Some((pixels, vectors));
 }

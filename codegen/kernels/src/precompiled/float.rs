@@ -6,11 +6,10 @@ use super::sums::SumTile;
 pub type FloatTile = SumTile<f32, f32, f32>;
 
 /// Whether there is a tile of that shape for vectors of `lanes` floats: its sums fit the registers, which are 32 of 16 lanes or 16
-/// of 8 lanes.
+/// of 8 lanes. The addresses of more than eight pixels of 16 lanes do not fit registers, and such tiles take almost twice as long.
 pub const fn takes(lanes: usize, pixels: usize, vectors: usize) -> bool {
     let most = match (lanes, vectors) {
-        (16, 1 | 2) => 14,
-        (16, 3) => 8,
+        (16, 1..=3) => 8,
         (16, 4) => 6,
         (8, 1) => 12,
         (8, 2) => 6,
@@ -37,6 +36,8 @@ macro_rules! float_tile {
         unsafe fn sum<const P: usize, const V: usize>(t: &FloatTile) {
             /// Steps of a turn.
             const TURN: usize = 4;
+            /// Weights that are asked for ahead of their use.
+            const AHEAD: usize = 1024;
             // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
             unsafe {
                 let mut sums: [[$vector; V]; P] = [[$zero(); V]; P];
@@ -48,6 +49,9 @@ macro_rules! float_tile {
                 }
                 let mut weights = t.weights;
                 let mut step = |input: *const f32, weights: *const f32| {
+                    for v in (0..V * $lanes).step_by(16) {
+                        _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(AHEAD + v).cast());
+                    }
                     let mut vectors: [$vector; V] = [$zero(); V];
                     for (v, vector) in vectors.iter_mut().enumerate() {
                         *vector = $load(weights.add($lanes * v));

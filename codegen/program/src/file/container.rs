@@ -24,16 +24,23 @@ pub(super) enum Section {
     Metadata = 1,
     Codes = 2,
     Reals = 3,
+    Tunings = 4,
 }
 
 impl Section {
-    const ALL: [Section; 3] = [Section::Metadata, Section::Codes, Section::Reals];
+    const ALL: [Section; 4] = [Section::Metadata, Section::Codes, Section::Reals, Section::Tunings];
+
+    /// Older readers may skip what does not change results.
+    fn flags(self) -> u32 {
+        if self == Section::Tunings { OPTIONAL } else { 0 }
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Section::Metadata => "metadata section",
             Section::Codes => "section of codes",
             Section::Reals => "section of reals",
+            Section::Tunings => "section of tunings",
         }
     }
 }
@@ -45,7 +52,7 @@ pub(super) fn aligned(n: usize) -> usize {
 
 /// The file with these sections.
 pub(super) fn assemble(sections: &[(Section, &[u8])]) -> Vec<u8> {
-    assemble_any(&sections.iter().map(|(kind, bytes)| (*kind as u32, 0, *bytes)).collect::<Vec<_>>())
+    assemble_any(&sections.iter().map(|(kind, bytes)| (*kind as u32, kind.flags(), *bytes)).collect::<Vec<_>>())
 }
 
 /// The same for any kinds and flags.
@@ -139,9 +146,13 @@ impl<'a> Container<'a> {
         Ok(Container { sections })
     }
 
+    /// A section that may be missing.
+    pub(super) fn find(&self, section: Section) -> Option<&'a [u8]> {
+        self.sections.iter().find(|(kind, _)| *kind == section as u32).map(|(_, bytes)| *bytes)
+    }
+
     pub(super) fn section(&self, section: Section) -> Result<&'a [u8], FormatError> {
-        let found = self.sections.iter().find(|(kind, _)| *kind == section as u32);
-        found.map(|(_, bytes)| *bytes).ok_or_else(|| malformed(format!("the {} is missing", section.name())))
+        self.find(section).ok_or_else(|| malformed(format!("the {} is missing", section.name())))
     }
 }
 

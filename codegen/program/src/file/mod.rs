@@ -12,6 +12,7 @@ mod container;
 mod metadata;
 mod save;
 mod schema;
+mod tunings;
 
 pub use container::MAGIC;
 pub use save::SaveError;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 /// The version of the format that this crate writes, and the newest it reads.
 pub const VERSION: u32 = 1;
 
-/// The largest metadata section that is read, in bytes.
+/// The largest section of metadata, or of tunings, that is read, in bytes.
 pub const MAX_METADATA: usize = 1 << 24;
 
 /// Why bytes are no program.
@@ -119,11 +120,12 @@ impl Program {
     pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidProgram> {
         self.validate()?;
         let (codes, reals) = constants::store(&self.constants);
-        Ok(container::assemble(&[
-            (Section::Metadata, &metadata::encode(self)),
-            (Section::Codes, &codes),
-            (Section::Reals, &reals),
-        ]))
+        let (metadata, tunings) = (metadata::encode(self), tunings::encode(&self.tunings));
+        let mut sections = vec![(Section::Metadata, &metadata[..]), (Section::Codes, &codes), (Section::Reals, &reals)];
+        if !self.tunings.is_empty() {
+            sections.push((Section::Tunings, &tunings));
+        }
+        Ok(container::assemble(&sections))
     }
 
     /// The program in the bytes of a model.bin, checked and validated.
@@ -131,14 +133,18 @@ impl Program {
         let container = Container::open(bytes)?;
         let encoded = container.section(Section::Metadata)?;
         let malformed = |section: Section| move |message| FormatError::Malformed { section: section.name(), message };
-        if encoded.len() > MAX_METADATA {
-            let message = format!("{} bytes, at most {MAX_METADATA} are read", encoded.len());
-            return Err(malformed(Section::Metadata)(message));
+        let tunings = container.find(Section::Tunings).unwrap_or_default();
+        for (section, bytes) in [(Section::Metadata, encoded), (Section::Tunings, tunings)] {
+            if bytes.len() > MAX_METADATA {
+                let message = format!("{} bytes, at most {MAX_METADATA} are read", bytes.len());
+                return Err(malformed(section)(message));
+            }
         }
         let mut program = metadata::decode(encoded).map_err(malformed(Section::Metadata))?;
         let (codes, reals) = (container.section(Section::Codes)?, container.section(Section::Reals)?);
         constants::load(&mut program.constants, codes, reals)
             .map_err(|(section, message)| malformed(section)(message))?;
+        program.tunings = tunings::decode(tunings).map_err(malformed(Section::Tunings))?;
         program.validate()?;
         Ok(program)
     }

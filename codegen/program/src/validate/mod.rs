@@ -14,7 +14,8 @@
 //! 6. Sums of codes fit i32: `K * span_x * span_w` in a convolution (which also bounds sums of raw codes) and `count * span_x` in an average are at most
 //!    2^31 - 1, where `span` is the largest code less the smallest. Weights of a convolution of codes less their zero-point fit a signed byte (so
 //!    8-bit weights are symmetric, or nearly).
-//! 7. An epilogue stands only on operations that allow one; its factors are finite, its operands are written and broadcast to the output; parameters of
+//! 7. Tunings name each CPU once and steps that are there, and are no larger than [`crate::tuning`] allows.
+//! 8. An epilogue stands only on operations that allow one; its factors are finite, its operands are written and broadcast to the output; parameters of
 //!    activations are no NaN and the bounds of a clip in order. Only such an operation makes codes from reals, and only there is `requantize` set.
 
 mod data;
@@ -93,6 +94,7 @@ impl Program {
         if v.violations.is_empty() {
             v.steps();
         }
+        v.check(|| "tuning".into(), crate::tuning::rules(&self.tunings, self.steps.len()));
         if v.violations.is_empty() { Ok(()) } else { Err(InvalidProgram { violations: v.violations }) }
     }
 }

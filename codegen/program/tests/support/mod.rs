@@ -163,6 +163,10 @@ pub fn every_operation() -> Program {
     let reals = b.plain(Op::Map { scale: 0.5 }, &[sliced], Format::F32, &[3], Rows);
     let turned = b.plain(Op::Transpose { perm: vec![1, 0] }, &[product], Format::F32, &[1, 2], Rows);
     [softmax, nearest, reals, turned].into_iter().for_each(|t| b.output(t));
+    for (cpu, tier) in [("a CPU", "v1"), ("a CPU", "v2")] {
+        let layer = |step, pixels| TunedLayer { step, kernel: "a kernel".into(), pixels, vectors: pixels / 2 };
+        b.0.tunings.push(Tuning { cpu: cpu.into(), tier: tier.into(), layers: vec![layer(0, 4), layer(2, 0)] });
+    }
     b.0
 }
 

@@ -18,6 +18,7 @@ pub(super) fn program(m: s::Program) -> Decoded<Program> {
         inputs: m.inputs.into_iter().map(port).collect(),
         outputs: m.outputs.into_iter().map(port).collect(),
         steps: each(m.steps, "step", step)?,
+        tunings: vec![],
     })
 }
 

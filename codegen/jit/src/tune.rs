@@ -1,0 +1,134 @@
+//! Kernels and tiles by measurement.
+//!
+//! All kernels that a layer may have give the same results ([`catc_kernels::candidates`]), so measuring decides on time alone. Every round compiles the
+//! program with another choice for each layer and times all of them, so that a round costs as much as a few runs.
+
+use crate::compiled::{CompiledProgram, Input, OutputMut, available, compile_with};
+use crate::error::JitError;
+use crate::plan::forms::kernels_of;
+use crate::plan::wish::{TileWish, Wish, wishes};
+use catc_kernels::{KernelId, KernelSet, Tier, cpu_name};
+use catc_program::{Format, Program, TunedLayer, Tuning};
+use std::time::Instant;
+
+/// Tiles of a kernel that are measured: the cheapest ones by a count of cycles.
+const RANKS: usize = 8;
+
+/// Runs of which the fastest counts, for each layer by itself.
+const RUNS: usize = 12;
+
+/// What a choice must save of the time that the rules' choice takes.
+const LEAST_GAIN: f64 = 0.02;
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// The layers for which another choice than that of the rules is faster. None, if all of them together do not make the program faster.
+    pub tuning: Tuning,
+    /// Seconds of a run with the choices of the rules, the shortest time of each layer.
+    pub before: f64,
+    /// The same with the tuning.
+    pub after: f64,
+}
+
+/// Measures the kernels and tiles that the layers of a program may have, on one thread of this CPU. `progress` gets rounds done and rounds in all.
+///
+/// # Errors
+/// If the CPU's name is not known, or as [`crate::compile`].
+pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usize, usize)) -> Result<Tuned, JitError> {
+    let tier = available(tier)?;
+    let cpu = cpu_name().ok_or_else(|| JitError::Run("the name of this CPU is not known: no tuning".into()))?;
+    let kernels = KernelSet::all(tier);
+    let mut choices: Vec<Vec<Wish>> = Vec::with_capacity(program.steps.len());
+    program.validate()?;
+    for step in &program.steps {
+        let of = |kernel: KernelId| {
+            let ranks = if kernel.has_tiles() { RANKS } else { 1 };
+            (0..ranks).map(move |rank| Wish { kernel: Some(kernel), tile: TileWish::Rank(rank) })
+        };
+        choices.push(kernels_of(program, step, kernels)?.into_iter().flat_map(of).collect());
+    }
+    let rounds = choices.iter().map(Vec::len).max().unwrap_or(0);
+    let rules = compile_with(program, tier, &[])?;
+    let times = measure(&rules, program)?;
+    let before: f64 = times.iter().sum();
+    let mut best: Vec<(f64, Option<TunedLayer>)> =
+        times.iter().map(|&time| ((1.0 - LEAST_GAIN) * time, None)).collect();
+    let known = layers(&rules, program);
+    for round in 0..rounds {
+        progress(round, rounds);
+        let asked: Vec<Wish> = choices.iter().map(|all| all.get(round).copied().unwrap_or_default()).collect();
+        let compiled = compile_with(program, tier, &asked)?;
+        let times = measure(&compiled, program)?;
+        for (step, layer) in layers(&compiled, program).into_iter().enumerate() {
+            if layer.is_some() && layer != known[step] && times[step] < best[step].0 {
+                best[step] = (times[step], layer);
+            }
+        }
+    }
+    let mut tuning = Tuning { cpu, tier: tier.name().into(), layers: best.into_iter().filter_map(|b| b.1).collect() };
+    let compiled = compile_with(program, tier, &wishes(program, Some(&tuning)))?;
+    let after = measure(&compiled, program)?.iter().sum();
+    progress(rounds, rounds);
+    if after >= before {
+        tuning.layers.clear();
+        return Ok(Tuned { tuning, before, after: before });
+    }
+    Ok(Tuned { tuning, before, after })
+}
+
+/// The kernel and tile that each step of a program got, if it has a kernel and a function of its own.
+fn layers(compiled: &CompiledProgram, program: &Program) -> Vec<Option<TunedLayer>> {
+    let mut layers = vec![None; program.steps.len()];
+    for step in compiled.steps() {
+        if let (Some(kernel), Some(source)) = (step.kernel, step.source) {
+            let (pixels, vectors) = step.tile.unwrap_or((0, 0));
+            layers[source] = Some(TunedLayer {
+                step: source as u32,
+                kernel: kernel.into(),
+                pixels: pixels as u32,
+                vectors: vectors as u32,
+            });
+        }
+    }
+    layers
+}
+
+/// Seconds of each step of a program, conversions for it included: the fastest of some runs on one thread. What functions of several steps
+/// take is counted with the step after the last.
+fn measure(compiled: &CompiledProgram, program: &Program) -> Result<Vec<f64>, JitError> {
+    let index = |port: &catc_program::Port| program.tensor(port.tensor).format == Format::Index;
+    let size = |port: &catc_program::Port| program.tensor(port.tensor).len();
+    let floats: Vec<Vec<f32>> =
+        program.inputs.iter().map(|p| (0..size(p)).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect()).collect();
+    let indices: Vec<Vec<i32>> = program.inputs.iter().map(|p| vec![0; size(p)]).collect();
+    let inputs: Vec<Input> = program
+        .inputs
+        .iter()
+        .zip(floats.iter().zip(&indices))
+        .map(|(port, (floats, indices))| if index(port) { Input::Index(indices) } else { Input::F32(floats) })
+        .collect();
+    let mut float_outputs: Vec<Vec<f32>> = program.outputs.iter().map(|p| vec![0.0; size(p)]).collect();
+    let mut index_outputs: Vec<Vec<i32>> = program.outputs.iter().map(|p| vec![0; size(p)]).collect();
+    let mut outputs: Vec<OutputMut> = program
+        .outputs
+        .iter()
+        .zip(float_outputs.iter_mut().zip(&mut index_outputs))
+        .map(|(port, (floats, indices))| if index(port) { OutputMut::Index(indices) } else { OutputMut::F32(floats) })
+        .collect();
+    let sources: Vec<usize> = compiled.steps().map(|s| s.source.unwrap_or(program.steps.len())).collect();
+    let mut workspace = compiled.workspace(1)?;
+    let mut times = vec![f64::INFINITY; sources.len()];
+    for _ in 0..RUNS {
+        compiled.run_observed(&inputs, &mut outputs, &mut workspace, None, |step, call| {
+            let start = Instant::now();
+            call();
+            times[step] = times[step].min(start.elapsed().as_secs_f64());
+        })?;
+    }
+    let mut sums = vec![0.0; program.steps.len() + 1];
+    for (&source, time) in sources.iter().zip(times) {
+        sums[source] += time;
+    }
+    Ok(sums)
+}
