@@ -37,11 +37,21 @@ pub fn grain(units: usize, cycles: f64, workers: usize) -> usize {
     let least = (units as f64 * LEAST_CYCLES / cycles.max(1.0)).ceil() as usize;
     let fair = units.div_ceil(workers.max(1) * PARTS_PER_WORKER);
     // A part that is nearly a worker's share is better a whole share.
-    let share = units.div_ceil(workers.max(1));
-    match least.max(fair) {
-        n if n > share && cycles >= 2.0 * LEAST_CYCLES => share,
-        n => n.clamp(1, units.max(1)),
+    let share = units.div_ceil(workers.max(1)).max(1);
+    if cycles < 2.0 * LEAST_CYCLES {
+        return least.max(fair).clamp(1, units.max(1));
     }
+    let from = least.max(fair).clamp(1, share);
+    // The smallest with which the workers end soonest.
+    (from..=share).min_by_key(|&grain| (longest(units, grain, workers.max(1)), grain)).unwrap_or(share)
+}
+
+/// Units of the busiest worker when parts of `grain` units, the last maybe smaller, go to whoever is idle.
+fn longest(units: usize, grain: usize, workers: usize) -> usize {
+    let (full, rest) = (units / grain, units % grain);
+    // Rounds in which every worker takes a whole part, then what is left.
+    let (rounds, left) = (full / workers, full % workers);
+    rounds * grain + if left > 0 { grain } else { rest }
 }
 
 #[cfg(test)]
@@ -55,7 +65,10 @@ mod tests {
         assert_eq!(grain(56, 1e6, 2), 14);
         assert_eq!(grain(7, 1e6, 2), 2);
         assert_eq!(grain(1, 1e9, 8), 1);
-        assert_eq!(grain(56, 30_000.0, 2), 23);
+        assert_eq!(grain(56, 30_000.0, 2), 28);
+        // Halves, where quarters would leave one thread with more.
+        assert_eq!(grain(10, 1e6, 2), 5);
+        assert_eq!(grain(14, 1e6, 2), 7);
         assert_eq!(grain(0, 0.0, 2), 1);
     }
 }

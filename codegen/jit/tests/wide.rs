@@ -188,6 +188,8 @@ fn rows_in_pieces_give_the_same() {
         ([64, 14, 12], 70, window(3, 1, 1), [2, 3]),
         ([64, 22, 63], 40, window(3, 1, 1), [2, 2]),
         ([20, 13, 31], 40, window(3, 1, 1), [4, 4]),
+        // So many weights that threads share the output channels.
+        ([230, 9, 5], 300, window(3, 1, 1), [2, 2]),
         ([300, 7, 5], 190, window(1, 1, 0), [2, 2]),
         ([130, 13, 9], 190, window(3, 2, 1), [2, 2]),
         ([20, 13, 9], 40, window(3, 2, 1), [8, 8]),

@@ -1,13 +1,15 @@
 //! 3x3 convolutions of stride 1 by Winograd's algorithm in integers, from three precompiled tiles: the input transform of a row of
 //! tiles, the products of some tiles with a block of output channels, and the output transform with the epilogue.
 //!
-//! A work unit is a row of tiles, two or three rows of the output. A call takes its units in chunks: it transforms the input of a chunk into
+//! A work unit is a row of tiles, two or three rows of the output; or a block of output channels, where there are more weights than the
+//! cache of a core holds, so that each thread fetches its own. A call takes its units in chunks: it transforms the input of a chunk into
 //! scratch memory, then goes through the blocks of output channels outside and the tiles inside, so that each weight is fetched
 //! once a chunk.
 
 use super::affine::{self, Affine};
 use super::conv::{ConvCursor, ConvStore, Lowering, Scaling};
 use super::finish::{self, FinishArguments};
+use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::planner::Planner;
@@ -20,6 +22,7 @@ use catc_kernels::precompiled::{
 use catc_kernels::winograd::{self, Tile};
 use catc_kernels::{Choice, KernelId, QuantizedWeights, Tier};
 use catc_program::Step;
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
 
@@ -56,6 +59,8 @@ struct Tiling {
     parts: usize,
     /// Bytes from position to position of the transformed input.
     position_bytes: usize,
+    /// Whether work units are blocks of output channels; a chunk is all rows then.
+    by_blocks: bool,
 }
 
 impl Tiling {
@@ -85,6 +90,7 @@ impl Tiling {
             call_rows,
             parts,
             position_bytes,
+            by_blocks: weight_bytes > LARGE_WEIGHTS && chunk_rows >= rows,
         }
     }
 
@@ -127,11 +133,17 @@ impl StepCode for WinogradCode {
         let t = self.tiling;
         let (first, last) = (e.first, e.last);
         if let Some(halo) = &self.store.halo {
-            let start = e.times(first, t.tile_height as i64);
-            let end = e.times(last, t.tile_height as i64);
             let height = e.int(t.height as i64);
-            let end = e.b.ins().smin(end, height);
-            halo.emit(e, start, end);
+            if t.by_blocks {
+                let zero = e.int(0);
+                let whole = e.b.ins().icmp_imm_s(IntCC::Equal, first, 0);
+                e.when(whole, |e| halo.emit(e, zero, height));
+            } else {
+                let start = e.times(first, t.tile_height as i64);
+                let end = e.times(last, t.tile_height as i64);
+                let end = e.b.ins().smin(end, height);
+                halo.emit(e, start, end);
+            }
         }
         let bases: Vec<Value> = self
             .cursors
@@ -151,27 +163,25 @@ impl StepCode for WinogradCode {
         e.set_int(&input, offset_of!(InputTile, offset), i64::from(self.offset));
         e.set_int(&input, offset_of!(InputTile, tile_height), t.tile_height as i64);
         e.set_int(&input, offset_of!(InputTile, tile_width), t.tile_width as i64);
+        let all = self.outputs.div_ceil(BLOCK);
+        let zero = e.int(0);
+        if t.by_blocks {
+            let rows = e.int(t.height.div_ceil(t.tile_height) as i64);
+            self.transform(e, &input, (bases[0], transformed), zero, rows);
+            return self.blocks(e, &bases, transformed, (zero, rows), (first, last));
+        }
         // Chunks of rows of tiles.
         let count = e.b.ins().isub(last, first);
         let chunks = self.divide(e, count, t.chunk_rows);
-        let zero = e.int(0);
         e.range(zero, chunks, &[], vec![], |e, chunk, _, _| {
             let done = e.times(chunk, t.chunk_rows as i64);
             let start = e.b.ins().iadd(first, done);
             let left = e.b.ins().isub(last, start);
             let most = e.int(t.chunk_rows as i64);
             let rows = e.b.ins().smin(left, most);
-            let down = t.tile_height as i64 * self.input_row;
-            let from = e.index(bases[0], start, down);
-            let moves = [(from, down), (transformed, (t.row_tiles * t.channels) as i64)];
-            let zero = e.int(0);
-            e.range(zero, rows, &moves, vec![], |e, _, pointers, _| {
-                e.set(&input, offset_of!(InputTile, input), pointers[0]);
-                e.set(&input, offset_of!(InputTile, transformed), pointers[1]);
-                e.call(&input);
-                vec![]
-            });
-            self.blocks(e, &bases, transformed, start, rows);
+            self.transform(e, &input, (bases[0], transformed), start, rows);
+            let all = (e.int(0), e.int(all as i64));
+            self.blocks(e, &bases, transformed, (start, rows), all);
             vec![]
         });
     }
@@ -185,17 +195,54 @@ impl WinogradCode {
         e.b.ins().udiv(raised, by)
     }
 
-    /// All blocks of output channels for a chunk of `rows` rows of tiles from `start` on.
-    fn blocks(&self, e: &mut Emitter<'_>, bases: &[Value], transformed: Value, start: Value, rows: Value) {
-        let advances: Vec<_> = bases.iter().zip(&self.cursors).map(|(&b, c)| (b, c.block)).collect();
+    /// Transforms the input of `rows` rows of tiles from `start` on.
+    fn transform(
+        &self,
+        e: &mut Emitter<'_>,
+        call: &Call,
+        (input, transformed): (Value, Value),
+        start: Value,
+        rows: Value,
+    ) {
+        let t = self.tiling;
+        let down = t.tile_height as i64 * self.input_row;
+        let from = e.index(input, start, down);
+        let moves = [(from, down), (transformed, (t.row_tiles * t.channels) as i64)];
+        let zero = e.int(0);
+        e.range(zero, rows, &moves, vec![], |e, _, pointers, _| {
+            e.set(call, offset_of!(InputTile, input), pointers[0]);
+            e.set(call, offset_of!(InputTile, transformed), pointers[1]);
+            e.call(call);
+            vec![]
+        });
+    }
+
+    /// The blocks `first..last` of output channels for a chunk of rows of tiles, given as the first and how many.
+    fn blocks(
+        &self,
+        e: &mut Emitter<'_>,
+        bases: &[Value],
+        transformed: Value,
+        rows: (Value, Value),
+        (first, last): (Value, Value),
+    ) {
         let (full, rest) = (self.outputs / BLOCK, self.outputs % BLOCK);
-        e.repeat(full, &advances, vec![], |e, pointers, _| {
-            self.block(e, pointers, transformed, (start, rows), BLOCK);
+        let at = |e: &mut Emitter<'_>, block: Value| -> Vec<_> {
+            bases.iter().zip(&self.cursors).map(|(&b, c)| (e.index(b, block, c.block), c.block)).collect()
+        };
+        let whole = e.int(full as i64);
+        let end = e.b.ins().smin(last, whole);
+        let advances = at(e, first);
+        e.range(first, end, &advances, vec![], |e, _, pointers, _| {
+            self.block(e, pointers, transformed, rows, BLOCK);
             vec![]
         });
         if rest > 0 {
-            let pointers: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
-            self.block(e, &pointers, transformed, (start, rows), rest);
+            let met = e.b.ins().icmp(IntCC::SignedGreaterThan, last, whole);
+            e.when(met, |e| {
+                let pointers: Vec<Value> = at(e, whole).into_iter().map(|(pointer, _)| pointer).collect();
+                self.block(e, &pointers, transformed, rows, rest);
+            });
         }
     }
 
@@ -318,7 +365,8 @@ pub(crate) fn lower(
     let (macs, outputs, offset) = (low.macs, low.shape.outputs, tile.offset(levels));
     let (input_pixel, input_row) = (low.input.stride(2), low.input.stride(1));
     let (slots, store) = low.store(&mut cursors, BLOCK);
-    let units = tiling.height.div_ceil(tiling.tile_height);
+    let rows = tiling.height.div_ceil(tiling.tile_height);
+    let units = if tiling.by_blocks { outputs.div_ceil(BLOCK) } else { rows };
     let symbols = match choice.kernel {
         KernelId::WinogradVnni256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_VNNI_256, WINOGRAD_OUTPUT_256],
         KernelId::WinogradMaddubs256 => [WINOGRAD_INPUT_256, WINOGRAD_PRODUCT_MADDUBS_256, WINOGRAD_OUTPUT_256],
