@@ -66,6 +66,7 @@ impl Tools {
         let run = command.arg(digits("test.npy")).arg(&outputs).output().unwrap();
         let message = String::from_utf8_lossy(&run.stderr);
         if message.contains("lacks instructions") {
+            assert_eq!(run.status.code(), Some(1));
             println!("{cpu}: refused by this CPU");
             return None;
         }
@@ -109,6 +110,28 @@ fn the_c_example_computes_what_the_runtime_computes() {
                 assert_eq!(printed, classes, "{cpu}");
             }
         }
+    }
+}
+
+#[test]
+fn a_cpu_without_the_instructions_is_refused() {
+    if !ARM.present() {
+        return;
+    }
+    let a53 = Tools { runner: &["qemu-aarch64", "-cpu", "cortex-a53", "-L", "/usr/aarch64-linux-gnu"], ..ARM };
+    let n1 = Tools { runner: &["qemu-aarch64", "-cpu", "neoverse-n1", "-L", "/usr/aarch64-linux-gnu"], ..ARM };
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let model = dir.join("digits.bin");
+    compile_digits(&model, &["--wbits", "4", "--abits", "4", "--method", "minmax"]);
+    for (tools, cpu, runs) in [
+        (&a53, "aarch64-neon", true),
+        (&a53, "aarch64-dotprod", false),
+        (&a53, "aarch64-i8mm", false),
+        (&n1, "aarch64-dotprod", true),
+        (&n1, "aarch64-i8mm", false),
+    ] {
+        assert_eq!(tools.classify(dir, &model, cpu).is_some(), runs, "{cpu} on {:?}", tools.runner);
     }
 }
 

@@ -54,7 +54,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (!net_supported()) {
-        fprintf(stderr, "error: this CPU lacks instructions that the network was compiled for\n");
+        fprintf(stderr, "error: this CPU lacks instructions of " NET_CPU ", which the network was compiled for\n");
         return 1;
     }
     FILE *file = fopen(argv[1], "rb");
@@ -82,7 +82,7 @@ int main(int argc, char **argv) {
         }
         /* One channel: the order of pixels is the same for the network and the file. */
         for (int i = 0; i < NET_INPUT_ELEMENTS; i++) input[i] = pixel[image[i]];
-        if (net_run(input, output, workspace) != 0) return 1;
+        if (net_run(input, output, workspace) != NET_OK) return 1;
         int best = 0;
         for (int c = 1; c < NET_OUTPUT_ELEMENTS; c++)
             if (output[c] >= output[best]) best = c;

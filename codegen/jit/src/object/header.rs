@@ -18,7 +18,7 @@ pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Ar
         "/* {name}: a network as machine code, W{}A{}, made by catc {}.\n *\n \
          * For {triple}, instruction set {tier}. Code for a CPU that lacks it ends in an illegal instruction:\n \
          * ask {name}_supported() first where that may be.\n */\n#ifndef CATC_{upper}_H\n#define CATC_{upper}_H\n\n\
-         #include <stdint.h>\n\n",
+         #include <stdint.h>\n\n/* The instruction set. */\n#define {upper}_CPU \"{tier}\"\n\n",
         info.weight_bits, info.activation_bits, info.catc_version
     );
     let inputs = ports(&mut out, program, &program.inputs, &arranged.inputs, &upper, "INPUT", "input");
@@ -43,8 +43,10 @@ pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Ar
         .collect();
     let _ = write!(
         out,
-        "/* Runs one image. Arrays are row-major, of any alignment, and overlap neither one another nor the workspace. Returns 0, or\n \
-         * {BAD_WORKSPACE} without having done anything if the workspace is null or not aligned. Calls nothing, allocates nothing. */\n\
+        "/* What {name}_run returns: done, or nothing done because the workspace is null or not aligned. */\n\
+         #define {upper}_OK 0\n#define {upper}_BAD_WORKSPACE {BAD_WORKSPACE}\n\n\
+         /* Runs one image. Arrays are row-major, of any alignment, and overlap neither one another nor the workspace. Calls nothing,\n \
+         * allocates nothing, keeps nothing. */\n\
          int {name}_run({});\n\n#ifdef __cplusplus\n}}\n#endif\n\n",
         parameters.join(", ")
     );
