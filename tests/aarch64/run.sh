@@ -3,7 +3,8 @@
 #
 #   tests/aarch64/run.sh setup                     get a cross toolchain (Debian; the linker and qemu need root once)
 #   tests/aarch64/run.sh test [CPU..] [-- ARGS]    cargo test ARGS for each CPU model (default: all models, the code generator's crates)
-#   tests/aarch64/run.sh digest MODEL.bin..        outputs of compiled models here and on every CPU model: one digest for each
+#   tests/aarch64/run.sh equal MODEL.onnx CALIB PREPROCESS.toml BITS [IMAGES]
+#                                                  outputs of evaluator, code in memory and objects, here and on every CPU model
 #   tests/aarch64/run.sh count MODEL.bin..         instructions per image of objects, for every instruction set of AArch64
 #   tests/aarch64/run.sh quick                     what continuous integration runs: setup, tests on two models
 #
@@ -13,8 +14,8 @@ shopt -s inherit_errexit
 cd "$(dirname "$0")/../.."
 home=${CATC_AARCH64:-target/aarch64-toolchain}
 target=aarch64-unknown-linux-gnu
-# What each model has beyond base Advanced SIMD: everything; dotprod; nothing.
-models=(max neoverse-n1 cortex-a53)
+# What each model has beyond base Advanced SIMD: everything; dotprod; dotprod; nothing.
+models=(max neoverse-n1 cortex-a76 cortex-a53)
 # Without doc tests: they need a rustdoc for AArch64 as well.
 crates=(-p catc-jit -p catc-kernels -p catc-program --no-default-features --lib --tests)
 # The emulated compiler back end need not be fast, and the machine that builds it should not wait for it.
@@ -100,20 +101,54 @@ run_tests() {
     )
 }
 
-digests() {
-    local model
-    for model in "$@"; do
-        local lines
-        lines=$(
-            cargo run --release -q -p catc-jit --example digest -- "$model" | sed 's/$/ (this CPU)/'
-            enter
-            for cpu in "${models[@]}"; do
-                cargo_on "$cpu" run -q -p catc-jit --no-default-features --example digest -- "$model" | sed "s/\$/ ($cpu)/"
-            done
-        )
-        echo "$model"
-        echo "$lines"
-        [ "$(echo "$lines" | cut -d' ' -f1 | sort -u | wc -l)" = 1 ] || { echo "the digests differ" >&2; return 1; }
+# same EXPECTED WHAT FILE: prints that they are equal, or fails.
+same() {
+    cmp "$1" "$3" || { echo "$2: the outputs differ" >&2; return 1; }
+    echo "$2: $(sha256sum "$3" | cut -c 1-16)"
+}
+
+# link_object MODEL TARGET TIER COMPILER SOURCE DIR: an object and the program SOURCE around it, DIR/program.
+link_object() {
+    cargo run --release -q -- "$1" --emit "obj=$6/net.o,header=$6/net.h" --target "$2" --cpu "$3" --name net >/dev/null
+    "$4" -std=c11 -O2 -static -I "$6" "$5" "$6/net.o" -o "$6/program"
+}
+
+# The outputs of the evaluator, of code in memory and of objects, on both architectures: every byte. Layers left in float are fused where
+# the instruction set has the instruction, which the evaluator does not do: without bits, all sets but x86-64-v2 are compared with AVX2's.
+equal() {
+    local model=$1 calib=$2 preprocess=$3 bits=$4 images=$5 dir tier file cpu expected
+    dir=$(mktemp -d)
+    trap 'rm -r "$dir"' RETURN
+    cargo build --release -q --bin catc --example evaluate
+    cargo build --release -q -p catc-jit --example outputs
+    target/release/examples/evaluate "$model" "$bits" "$calib" "$preprocess" "$images" "$dir"
+    expected=$dir/outputs
+    echo "$model, $bits bits, $images images; evaluator: $(sha256sum "$expected" | cut -c 1-16)"
+    target/release/examples/outputs "$dir/net.bin" "$dir/inputs" "$dir/memory-" >/dev/null
+    (
+        enter
+        cargo_on max build -q -p catc-jit --no-default-features --example outputs
+        for cpu in "${models[@]}"; do
+            $(emulator "$cpu") "$CARGO_TARGET_DIR/$target/release/examples/outputs" "$dir/net.bin" "$dir/inputs" "$dir/memory-$cpu-" >/dev/null
+        done
+    )
+    for tier in x86-64-v2 x86-64-v3 x86-64-v3-vnni avx512-vnni avx512-vbmi; do
+        link_object "$dir/net.bin" x86_64-unknown-linux-gnu $tier gcc tests/aarch64/outputs.c "$dir"
+        "$dir/program" <"$dir/inputs" >"$dir/object-$tier" || { [ $? = 3 ] && rm "$dir/object-$tier"; }
+    done
+    # Each on a model that has no more than it asks for.
+    while read -r tier cpu; do
+        link_object "$dir/net.bin" $target "$tier" aarch64-linux-gnu-gcc tests/aarch64/outputs.c "$dir"
+        qemu-aarch64 -cpu "$cpu" "$dir/program" <"$dir/inputs" >"$dir/object-$cpu-$tier"
+    done <<<'aarch64-neon cortex-a53
+aarch64-dotprod cortex-a76
+aarch64-i8mm max'
+    if [ "$bits" = 32 ]; then
+        rm "$dir"/*x86-64-v2
+        expected=$dir/memory-x86-64-v3
+    fi
+    for file in "$dir"/memory-* "$dir"/object-*; do
+        same "$expected" "${file##*/}" "$file"
     done
 }
 
@@ -124,11 +159,10 @@ counts() {
     local model tier
     for model in "$@"; do
         for tier in aarch64-neon aarch64-dotprod aarch64-i8mm; do
-            cargo run --release -q -- "$model" --emit "obj=$dir/net.o,header=$dir/net.h" --target $target --cpu $tier --name net >/dev/null
-            aarch64-linux-gnu-gcc -std=c11 -O2 -static -I "$dir" tests/aarch64/repeat.c "$dir/net.o" -o "$dir/repeat"
+            link_object "$model" $target $tier aarch64-linux-gnu-gcc tests/aarch64/repeat.c "$dir"
             local once twice
-            once=$(qemu-aarch64 -cpu max -plugin "$dir/count.so" -d plugin "$dir/repeat" 1 2>&1 | awk '/^instructions/ {print $2}')
-            twice=$(qemu-aarch64 -cpu max -plugin "$dir/count.so" -d plugin "$dir/repeat" 2 2>&1 | awk '/^instructions/ {print $2}')
+            once=$(qemu-aarch64 -cpu max -plugin "$dir/count.so" -d plugin "$dir/program" 1 2>&1 | awk '/^instructions/ {print $2}')
+            twice=$(qemu-aarch64 -cpu max -plugin "$dir/count.so" -d plugin "$dir/program" 2 2>&1 | awk '/^instructions/ {print $2}')
             echo "$model $tier: $((twice - once)) instructions per image, object $(stat -c %s "$dir/net.o") bytes"
         done
     done
@@ -146,8 +180,8 @@ quick() {
 case ${1:-} in
 setup) setup ;;
 test) shift; setup; run_tests "$@" ;;
-digest) shift; setup; digests "$@" ;;
+equal) shift; setup; equal "$1" "$2" "$3" "$4" "${5:-4}" ;;
 count) shift; counts "$@" ;;
 quick) quick ;;
-*) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
