@@ -14,9 +14,6 @@ pub const UNITS: usize = 4;
 /// Output channels in a weight vector of 16 signed bytes, or of four floats.
 pub const CHANNELS: usize = 4;
 
-/// Output channels in a weight vector of 8 signed bytes, which the 16-bit kernel widens while loading.
-pub const WIDENED_CHANNELS: usize = 2;
-
 /// Weights packed for a dot kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DotWeights {
@@ -55,11 +52,15 @@ pub fn pack(
     Ok(DotWeights { bytes, constants })
 }
 
-/// The 16-bit form of vectors of 32 signed bytes: for each channel the even bytes of a step, then for each the odd ones.
-pub fn widened(bytes: &[i8]) -> Vec<i16> {
-    let half =
-        |vector: &[i8; 32], odd: usize| vector.iter().skip(odd).step_by(2).map(|&b| i16::from(b)).collect::<Vec<_>>();
-    bytes.as_chunks().0.iter().flat_map(|vector| [half(vector, 0), half(vector, 1)].concat()).collect()
+/// The 16-bit form of vectors of `N` signed bytes: for each channel the even bytes of a step, then for each the odd ones.
+pub fn widened<const N: usize>(bytes: &[i8]) -> Vec<i16> {
+    let mut wide = Vec::with_capacity(bytes.len());
+    for vector in bytes.as_chunks::<N>().0 {
+        for half in 0..2 {
+            wide.extend(vector.iter().skip(half).step_by(2).map(|&byte| i16::from(byte)));
+        }
+    }
+    wide
 }
 
 /// Packs float weights: one input value per step.

@@ -8,7 +8,7 @@ use super::conv::{
 };
 use super::tile_sizes::Tiles;
 use super::weights::PreparedWeights;
-use crate::emit::emitter::{Emitter, flags};
+use crate::emit::emitter::Emitter;
 use crate::emit::target::fuses;
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
@@ -16,7 +16,7 @@ use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::{Architecture, Choice, FloatWeights, KernelId, Tier, dot};
 use catc_program::{Geometry, Op, Step};
-use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32X4};
+use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Steps emitted without a loop, and steps of one turn of a loop.
@@ -48,6 +48,9 @@ struct Operands {
     pairs_fit: bool,
 }
 
+/// The operand of a step: the even and the odd codes where they are widened to 16 bits, else twice the same.
+type Halves = [Value; 2];
+
 /// Activations of a pixel for four steps.
 type Four = Option<Value>;
 
@@ -74,28 +77,14 @@ impl DotCode {
             start,
             &mut |e, steps, input, weights, sums| self.accumulate(e, tile, steps, input, weights, sums),
         );
-        // Vectors of four channels, those of all pixels together, whatever the kernel's own.
-        let per_vector = self.loops.channels_per_vector;
-        let four = |e: &mut Emitter<'_>, pixel: usize, vector: usize| {
-            let own = &sums[pixel * tile.vectors..][..tile.vectors];
-            if self.kernel != KernelId::DotMadd16 {
-                return own[vector];
-            }
-            let pair = &own[2 * vector..own.len().min(2 * vector + 2)];
-            e.b.ins().iadd_pairwise(pair[0], pair[pair.len() - 1])
-        };
         let columns: Vec<Vec<Value>> = (0..tile.channels.div_ceil(4))
             .map(|vector| {
-                let sums: Vec<Value> = (0..tile.pixels).map(|pixel| four(e, pixel, vector)).collect();
-                let sums = match self.kernel {
-                    KernelId::FloatDot => return sums,
-                    KernelId::DotMadd16 => {
-                        let constant = self.constants(e, pointers, 4 * vector, 4)[0];
-                        sums.into_iter().map(|sum| e.b.ins().iadd(sum, constant)).collect()
-                    }
-                    _ => sums,
-                };
-                scale_pixels(e, sums, (pointers[3], pointers[2]), 4 * vector)
+                // Those of all pixels together.
+                let sums = (0..tile.pixels).map(|pixel| sums[pixel * tile.vectors + vector]).collect();
+                match self.kernel {
+                    KernelId::FloatDot => sums,
+                    _ => scale_pixels(e, sums, (pointers[3], pointers[2]), 4 * vector),
+                }
             })
             .collect();
         for pixel in 0..tile.pixels {
@@ -105,19 +94,18 @@ impl DotCode {
                 self.store.emit(e, pointers, pixel, 16 * group, count, values);
             }
         }
-        debug_assert!(tile.channels <= tile.vectors * per_vector);
+        debug_assert!(tile.channels <= tile.vectors * self.loops.channels_per_vector);
     }
 
     fn constants(&self, e: &mut Emitter<'_>, pointers: &[Value], channel: usize, count: usize) -> Vec<Value> {
         (0..count.div_ceil(4)).map(|i| e.load(I32X4, pointers[4], 4 * (channel + 4 * i) as i64)).collect()
     }
 
-    /// What accumulators start from: the bias in float, the constants in codes where a vector is four channels, else 0.
+    /// What accumulators start from: the bias in float, the constants in codes.
     fn start(&self, e: &mut Emitter<'_>, tile: Tile, pointers: &[Value]) -> Vec<Value> {
         let count = 4 * tile.vectors;
         let row = match self.kernel {
             KernelId::FloatDot => channel_vectors(e, pointers[2], 0, count),
-            KernelId::DotMadd16 => vec![e.ints(0); tile.vectors],
             _ => self.constants(e, pointers, 0, count),
         };
         row.iter().copied().cycle().take(tile.pixels * tile.vectors).collect()
@@ -138,7 +126,7 @@ impl DotCode {
         for (&(at, weight_at), lane) in steps.iter().zip(lanes) {
             // The smaller side waits in registers, the other streams by.
             if tile.vectors <= tile.pixels {
-                let vectors: Vec<Value> = (0..tile.vectors).map(|v| self.weight(e, weights, weight_at, v)).collect();
+                let vectors: Vec<Halves> = (0..tile.vectors).map(|v| self.weight(e, weights, weight_at, v)).collect();
                 for (pixel, four) in fours.iter_mut().enumerate() {
                     let codes = self.broadcast(e, input, at, (pixel, lane), four);
                     for (v, &vector) in vectors.iter().enumerate() {
@@ -148,7 +136,7 @@ impl DotCode {
                 }
             } else {
                 let pixels = fours.iter_mut().enumerate();
-                let pixels: Vec<Value> =
+                let pixels: Vec<Halves> =
                     pixels.map(|(p, four)| self.broadcast(e, input, at, (p, lane), four)).collect();
                 for v in 0..tile.vectors {
                     let vector = self.weight(e, weights, weight_at, v);
@@ -168,12 +156,12 @@ impl DotCode {
         sums
     }
 
-    fn weight(&self, e: &mut Emitter<'_>, weights: Value, at: i64, vector: usize) -> Value {
+    fn weight(&self, e: &mut Emitter<'_>, weights: Value, at: i64, vector: usize) -> Halves {
         let at = at + (vector * self.kernel.info().vector_bytes) as i64;
         match self.kernel {
-            KernelId::FloatDot => e.load(F32X4, weights, at),
-            KernelId::DotMadd16 => e.load_signed_bytes(weights, at),
-            _ => e.load(I8X16, weights, at),
+            KernelId::FloatDot => [e.load(F32X4, weights, at); 2],
+            KernelId::DotMadd16 => [0, 16].map(|half| e.load(I16X8, weights, at + half)),
+            _ => [e.load(I8X16, weights, at); 2],
         }
     }
 
@@ -186,20 +174,17 @@ impl DotCode {
         at: i64,
         (pixel, lane): (usize, Option<usize>),
         four: &mut Four,
-    ) -> Value {
+    ) -> Halves {
         let at = at + pixel as i64 * self.cursors[0].pixel;
         let Some(lane) = lane else {
             let word = e.load(F32, input, at);
             let words = e.b.ins().splat(F32X4, word);
             return match self.kernel {
-                KernelId::FloatDot => words,
-                KernelId::DotMadd16 => {
-                    let bytes = e.cast(I8X16, words);
-                    e.b.ins().uwiden_low(bytes)
-                }
+                KernelId::FloatDot => [words; 2],
+                KernelId::DotMadd16 => e.split_shorts(words).into(),
                 _ => {
                     let bytes = e.cast(I8X16, words);
-                    self.centre(e, bytes)
+                    [self.centre(e, bytes); 2]
                 }
             };
         };
@@ -212,7 +197,11 @@ impl DotCode {
         };
         *four = Some(vector);
         let words = e.broadcast_word(vector, lane);
-        if self.kernel == KernelId::FloatDot { e.cast(F32X4, words) } else { words }
+        match self.kernel {
+            KernelId::FloatDot => [e.cast(F32X4, words); 2],
+            KernelId::DotMadd16 => e.split_shorts(words).into(),
+            _ => [words; 2],
+        }
     }
 
     /// Codes of 8 bits less 128, for the kernel of signed bytes.
@@ -224,15 +213,24 @@ impl DotCode {
         e.b.ins().bxor(codes, half)
     }
 
-    fn step(&self, e: &mut Emitter<'_>, sum: &mut Value, short: &mut Option<Value>, codes: Value, weights: Value) {
+    fn step(
+        &self,
+        e: &mut Emitter<'_>,
+        sum: &mut Value,
+        short: &mut Option<Value>,
+        [codes, odd_codes]: Halves,
+        [weights, odd_weights]: Halves,
+    ) {
         match self.kernel {
             KernelId::FloatDot => *sum = e.multiply_add(*sum, codes, weights),
             KernelId::DotVnni | KernelId::DotUsdot => *sum = e.dot(*sum, codes, weights),
             KernelId::DotSigned if self.operands.pairs_fit => *sum = e.dot_signed_pairs(*sum, codes, weights),
             KernelId::DotSigned => *sum = e.dot_signed(*sum, codes, weights),
             KernelId::DotMadd16 => {
-                let products = e.multiply_add_shorts(codes, weights);
-                *sum = e.b.ins().iadd(*sum, products);
+                for (codes, weights) in [(codes, weights), (odd_codes, odd_weights)] {
+                    let products = e.multiply_add_shorts(codes, weights);
+                    *sum = e.b.ins().iadd(*sum, products);
+                }
             }
             _ => {
                 let products = match self.operands.small {
@@ -263,14 +261,6 @@ fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
     places
 }
 
-impl Emitter<'_> {
-    /// Eight signed bytes as i16x8, in one instruction.
-    fn load_signed_bytes(&mut self, pointer: Value, displacement: i64) -> Value {
-        let (pointer, displacement) = self.reach(pointer, displacement);
-        self.b.ins().sload8x8(flags(), pointer, displacement)
-    }
-}
-
 /// Lowers a convolution of codes.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
@@ -289,9 +279,13 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     let shift = if kernel == KernelId::DotSigned && !small { 128 } else { 0 };
     let packed = dot::pack(&view, &layout, i32::from(low.input.zero()) - shift).map_err(failed)?;
     let constants = &mut p.constants;
+    let weights = match kernel {
+        KernelId::DotMadd16 => constants.push(&dot::widened::<16>(&packed.bytes)),
+        _ => constants.push(&packed.bytes),
+    };
+    let bias = constants.push(&scaling.bias);
+    let [weight_slot, bias_slot] = [weights, bias].map(|at| low.slots.add(Slot::Constant(at)));
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
-    let weight_slot = add(constants.push(&packed.bytes));
-    let bias_slot = add(constants.push(&scaling.bias));
     let multiplier_slot = add(constants.push(&scaling.multiplier));
     let constant_slot = add(constants.push(&packed.constants));
     let block = vectors * info.channels_per_vector;
@@ -380,21 +374,21 @@ fn tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (us
     let (cycles, latency, spare) = match kernel {
         KernelId::DotVnni => (0.5, 5.0, 1),
         KernelId::DotMaddubs => (0.7, 1.0, 2),
-        KernelId::DotMadd16 => (0.8, 1.0, 2),
+        KernelId::DotMadd16 => (1.33, 1.0, 3),
         _ if fuses(tier) => (0.5, 4.0, 1),
         _ => (1.0, 3.0, 2),
     };
-    // A block of 16-bit sums ends on whole vectors of four channels.
-    let grain = if kernel == KernelId::DotMadd16 { 2 } else { 1 };
+    // Codes of a pixel take two registers once they are widened, and instructions to get there.
+    let (registers, pixel) = if kernel == KernelId::DotMadd16 { (2, 1.33) } else { (1, 0.0) };
     let steps = low.reduction.total() as f64;
     let tile_cost = |p: usize, v: usize| {
         let (p, v) = (p as f64, v as f64);
         let stores = (v / 4.0).ceil();
-        steps * (cycles * p * v).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
+        steps * ((cycles * v + pixel) * p).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
     };
     let allowed = |p: usize, v: usize| {
-        let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
-        p * v + waiting + spare <= 16 && (v.is_multiple_of(grain) || v == vectors)
+        let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { registers * p.min(v) };
+        p * v + waiting + spare <= 16
     };
     Tiles { width: low.width, vectors, exists: &allowed, cost: &tile_cost }.cheapest()
 }

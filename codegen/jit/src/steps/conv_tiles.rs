@@ -56,7 +56,7 @@ fn direct(
     let packed = dot::pack(view, &layout, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
     let weights = match kernel {
-        KernelId::DotMadd256 => p.constants.push(&dot::widened(&packed.bytes)),
+        KernelId::DotMadd256 => p.constants.push(&dot::widened::<32>(&packed.bytes)),
         _ => p.constants.push(&packed.bytes),
     };
     let mut ends = Vec::new();
