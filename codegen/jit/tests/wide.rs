@@ -69,17 +69,6 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
     b
 }
 
-/// Moves the zero-points of all weights to the middle of their codes, as quantizers mostly do.
-fn centre(program: &mut Program) {
-    for constant in &mut program.constants {
-        if let ConstantData::Codes { codes, zero_point, .. } = &mut constant.data {
-            let (signed, bits) = (codes.signed(), codes.bits());
-            let middle = (Format::min_code(signed, bits) + Format::max_code(signed, bits) + 1) / 2;
-            zero_point.fill(middle);
-        }
-    }
-}
-
 fn kernels(program: &Program, tier: Tier) -> BTreeSet<&'static str> {
     compile(program, &Options { tier: Some(tier) }).unwrap().steps().filter_map(|s| s.kernel).collect()
 }
@@ -98,7 +87,7 @@ fn every_kernel_of_codes_is_chosen_somewhere() {
     let mut best = BTreeSet::new();
     for (seed, (dims, outputs, geometry, bits)) in cases.into_iter().enumerate() {
         let mut b = network(seed as u64, dims, outputs, geometry, bits, Tail::Codes(bits[1]));
-        centre(&mut b.program);
+        b.centre();
         for tier in tiers() {
             best.extend(kernels(&b.program, tier));
         }
@@ -196,7 +185,7 @@ fn rows_in_pieces_give_the_same() {
     ];
     for (seed, (dims, outputs, geometry, bits)) in cases.into_iter().enumerate() {
         let mut b = network(seed as u64, dims, outputs, geometry, bits, Tail::Shortcut(bits[1]));
-        centre(&mut b.program);
+        b.centre();
         let inputs = b.inputs();
         check_in_pieces(&b.program, &inputs);
     }
@@ -213,7 +202,7 @@ fn floats_that_are_only_added_stay_in_bands() {
     ];
     for (seed, (inputs, outputs, bits, tail)) in cases.into_iter().enumerate() {
         let mut b = network(seed as u64, [inputs, 33, 31], outputs, window(1, 1, 0), bits, tail);
-        centre(&mut b.program);
+        b.centre();
         let given = b.inputs();
         check_in_pieces(&b.program, &given);
         for tier in tiers().filter(|&tier| KernelSet::all(tier).has_precompiled(Tier::X86V3)) {
@@ -264,7 +253,7 @@ proptest! {
         }
         let mut b = network(seed, [c, h, w], outputs, g, bits, tail);
         if seed.is_multiple_of(2) {
-            centre(&mut b.program);
+            b.centre();
         }
         let inputs = b.inputs();
         check(&b.program, &inputs, 0.0);

@@ -196,12 +196,12 @@ pub fn candidates(request: &Request<'_>) -> Vec<Choice> {
     all
 }
 
-/// Cycles of all multiplications one by one, the epilogue left out.
+/// Cycles of all multiplications one by one, and of the epilogue.
 fn multiplied(request: &Request<'_>) -> f64 {
     let shape = request.weights.shape();
     let pixels: usize = request.window.output.iter().product();
     let steps = (shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
-    (pixels * shape.groups * shape.outputs.div_ceil(16)) as f64 * (0.58 * steps + 1.0)
+    (pixels * shape.groups * shape.outputs.div_ceil(16)) as f64 * (0.53 * steps + 2.5)
 }
 
 /// Whether look-ups of three channels can serve the layer: operands of 2 bits, one group.
@@ -210,8 +210,8 @@ fn takes_triples(request: &Request<'_>) -> bool {
     request.weight_bits == 2 && request.activation_bits == 2 && shape.groups == 1 && triples::fits(shape)
 }
 
-/// Cycles of look-ups: one for each of 64 channels and its share of the widening; then the sums that the table leaves out, and the
-/// packing.
+/// Cycles of look-ups: one for each of 64 channels and its share of the widening; then the sums that the table leaves out, the
+/// epilogue, and the packing.
 fn looked_up(request: &Request<'_>) -> f64 {
     let shape = request.weights.shape();
     let taps = shape.kernel_height * shape.kernel_width;
@@ -220,7 +220,7 @@ fn looked_up(request: &Request<'_>) -> f64 {
     let pixels: usize = request.window.output.iter().product();
     // Input pixels that are packed for each output pixel.
     let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
-    pixels as f64 * (vectors * (taps as f64 * 1.22 * channels + 20.0) + packed as f64 * (20.0 + channels / 5.0))
+    pixels as f64 * (vectors * (taps as f64 * 1.2 * channels + 25.0) + packed as f64 * (11.0 + channels / 5.5))
 }
 
 /// Whether Winograd's algorithm with tiles of that form can serve the layer: its transformed operands fit bytes, its sums 32 bits.
@@ -257,7 +257,7 @@ fn winograd(request: &Request<'_>, tile: winograd::Tile) -> f64 {
     let quads = shape.inputs.div_ceil(4) as f64;
     let vectors = shape.outputs.div_ceil(16) as f64;
     let weights = tile.positions() as f64 * quads * vectors * 64.0;
-    let products = positions * quads * vectors * 0.58;
+    let products = positions * quads * vectors * 0.54;
     let arrival = if weights > CACHED_WEIGHTS { weights / 9.0 } else { 0.0 };
     products.max(arrival) + 0.2 * arrival + positions * (3.8 * (quads / 16.0).ceil() + 1.5 * vectors)
 }

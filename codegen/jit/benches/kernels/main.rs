@@ -74,6 +74,7 @@ fn program(layer: &Layer, weight_bits: u8, bits: u8) -> Program {
         let from = b.quantize(input, format);
         b.conv(from, layer.outputs, layer.groups, geometry, weight_bits, format, vec![relu])
     };
+    b.centre();
     b.output(to);
     b.program
 }
@@ -95,7 +96,7 @@ fn main() {
     let mut reached = BTreeSet::new();
     let mut seen = BTreeSet::new();
     for tier in Tier::available().into_iter().rev() {
-        for (weight_bits, bits) in [(2, 2), (4, 4), (8, 8), (32, 32)] {
+        for (weight_bits, bits) in [(2, 2), (2, 3), (4, 4), (8, 8), (32, 32)] {
             for layer in &LAYERS {
                 let program = program(layer, weight_bits, bits);
                 let compiled = compile(&program, &Options { tier: Some(tier) }).expect("a sound program");

@@ -91,7 +91,7 @@ fn tile(low: &Lowering, kernel: KernelId, wish: TileWish) -> (usize, usize) {
     let tile_cost = |p: usize, v: usize| {
         let (p, v) = (p as f64, v as f64);
         // A latency of five, and two loads a cycle; then the call and the epilogue.
-        steps * ((product * v + pixel) * p).max(5.0).max((p + v) * 0.5) + p * v * end + 40.0
+        steps * ((product * v + pixel) * p).max(5.0).max((p + v) * 0.5) + p * (v * end + 4.0) + 40.0
     };
     Tiles { width: low.width, vectors, exists: &|p, v| takes(kernel, p, v), cost: &tile_cost }.choose(wish)
 }

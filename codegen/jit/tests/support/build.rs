@@ -144,6 +144,17 @@ impl Builder {
         to
     }
 
+    /// Moves the zero-points of all weights to the middle of their codes, as quantizers mostly do.
+    pub fn centre(&mut self) {
+        for constant in &mut self.program.constants {
+            if let ConstantData::Codes { codes, zero_point, .. } = &mut constant.data {
+                let (signed, bits) = (codes.signed(), codes.bits());
+                let middle = (Format::min_code(signed, bits) + Format::max_code(signed, bits) + 1) / 2;
+                zero_point.fill(middle);
+            }
+        }
+    }
+
     /// Random inputs in -1..1 for the program's ports.
     pub fn inputs(&mut self) -> Vec<Vec<f32>> {
         let sizes: Vec<usize> = self.program.inputs.iter().map(|p| self.program.tensor(p.tensor).len()).collect();
