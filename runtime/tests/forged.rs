@@ -47,7 +47,8 @@ fn seal(file: &mut [u8]) {
     file[64 + 24..][..8].copy_from_slice(&checksum);
     let mut hash = Xxh3::new();
     hash.update(&file[..56]);
-    hash.update(&file[64..64 + 3 * 32]);
+    let sections = u32::from_le_bytes(file[12..16].try_into().unwrap()) as usize;
+    hash.update(&file[64..64 + sections * 32]);
     file[56..64].copy_from_slice(&hash.digest().to_le_bytes());
 }
 
