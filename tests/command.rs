@@ -108,6 +108,23 @@ fn inspect_and_bench_report_what_scripts_read() {
 }
 
 #[test]
+fn single_layers_have_the_bits_they_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let more = ["--wbits", "4", "--abits", "4", "--no-cat", "--layer-bits", "stage2_.*conv=2/3"];
+    let bin = compiled(dir.path(), &[&more[..], &["--keep-float", "stage2_1_conv|fc"]].concat());
+    let report = json(catc().arg("inspect").arg(&bin));
+    assert_eq!(report["layer_bits"], serde_json::json!(["stage2_.*conv=2/3", "stage2_1_conv|fc=32/32"]));
+    let weights = |name: &str| {
+        let layer = report["layers"].as_array().unwrap().iter().find(|l| l["name"] == name).unwrap();
+        [&layer["weights"], &layer["input"]].map(|t| t.as_str().unwrap().split('[').next().unwrap().to_string())
+    };
+    assert_eq!(weights("stage2_1_conv"), ["f32", "f32"]);
+    assert_eq!(weights("stage3_1_conv"), ["i4", "u4"]);
+    let (text, _) = output(catc().arg("inspect").arg(&bin));
+    assert!(text.contains("bits of single layers: stage2_.*conv=2/3, "), "{text}");
+}
+
+#[test]
 fn run_writes_the_outputs_of_either_kind_of_model() {
     let dir = tempfile::tempdir().unwrap();
     let bin = compiled(dir.path(), &["--wbits", "8", "--abits", "8", "--no-cat"]);

@@ -1,6 +1,6 @@
 //! `batch-first`: moves the batch to the front of every tensor.
 //!
-//! - Before and after: float phase. A compiled network works image by image, so every tensor must start with `N`. Attention
+//! - Before and after: float or qdq phase. A compiled network works image by image, so every tensor must start with `N`. Attention
 //!   as torch writes it puts the batch elsewhere (`[196,N,768]`) or joins it with heads or windows (`[12N,196,64]`).
 //! - A tensor `[A..,kN,B..]` becomes `[N,A..,k,B..]`: the elements of each image in the same order. What moves elements, acts on
 //!   each or sums along other axes is the same operation with other axes; a reshape that keeps as many elements before the
@@ -45,7 +45,7 @@ impl Pass for BatchFirst {
     }
 
     fn phases(&self) -> &'static [Phase] {
-        &[Phase::Float]
+        &[Phase::Float, Phase::Qdq]
     }
 
     fn run(&self, graph: &mut Graph, _: &mut PassContext) -> Result<Changed, PassError> {
@@ -288,7 +288,8 @@ impl Mover<'_> {
         let own = self.shape(node.inputs[0]);
         let last = own.rank() - 1;
         let op = match &node.op {
-            Op::Unary(_) | Op::Function(_) | Op::Identity(_) => Some(node.op.clone()),
+            Op::Unary(_) | Op::Function(_) | Op::Identity(_) | Op::Dequantize(_) => Some(node.op.clone()),
+            Op::Quantize(q) if self.graph.quantizer(q.quantizer).axis.is_none() => Some(node.op.clone()),
             Op::Linear(_) | Op::LayerNorm(_) if from.at != last => Some(node.op.clone()),
             Op::Reshape(_) if from.before(&own).is_some() && from.before(&own) == out.before(&shape) => {
                 Some(Op::Reshape(Reshape { shape: out.moved(&shape) }))

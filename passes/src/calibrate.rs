@@ -73,7 +73,7 @@ impl Pass for Calibrate {
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
         cx.activations.clear();
-        let tensors: Vec<ValueId> = Placement::find(graph).tensors(8, 8).into_keys().collect();
+        let tensors: Vec<ValueId> = Placement::find(graph).tensors(|_, _| 8).into_keys().collect();
         if tensors.is_empty() {
             return Ok(Changed::No("no tensor feeds a layer that can be quantized".into()));
         }

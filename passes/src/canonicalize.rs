@@ -1,10 +1,12 @@
 //! `canonicalize`: brings a float graph into the few forms that later passes look for.
 //!
-//! - Before: float phase; best after `fold-constants`, so that operands that can be constants are.
+//! - Before: float or qdq phase; best after `fold-constants`, so that operands that can be constants are.
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
 //!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
 //!   out are one node each. Exact but for gelu, hard sigmoid and hard swish, whose one-node forms round differently (1e-6
-//!   relative).
+//!   relative). What transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize`
+//!   gives; a `matmul` by such a matrix is a `linear` too, and what is added to each
+//!   channel of such a convolution is its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text
@@ -20,6 +22,7 @@ use crate::pass::{Changed, Pass, PassError};
 use crate::patterns::{gelu, layer_norm};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
+use crate::weight_codes::{bias_of_codes, move_codes, product_of_codes};
 use catc_ir::ops::{Binary, Conv2d, Linear, Pad, Reshape, Transpose, Unary};
 use catc_ir::{Dim, Graph, Node, Op, Operand, Phase, Shape, Tensor};
 use smallvec::smallvec;
@@ -44,7 +47,7 @@ impl Pass for Canonicalize {
     }
 
     fn phases(&self) -> &'static [Phase] {
-        &[Phase::Float]
+        &[Phase::Float, Phase::Qdq]
     }
 
     fn run(&self, graph: &mut Graph, _: &mut PassContext) -> Result<Changed, PassError> {
@@ -57,8 +60,8 @@ impl Pass for Canonicalize {
 fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
     match &node.op {
         Op::Identity(_) => forward(sweep, node, node.inputs[0]),
-        Op::Reshape(reshape) => merge_reshape(sweep, node, reshape),
-        Op::Transpose(transpose) => merge_transpose(sweep, node, transpose),
+        Op::Reshape(reshape) => merge_reshape(sweep, node, reshape).or_else(|| move_codes(sweep, node)),
+        Op::Transpose(transpose) => merge_transpose(sweep, node, transpose).or_else(|| move_codes(sweep, node)),
         Op::Concat(_) if node.inputs.len() == 1 => forward(sweep, node, node.inputs[0]),
         Op::Slice(s)
             if s.step == 1
@@ -68,9 +71,9 @@ fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
         }
         Op::Pad(p) if p.before.iter().chain(&p.after).all(|&n| n == 0) => forward(sweep, node, node.inputs[0]),
         Op::Conv2d(conv) => absorb_padding(sweep, node, conv),
-        Op::MatMul(_) => matmul_to_linear(sweep, node),
+        Op::MatMul(_) => matmul_to_linear(sweep, node).or_else(|| product_of_codes(sweep, node)),
         Op::Unary(unary) => merge_clips(sweep, node, *unary),
-        Op::Binary(binary) => binary_forms(sweep, node, *binary),
+        Op::Binary(binary) => binary_forms(sweep, node, *binary).or_else(|| bias_of_codes(sweep, node)),
         _ => None,
     }
 }

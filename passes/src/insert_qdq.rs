@@ -9,6 +9,9 @@
 //!   input.
 //! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for
 //!   these layers.
+//! - `layers` gives single layers bits of their own ([`crate::layer_bits`]), whatever the other options say. A product of two
+//!   computed tensors has inputs only. A layer whose inputs are float by name takes the reals even where another layer
+//!   asks for codes of the same tensor.
 //! - Other passes: after the folds, which change weights; before everything that refines scales, and before lowering.
 //! - Example, with `wbits=2, abits=2`:
 //!   ```text
@@ -23,6 +26,7 @@
 //!   kernels take one kind of activation.
 
 use crate::context::PassContext;
+use crate::layer_bits::{LayerBits, placed_names, resolve};
 use crate::pass::{Changed, Pass, PassError};
 use crate::placement::{Layer, Placement};
 use crate::range::{WeightMethod, weight_quantizer};
@@ -31,10 +35,10 @@ use catc_ir::ops::{Dequantize, Quantize};
 use catc_ir::{ConstId, Graph, Op, Operand, Phase, QFormat, Quantizer, ValueId};
 use rayon::prelude::*;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Puts quantizers on weights and activations.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct InsertQdq {
     /// Bits of weights, 2 to 8, or 32 for float.
     pub wbits: u8,
@@ -44,7 +48,12 @@ pub struct InsertQdq {
     pub first_last: u8,
     /// How ranges of weights are chosen.
     pub weight_method: WeightMethod,
+    /// Bits of single layers.
+    pub layers: Vec<LayerBits>,
 }
+
+/// What single layers were given, by node: bits of weights and of inputs.
+type Named = HashMap<usize, (u8, u8)>;
 
 impl InsertQdq {
     /// Its entry in the registry.
@@ -66,6 +75,12 @@ impl InsertQdq {
                 default: "mse",
                 help: "how ranges of weights are chosen",
             },
+            PassOption {
+                name: "layers",
+                values: "\"NAME=W/A\", several one to a line (\\n)",
+                default: "none",
+                help: "bits of weights and inputs of layers named, or matched as a whole by an expression",
+            },
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(InsertQdq {
@@ -73,6 +88,7 @@ impl InsertQdq {
                 abits: o.bits("abits", 8)?,
                 first_last: o.bits("first_last", 8)?,
                 weight_method: o.take("weight_method", WeightMethod::parse)?.unwrap_or(WeightMethod::Mse),
+                layers: o.take("layers", |text| text.lines().map(|l| l.parse().ok()).collect())?.unwrap_or_default(),
             }))
         },
     };
@@ -96,24 +112,45 @@ impl Pass for InsertQdq {
         for (label, reason) in &placement.float {
             cx.note(format!("{label} stays in float: {reason}"));
         }
-        let tensors = self.tensor_quantizers(&placement, cx)?;
-        let weights = self.weight_quantizers(graph, &placement)?;
+        let named = self.named(graph, &placement)?;
+        for (node, label) in graph.nodes().iter().enumerate().map(|(i, n)| (i, graph.label(n))) {
+            match named.get(&node) {
+                Some((32, 32)) => cx.note(format!("{label} stays in float, as asked")),
+                Some((w, a)) => cx.note(format!("{label} has {w}/{a} bits, as asked")),
+                None => {}
+            }
+        }
+        let tensors = self.tensor_quantizers(&placement, &named, cx)?;
+        let weights = self.weight_quantizers(graph, &placement, &named)?;
         graph.phase = Phase::Qdq;
-        self.insert(graph, &placement, &tensors, &weights)?;
+        self.insert(graph, &placement, &named, &tensors, &weights)?;
         Ok(Changed::Yes)
     }
 }
 
 impl InsertQdq {
+    /// The layers that have bits of their own.
+    fn named(&self, graph: &Graph, placement: &Placement) -> Result<Named, PassError> {
+        let fail =
+            |e: crate::layer_bits::LayerBitsError| PassError::graph(self.name(), "its option `layers`", e.to_string());
+        let by_name = resolve(&self.layers, placed_names(graph, placement)).map_err(fail)?;
+        let nodes = placement.layers.iter().map(|l| l.node).chain(placement.products.iter().map(|(node, _)| *node));
+        Ok(nodes.filter_map(|node| Some((node, *by_name.get(graph.nodes()[node].name.as_str())?))).collect())
+    }
+
     fn tensor_quantizers(
         &self,
         placement: &Placement,
+        named: &Named,
         cx: &PassContext,
     ) -> Result<BTreeMap<ValueId, Quantizer>, PassError> {
-        if self.abits == 32 {
-            return Ok(BTreeMap::new());
-        }
-        let wanted: Vec<(ValueId, u8)> = placement.tensors(self.first_last, self.abits).into_iter().collect();
+        let bits = |node: usize, first_or_last: bool| match (named.get(&node), self.abits, first_or_last) {
+            (Some((_, a)), ..) => *a,
+            (None, 32, _) => 32,
+            (None, _, true) => self.first_last,
+            (None, bits, false) => bits,
+        };
+        let wanted: Vec<(ValueId, u8)> = placement.tensors(bits).into_iter().collect();
         let quantizer = |&(v, bits): &(ValueId, u8)| {
             let observed = cx.activations.get(&v).ok_or_else(|| {
                 PassError::missing(self.name(), format!("the range of {v}: run `calibrate` right before it"))
@@ -124,11 +161,12 @@ impl InsertQdq {
     }
 
     /// Bits of the weights of a layer.
-    fn weight_bits(&self, layer: &Layer) -> u8 {
-        match (self.wbits, layer.first_or_last) {
-            (32, _) => 32,
-            (_, true) => self.first_last,
-            (bits, false) => bits,
+    fn weight_bits(&self, layer: &Layer, named: &Named) -> u8 {
+        match (named.get(&layer.node), self.wbits, layer.first_or_last) {
+            (Some((w, _)), ..) => *w,
+            (None, 32, _) => 32,
+            (None, _, true) => self.first_last,
+            (None, bits, false) => bits,
         }
     }
 
@@ -137,9 +175,10 @@ impl InsertQdq {
         &self,
         graph: &Graph,
         placement: &Placement,
+        named: &Named,
     ) -> Result<BTreeMap<Weights, Quantizer>, PassError> {
         let wanted: BTreeMap<Weights, usize> =
-            placement.layers.iter().map(|l| ((l.weight, self.weight_bits(l)), l.node)).collect();
+            placement.layers.iter().map(|l| ((l.weight, self.weight_bits(l, named)), l.node)).collect();
         let quantizer = |((id, bits), node): (Weights, usize)| {
             let fail = |message: String| PassError::graph(self.name(), graph.label(&graph.nodes()[node]), message);
             let tensor = &graph.constant(id).tensor;
@@ -154,11 +193,14 @@ impl InsertQdq {
         &self,
         graph: &mut Graph,
         placement: &Placement,
+        named: &Named,
         tensors: &BTreeMap<ValueId, Quantizer>,
         weights: &BTreeMap<Weights, Quantizer>,
     ) -> Result<(), PassError> {
         let layers: HashMap<usize, Weights> =
-            placement.layers.iter().map(|l| (l.node, (l.weight, self.weight_bits(l)))).collect();
+            placement.layers.iter().map(|l| (l.node, (l.weight, self.weight_bits(l, named)))).collect();
+        let takes_reals: HashSet<usize> =
+            named.iter().filter(|(_, bits)| bits.1 == 32).map(|(node, _)| *node).collect();
         // What the dequantize of each tensor, and of each layer's weights, gives.
         let mut reals: HashMap<Operand, ValueId> = HashMap::new();
         let mut weight_reals: HashMap<Weights, ValueId> = HashMap::new();
@@ -170,7 +212,7 @@ impl InsertQdq {
             }
         }
         for (index, mut node) in nodes.into_iter().enumerate() {
-            for operand in &mut node.inputs {
+            for operand in node.inputs.iter_mut().filter(|_| !takes_reals.contains(&index)) {
                 *operand = reals.get(operand).map_or(*operand, |&v| v.into());
             }
             if let Some(&key) = layers.get(&index)

@@ -17,6 +17,7 @@ pub mod fold_cat;
 pub mod fold_constants;
 pub mod fold_scales;
 pub mod insert_qdq;
+pub mod layer_bits;
 mod learn;
 pub mod logits;
 pub mod lower_integer;
@@ -33,13 +34,17 @@ pub mod refine_scales;
 pub mod registry;
 mod rewrite;
 pub mod search_scales;
+mod weight_codes;
 pub mod work;
 
 pub use context::{
     CalibrationData, DEFAULT_MAX_MEMORY, LossPoint, Note, PassContext, Progress, Samples, Silent, checked_sample,
 };
+pub use layer_bits::{LayerBits, LayerBitsError, check_layer_bits};
 pub use manager::{PassManager, PassReport};
 pub use pass::{BoxError, Changed, Pass, PassError};
-pub use recipe::{EFFORTS, Effort, METHODS, Method, Override, RecipeError, RecipeOptions, recipe, recipe_text};
+pub use recipe::{
+    EFFORTS, Effort, METHODS, Method, Override, QUANTIZED_RECIPE, RecipeError, RecipeOptions, recipe, recipe_text,
+};
 pub use reference::float_reference;
 pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};

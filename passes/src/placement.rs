@@ -60,22 +60,17 @@ impl Placement {
         found
     }
 
-    /// The bits of each tensor that feeds a layer, in the order of the values: `first_last` if its layer is the first
-    /// or last, else `others`; the larger of both where layers disagree. 32 is float, and such layers ask for no
+    /// The bits of each tensor that feeds a layer, in the order of the values: what `bits` says of the layer's node and of
+    /// whether it is the first or last one; the largest where layers disagree. 32 is float, and such layers ask for no
     /// quantizer.
-    pub fn tensors(&self, first_last: u8, others: u8) -> BTreeMap<ValueId, u8> {
-        let mut bits = BTreeMap::new();
-        for layer in &self.layers {
-            let wanted = if layer.first_or_last { first_last } else { others };
-            if wanted == 32 {
-                continue;
-            }
-            bits.entry(layer.input).and_modify(|b: &mut u8| *b = wanted.max(*b)).or_insert(wanted);
+    pub fn tensors(&self, bits: impl Fn(usize, bool) -> u8) -> BTreeMap<ValueId, u8> {
+        let layers = self.layers.iter().map(|l| (l.input, bits(l.node, l.first_or_last)));
+        let products = self.products.iter().flat_map(|(node, inputs)| inputs.map(|v| (v, bits(*node, false))));
+        let mut tensors = BTreeMap::new();
+        for (v, wanted) in layers.chain(products).filter(|(_, wanted)| *wanted != 32) {
+            tensors.entry(v).and_modify(|b: &mut u8| *b = wanted.max(*b)).or_insert(wanted);
         }
-        for v in self.products.iter().flat_map(|(_, inputs)| inputs).filter(|_| others != 32) {
-            bits.entry(*v).and_modify(|b: &mut u8| *b = others.max(*b)).or_insert(others);
-        }
-        bits
+        tensors
     }
 }
 

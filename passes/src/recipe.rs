@@ -1,7 +1,8 @@
 //! Recipes: which passes make a quantized network of a float one, in which order, and why in that order.
 
+use crate::layer_bits::LayerBits;
 use crate::pass::Pass;
-use crate::registry::{RegistryError, parse_passes};
+use crate::registry::{RegistryError, parse_passes, written};
 use std::fmt;
 use std::str::FromStr;
 
@@ -122,6 +123,8 @@ pub struct RecipeOptions {
     pub abits: u8,
     /// Bits of the first and the last layer, 2 to 8, or 32 for float.
     pub first_last_bits: u8,
+    /// Bits of single layers, whatever the fields above say.
+    pub layers: Vec<LayerBits>,
     /// Whether there are real inputs to fit the network's output on; without them no method does, and none corrects outputs.
     pub real_inputs: bool,
     /// Whether the outputs are corrected cluster by cluster.
@@ -172,6 +175,7 @@ impl Default for RecipeOptions {
             wbits: 8,
             abits: 8,
             first_last_bits: 8,
+            layers: vec![],
             real_inputs: true,
             cat: false,
             cat_alpha: None,
@@ -237,6 +241,10 @@ pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError
     Ok(parse_passes(&recipe_text(options))?)
 }
 
+/// The passes that bring a network that was quantized elsewhere to the integer phase: its scales stay.
+pub const QUANTIZED_RECIPE: &str =
+    "fold-constants,canonicalize,batch-first,canonicalize,dead-code,lower-integer,fold-scales,dead-code";
+
 /// A pass and its options.
 struct Item {
     pass: &'static str,
@@ -260,7 +268,7 @@ impl Item {
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.pass)?;
-        let options: Vec<String> = self.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let options: Vec<String> = self.options.iter().map(|(k, v)| format!("{k}={}", written(v))).collect();
         if options.is_empty() { Ok(()) } else { write!(f, "{{{}}}", options.join(", ")) }
     }
 }
@@ -276,6 +284,10 @@ pub fn recipe_text(options: &RecipeOptions) -> String {
 
 fn items(options: &RecipeOptions) -> Vec<Item> {
     let RecipeOptions { method, wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
+    let layers = &options.layers;
+    let quantizes_inputs = abits != 32 || layers.iter().any(|l| l.abits != 32);
+    let quantizes = quantizes_inputs || wbits != 32 || layers.iter().any(|l| l.wbits != 32);
+    let least_bits = layers.iter().map(|l| l.wbits.min(l.abits)).fold(wbits.min(abits), u8::min);
     let (ranges, weights) = match method {
         Method::MinMax => ("minmax", "minmax"),
         Method::Percentile => ("percentile", "minmax"),
@@ -297,28 +309,32 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         item("dead-code", &[]),
     ];
     // Weights and tensors as they will be quantized: a common scale is to suit every channel.
-    if abits != 32 {
+    if quantizes_inputs {
         passes.push(item("equalize-channels", &[]));
     }
     // Observes the float graph as insert-qdq will find it.
-    if abits != 32 {
+    if quantizes_inputs {
         passes.push(item("calibrate", &[("method", &ranges)]));
     }
     let bits: &[(&str, &dyn fmt::Display)] =
         &[("wbits", &wbits), ("abits", &abits), ("first_last", &first_last_bits), ("weight_method", &weights)];
-    passes.push(item("insert-qdq", bits));
-    if real_inputs && (wbits, abits) != (32, 32) {
+    let mut insert = item("insert-qdq", bits);
+    if !layers.is_empty() {
+        insert.set("layers", layers.iter().map(LayerBits::to_string).collect::<Vec<_>>().join("\n"));
+    }
+    passes.push(insert);
+    if real_inputs && quantizes {
         if method == Method::Lapq {
             // Right after the quantizers: its starts need what calibration saw.
             passes.push(item("search-scales", &[]));
         }
         // Rounding first: whatever moves scales after it keeps the codes.
         passes.extend(reconstruct(options));
-        if method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
+        if method == Method::Auto && least_bits <= REFINED_BITS {
             // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
             passes.push(item("correct-channels", &[]));
         }
-        if method == Method::Cat || method == Method::Auto && wbits.min(abits) <= REFINED_BITS {
+        if method == Method::Cat || method == Method::Auto && least_bits <= REFINED_BITS {
             // On what is left, by the network's output.
             passes.push(refine_scales(options));
         }
@@ -407,6 +423,21 @@ mod tests {
                 recipe(&RecipeOptions { method, wbits, abits, ..RecipeOptions::default() }).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn networks_that_are_quantized_have_passes_too() {
+        assert!(parse_passes(QUANTIZED_RECIPE).unwrap().iter().all(|p| p.phases() != [catc_ir::Phase::Float]));
+    }
+
+    #[test]
+    fn single_layers_have_bits_of_their_own() {
+        let layers = vec!["/a, b/Conv=4/32".parse().unwrap(), LayerBits::keep_float("fc").unwrap()];
+        let options = RecipeOptions { wbits: 32, abits: 32, layers, ..RecipeOptions::default() };
+        let text = recipe_text(&options);
+        assert!(text.contains(r#", layers="/a, b/Conv=4/32\nfc=32/32"}"#), "{text}");
+        assert!(!text.contains("calibrate") && text.contains(",refine-scales{"), "{text}");
+        recipe(&options).unwrap();
     }
 
     #[test]

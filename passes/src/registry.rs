@@ -213,6 +213,15 @@ pub fn build(name: &str, options: Vec<(String, String)>) -> Result<Box<dyn Pass>
     Ok(pass)
 }
 
+/// A value as [`parse_passes`] reads it: in quotes where it holds more than a word.
+pub(crate) fn written(value: &str) -> String {
+    if value.is_empty() || value.contains(|c: char| c.is_whitespace() || ",{}=\"\\".contains(c)) {
+        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    } else {
+        value.into()
+    }
+}
+
 /// The names of all passes, in the order of [`PASSES`].
 pub fn pass_names() -> Vec<&'static str> {
     PASSES.iter().map(|e| e.name).collect()
@@ -284,13 +293,39 @@ impl Reader {
         if self.eat(mark) { Ok(()) } else { self.fail(&format!("`{mark}`")) }
     }
 
+    /// A word, or any text in quotes (`\"`, `\\` and `\n` stand for what they stand for in Rust).
     fn word(&mut self, what: &str) -> Result<String, RegistryError> {
         let mut word = String::new();
+        if self.peek() == Some('"') {
+            return self.quoted();
+        }
         while let Some(c) = self.peek().filter(|c| !",{}=".contains(*c)) {
             word.push(c);
             self.at += 1;
         }
         if word.is_empty() { self.fail(what) } else { Ok(word) }
+    }
+
+    fn quoted(&mut self) -> Result<String, RegistryError> {
+        let mut text = String::new();
+        loop {
+            self.at += 1;
+            match self.chars.get(self.at) {
+                None => return self.fail("`\"` at the end of the text"),
+                Some('"') => break,
+                Some('\\') => {
+                    self.at += 1;
+                    match self.chars.get(self.at) {
+                        Some('n') => text.push('\n'),
+                        Some(c @ ('"' | '\\')) => text.push(*c),
+                        _ => return self.fail("`n`, `\"` or `\\` after `\\`"),
+                    }
+                }
+                Some(c) => text.push(*c),
+            }
+        }
+        self.at += 1;
+        Ok(text)
     }
 
     fn fail<T>(&self, expected: &str) -> Result<T, RegistryError> {
@@ -313,13 +348,25 @@ mod tests {
         let expected =
             [("a".into(), vec![]), ("b".into(), vec![pair("x", "1"), pair("y", "z-2")]), ("c".into(), vec![])];
         assert_eq!(items, expected);
+        let text = "a=b, {\"c\"}\n\\d";
+        let items = parse_items(&format!("p{{x={}, y=1}}", written(text))).unwrap();
+        assert_eq!(items, [("p".into(), vec![pair("x", text), pair("y", "1")])]);
     }
 
     #[test]
     fn broken_lists_say_where() {
-        for (text, column) in
-            [("", 1), ("a,", 3), ("a,,b", 3), ("a{x}", 4), ("a{x=1", 6), ("a{x=1,}", 7), ("a{x=1}b", 7), ("a}", 2)]
-        {
+        for (text, column) in [
+            ("", 1),
+            ("a,", 3),
+            ("a,,b", 3),
+            ("a{x}", 4),
+            ("a{x=1", 6),
+            ("a{x=1,}", 7),
+            ("a{x=1}b", 7),
+            ("a}", 2),
+            ("a{x=\"b}", 8),
+            ("a{x=\"\\b\"}", 7),
+        ] {
             match parse_items(text) {
                 Err(RegistryError::Syntax { column: found, .. }) => assert_eq!(found, column, "{text}"),
                 other => panic!("{text}: {other:?}"),

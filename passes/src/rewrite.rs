@@ -116,6 +116,17 @@ impl<'g> Sweep<'g> {
         }
     }
 
+    /// A new node before the one that a rule looks at.
+    pub(crate) fn insert(&mut self, op: Op, inputs: &[Operand], name: &str) -> Option<Operand> {
+        let index = self.graph.nodes().len();
+        let v = self.graph.append(op, inputs.iter().copied(), name).ok()?;
+        self.defined_at.insert(v, index);
+        for u in inputs.iter().filter_map(|o| o.value()) {
+            *self.uses.entry(u).or_default() += 1;
+        }
+        Some(v.into())
+    }
+
     fn resolve(&self, operand: Operand) -> Operand {
         let Operand::Value(v) = operand else { return operand };
         // Replacements are resolved when they are recorded, so one step is enough.

@@ -1,6 +1,7 @@
 //! The command line as it is written.
 
 use catc_kernels::Architecture;
+use catc_passes::LayerBits;
 use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -46,8 +47,8 @@ pub struct CompileArgs {
     /// Where the compiled model goes.
     #[arg(short, long, value_name = "OUT.bin", required_unless_present_any = ["emit", "tune"])]
     pub output: Option<PathBuf>,
-    /// Write code for a target, ahead of time: obj (an ELF object), header (for C), asm and clif (texts of its functions), ir (the
-    /// integer graph).
+    /// Write code for a target, ahead of time: obj (an ELF object), header (for C), asm and clif (texts of its functions). Or the network:
+    /// ir (the integer graph), qdq-onnx (with its quantizers as QuantizeLinear and DequantizeLinear, for other runtimes).
     #[arg(long, value_name = "KIND=PATH,..", value_delimiter = ',')]
     pub emit: Vec<Emission>,
     /// Measure the kernels and tiles that layers may have on this CPU, and keep the fastest in the model; other CPUs ignore them. Also
@@ -63,6 +64,9 @@ pub struct CompileArgs {
     /// What emitted functions' names begin with: NAME_run (default: after the model's file).
     #[arg(long, value_name = "NAME", requires = "emit")]
     pub name: Option<String>,
+    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
     /// Calibration inputs without labels.
     #[command(flatten)]
     pub calibration: CalibrationArgs,
@@ -75,6 +79,14 @@ pub struct CompileArgs {
     /// Bits of the first and the last layer (their weights and their inputs).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
     pub first_last_bits: u8,
+    /// Bits of weights and inputs of one layer (2 to 8, or 32 for float), whatever --wbits, --abits and --first-last-bits say. NAME is
+    /// the name of its node in the model file, or a regular expression that matches whole names. May be repeated; the last one that
+    /// names a layer counts.
+    #[arg(long, value_name = "NAME=W/A")]
+    pub layer_bits: Vec<LayerBits>,
+    /// Leave layers in float: the same as --layer-bits NAME=32/32, and counts before it. May be repeated.
+    #[arg(long, value_name = "NAME|REGEX", value_parser = |text: &str| LayerBits::keep_float(text))]
+    pub keep_float: Vec<LayerBits>,
     /// How scales and rounding are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
     /// percentile, entropy, aciq, lapq; learned: adaround, brecq, qdrop, pdquant, cat.
     #[arg(long, value_name = "NAME", default_value = "auto")]
@@ -151,6 +163,9 @@ pub struct EvalArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
+    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy or .npz, or a folder of images.
     #[arg(long, value_name = "X")]
     pub data: PathBuf,
@@ -177,6 +192,9 @@ pub struct RunArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
+    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy, or a .npz with an array for each input of the network, or a folder of images.
     #[arg(long, value_name = "X.npy")]
     pub input: PathBuf,
@@ -243,6 +261,9 @@ pub struct OptArgs {
     /// Passes in order, with their options: `fold-batch-norm,insert-qdq{wbits=2,abits=2}`.
     #[arg(long, value_name = "A,B{K=V}", required_unless_present = "list")]
     pub passes: Option<String>,
+    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
     /// List the passes and their options.
     #[arg(long)]
     pub list: bool,
@@ -375,10 +396,13 @@ pub enum EmitKind {
     Clif,
     /// The integer graph.
     Ir,
+    /// The quantized network as ONNX, with quantize and dequantize nodes.
+    QdqOnnx,
 }
 
 impl EmitKind {
-    const ALL: [EmitKind; 5] = [EmitKind::Object, EmitKind::Header, EmitKind::Assembly, EmitKind::Clif, EmitKind::Ir];
+    const ALL: [EmitKind; 6] =
+        [EmitKind::Object, EmitKind::Header, EmitKind::Assembly, EmitKind::Clif, EmitKind::Ir, EmitKind::QdqOnnx];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -388,6 +412,7 @@ impl EmitKind {
             EmitKind::Assembly => "asm",
             EmitKind::Clif => "clif",
             EmitKind::Ir => "ir",
+            EmitKind::QdqOnnx => "qdq-onnx",
         }
     }
 }
@@ -440,6 +465,16 @@ impl std::str::FromStr for Numbers {
             }
             _ => Err("must be a number, or FROM:TO:STEP with at most 1,000 steps upwards".into()),
         }
+    }
+}
+
+/// The shape of an input: NAME=AxBxC.
+fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let parts = text.rsplit_once('=').filter(|(name, _)| !name.is_empty());
+    let sizes = parts.and_then(|(_, sizes)| sizes.split('x').map(|n| n.parse().ok()).collect::<Option<Vec<usize>>>());
+    match (parts, sizes) {
+        (Some((name, _)), Some(sizes)) => Ok((name.into(), sizes)),
+        _ => Err("must be INPUT=SIZES, as in input=1x3x224x224".into()),
     }
 }
 

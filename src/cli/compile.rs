@@ -1,13 +1,13 @@
 //! `catc MODEL.onnx -o OUT.bin`
 
-use super::args::CompileArgs;
+use super::args::{CompileArgs, EmitKind};
 use super::bench::peak_resident_bytes;
 use super::emit::Plan;
 use super::progress::Bars;
 use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
-use catc_ir::Graph;
+use catc_ir::{Graph, Phase};
 use catc_jit::Tuned;
 use catc_passes::Progress;
 use catc_passes::{Changed, Effort, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
@@ -37,6 +37,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
     let options = CompileOptions {
         model,
+        shapes: &args.shape,
         calibration: CalibrationSource {
             path: args.calibration.calib.as_deref(),
             preprocess: preprocess.as_ref(),
@@ -50,12 +51,18 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     };
     // Before data is read: what cannot be asked for is a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
+    let mut quantized = None;
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
-        let mut begin =
-            |imported: &catc_onnx::Imported, calibration: &Calibration| announce(args, model, imported, calibration);
-        let mut after =
-            |report: &PassReport, graph: &Graph| super::opt::print_after(args.print_after.as_deref(), report, graph);
+        let mut begin = |imported: &catc_onnx::Imported, calibration: Option<&Calibration>| {
+            announce(args, model, imported, calibration)
+        };
+        let mut after = |report: &PassReport, graph: &Graph| {
+            if graph.phase == Phase::Qdq && plan.wants(EmitKind::QdqOnnx) {
+                quantized = Some(graph.clone());
+            }
+            super::opt::print_after(args.print_after.as_deref(), report, graph)
+        };
         compile(&options, Watch { begin: &mut begin, after_pass: &mut after, progress: &bars })
     })?;
     bars.clear();
@@ -74,7 +81,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     if let Some(output) = &args.output {
         write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
     }
-    let emitted = plan.write(&compiled.program, Some(&compiled.graph))?;
+    let emitted = plan.write(&compiled.program, Some(&compiled.graph), quantized.as_ref())?;
     report(args, emitted, &compiled, bytes.len() as u64, start)
 }
 
@@ -110,7 +117,7 @@ fn tune(program: &mut Program) -> Result<Value, Failure> {
 
 /// Tunes a model that is compiled already.
 fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
-    if !args.emit.is_empty() || args.calibration.calib.is_some() {
+    if !args.emit.is_empty() || args.calibration.calib.is_some() || !args.shape.is_empty() {
         let place = model.display();
         return Err(Failure::Usage(format!("{place} is a compiled model: --tune takes -o alone beside it")));
     }
@@ -127,12 +134,17 @@ fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<()
         return Err(Failure::Usage(format!("{place} is a compiled model: give an .onnx file, or --emit without -o")));
     }
     if plan.wants_graph() {
-        return Err(Failure::Usage(format!("{place} is a compiled model and holds no graph: no --emit ir")));
+        return Err(Failure::Usage(format!(
+            "{place} is a compiled model and holds no graph: no --emit ir or qdq-onnx"
+        )));
     }
     if args.calibration.calib.is_some() {
         return Err(Failure::Usage(format!("{place} is a compiled model: --calib has no effect on it")));
     }
-    let (text, emitted) = plan.write(&Program::load(model)?, None)?;
+    if !args.shape.is_empty() {
+        return Err(Failure::Usage(format!("{place} is a compiled model: --shape has no effect on it")));
+    }
+    let (text, emitted) = plan.write(&Program::load(model)?, None, None)?;
     if args.json { print_json(&json!({"emitted": emitted})) } else { print(&text) }
 }
 
@@ -177,6 +189,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
         wbits: args.wbits,
         abits: args.abits,
         first_last_bits: args.first_last_bits,
+        layers: args.layer_bits.iter().chain(&args.keep_float).cloned().collect(),
         real_inputs: args.calibration.calib.is_some(),
         cat: !args.no_cat,
         cat_alpha: args.cat_alpha,
@@ -194,10 +207,17 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
 }
 
 /// Says what will be done, before the long part.
-fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, calibration: &Calibration) {
+fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, calibration: Option<&Calibration>) {
     for warning in &imported.warnings {
         eprintln!("warning: {warning}");
     }
+    let Some(calibration) = calibration else {
+        return eprintln!(
+            "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \
+             the command line names have no effect",
+            model.display()
+        );
+    };
     for note in &calibration.notes {
         eprintln!("note: {note}");
     }
@@ -243,8 +263,9 @@ fn report(
             "emitted": emitted,
             "bytes": bytes,
             "float_bytes": info.float_bytes,
-            "wbits": args.wbits,
-            "abits": args.abits,
+            "wbits": info.weight_bits,
+            "abits": info.activation_bits,
+            "layer_bits": info.layer_bits,
             "method": info.method,
             "calibration": info.calibration,
             "seed": args.seed,

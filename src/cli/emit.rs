@@ -34,34 +34,52 @@ impl<'a> Plan<'a> {
 
     /// Whether a graph is asked for, which a compiled model does not hold.
     pub fn wants_graph(&self) -> bool {
-        self.emissions.iter().any(|e| e.kind == EmitKind::Ir)
+        self.wants(EmitKind::Ir) || self.wants(EmitKind::QdqOnnx)
     }
 
-    /// Makes and writes everything; gives a report for people and one for programs.
-    pub fn write(&self, program: &Program, graph: Option<&Graph>) -> Result<(String, Value), Failure> {
+    /// Whether this is asked for.
+    pub fn wants(&self, kind: EmitKind) -> bool {
+        self.emissions.iter().any(|e| e.kind == kind)
+    }
+
+    /// Makes and writes everything; gives a report for people and one for programs. `graph` is the integer graph, `quantized` the
+    /// one before it.
+    pub fn write(
+        &self,
+        program: &Program,
+        graph: Option<&Graph>,
+        quantized: Option<&Graph>,
+    ) -> Result<(String, Value), Failure> {
         if self.emissions.is_empty() {
             return Ok((String::new(), Value::Null));
         }
-        let wants = |kind| self.emissions.iter().any(|e| e.kind == kind);
-        let listing = wants(EmitKind::Assembly) || wants(EmitKind::Clif);
-        let made = object(program, &ObjectOptions { tier: self.tier, name: &self.name, listing })?;
+        let listing = self.wants(EmitKind::Assembly) || self.wants(EmitKind::Clif);
+        // Code is made only where something of it is written.
+        let code = self.emissions.iter().any(|e| !matches!(e.kind, EmitKind::Ir | EmitKind::QdqOnnx));
+        let options = ObjectOptions { tier: self.tier, name: &self.name, listing };
+        let made = if code { Some(object(program, &options)?) } else { None };
         let mut text = String::new();
         let mut files = Vec::new();
         for Emission { kind, path } in self.emissions {
-            let ir;
-            let bytes = match kind {
-                EmitKind::Object => made.bytes.as_slice(),
-                EmitKind::Header => made.header.as_bytes(),
-                EmitKind::Assembly => made.assembly.as_bytes(),
-                EmitKind::Clif => made.clif.as_bytes(),
-                EmitKind::Ir => {
+            let (ir, onnx);
+            let bytes = match (kind, &made) {
+                (EmitKind::Ir, _) => {
                     ir = graph.map(Graph::to_string).unwrap_or_default();
                     ir.as_bytes()
                 }
+                (EmitKind::QdqOnnx, _) => {
+                    onnx = quantized.map(catc_onnx::export).transpose()?.unwrap_or_default();
+                    onnx.as_slice()
+                }
+                (EmitKind::Object, Some(made)) => made.bytes.as_slice(),
+                (EmitKind::Header, Some(made)) => made.header.as_bytes(),
+                (EmitKind::Assembly, Some(made)) => made.assembly.as_bytes(),
+                (EmitKind::Clif, Some(made)) => made.clif.as_bytes(),
+                (_, None) => continue,
             };
             write_atomically(path, |file| std::io::Write::write_all(file, bytes))?;
-            text += &match kind {
-                EmitKind::Object => self.object_line(path, &made),
+            text += &match (kind, &made) {
+                (EmitKind::Object, Some(made)) => self.object_line(path, made),
                 _ => format!("{}: {}\n", path.display(), human_bytes(bytes.len() as u64)),
             };
             files.push(json!({"kind": kind.name(), "path": path, "bytes": bytes.len()}));
@@ -71,9 +89,9 @@ impl<'a> Plan<'a> {
             "target": self.tier.architecture().triple(),
             "cpu": self.tier.name(),
             "name": self.name,
-            "code_bytes": made.code_bytes,
-            "constant_bytes": made.constant_bytes,
-            "workspace_bytes": made.workspace_bytes,
+            "code_bytes": made.as_ref().map(|m| m.code_bytes),
+            "constant_bytes": made.as_ref().map(|m| m.constant_bytes),
+            "workspace_bytes": made.as_ref().map(|m| m.workspace_bytes),
         });
         Ok((text, report))
     }

@@ -54,6 +54,7 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
             "method": info.method,
             "wbits": info.weight_bits,
             "abits": info.activation_bits,
+            "layer_bits": info.layer_bits,
             "seed": info.seed,
             "calibration": info.calibration,
             "bytes": file_bytes,
@@ -68,9 +69,13 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         }));
     }
     let mut text = format!(
-        "{}: W{}A{}, method {}, seed {}\ncalibration: {}\n\n",
+        "{}: W{}A{}, method {}, seed {}\ncalibration: {}\n",
         program.name, info.weight_bits, info.activation_bits, info.method, info.seed, info.calibration
     );
+    if !info.layer_bits.is_empty() {
+        let _ = writeln!(text, "bits of single layers: {}", info.layer_bits.join(", "));
+    }
+    text.push('\n');
     let head = ["layer", "step", "weights", "input", "output", "bytes", "MMAC", "kernel"].map(String::from).to_vec();
     let lines: Vec<Vec<String>> = std::iter::once(head).chain(rows.iter().map(line)).collect();
     text += &table(&lines, &[5, 6]);

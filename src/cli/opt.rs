@@ -24,7 +24,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
     if let Some(pass) = &args.print_after {
         check_print_after(pass)?;
     }
-    let mut graph = read_graph(path, args.blobs.as_deref())?;
+    let mut graph = read_graph(path, args.blobs.as_deref(), &args.shape)?;
     let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
     let source = CalibrationSource {
         path: args.calibration.calib.as_deref(),
@@ -79,9 +79,13 @@ pub fn print_after(which: Option<&str>, report: &PassReport, graph: &Graph) {
 }
 
 /// Reads the text form, from standard input for `-`, or imports an ONNX model.
-fn read_graph(path: &Path, blobs: Option<&Path>) -> Result<Graph, Failure> {
+fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]) -> Result<Graph, Failure> {
     if path.extension().is_some_and(|e| e == "onnx") {
-        return Ok(catc_onnx::import(path, &catc_onnx::ImportOptions::default())?.graph);
+        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), ..Default::default() };
+        return Ok(catc_onnx::import(path, &options)?.graph);
+    }
+    if !shapes.is_empty() {
+        return Err(Failure::Usage("--shape is for ONNX models: the text of a graph has its shapes".into()));
     }
     let place = path.display();
     let mut text = String::new();

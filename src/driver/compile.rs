@@ -2,17 +2,21 @@
 
 use super::calibration::{Calibration, CalibrationSource};
 use crate::data::DataError;
-use catc_ir::{Graph, TensorData};
+use catc_ir::{Graph, Phase, TensorData};
 use catc_passes::{
-    LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, RecipeError, RecipeOptions, recipe,
+    LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
+    RecipeOptions, parse_passes, recipe,
 };
 use catc_program::{BuildInfo, Program};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What to compile and how.
 pub struct CompileOptions<'a> {
     /// The ONNX file.
     pub model: &'a Path,
+    /// Sizes for inputs whose dimensions the file leaves open, by the input's name.
+    pub shapes: &'a [(String, Vec<usize>)],
     /// Calibration inputs.
     pub calibration: CalibrationSource<'a>,
     /// Method, bits and correction.
@@ -43,9 +47,17 @@ pub enum CompileError {
     /// The model file.
     #[error(transparent)]
     Import(#[from] catc_onnx::ImportError),
+    /// Bits for layers that have theirs.
+    #[error(
+        "{0} is quantized already, and its layers have the bits of the file: leave out --layer-bits and --keep-float"
+    )]
+    Quantized(String),
     /// Calibration data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Bits of single layers.
+    #[error(transparent)]
+    Layers(#[from] catc_passes::LayerBitsError),
     /// The method or its options.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -59,21 +71,27 @@ pub enum CompileError {
 
 /// What the caller may watch.
 pub struct Watch<'a> {
-    /// Called once with what will be done: the imported graph and the opened calibration data.
-    pub begin: &'a mut dyn FnMut(&catc_onnx::Imported, &Calibration),
+    /// Called once with what will be done: the imported graph and the opened calibration data, which networks that are quantized
+    /// already do not need.
+    pub begin: &'a mut dyn FnMut(&catc_onnx::Imported, Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
     /// Where progress is shown.
     pub progress: &'a dyn Progress,
 }
 
-/// Imports, quantizes and lowers a network.
+/// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
+    let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
+    let imported = catc_onnx::import(options.model, &import)?;
+    if imported.graph.phase == Phase::Qdq {
+        return compile_quantized(options, imported, watch);
+    }
     let passes = recipe(&options.recipe)?;
-    let imported = catc_onnx::import(options.model, &catc_onnx::ImportOptions::default())?;
+    catc_passes::check_layer_bits(&options.recipe.layers, &imported.graph)?;
     let correct = options.recipe.cat && options.recipe.real_inputs;
     let calibration = Calibration::open(&options.calibration, &imported.graph, correct, options.seed)?;
-    (watch.begin)(&imported, &calibration);
+    (watch.begin)(&imported, Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
         method: options.recipe.method.to_string(),
@@ -82,6 +100,7 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
         seed: options.seed,
         calibration: calibration.description.clone(),
         float_bytes: float_bytes(&imported.graph),
+        layer_bits: options.recipe.layers.iter().map(|l| l.to_string()).collect(),
     };
     let mut graph = imported.graph;
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
@@ -93,11 +112,49 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
-/// Bytes of the parameters of a float graph.
+/// Lowers a network that the file holds quantized.
+fn compile_quantized(
+    options: &CompileOptions,
+    imported: catc_onnx::Imported,
+    watch: Watch,
+) -> Result<Compiled, CompileError> {
+    if !options.recipe.layers.is_empty() {
+        return Err(CompileError::Quantized(options.model.display().to_string()));
+    }
+    (watch.begin)(&imported, None);
+    let mut graph = imported.graph;
+    let float_bytes = float_bytes(&graph);
+    let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;
+    let mut cx = PassContext::empty();
+    cx.progress = watch.progress;
+    let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
+    // The widest of each kind.
+    let bits = |weights: bool| {
+        let constants: BTreeSet<_> =
+            graph.used_constants().into_iter().filter_map(|c| graph.constant(c).element.quantizer()).collect();
+        let used = graph.used_quantizers().into_iter().filter(|q| constants.contains(q) == weights);
+        used.map(|q| graph.quantizer(q).format.bits()).max().unwrap_or(32)
+    };
+    let info = BuildInfo {
+        catc_version: env!("CARGO_PKG_VERSION").into(),
+        method: "of the file".into(),
+        weight_bits: bits(true),
+        activation_bits: bits(false),
+        seed: options.seed,
+        calibration: "none: quantized in the file".into(),
+        float_bytes,
+        layer_bits: vec![],
+    };
+    let program = catc_codegen::lower(&graph, info)?;
+    Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
+}
+
+/// Bytes of the parameters of a graph as f32.
 fn float_bytes(graph: &Graph) -> u64 {
     let used = graph.used_constants();
     let size = |c: &catc_ir::Constant| match c.tensor.data() {
         TensorData::F32(v) => 4 * v.len() as u64,
+        TensorData::Code(v) => 4 * v.len() as u64,
         _ => 0,
     };
     graph.constants().filter(|(id, _)| used.contains(id)).map(|(_, c)| size(c)).sum()

@@ -33,6 +33,12 @@ pub enum ModelError {
         /// The file.
         path: String,
     },
+    /// Sizes were given for the inputs of a model that has its sizes.
+    #[error("{path} is a compiled model, which has the shapes it was compiled for: leave out --shape")]
+    Shaped {
+        /// The file.
+        path: String,
+    },
     /// An output that is no batch of reals.
     #[error("output \"{name}\" of {path} is {found}; only outputs of reals with a batch dimension can be used here")]
     Output {
@@ -87,16 +93,26 @@ pub struct OpenModel {
 
 impl OpenModel {
     /// Opens a model of either kind, told by its first bytes. A compiled model runs on this many threads; ONNX models run on
-    /// those of the current rayon pool. `cpu` sets the instruction set of a compiled model and is refused for an ONNX model.
-    pub fn open(path: &Path, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
+    /// those of the current rayon pool. `cpu` sets the instruction set of a compiled model and is refused for an ONNX model; `shapes`
+    /// gives sizes to inputs of an ONNX model that leaves them open, and is refused for a compiled one.
+    pub fn open(
+        path: &Path,
+        threads: usize,
+        cpu: Option<Tier>,
+        shapes: &[(String, Vec<usize>)],
+    ) -> Result<OpenModel, ModelError> {
         let name = path.display().to_string();
         if is_compiled(path).map_err(|error| ModelError::Read { path: name.clone(), error })? {
+            if !shapes.is_empty() {
+                return Err(ModelError::Shaped { path: name });
+            }
             return Self::compiled(Model::open(path)?, name, threads, cpu);
         }
         if cpu.is_some() {
             return Err(ModelError::NotCompiled { path: name });
         }
-        let imported = catc_onnx::import(path, &catc_onnx::ImportOptions::default())?;
+        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), ..Default::default() };
+        let imported = catc_onnx::import(path, &options)?;
         let graph = imported.graph;
         let mut outputs = vec![];
         for output in &graph.outputs {

@@ -60,7 +60,7 @@ impl<'a> Bench<'a> {
         // How much is kept decides how many inputs are used.
         let memory = options.max_memory as u64;
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
-        let model = OpenModel::open(&options.model, options.threads, None)?;
+        let model = OpenModel::open(&options.model, options.threads, None, &[])?;
         let classes = model.classes()?;
         let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs(), None)?;
         let labels = read_labels(&options.labels, &test[0], classes)?;

@@ -39,13 +39,14 @@ NETWORKS = {
     "regnet_y_400mf": 224,
     "convnext_tiny": 224,
     "vit_b_16": 224,
+    "deit_tiny": 224,
     "swin_t": 224,
     "swin_v2_t": 256,
     "fcn_resnet50": 224,
     "ssdlite_backbone": 320,
 }
 # Opset 13 has no attention for TorchScript's exporter to write.
-OPSETS = {"vit_b_16": 14}
+OPSETS = {"vit_b_16": 14, "deit_tiny": 14}
 EXPORTERS = ["torchscript", "dynamo"]
 
 
@@ -67,6 +68,9 @@ def network(name):
                 return self.net(x)["out"]
 
         net = Head()
+    elif name == "deit_tiny":
+        size = {"image_size": 224, "patch_size": 16, "num_layers": 12, "num_heads": 3, "hidden_dim": 192, "mlp_dim": 768}
+        net = torchvision.models.vision_transformer.VisionTransformer(**size)
     elif name == "ssdlite_backbone":
         whole = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)
 
@@ -109,8 +113,8 @@ def export(name, exporter, path):
     return x
 
 
-def check(name, exporter, cache):
-    """The result of one network by one exporter."""
+def check(name, exporter, cache, keep_models):
+    """The result of one network by one exporter. Exported files that are there already are taken."""
     stem = f"{name}.{exporter}"
     model = cache / f"{stem}.onnx"
     if not (cache / f"{stem}.out").exists():
@@ -130,7 +134,8 @@ def check(name, exporter, cache):
         command = command[3:]
     done = subprocess.run(command, capture_output=True, text=True)
     for path in [model, cache / f"{stem}.in", cache / f"{stem}.out"]:
-        path.unlink()
+        if not keep_models:
+            path.unlink()
     lines = done.stderr.strip().splitlines()
     if done.returncode != 0:
         return {"failed": "catc", "error": "\n".join(lines)[:600]}
@@ -210,6 +215,7 @@ def main():
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--exporters", default=",".join(EXPORTERS))
+    parser.add_argument("--keep-models", action="store_true", help="leave the exported files in the cache")
     parser.add_argument("--page", type=pathlib.Path)
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
@@ -222,7 +228,7 @@ def main():
             if path.exists():
                 continue
             print(f"{name} {exporter}", file=sys.stderr, flush=True)
-            result = check(name, exporter, args.cache)
+            result = check(name, exporter, args.cache, args.keep_models)
             path.with_suffix(".part").write_text(json.dumps(result))
             path.with_suffix(".part").rename(path)
     if args.page:

@@ -34,6 +34,8 @@ pub struct BuildInfo {
     pub calibration: String,
     /// Bytes of the parameters as f32 before quantization.
     pub float_bytes: u64,
+    /// Layers with bits of their own, each `NAME=W/A`.
+    pub layer_bits: Vec<String>,
 }
 
 /// A compiled network.

@@ -3,10 +3,12 @@
 use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
 use crate::file::{MapError, map};
+use crate::functions;
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
 use crate::options::{BatchPolicy, ImportOptions};
 use crate::order::live_nodes;
 use crate::proto::ModelProto;
+use crate::quantized::Quantized;
 use crate::support::check_supported;
 use crate::translate::{Importer, Tensors};
 use bytes::Bytes;
@@ -17,7 +19,7 @@ use std::path::Path;
 /// An imported model.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The network in the float phase; it passes [`catc_ir::verify()`].
+    /// The network in the float phase, or in the qdq phase if the model is quantized; it passes [`catc_ir::verify()`].
     pub graph: Graph,
     /// The version of the standard operator set that the model was written for.
     pub opset: i64,
@@ -57,16 +59,19 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     let model = ModelProto::decode(bytes).map_err(|e| ImportErrorKind::Decode(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| ImportErrorKind::Decode("it holds no graph".into()))?;
     let versions = opset::versions(&model)?;
+    let inlined = functions::inlined(&model, graph, &versions)?;
+    let graph = inlined.as_ref();
     if let Some(sparse) = graph.sparse_initializer.first() {
         let name = sparse.values.as_ref().map_or("", |v| v.name()).to_string();
         return Err(ImportErrorKind::Tensor { name, problem: TensorProblem::Form("is sparse; export it dense") });
     }
     let nodes = live_nodes(graph)?;
-    check_supported(&model, &nodes, &versions)?;
+    check_supported(&nodes, &versions)?;
 
     let mut tensors = Tensors::new(graph, folder);
+    let quantized = Quantized::find(graph, &nodes, &mut tensors);
     let mut attempt = |policy| {
-        let importer = Importer::new(graph, options, policy, &mut tensors)?;
+        let importer = Importer::new(graph, options, policy, &mut tensors, &quantized)?;
         let file_batch = importer.file_batch;
         Ok((file_batch, importer.run(&nodes, &versions)))
     };

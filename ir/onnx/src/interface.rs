@@ -240,7 +240,7 @@ fn open_dimension(input: &Input, index: usize, what: &str) -> String {
         .collect();
     format!(
         "has a dynamic dimension {index} ({what}); only the batch may be dynamic: export with fixed sizes, or give the \
-         input a shape, `{}={}` with numbers",
+         input a shape, `--shape {}={}` with numbers",
         input.name,
         example.join("x")
     )

@@ -1,9 +1,10 @@
-//! ONNX models in: [`import()`] reads a model file and gives a [`catc_ir::Graph`] in the float phase.
+//! ONNX models in and out: [`export()`] writes one, [`import()`] reads a model file and gives a [`catc_ir::Graph`] in the float phase.
 //!
 //! - Opsets [`OLDEST_OPSET`] to [`NEWEST_OPSET`]; newer ones are read with a warning. Each operator has a rule (in
 //!   `ops`, one file a family) that follows the versions of its definition. Nodes that no output depends on are left
 //!   out.
 //! - Reals become f32, whole numbers i64. Weights are read from the mapped file when a node takes them, once.
+//! - Calls of a model's own functions are replaced by what those are made of.
 //! - What a model computes from shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) is worked out here, with
 //!   the batch as a symbol, and leaves no trace in the graph.
 //! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`; no other dimension may be
@@ -14,15 +15,22 @@
 //!   input, so that each image keeps its elements; with a batch of `b` the graph always computes what the file says.
 //!   Where no dimension fits, or a node mixes images, the batch stays at `b`, and a warning says why.
 //!
+//! - **Quantized models.** Where `QuantizeLinear`, `DequantizeLinear` and `QLinear` operators fit the codes of the IR (`quantized`),
+//!   they become quantize and dequantize nodes with the scales of the file, and the graph is in the qdq phase. Other ones are
+//!   evaluated in reals, with a warning.
+//!
 //! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
 
 mod budget;
 mod error;
+mod export;
 mod external;
 mod file;
 mod fold;
+mod functions;
 mod import;
 mod interface;
+mod message;
 mod node;
 mod ops;
 mod opset;
@@ -30,6 +38,7 @@ mod options;
 mod order;
 mod probe;
 mod proto;
+mod quantized;
 mod size;
 mod small;
 mod support;
@@ -40,6 +49,7 @@ mod translate;
 mod value;
 
 pub use error::{ImportError, ImportErrorKind, NodeName, NodeProblem, TensorProblem, UnsupportedNode};
+pub use export::{ExportError, export};
 pub use import::{Imported, import, import_bytes};
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET};
 pub use options::{BatchPolicy, ImportOptions};

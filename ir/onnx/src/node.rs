@@ -6,11 +6,12 @@ use crate::order::label;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
+use crate::quantized::CodeTensor;
 use crate::size::Size;
 use crate::tensor::MAX_ELEMENTS;
 use crate::translate::Importer;
 use crate::value::{Known, Value};
-use catc_ir::{Element, Op, Operand, Shape, Tensor};
+use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -247,6 +248,45 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
     /// The batch size that the file fixes, where it became `N`.
     pub fn file_batch(&self) -> Option<usize> {
         self.importer.file_batch
+    }
+
+    // ---- codes
+
+    /// What the first output is kept as, if it is codes.
+    pub fn kept_output(&self) -> Option<&'a CodeTensor> {
+        self.importer.quantized.get(self.node.output.first()?)
+    }
+
+    /// Whether an input is kept as codes.
+    pub fn keeps_input(&self, index: usize) -> bool {
+        self.node.input.get(index).is_some_and(|n| self.importer.quantized.get(n).is_some())
+    }
+
+    /// Whether anything in the model is kept as codes.
+    pub fn keeps_codes(&self) -> bool {
+        self.importer.quantized.any()
+    }
+
+    /// Why the first output is not kept as codes.
+    pub fn kept_not(&self) -> Option<&'a str> {
+        self.importer.quantized.reason(self.node.output.first()?)
+    }
+
+    /// A quantizer of the graph.
+    pub fn quantizer(&mut self, quantizer: &Quantizer) -> QuantizerId {
+        self.importer.quantizer(quantizer)
+    }
+
+    /// Adds a constant of codes.
+    pub fn codes(&mut self, shape: &[usize], codes: Vec<i16>, quantizer: &Quantizer) -> Operand {
+        let q = self.quantizer(quantizer);
+        self.importer.graph.add_codes(Tensor::codes(shape, codes), q).into()
+    }
+
+    /// The node of the graph that computes a value.
+    pub fn definition(&self, value: &Value) -> Option<&Node> {
+        let Value::Computed(v) = value else { return None };
+        self.importer.graph.nodes().iter().rev().find(|n| n.output == *v)
     }
 
     // ---- the graph

@@ -4,28 +4,16 @@ use crate::error::{ImportErrorKind, UnsupportedNode};
 use crate::node::node_name;
 use crate::ops;
 use crate::opset::{self, STANDARD};
+use crate::proto::NodeProto;
 use crate::proto::attribute_proto::AttributeType;
-use crate::proto::{FunctionProto, ModelProto, NodeProto};
 use std::collections::BTreeMap;
 
 /// An error that lists every node whose operator has no rule.
-pub(crate) fn check_supported(
-    model: &ModelProto,
-    nodes: &[&NodeProto],
-    versions: &BTreeMap<String, i64>,
-) -> Result<(), ImportErrorKind> {
-    let is_function = |n: &NodeProto| {
-        let same =
-            |f: &FunctionProto| f.name() == n.op_type() && opset::domain(f.domain()) == opset::domain(n.domain());
-        model.functions.iter().any(same)
-    };
+pub(crate) fn check_supported(nodes: &[&NodeProto], versions: &BTreeMap<String, i64>) -> Result<(), ImportErrorKind> {
     let has_subgraph = |n: &NodeProto| {
         n.attribute.iter().any(|a| matches!(a.r#type(), AttributeType::Graph | AttributeType::Graphs) || a.g.is_some())
     };
     let reason = |n: &NodeProto| -> Option<Option<String>> {
-        if is_function(n) {
-            return Some(Some("a function of the model; export with functions inlined".into()));
-        }
         if has_subgraph(n) {
             return Some(Some("control flow with a graph inside".into()));
         }

@@ -10,10 +10,11 @@ use crate::options::{BatchPolicy, ImportOptions};
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use crate::quantized::Quantized;
 use crate::tensor;
 use crate::value::{Known, Value};
 use catc_ir::ops::Identity;
-use catc_ir::{ConstId, Constant, Dim, Graph, Op, Operand, Shape, Tensor, verify};
+use catc_ir::{ConstId, Constant, Dim, Graph, Op, Operand, Phase, Quantizer, QuantizerId, Shape, Tensor, verify};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +33,18 @@ impl<'m> Tensors<'m> {
         Tensors { initializers, read: HashMap::new(), external: ExternalData::new(folder) }
     }
 
-    fn initializer(&mut self, name: &'m str) -> Result<Arc<Tensor>, LookupProblem> {
+    /// The message of an initializer.
+    pub fn proto(&self, name: &str) -> Option<&'m TensorProto> {
+        self.initializers.get(name).copied()
+    }
+
+    /// Reads a tensor that stands elsewhere in the file.
+    pub fn read(&mut self, proto: &TensorProto) -> Result<Arc<Tensor>, TensorProblem> {
+        tensor::read(proto, &mut self.external).map(Arc::new)
+    }
+
+    /// An initializer.
+    pub fn initializer(&mut self, name: &'m str) -> Result<Arc<Tensor>, LookupProblem> {
         if let Some(tensor) = self.read.get(name) {
             return Ok(tensor.clone());
         }
@@ -72,6 +84,10 @@ pub(crate) struct Importer<'a, 'm> {
     bindings: HashMap<&'m str, Binding>,
     /// The constants that tensors became, by address; the graph keeps the tensors, so addresses are not reused.
     constants: HashMap<*const Tensor, ConstId>,
+    /// What is kept as codes.
+    pub quantized: &'a Quantized<'m>,
+    /// The quantizers of the graph: equal ones are one.
+    quantizers: Vec<QuantizerId>,
 }
 
 impl<'a, 'm> Importer<'a, 'm> {
@@ -81,6 +97,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         options: &ImportOptions,
         policy: BatchPolicy,
         tensors: &'a mut Tensors<'m>,
+        quantized: &'a Quantized<'m>,
     ) -> Result<Self, ImportErrorKind> {
         let interface = interface::inputs(proto, options, policy)?;
         let mut graph = Graph::new(graph_word(proto.name()));
@@ -100,7 +117,20 @@ impl<'a, 'm> Importer<'a, 'm> {
             warnings: interface.warnings,
             bindings,
             constants: HashMap::new(),
+            quantized,
+            quantizers: vec![],
         })
+    }
+
+    /// A quantizer of the graph, which is then in the qdq phase. Equal ones are one, so that codes can be seen to be of one kind.
+    pub fn quantizer(&mut self, quantizer: &Quantizer) -> QuantizerId {
+        self.graph.phase = Phase::Qdq;
+        if let Some(&q) = self.quantizers.iter().find(|&&q| self.graph.quantizer(q) == quantizer) {
+            return q;
+        }
+        let q = self.graph.add_quantizer(quantizer.clone());
+        self.quantizers.push(q);
+        q
     }
 
     /// Translates nodes in topological order, all of which have rules, and the outputs.
@@ -225,8 +255,11 @@ impl<'a, 'm> Importer<'a, 'm> {
 }
 
 /// Why a name gives no value.
-enum LookupProblem {
+#[derive(Debug)]
+pub(crate) enum LookupProblem {
+    /// It cannot be read.
     Tensor(TensorProblem),
+    /// Anything else, in words.
     Other(String),
 }
 

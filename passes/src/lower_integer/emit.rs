@@ -3,6 +3,7 @@
 use super::chains::{Chain, Chains, Start, Step, Weights, weights_of};
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
+use crate::weight_codes::slice_of;
 use catc_ir::ops::{Body, Epilogue, EpilogueStep, Fused};
 use catc_ir::{ConstId, Graph, Node, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, ValueId};
 use smallvec::{SmallVec, smallvec};
@@ -156,12 +157,7 @@ impl Emitter<'_> {
         let constant = self.graph.constant(tensor);
         let q = self.graph.quantizer(quantizer);
         let shape = constant.tensor.shape().to_vec();
-        // Elements that follow each other in one slice of the quantizer's axis, and slices.
-        let (run, slices) = match q.axis {
-            None => (1, 1),
-            Some(axis) => (shape[axis + 1..].iter().product::<usize>(), shape[axis]),
-        };
-        let of = |i: usize| if q.axis.is_none() { 0 } else { i / run % slices };
+        let of = slice_of(q, &shape);
         let reals: Vec<f32> = match constant.tensor.data() {
             TensorData::Code(codes) => codes.iter().enumerate().map(|(i, &c)| q.dequantize(c.into(), of(i))).collect(),
             _ => {

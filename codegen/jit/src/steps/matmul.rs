@@ -11,7 +11,7 @@ use crate::error::JitError;
 use crate::plan::StepCode;
 use crate::plan::planner::{Need, Planner, Slots};
 use catc_program::Step;
-use cranelift_codegen::ir::types::{F32, F32X4, I8, I32, I32X4};
+use cranelift_codegen::ir::types::{F32, F32X4, I8, I8X16, I16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, 1 reads a row of the first input, 2 columns of the second; the others are operands of the epilogue.
@@ -60,31 +60,70 @@ impl StepCode for MatMulCode {
 }
 
 impl MatMulCode {
-    /// Neighbouring elements of a product of codes, as f32.
+    /// Neighbouring elements of a product of codes, as f32. Two codes of the row and two rows of the columns are one `pmaddwd` (or
+    /// `smull` and `addp`). The left codes are taken less their zero-point, the right ones as they are: what their zero-point adds is the
+    /// sum of the left ones times it, and comes off at the end.
     fn code_sums(&self, e: &mut Emitter<'_>, codes: Codes, left: Value, right: Value, count: usize) -> Vec<Value> {
-        let access = self.nest.cursors[2].lanes;
-        let start = vec![e.ints(0); count.div_ceil(4)];
-        let sums = e.repeat(self.length, &[(left, 1), (right, self.row_bytes)], start, |e, p, state| {
-            let x = e.load(I8, p[0], 0);
-            let x = e.b.ins().uextend(I32, x);
-            let x = e.b.ins().splat(I32X4, x);
-            let zero = e.ints(codes.left_zero);
-            let x = e.b.ins().isub(x, zero);
+        // The sum of the left ones is the last accumulator.
+        let start = vec![e.ints(0); count.div_ceil(4) + 1];
+        let pairs = self.length / 2;
+        let down = 2 * self.row_bytes;
+        let mut sums = e.repeat(pairs, &[(left, 2), (right, down)], start, |e, p, sums| {
+            self.add_pair(e, codes, (p[0], p[1]), 2, count, sums)
+        });
+        if self.length % 2 == 1 {
+            let last = (e.offset(left, 2 * pairs as i64), e.offset(right, down * pairs as i64));
+            sums = self.add_pair(e, codes, last, 1, count, sums);
+        }
+        let zero = sums.pop().map(|left| {
             let zero = e.ints(codes.right_zero);
-            let row = e.load_codes(access, p[1], 0, count);
-            let add = |(sum, y)| {
-                let y = e.b.ins().isub(y, zero);
-                let product = e.b.ins().imul(x, y);
-                e.b.ins().iadd(sum, product)
-            };
-            state.into_iter().zip(row).map(add).collect()
+            e.b.ins().imul(left, zero)
         });
         sums.into_iter()
             .map(|sum| {
+                let sum = zero.map_or(sum, |zero| e.b.ins().isub(sum, zero));
                 let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
                 e.scale(sum, codes.scale)
             })
             .collect()
+    }
+
+    /// Adds the products of one or two neighbouring codes of the row with as many rows of the columns.
+    fn add_pair(
+        &self,
+        e: &mut Emitter<'_>,
+        codes: Codes,
+        (left, right): (Value, Value),
+        terms: usize,
+        count: usize,
+        sums: Vec<Value>,
+    ) -> Vec<Value> {
+        let access = self.nest.cursors[2].lanes;
+        let x = match terms {
+            2 => e.load(I16, left, 0),
+            _ => {
+                let x = e.load(I8, left, 0);
+                e.b.ins().uextend(I16, x)
+            }
+        };
+        let x = e.b.ins().splat(I16X8, x);
+        let x = e.cast(I8X16, x);
+        let x = e.b.ins().uwiden_low(x);
+        let own = (codes.left_zero as i16).to_le_bytes();
+        let zero = e.constant(I16X8, std::array::from_fn(|i| if i % 4 < 2 || terms == 2 { own[i % 2] } else { 0 }));
+        let x = e.b.ins().isub(x, zero);
+        let first = e.load_bytes(access, right, 0, count);
+        let second = if terms == 2 { e.load_bytes(access, right, self.row_bytes, count) } else { e.bytes(0) };
+        let (low, high) = e.interleave_bytes(first, second);
+        let mut columns = Vec::with_capacity(4);
+        for half in [low, high] {
+            columns.push(e.b.ins().uwiden_low(half));
+            columns.push(e.b.ins().uwiden_high(half));
+        }
+        columns.truncate(sums.len() - 1);
+        let mut products: Vec<Value> = columns.into_iter().map(|y| e.multiply_add_shorts(y, x)).collect();
+        products.push(e.add_neighbours(x));
+        sums.into_iter().zip(products).map(|(sum, product)| e.b.ins().iadd(sum, product)).collect()
     }
 
     /// Up to four neighbouring elements.

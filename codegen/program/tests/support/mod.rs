@@ -25,6 +25,7 @@ impl Build {
             seed: u64::MAX,
             calibration: "32 images".into(),
             float_bytes: 1 << 40,
+            layer_bits: vec!["fc=32/32".into()],
         };
         Build(Program { name: name.into(), info, ..Program::default() })
     }

@@ -110,6 +110,7 @@ pub(crate) fn rule(op: &str) -> Option<Rule> {
         "LessOrEqual" => (12, choose::less_equal),
         "Log" => (1, activation::log),
         "LogSoftmax" => (1, norm::log_softmax),
+        "LpPool" => (2, pool::lp_pool),
         "LpNormalization" => (1, norm::lp_normalization),
         "MatMul" => (1, linear::matmul),
         "MatMulInteger" => (10, quant::matmul_integer),

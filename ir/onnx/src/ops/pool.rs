@@ -1,22 +1,28 @@
-//! MaxPool (1 to 22), AveragePool (1 to 22) and the global poolings.
+//! MaxPool (1 to 22), AveragePool (1 to 22), LpPool (2 to 22) and the global poolings.
 
+use super::build::{Built, apply, combine, real};
 use super::volume;
 use super::window::{WindowAttributes, lift, lower, picture, spatial_rank};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
 use crate::value::Value;
-use catc_ir::ops::{AvgPool, CastTo, MaxPool, Reduce, ReduceMean, Reduction, Window};
+use catc_ir::ops::{AvgPool, Binary, CastTo, MaxPool, Reduce, ReduceMean, Reduction, Unary, Window};
 use catc_ir::{Dim, Op};
 
 /// A pooling whose operation is made from its window.
 fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
+    one(pool_of(cx, x, what, op)?)
+}
+
+/// The same of a value other than the input.
+fn pool_of(cx: &mut NodeContext, x: Value, what: &str, op: impl Fn(Window) -> Op) -> Built {
     let shape = cx.shape(&x);
     if let &[_, _, Dim::Fixed(d), Dim::Fixed(h), Dim::Fixed(w)] = shape.dims() {
         let ceil_mode = cx.flag("ceil_mode", false)?;
         let window = volume::window(cx, None, [d, h, w], ceil_mode)?;
-        return one(volume::pool(cx, &x, &window, op)?);
+        return volume::pool(cx, &x, &window, op);
     }
     let spatial = spatial_rank(&shape, what)?;
     let attributes = WindowAttributes::read(cx, spatial)?;
@@ -27,7 +33,36 @@ fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResu
     let window = attributes.window(kernel, picture(&shape)?, ceil_mode);
     let x = lift(cx, x)?;
     let y = cx.emit_on(op(window), &x)?;
-    one(lower(cx, y, spatial)?)
+    lower(cx, y, spatial)
+}
+
+/// `(sum of |x|^p over the window)^(1/p)`: an average that counts the padding, times the size of the window.
+pub(super) fn lp_pool(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(1, 1)?;
+    // Opset 1 had a real here.
+    let p = cx.int("p")?.unwrap_or(2);
+    if p < 1 {
+        return Err(NodeProblem::attribute("p", "must be at least 1"));
+    }
+    if cx.flag("ceil_mode", false)? {
+        return Err(NodeProblem::unsupported("its last windows may stick out (ceil_mode)"));
+    }
+    let size: i64 = cx.ints("kernel_shape")?.unwrap_or_default().iter().product();
+    let x = cx.input(0)?;
+    let x = apply(cx, Unary::Abs, &x)?;
+    let powers = match p {
+        1 => x,
+        2 => combine(cx, Binary::Mul, &x, &x)?,
+        p => combine(cx, Binary::Pow, &x, &real(p as f32))?,
+    };
+    let mean = |window| Op::AvgPool(AvgPool { window, count_include_pad: true });
+    let mean = pool_of(cx, powers, "a pooling", mean)?;
+    let sum = combine(cx, Binary::Mul, &mean, &real(size as f32))?;
+    one(match p {
+        1 => sum,
+        2 => apply(cx, Unary::Sqrt, &sum)?,
+        p => combine(cx, Binary::Pow, &sum, &real(1.0 / p as f32))?,
+    })
 }
 
 pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {

@@ -1,14 +1,15 @@
 //! Quantized operators, in reals: QuantizeLinear and DequantizeLinear (10, 13, 19, 21, ...), DynamicQuantizeLinear, QLinearConv,
-//! QLinearMatMul, ConvInteger, MatMulInteger. Codes are whole numbers here; sums of their products are exact in f32 up to
-//! 2^24.
+//! QLinearMatMul, ConvInteger, MatMulInteger. What [`crate::quantized`] keeps as codes becomes quantize and dequantize nodes with real
+//! operations between them. Elsewhere codes are whole numbers; sums of their products are exact in f32 up to 2^24.
 
 use super::build::{Built, apply, cast, combine, matmul, real, reshape, small};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, Outputs, RuleResult, axis, one};
 use crate::proto::tensor_proto::DataType;
-use crate::value::Value;
-use catc_ir::ops::{Binary, CastTo, Reduce, Reduction, Unary};
-use catc_ir::{Dim, Op, Shape};
+use crate::quantized::{format, narrowed};
+use crate::value::{Known, Value};
+use catc_ir::ops::{Binary, CastTo, Dequantize, Quantize, Reduce, Reduction, Unary};
+use catc_ir::{Dim, Op, Operand, Quantizer, Shape};
 
 /// The codes of a type, if it holds whole numbers.
 fn range(t: DataType) -> Option<(f32, f32)> {
@@ -74,6 +75,12 @@ pub(super) fn quantize_linear(cx: &mut NodeContext) -> RuleResult {
     let (axis, block) = blocks(cx)?;
     let asked = data_type(cx.int("output_dtype")?);
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    if cx.kept_output().is_some() {
+        return one(keep(cx, &x)?);
+    }
+    if let Some(reason) = cx.kept_not() {
+        cx.warn(format!("is evaluated in reals and not compiled to codes: {reason}"));
+    }
     let given = if cx.has_input(2) { cx.input_type(2) } else { None };
     let to = asked.or(given).unwrap_or(DataType::Uint8);
     let Some((low, high)) = range(to) else {
@@ -90,6 +97,67 @@ pub(super) fn quantize_linear(cx: &mut NodeContext) -> RuleResult {
         false => real(0.0),
     };
     one(quantized(cx, &x, &scale, &zero, (low, high))?)
+}
+
+/// The codes of `x` that the first output is kept as.
+fn keep(cx: &mut NodeContext, x: &Value) -> Built {
+    let Some(kept) = cx.kept_output() else {
+        return Err(NodeProblem::unsupported("its codes are not kept"));
+    };
+    // The quantizer saturates where the clip does.
+    let unclipped = cx.definition(x).filter(|n| kept.clips && matches!(n.op, Op::Unary(Unary::Clip { .. })));
+    let operand = unclipped.map(|n| n.inputs[0]);
+    let operand = match operand {
+        Some(operand) => operand,
+        None => cx.operand(0, x)?,
+    };
+    let quantizer = cx.quantizer(&kept.quantizer);
+    cx.emit(Op::Quantize(Quantize { quantizer }), &[operand])
+}
+
+/// The reals of an input of codes and of a constant one, whose scale and zero-point follow it.
+fn reals_of(cx: &mut NodeContext, index: usize, axis: i64) -> Built {
+    let x = cx.input(index)?;
+    if cx.keeps_input(index) {
+        return cx.emit_on(Op::Dequantize(Dequantize), &x);
+    }
+    match constant_codes(cx, index, &x, axis)? {
+        Some(codes) => cx.emit(Op::Dequantize(Dequantize), &[codes]),
+        None => Err(NodeProblem::input(index, "is neither constant nor kept as codes")),
+    }
+}
+
+/// A constant of 2 to 8 bits as codes of the graph, if its scale and zero-point, which follow it, are constant too.
+fn constant_codes(
+    cx: &mut NodeContext,
+    index: usize,
+    x: &Value,
+    axis_written: i64,
+) -> Result<Option<Operand>, NodeProblem> {
+    let Some(format) = cx.input_type(index).and_then(format) else { return Ok(None) };
+    let scale = cx.input(index + 1)?;
+    let zero = zero_point(cx, index + 2)?;
+    let (Value::Known(Known::Tensor(x)), Value::Known(scale)) = (x, &scale) else { return Ok(None) };
+    let (Some(items), Some(scale)) = (x.as_i64(), scale.as_f32()) else { return Ok(None) };
+    let zero_point = match &zero {
+        None => Some(vec![0; scale.len()]),
+        Some(Value::Known(Known::Tensor(z))) => {
+            z.as_i64().and_then(|z| z.iter().map(|&z| i32::try_from(z).ok()).collect::<Option<Vec<i32>>>())
+        }
+        Some(_) => None,
+    };
+    let Some(zero_point) = zero_point.filter(|z| z.len() == scale.len()) else { return Ok(None) };
+    let along = if scale.len() == 1 { None } else { Some(axis(axis_written, x.shape().len())?) };
+    let fits = scale.iter().all(|s| s.is_normal() && *s > 0.0)
+        && along.is_none_or(|a| x.shape()[a] == scale.len())
+        && zero_point.iter().all(|z| (format.min()..=format.max()).contains(z))
+        && items.iter().all(|&c| (i64::from(format.min())..=i64::from(format.max())).contains(&c));
+    if !fits {
+        return Ok(None);
+    }
+    let quantizer = Quantizer { format, axis: along, scale: scale.to_vec(), zero_point };
+    let (codes, quantizer) = narrowed(items.iter().map(|&c| c as i16).collect(), x.shape(), quantizer);
+    Ok(Some(cx.codes(x.shape(), codes, &quantizer)))
 }
 
 /// `saturate(round(x / scale) + zero)` as whole numbers.
@@ -118,6 +186,15 @@ pub(super) fn dequantize_linear(cx: &mut NodeContext) -> RuleResult {
     cx.ignore("output_dtype");
     let (axis, block) = blocks(cx)?;
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
+    if cx.keeps_input(0) {
+        return one(cx.emit_on(Op::Dequantize(Dequantize), &x)?);
+    }
+    if cx.keeps_codes()
+        && block == 0
+        && let Some(codes) = constant_codes(cx, 0, &x, axis)?
+    {
+        return one(cx.emit(Op::Dequantize(Dequantize), &[codes])?);
+    }
     let scale = along(cx, &x, scale, axis, block)?;
     let zero = if cx.has_input(2) {
         let z = cx.input(2)?;
@@ -231,6 +308,13 @@ fn requantized(
 
 pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
     cx.arity(8, 8)?;
+    if cx.kept_output().is_some() {
+        let a = reals_of(cx, 0, 0)?;
+        // Scales of the columns.
+        let b = reals_of(cx, 3, 1)?;
+        let y = matmul(cx, &a, &b)?;
+        return one(keep(cx, &y)?);
+    }
     let (a, b) = (cx.input(0)?, cx.input(3)?);
     let za = cx.input(2)?;
     let za = column(cx, Some(za))?;
@@ -246,6 +330,22 @@ pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
 
 pub(super) fn qlinear_conv(cx: &mut NodeContext) -> RuleResult {
     cx.arity(8, 9)?;
+    if cx.kept_output().is_some() {
+        let (x, w) = (reals_of(cx, 0, 0)?, reals_of(cx, 3, 0)?);
+        let bias = if cx.has_input(8) {
+            // Its scale is that of the sums.
+            let (bias, sx, sw) = (cx.input(8)?, cx.input(1)?, cx.input(4)?);
+            let bias = cast(cx, &bias, CastTo::F32)?;
+            let scale = combine(cx, Binary::Mul, &sx, &sw)?;
+            let shape = cx.shape(&bias);
+            let bias = combine(cx, Binary::Mul, &bias, &scale)?;
+            Some(reshape(cx, &bias, shape)?)
+        } else {
+            None
+        };
+        let y = super::conv::convolution(cx, x, w, bias)?;
+        return one(keep(cx, &y)?);
+    }
     let (x, w) = (cx.input(0)?, cx.input(3)?);
     let (zx, zw) = (cx.input(2)?, cx.input(5)?);
     let mut sums = centered_conv(cx, &x, Some(zx), &w, Some(zw))?;

@@ -7,7 +7,7 @@ use crate::error::NodeProblem;
 use crate::fold::strides;
 use crate::node::{NodeContext, RuleResult, axis, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{Binary, CastTo, Compare, Gather, GatherElements, Scatter, ScatterFlat};
+use catc_ir::ops::{Binary, CastTo, Compare, Gather, GatherElements, Scatter, ScatterFlat, TopK};
 use catc_ir::{Dim, Element, Op, Shape};
 
 /// Indices of an axis of `size` from 0, where negative ones count from the end.
@@ -16,6 +16,10 @@ pub(super) fn from_zero(cx: &mut NodeContext, index: &Value, size: usize) -> Bui
         && let Some(items) = known.as_sizes()
         && items.iter().all(|s| matches!(s, crate::size::Size::Fixed(n) if *n >= 0))
     {
+        return Ok(index.clone());
+    }
+    // What a search for the least element gives counts from 0.
+    if cx.definition(index).is_some_and(|n| matches!(n.op, Op::ArgMin(_) | Op::TopK(TopK { indices: true, .. }))) {
         return Ok(index.clone());
     }
     let negative = compare(cx, Compare::Less, index, &whole(0))?;

@@ -1,13 +1,16 @@
 //! Models built in code, and what the importer makes of them.
 
 mod batch;
+mod functions;
 mod hostile;
 mod layers;
 mod models;
+mod quantized;
 mod refusals;
 mod shapes;
 mod tensors;
 
+pub(super) use crate::message::{attribute, f32_tensor, float, i64_tensor, int, ints, raw_tensor, tensor, word};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
@@ -66,51 +69,6 @@ pub(super) fn info(name: &str, ty: DataType, dims: &[&str]) -> ValueInfoProto {
         r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
         ..Default::default()
     }
-}
-
-/// A tensor with raw data.
-pub(super) fn raw_tensor(name: &str, ty: DataType, dims: &[i64], raw: Vec<u8>) -> TensorProto {
-    TensorProto {
-        name: Some(name.into()),
-        data_type: Some(ty as i32),
-        dims: dims.to_vec(),
-        raw_data: Some(Bytes::from(raw)),
-        ..Default::default()
-    }
-}
-
-/// A tensor of reals.
-pub(super) fn f32_tensor(name: &str, dims: &[i64], items: &[f32]) -> TensorProto {
-    raw_tensor(name, DataType::Float, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
-}
-
-/// A tensor of whole numbers.
-pub(super) fn i64_tensor(name: &str, dims: &[i64], items: &[i64]) -> TensorProto {
-    raw_tensor(name, DataType::Int64, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
-}
-
-fn attribute(name: &str, ty: AttributeType) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), r#type: Some(ty as i32), ..Default::default() }
-}
-
-pub(super) fn int(name: &str, i: i64) -> AttributeProto {
-    AttributeProto { i: Some(i), ..attribute(name, AttributeType::Int) }
-}
-
-pub(super) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
-    AttributeProto { ints: ints.to_vec(), ..attribute(name, AttributeType::Ints) }
-}
-
-pub(super) fn float(name: &str, f: f32) -> AttributeProto {
-    AttributeProto { f: Some(f), ..attribute(name, AttributeType::Float) }
-}
-
-pub(super) fn word(name: &str, s: &str) -> AttributeProto {
-    AttributeProto { s: Some(s.into()), ..attribute(name, AttributeType::String) }
-}
-
-pub(super) fn tensor(name: &str, t: TensorProto) -> AttributeProto {
-    AttributeProto { t: Some(Box::new(t)), ..attribute(name, AttributeType::Tensor) }
 }
 
 impl ModelBuilder {

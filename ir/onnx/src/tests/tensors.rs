@@ -120,6 +120,20 @@ fn external_data_is_read_from_the_models_folder() {
     }
 }
 
+#[test]
+fn external_data_may_lie_beyond_what_a_message_can_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    // A sparse file: nothing is written but the last bytes.
+    let offset = 3u64 << 30;
+    let mut file = std::fs::File::create(folder.path().join("data.bin")).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).unwrap();
+    std::io::Write::write_all(&mut file, &[1.0f32.to_le_bytes(), 2.0f32.to_le_bytes()].concat()).unwrap();
+    let entries = [("location", "data.bin"), ("offset", &offset.to_string()), ("length", "8")];
+    let imported = import(&save(folder.path(), &external(&entries)), &ImportOptions::default()).unwrap();
+    let (_, constant) = imported.graph.constants().next().unwrap();
+    assert_eq!(constant.tensor.as_f32(), Some(&[1.0, 2.0][..]));
+}
+
 #[cfg(unix)]
 #[test]
 fn external_data_elsewhere_is_refused() {

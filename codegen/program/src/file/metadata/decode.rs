@@ -55,6 +55,7 @@ fn info(m: s::BuildInfo) -> Decoded<BuildInfo> {
         seed: m.seed,
         calibration: m.calibration,
         float_bytes: m.float_bytes,
+        layer_bits: m.layer_bits,
     })
 }
 

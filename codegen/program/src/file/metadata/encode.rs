@@ -27,6 +27,7 @@ fn info(i: &BuildInfo) -> s::BuildInfo {
         seed: i.seed,
         calibration: i.calibration.clone(),
         float_bytes: i.float_bytes,
+        layer_bits: i.layer_bits.clone(),
     }
 }
 

@@ -1,0 +1,144 @@
+//! Functions of a model, put in the place of the nodes that call them.
+
+use crate::error::ImportErrorKind;
+use crate::opset;
+use crate::order::label;
+use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use prost::Message;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// How deep functions may call functions.
+const DEEPEST: usize = 32;
+/// Bytes that the nodes of all calls together may come to: far above any model.
+const MOST_BYTES: usize = 1 << 28;
+/// What a call counts for beside what its function holds.
+const CALL_BYTES: usize = 256;
+/// Letters of a call's name that stand before those of its function's.
+const PREFIX_LETTERS: usize = 80;
+
+type Functions<'m> = HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>;
+
+/// The graph of a model without calls of its functions.
+pub(crate) fn inlined<'m>(
+    model: &'m ModelProto,
+    graph: &'m GraphProto,
+    versions: &BTreeMap<String, i64>,
+) -> Result<Cow<'m, GraphProto>, ImportErrorKind> {
+    let key = |f: &'m FunctionProto| (opset::domain(f.domain()), f.name(), f.overload());
+    let functions: Functions = model.functions.iter().map(|f| (key(f), f)).collect();
+    if !graph.node.iter().any(|n| called(&functions, n).is_some()) {
+        return Ok(Cow::Borrowed(graph));
+    }
+    let taken = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
+    let mut inliner = Inliner { functions, versions, taken, nodes: vec![], bytes: 0 };
+    for node in &graph.node {
+        inliner.node(node.clone(), 0)?;
+    }
+    Ok(Cow::Owned(GraphProto { node: inliner.nodes, ..graph.clone() }))
+}
+
+fn called<'m>(functions: &Functions<'m>, node: &NodeProto) -> Option<&'m FunctionProto> {
+    functions.get(&(opset::domain(node.domain()), node.op_type(), node.overload())).copied()
+}
+
+fn fail<T>(node: &NodeProto, problem: String) -> Result<T, ImportErrorKind> {
+    Err(ImportErrorKind::Graph(format!("calls the function {} in node {:?}, {problem}", node.op_type(), label(node))))
+}
+
+struct Inliner<'m, 'v> {
+    functions: Functions<'m>,
+    versions: &'v BTreeMap<String, i64>,
+    /// The names of tensors so far.
+    taken: HashSet<String>,
+    nodes: Vec<NodeProto>,
+    bytes: usize,
+}
+
+impl Inliner<'_, '_> {
+    /// Appends a node, or what the function it calls is made of.
+    fn node(&mut self, node: NodeProto, depth: usize) -> Result<(), ImportErrorKind> {
+        let Some(function) = called(&self.functions, &node) else {
+            self.nodes.push(node);
+            return Ok(());
+        };
+        // What a call copies counts with the next call: beyond the limit that is one function at most.
+        let prefix: String = label(&node).chars().take(PREFIX_LETTERS).collect();
+        self.bytes = self.bytes.saturating_add(CALL_BYTES);
+        if self.bytes > MOST_BYTES {
+            return fail(&node, "and all calls together come to more than any model holds".into());
+        }
+        if depth >= DEEPEST {
+            return fail(&node, format!("the {DEEPEST}th within one another; functions cannot call themselves"));
+        }
+        if node.input.len() > function.input.len() || node.output.len() > function.output.len() {
+            return fail(&node, "with more inputs or outputs than it has".into());
+        }
+        for import in &function.opset_import {
+            let domain = opset::domain(import.domain());
+            if self.versions.get(domain).is_some_and(|v| *v != import.version()) {
+                return fail(&node, format!("which is written for another opset of {domain} than the model"));
+            }
+        }
+        let mut names: HashMap<&str, String> = HashMap::new();
+        for (formal, actual) in function.input.iter().zip(node.input.iter().map(Some).chain(std::iter::repeat(None))) {
+            names.insert(formal, actual.cloned().unwrap_or_default());
+        }
+        for (formal, actual) in function.output.iter().zip(&node.output) {
+            // An output that is an input of the function as well needs a node of its own.
+            if let Some(input) = names.get(formal.as_str()) {
+                let identity = NodeProto {
+                    op_type: Some("Identity".into()),
+                    input: vec![input.clone()],
+                    output: vec![actual.clone()],
+                    ..Default::default()
+                };
+                self.nodes.push(identity);
+            } else if !actual.is_empty() {
+                names.insert(formal, actual.clone());
+            }
+        }
+        for inner in &function.node {
+            self.bytes = self.bytes.saturating_add(inner.encoded_len());
+            let mut copy = inner.clone();
+            copy.name = Some(format!("{prefix}/{}", label(inner)));
+            copy.attribute = inner.attribute.iter().filter_map(|a| resolved(a, &node, function)).collect();
+            let mut rename = |name: &mut String, formal: &str| {
+                if formal.is_empty() {
+                    return;
+                }
+                *name = match names.get(formal) {
+                    Some(actual) => actual.clone(),
+                    None => self.fresh(&format!("{prefix}/{formal}")),
+                };
+            };
+            copy.input.iter_mut().zip(&inner.input).for_each(|(name, formal)| rename(name, formal));
+            copy.output.iter_mut().zip(&inner.output).for_each(|(name, formal)| rename(name, formal));
+            for (formal, actual) in inner.input.iter().zip(&copy.input).chain(inner.output.iter().zip(&copy.output)) {
+                names.entry(formal).or_insert_with(|| actual.clone());
+            }
+            self.node(copy, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn fresh(&mut self, like: &str) -> String {
+        let mut name = like.to_string();
+        let mut n = 1;
+        while !self.taken.insert(name.clone()) {
+            name = format!("{like}_{n}");
+            n += 1;
+        }
+        name
+    }
+}
+
+/// An attribute inside a function: one that stands for an attribute of the call has its value, or its default; `None` without.
+fn resolved(inner: &AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
+    let refers_to = inner.ref_attr_name();
+    if refers_to.is_empty() {
+        return Some(inner.clone());
+    }
+    let given = call.attribute.iter().chain(&function.attribute_proto).find(|a| a.name() == refers_to)?;
+    Some(AttributeProto { name: inner.name.clone(), ..given.clone() })
+}

@@ -1,0 +1,180 @@
+//! Models that are quantized already, and what is written of quantized graphs.
+
+use super::{float, i64_tensor, info, int, model, raw_tensor};
+use crate::proto::tensor_proto::DataType;
+use crate::tests::ModelBuilder;
+use crate::{ExportError, ImportOptions, export, import_bytes};
+use catc_ir::Phase;
+use catc_ir::text::{NoBlobs, parse};
+
+/// Scale `name_s` and zero-point `name_z` of a type.
+fn quantizer(m: ModelBuilder, name: &str, scale: &[f32], ty: DataType, zero: &[u8]) -> ModelBuilder {
+    let dims: Vec<i64> = if scale.len() == 1 { vec![] } else { vec![scale.len() as i64] };
+    m.f32(&format!("{name}_s"), &dims, scale).initializer(raw_tensor(&format!("{name}_z"), ty, &dims, zero.to_vec()))
+}
+
+fn bytes(items: &[i8]) -> Vec<u8> {
+    items.iter().map(|&x| x as u8).collect()
+}
+
+/// A convolution and a fully connected layer as static quantizers write them: bytes, a bias of 32 bits, clips below 8 bits.
+fn network() -> ModelBuilder {
+    let m = model(13).input("x", &["N", "2", "2", "2"]).output("y");
+    let m = quantizer(m, "x", &[0.5], DataType::Int8, &[3]);
+    let m = quantizer(m, "w", &[0.25, 0.5], DataType::Int8, &[0, 0]);
+    let m = quantizer(m, "h", &[0.5], DataType::Uint8, &[0]);
+    let m = quantizer(m, "v", &[0.125], DataType::Uint8, &[128]);
+    let m = m.initializer(raw_tensor("w_q", DataType::Int8, &[2, 2, 1, 1], bytes(&[1, -2, 127, 0])));
+    let m = m.initializer(raw_tensor("v_q", DataType::Uint8, &[2, 3], vec![129, 126, 128, 0, 130, 128]));
+    let m = m.initializer(raw_tensor(
+        "b_q",
+        DataType::Int32,
+        &[2],
+        [2i32, -4].iter().flat_map(|x| x.to_le_bytes()).collect(),
+    ));
+    let m = m.f32("b_s", &[2], &[0.125, 0.25]).f32("lo", &[], &[0.0]).f32("hi", &[], &[1.5]).i64("flat", &[-1, 8]);
+    m.node("QuantizeLinear", "x x_s x_z", "xq", &[])
+        .node("DequantizeLinear", "xq x_s x_z", "xd", &[])
+        .node("DequantizeLinear", "w_q w_s w_z", "wd", &[int("axis", 0)])
+        .node("DequantizeLinear", "b_q b_s", "bd", &[int("axis", 0)])
+        .node("Conv", "xd wd bd", "c", &[])
+        .node("Clip", "c lo hi", "cc", &[])
+        .node("QuantizeLinear", "cc h_s h_z", "hq", &[])
+        .node("Reshape", "hq flat", "hf", &[])
+        .node("DequantizeLinear", "hf h_s h_z", "hd", &[])
+        .node("Slice", "hd starts ends axes", "hs", &[])
+        .initializer(i64_tensor("starts", &[1], &[0]))
+        .initializer(i64_tensor("ends", &[1], &[2]))
+        .initializer(i64_tensor("axes", &[1], &[1]))
+        .node("DequantizeLinear", "v_q v_s v_z", "vd", &[])
+        .node("Gemm", "hs vd", "y", &[float("alpha", 1.0)])
+}
+
+#[test]
+fn codes_stay_codes() {
+    let text = network().text();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_cannot_be_codes_is_named() {
+    let sixteen = |ty: DataType| {
+        let m = model(21).input("x", &["N", "4"]).output("y").f32("s", &[], &[0.5]);
+        m.initializer(raw_tensor("z", ty, &[], vec![0, 0])).node("QuantizeLinear", "x s z", "q", &[]).node(
+            "DequantizeLinear",
+            "q s z",
+            "y",
+            &[],
+        )
+    };
+    let taken = || {
+        let m =
+            quantizer(model(13).input("x", &["N", "4"]).output("y").output("q"), "x", &[0.5], DataType::Uint8, &[0]);
+        m.node("QuantizeLinear", "x x_s x_z", "q", &[]).node("DequantizeLinear", "q x_s x_z", "y", &[])
+    };
+    for (m, reason) in [
+        (sixteen(DataType::Uint16), "its codes are of type uint16; those of 2 to 8 bits compile"),
+        (sixteen(DataType::Int16), "its codes are of type int16; those of 2 to 8 bits compile"),
+        (taken(), "its codes are an output of the model"),
+    ] {
+        let imported = m.import().unwrap();
+        assert_eq!(imported.graph.phase, Phase::Float);
+        let expected =
+            format!("node \"/q\" (QuantizeLinear): is evaluated in reals and not compiled to codes: {reason}");
+        assert_eq!(imported.warnings, [expected]);
+    }
+}
+
+#[test]
+fn quantized_operators_are_quantized_layers() {
+    let m = model(13).input("x", &["N", "2", "2", "2"]).output("y");
+    let m = quantizer(m, "x", &[0.5], DataType::Uint8, &[3]);
+    let m = quantizer(m, "w", &[0.25], DataType::Int8, &[0]);
+    let m = quantizer(m, "h", &[0.75], DataType::Uint8, &[7]);
+    let m = m.initializer(raw_tensor("w_q", DataType::Int8, &[2, 2, 1, 1], bytes(&[1, -2, 3, 0])));
+    let m = m.initializer(raw_tensor(
+        "b_q",
+        DataType::Int32,
+        &[2],
+        [8i32, -16].iter().flat_map(|x| x.to_le_bytes()).collect(),
+    ));
+    let m = m
+        .node("QuantizeLinear", "x x_s x_z", "xq", &[])
+        .node("QLinearConv", "xq x_s x_z w_q w_s w_z h_s h_z b_q", "hq", &[])
+        .node("DequantizeLinear", "hq h_s h_z", "y", &[]);
+    insta::assert_snapshot!(m.text());
+}
+
+/// A graph with every kind of quantizer.
+const GRAPH: &str = r#"
+graph @net qdq {
+  q0 = quantizer u2 per_tensor scale [0.5] zero_point [1]
+  q1 = quantizer i3 per_axis 0 scale [0.25, 0.5] zero_point [-1, 2]
+  q2 = quantizer u8 per_tensor scale [0.125] zero_point [9]
+  c0 = const f32[2,2,1,1] [0.5, -0.25, 0.5, 1.5]
+  c1 = const f32[2] [0.5, -1.0]
+  c2 = const i3<q1>[2,3] [-2, 1, 3, 0, 1, -4]
+input(v0: f32[N,2,3,3] "x"):
+  v1: u2<q0>[N,2,3,3] = quantize v0, q0
+  v2: f32[N,2,3,3] = dequantize v1
+  v3: i3<q1>[2,2,1,1] = quantize c0, q1
+  v4: f32[2,2,1,1] = dequantize v3
+  v5: f32[N,2,3,3] = conv2d v2, v4, c1 {strides=[1,1], pads=[0,0,0,0]} "conv"
+  v6: f32[N,2,3,3] = hard_swish v5
+  v7: u8<q2>[N,2,3,3] = quantize v6, q2
+  v8: u8<q2>[N,2,2,2] = max_pool v7 {kernel=[2,2], strides=[1,1], pads=[0,0,0,0]}
+  v9: f32[N,2,2,2] = dequantize v8
+  v10: f32[N,2,2,3] = pad v9 {before=[0,0,0,0], after=[0,0,0,1]}
+  v11: f32[2,3] = dequantize c2
+  v12: f32[N,2,2,2] = linear v10, v11, c1 "fc"
+  v13: f32[N,2,2,2] = softmax v12 {axis=3}
+  v14: f32[N,2] = reduce_mean v13 {axes=[2,3]}
+  v15: i64[N] = argmin v14 {axis=1}
+  output v14 "y"
+  output v15 "least"
+}
+"#;
+
+#[test]
+fn written_graphs_come_back() {
+    let graph = parse(GRAPH, &NoBlobs).unwrap();
+    let written = export(&graph).unwrap();
+    let again = import_bytes(&written, None, &ImportOptions::default()).unwrap();
+    assert_eq!((again.opset, again.warnings.len()), (14, 0), "{:?}", again.warnings);
+    let text = again.graph.to_string();
+    // Activations come back with their bits, weights with those that their codes need; those of a product lie the other way.
+    for part in
+        ["u2 per_tensor scale [0.5] zero_point [1]", "i2 per_axis 0", "u8 per_tensor scale [0.125]", "i3 per_axis 1"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    insta::assert_snapshot!(text);
+    let twice = import_bytes(&export(&again.graph).unwrap(), None, &ImportOptions::default()).unwrap();
+    let operators = |g: &catc_ir::Graph| g.nodes().iter().map(|n| n.op.name()).collect::<Vec<_>>();
+    assert_eq!(operators(&twice.graph), operators(&again.graph));
+}
+
+#[test]
+fn what_has_no_form_in_the_format_is_an_error() {
+    let top = "graph @g float {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,2] = top_k v0 {axis=1, k=2} \"best\"\n  output v1 \"y\"\n}\n";
+    let error = export(&parse(top, &NoBlobs).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "\"best\" (top_k) cannot be written as ONNX: it is evaluated only");
+    let fused = "graph @g integer {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,4] = relu v0\n  output v1 \"y\"\n}\n";
+    assert_eq!(export(&parse(fused, &NoBlobs).unwrap()), Err(ExportError::Phase));
+}
+
+#[test]
+fn inputs_may_be_wherever_the_file_has_them() {
+    // Several inputs, one of them whole numbers; the batch in one alone.
+    let m = model(13).input("x", &["N", "4"]).typed_input("i", DataType::Int64, &["2"]).output("y").output("z");
+    let mut m = m.f32("c", &[4], &[1.0]).node("Add", "x c", "y", &[]).node("Gather", "c i", "z", &[]);
+    m.graph().output[1] = info("z", DataType::Float, &["2"]);
+    let graph = m.import().unwrap().graph;
+    let written = import_bytes(&export(&graph).unwrap(), None, &ImportOptions::default()).unwrap();
+    let inputs = |g: &catc_ir::Graph| g.to_string().lines().filter(|l| l.starts_with("input(")).collect::<String>();
+    assert_eq!(inputs(&written.graph), inputs(&graph));
+    let outputs =
+        |g: &catc_ir::Graph| g.outputs.iter().map(|o| (o.name.clone(), g.value_type(o.value).clone())).collect();
+    let (found, expected): (Vec<_>, Vec<_>) = (outputs(&written.graph), outputs(&graph));
+    assert_eq!(found, expected);
+}
