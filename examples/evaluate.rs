@@ -41,6 +41,7 @@ fn evaluate(
     let preprocess = Preprocess::from_file(preprocess)?;
     let options = CompileOptions {
         model,
+        shapes: &[],
         calibration: CalibrationSource {
             path: Some(calib),
             preprocess: Some(&preprocess),
