@@ -2,7 +2,8 @@
 # Tests for AArch64 on an x86-64 machine, under qemu's user-mode emulation.
 #
 #   tests/aarch64/run.sh setup                     get a cross toolchain (Debian; the linker and qemu need root once)
-#   tests/aarch64/run.sh test [CPU..] [-- ARGS]    cargo test ARGS for each CPU model (default: all models, the code generator's crates)
+#   tests/aarch64/run.sh test [CPU..] [-- ARGS]    cargo test ARGS for each CPU model (default: all models, tests of generated code)
+#   tests/aarch64/run.sh whole [CPU..]             all tests of the workspace for each CPU model (hours)
 #   tests/aarch64/run.sh equal MODEL.onnx CALIB PREPROCESS.toml BITS [IMAGES]
 #                                                  outputs of evaluator, code in memory and objects, here and on every CPU model
 #   tests/aarch64/run.sh count MODEL.bin..         instructions per image of objects, for every instruction set of AArch64
@@ -18,6 +19,13 @@ target=aarch64-unknown-linux-gnu
 models=(max neoverse-n1 cortex-a76 cortex-a53)
 # Without doc tests: they need a rustdoc for AArch64 as well.
 crates=(-p catc-jit -p catc-kernels -p catc-program --no-default-features --lib --tests)
+workspace=(--workspace --lib --bins --tests)
+# What runs generated code: api to wide of catc-jit, execution and networks of catc-codegen, forged to session of catc-runtime,
+# bit_exact of catc.
+generated=(--workspace)
+for name in api conv depthwise planes steps wide execution networks forged memory session bit_exact; do
+    generated+=(--test "$name")
+done
 # The emulated compiler back end need not be fast, and the machine that builds it should not wait for it.
 fast_build=(--config 'profile.release.package.cranelift-codegen.opt-level=1' --config 'profile.release.package.regalloc2.opt-level=1')
 
@@ -41,7 +49,7 @@ setup() {
     mkdir -p "$home/lists/partial" "$home/archives/partial" "$home/debs" "$home/root"
     local state; state=$(cd "$home" && pwd)
     local apt=(-qq -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=arm64
-        -o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Debug::NoLocking=1)
+        -o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)")
     if ! have qemu-aarch64 || ! have aarch64-linux-gnu-gcc; then
         apt-get update -qq && apt-get install -qq -y --no-install-recommends \
             qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross >/dev/null || return 1
@@ -84,7 +92,7 @@ run_tests() {
     [ $# -eq 0 ] || shift
     arguments=("$@")
     [ ${#cpus[@]} -gt 0 ] || cpus=("${models[@]}")
-    [ ${#arguments[@]} -gt 0 ] || arguments=("${crates[@]}")
+    [ ${#arguments[@]} -gt 0 ] || arguments=("${generated[@]}")
     (
         enter
         for cpu in "${cpus[@]}"; do
@@ -174,14 +182,15 @@ quick() {
         echo "AArch64 not tested: ${why:-packages cannot be had}"
         return 0
     fi
-    run_tests max cortex-a53
+    run_tests max cortex-a53 -- "${crates[@]}"
 }
 
 case ${1:-} in
 setup) setup ;;
 test) shift; setup; run_tests "$@" ;;
+whole) shift; setup; run_tests "$@" -- "${workspace[@]}" ;;
 equal) shift; setup; equal "$1" "$2" "$3" "$4" "${5:-4}" ;;
 count) shift; counts "$@" ;;
 quick) quick ;;
-*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
+*) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

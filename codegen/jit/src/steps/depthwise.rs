@@ -128,8 +128,7 @@ impl DepthwiseCode {
         for (number, tap) in self.taps.iter().enumerate() {
             let values = e.load_words(F32X4, LaneStep::Unit, pointers[0], at + tap, count)[0];
             let weights = e.load(F32X4, pointers[1], 16 * number as i64);
-            let product = e.b.ins().fmul(values, weights);
-            sum = e.b.ins().fadd(sum, product);
+            sum = e.multiply_add(sum, values, weights);
         }
         sum
     }
