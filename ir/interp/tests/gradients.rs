@@ -4,19 +4,28 @@ mod naive;
 
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
 use catc_ir::ops::*;
-use catc_ir::{ConstId, Dim, Graph, Op, Phase, QFormat, Quantizer, QuantizerId, Shape, Tensor, TensorType, ValueId};
+use catc_ir::{
+    ConstId, Dim, Graph, Op, Operand, Phase, QFormat, Quantizer, QuantizerId, Shape, Tensor, TensorData, TensorType,
+    ValueId,
+};
 use cranelift_entity::EntityRef;
 use naive::reals;
 
-/// A graph of one operation whose operands are all graph inputs.
-fn one(op: Op, inputs: &[Tensor]) -> (Graph, Vec<ValueId>, ValueId) {
+/// A graph of one operation: its f32 operands are graph inputs, the others constants.
+fn one(op: Op, operands: &[Tensor]) -> (Graph, Vec<ValueId>, ValueId) {
     let mut g = Graph::new("one");
-    let ids: Vec<_> = inputs
+    let mut ids = vec![];
+    let inputs: Vec<_> = operands
         .iter()
-        .enumerate()
-        .map(|(i, t)| g.add_input(format!("x{i}"), TensorType::f32(Shape::fixed(t.shape()))))
+        .map(|t| match t.as_f32() {
+            Some(_) => {
+                ids.push(g.add_input(format!("x{}", ids.len()), TensorType::f32(Shape::fixed(t.shape()))));
+                Operand::Value(ids[ids.len() - 1])
+            }
+            None => Operand::Const(g.add_constant(t.clone())),
+        })
         .collect();
-    let y = g.append(op, ids.iter().map(|&v| v.into()), "").unwrap();
+    let y = g.append(op, inputs, "").unwrap();
     g.add_output("y", y);
     (g, ids, y)
 }
@@ -29,8 +38,9 @@ fn dot(a: &Tensor, b: &Tensor) -> f64 {
 /// Compares the gradients of `Σ seed · op(inputs)` with its slope along random directions of each input.
 fn check(op: Op, inputs: &[Tensor]) {
     let (g, ids, y) = one(op.clone(), inputs);
+    let inputs: Vec<Tensor> = inputs.iter().filter(|t| t.as_f32().is_some()).cloned().collect();
     let net = Interpreter::new(&g).unwrap();
-    let given: Vec<_> = ids.iter().copied().zip(inputs).collect();
+    let given: Vec<_> = ids.iter().copied().zip(&inputs).collect();
     let tape = net.record(&given, &[y]).unwrap();
     let seed = reals(77, tape.value(y).unwrap().shape());
     let wrt: Vec<_> = ids.iter().map(|&v| Wrt::Value(v)).collect();
@@ -42,7 +52,7 @@ fn check(op: Op, inputs: &[Tensor]) {
             let d = reals(1000 + direction, inputs[i].shape());
             let step = 2e-3;
             let loss = |sign: f32| {
-                let mut moved = inputs.to_vec();
+                let mut moved = inputs.clone();
                 let shifted = inputs[i].as_f32().unwrap().iter().zip(d.as_f32().unwrap());
                 moved[i] = Tensor::f32(inputs[i].shape(), shifted.map(|(x, d)| x + sign * step * d).collect());
                 let y = net.run(&moved).unwrap().remove(0);
@@ -220,6 +230,30 @@ fn normalization_and_correction() {
     check(Op::BatchNorm(BatchNorm { eps: 1e-3 }), &inputs);
     check(Op::SquaredDistance(SquaredDistance), &[reals(17, &[3, 4]), reals(18, &[5, 4])]);
     check(Op::Blend(Blend { alpha: 0.3 }), &[reals(17, &[3, 4]), reals(18, &[3, 4])]);
+}
+
+#[test]
+fn choices_and_indices() {
+    let bools = (0..12).map(|i| i % 5 < 2).collect();
+    let condition = Tensor::new(vec![3, 4], TensorData::Bool(bools));
+    check(Op::Where(Where), &[condition.clone(), reals(30, &[3, 4]), reals(31, &[4])]);
+    check(Op::Where(Where), &[condition, reals(32, &[2, 1, 1]), reals(33, &[3, 4])]);
+    let picks = Tensor::i64(&[3, 2], vec![1, 1, 0, 3, 2, 2]);
+    check(Op::GatherElements(GatherElements { axis: 1 }), &[reals(34, &[3, 4]), picks]);
+    let places = Tensor::i64(&[4], vec![5, 0, 5, 11]);
+    for join in [Scatter::Replace, Scatter::Add] {
+        check(Op::ScatterFlat(ScatterFlat { join }), &[reals(35, &[3, 4]), places.clone(), reals(36, &[4])]);
+    }
+}
+
+#[test]
+fn products_of_activations() {
+    for op in [Binary::Add, Binary::Sub, Binary::Mul] {
+        check(Op::Binary(op), &[reals(37, &[2, 3, 19]), reals(38, &[2, 3, 19])]);
+        check(Op::Binary(op), &[reals(39, &[1]), reals(40, &[3, 19])]);
+    }
+    let divisor = Tensor::f32(&[40], (0..40).map(|i| 0.7 + 0.1 * i as f32).collect());
+    check(Op::Binary(Binary::Div), &[reals(41, &[40]), divisor]);
 }
 
 #[test]
