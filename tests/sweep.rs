@@ -77,6 +77,11 @@ fn what_cannot_be_swept_says_why() {
     for (more, message) in [
         (&["--method", "adaptive"][..], "there is no method `adaptive`; there are "),
         (&["--cat", "perhaps"], "--cat: there is no `perhaps`; there are on, off, plain"),
+        (&["--set", "reconstruct.rate=0.1"], "no recipe of the sweep has a pass `reconstruct`; there are calibrate, "),
+        (
+            &["--augment", "flip,turn", "--method", "cat"],
+            "augment=flip+turn is not possible; it takes auto, none, or flip, ",
+        ),
         (&["--cat-clusters", "1.5"], "--cat-clusters: 1.5 is no whole number"),
         (&["--cat-alpha", "0:2:1"], "--cat-alpha: 2 is not from 0 to 1"),
         (&["--cat-alpha", "1:0:0.1"], "FROM:TO:STEP"),

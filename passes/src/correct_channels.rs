@@ -81,24 +81,24 @@ impl CorrectChannels {
         name: "correct-channels",
         summary: "gives each output channel of a layer the gain and offset that bring it nearest to the float network",
         options: &[
-            PassOption {
-                name: "gain",
-                values: "auto, none or 0-1",
-                default: "auto",
-                help: "how far gains follow least squares (1) rather than equal deviations (0); none corrects offsets alone",
-            },
-            PassOption {
-                name: "images",
-                values: "16-65536",
-                default: "256",
-                help: "images that statistics come from, at most; half as many others decide whether they are used",
-            },
-            PassOption {
-                name: "budget",
-                values: "0.001-1000000000",
-                default: "500",
-                help: "work to stay near, in 10^9 multiply-adds: it sets the number of images",
-            },
+            PassOption::new(
+                "gain",
+                "auto, none or 0-1",
+                "auto",
+                "how far gains follow least squares (1) rather than equal deviations (0); none corrects offsets alone",
+            ),
+            PassOption::new(
+                "images",
+                "16-65536",
+                "256",
+                "images that statistics come from, at most; half as many others decide whether they are used",
+            ),
+            PassOption::new(
+                "budget",
+                "0.001-1000000000",
+                "500",
+                "work to stay near, in 10^9 multiply-adds: it sets the number of images",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let d = CorrectChannels::default();

@@ -44,7 +44,8 @@ pub use layer_bits::{LayerBits, LayerBitsError, check_layer_bits};
 pub use manager::{PassManager, PassReport};
 pub use pass::{BoxError, Changed, Pass, PassError};
 pub use recipe::{
-    EFFORTS, Effort, METHODS, Method, Override, QUANTIZED_RECIPE, RecipeError, RecipeOptions, recipe, recipe_text,
+    EFFORTS, Effort, METHODS, Method, Override, QUANTIZED_RECIPE, RecipeError, RecipeOptions, recipe, recipe_passes,
+    recipe_text,
 };
 pub use reference::float_reference;
 pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};

@@ -9,8 +9,7 @@ use std::str::FromStr;
 /// How scales are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// As `mse`; where weights or activations have 4 bits or fewer, channels are then corrected and scales refined on the
-    /// network's output.
+    /// `cat` where weights or activations have 4 bits or fewer, else `mse`.
     #[default]
     Auto,
     /// From the least to the largest value.
@@ -25,6 +24,8 @@ pub enum Method {
     Aciq,
     /// Scales searched on the network's output.
     Lapq,
+    /// As `mse`; channels are then corrected and scales refined on the network's output.
+    Correct,
     /// As `mse`; the rounding of weights is learned layer by layer.
     AdaRound,
     /// As `mse`; rounding and scales of activations are learned block by block, errors weighted by what they do to the output.
@@ -33,11 +34,20 @@ pub enum Method {
     QDrop,
     /// As `qdrop`, with the divergence at the network's output in the loss.
     PdQuant,
-    /// As `pdquant`; then scales, zero-points and biases are refined together on the network's output.
+    /// As `pdquant`, weight scales and biases learned besides; then codes, scales, zero-points and biases together on the network's output.
     Cat,
 }
 
 impl Method {
+    /// What `auto` is where no layer has fewer bits than these; other methods are what they are.
+    pub fn at_bits(self, least: u8) -> Method {
+        match self {
+            Method::Auto if least <= REPAIRED_BITS => Method::Cat,
+            Method::Auto => Method::Mse,
+            method => method,
+        }
+    }
+
     /// Whether it learns in iterations, so that effort and number of iterations matter.
     pub fn learns(self) -> bool {
         matches!(self, Method::AdaRound | Method::Brecq | Method::QDrop | Method::PdQuant | Method::Cat)
@@ -72,26 +82,26 @@ impl FromStr for Effort {
 }
 
 /// At this width and below, what ranges leave of the network is worth repairing on its output.
-const REFINED_BITS: u8 = 4;
+const REPAIRED_BITS: u8 = 4;
+
+/// Rate of codes where the whole network is learned.
+const CODE_RATE: f64 = 0.008;
 
 /// The methods with their names and what to say of them.
 pub const METHODS: &[(&str, Method, &str)] = &[
-    (
-        "auto",
-        Method::Auto,
-        "mse; at 4 bits and below channels are then corrected and scales refined on the network's output",
-    ),
+    ("auto", Method::Auto, "cat at 4 bits and below, else mse"),
     ("minmax", Method::MinMax, "ranges from the least to the largest value"),
     ("percentile", Method::Percentile, "ranges up to the 99.99th percentile; weights by minmax"),
     ("entropy", Method::Entropy, "ranges of least divergence; weights by minmax"),
     ("mse", Method::Mse, "ranges of least L2.4 error, for activations and weights"),
     ("aciq", Method::Aciq, "ranges clipped as suits a Laplace or normal distribution; weights by mse"),
     ("lapq", Method::Lapq, "scales from L_p starts and Powell's search on the network's output"),
+    ("correct", Method::Correct, "mse, then channels corrected and scales refined on the network's output, in seconds"),
     ("adaround", Method::AdaRound, "mse, then learned rounding, layer by layer"),
     ("brecq", Method::Brecq, "mse, then learned rounding and scales, block by block"),
     ("qdrop", Method::QDrop, "as brecq, with randomly dropped quantization"),
     ("pdquant", Method::PdQuant, "as qdrop, with the divergence at the network's output"),
-    ("cat", Method::Cat, "as pdquant, then scales and zero-points refined on the network's output"),
+    ("cat", Method::Cat, "as pdquant, then codes, scales and zero-points learned on the network's output"),
 ];
 
 impl fmt::Display for Method {
@@ -273,6 +283,11 @@ impl fmt::Display for Item {
     }
 }
 
+/// The names of the passes of a recipe, in order.
+pub fn recipe_passes(options: &RecipeOptions) -> Vec<&'static str> {
+    items(options).iter().map(|i| i.pass).collect()
+}
+
 /// The same as text, as [`parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
 pub fn recipe_text(options: &RecipeOptions) -> String {
     let mut passes = items(options);
@@ -283,11 +298,12 @@ pub fn recipe_text(options: &RecipeOptions) -> String {
 }
 
 fn items(options: &RecipeOptions) -> Vec<Item> {
-    let RecipeOptions { method, wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
+    let RecipeOptions { wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
     let layers = &options.layers;
     let quantizes_inputs = abits != 32 || layers.iter().any(|l| l.abits != 32);
     let quantizes = quantizes_inputs || wbits != 32 || layers.iter().any(|l| l.wbits != 32);
-    let least_bits = layers.iter().map(|l| l.wbits.min(l.abits)).fold(wbits.min(abits), u8::min);
+    let least = layers.iter().map(|l| l.wbits.min(l.abits)).fold(wbits.min(abits), u8::min);
+    let method = options.method.at_bits(least);
     let (ranges, weights) = match method {
         Method::MinMax => ("minmax", "minmax"),
         Method::Percentile => ("percentile", "minmax"),
@@ -328,15 +344,15 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
             // Right after the quantizers: its starts need what calibration saw.
             passes.push(item("search-scales", &[]));
         }
-        // Rounding first: whatever moves scales after it keeps the codes.
-        passes.extend(reconstruct(options));
-        if method == Method::Auto && least_bits <= REFINED_BITS {
+        // Block by block first: what is refined on the output starts near.
+        passes.extend(reconstruct(method, options));
+        if method == Method::Correct {
             // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
             passes.push(item("correct-channels", &[]));
         }
-        if method == Method::Cat || method == Method::Auto && least_bits <= REFINED_BITS {
+        if matches!(method, Method::Cat | Method::Correct) {
             // On what is left, by the network's output.
-            passes.push(refine_scales(options));
+            passes.push(refine_scales(method, options));
         }
         if cat {
             // After everything that moves scales: it fits the logits as they are.
@@ -354,29 +370,32 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
 }
 
 /// The pass that learns rounding, as the method wants it.
-fn reconstruct(options: &RecipeOptions) -> Option<Item> {
+fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
     // The references divide by lambda_r = 0.1.
     let prediction: [(&str, &dyn fmt::Display); 3] = [("drop", &0.5), ("mix", &0.5), ("pd", &10)];
-    let mut item = match options.method {
+    let mut item = match method {
         Method::AdaRound => item("reconstruct", &[("granularity", &"layer"), ("activation_rate", &0)]),
         Method::Brecq => item("reconstruct", &[("loss", &"fisher")]),
         Method::QDrop => item("reconstruct", &[("drop", &0.5), ("mix", &0.5)]),
         Method::PdQuant | Method::Cat => item("reconstruct", &prediction),
         _ => return None,
     };
-    match options.effort {
-        Effort::Fast => item.set("budget", "2500".into()),
-        Effort::Default => {}
-        Effort::Paper => {
+    match (options.effort, method) {
+        // The whole network is learned after it: blocks are to give that a start.
+        (Effort::Fast, Method::Cat) => item.set("budget", "250".into()),
+        (Effort::Default, Method::Cat) => item.set("budget", "1500".into()),
+        (Effort::Fast, _) => item.set("budget", "2500".into()),
+        (Effort::Default, _) => {}
+        (Effort::Paper, _) => {
             item.set("iters", "20000".into());
             item.set("pd_images", "32".into());
             item.set("rate", "0.003".into());
-            if options.method != Method::AdaRound {
+            if method != Method::AdaRound {
                 item.set("activation_rate", "0.00004".into());
             }
         }
     }
-    if options.method == Method::Cat && options.effort != Effort::Paper {
+    if method == Method::Cat && options.effort != Effort::Paper {
         // In few steps, weight scales and biases carry what rounding has no time for.
         item.set("scale_rate", "auto".into());
         item.set("bias_rate", "auto".into());
@@ -387,16 +406,21 @@ fn reconstruct(options: &RecipeOptions) -> Option<Item> {
     Some(item)
 }
 
-/// The pass that moves scales on the network's output.
-fn refine_scales(options: &RecipeOptions) -> Item {
-    match (options.effort, options.method) {
-        (Effort::Paper, _) => item("refine-scales", &[("steps", &2000), ("temperature", &"auto")]),
-        // Seconds, as everything else of this method.
-        (Effort::Fast, Method::Auto) => item("refine-scales", &[("budget", &100)]),
-        (Effort::Default, Method::Auto) => item("refine-scales", &[("budget", &400)]),
-        (Effort::Fast, _) => item("refine-scales", &[("budget", &1200)]),
-        (Effort::Default, _) => item("refine-scales", &[]),
+/// The pass that learns the whole network on its output.
+fn refine_scales(method: Method, options: &RecipeOptions) -> Item {
+    let mut item = item("refine-scales", &[]);
+    match (options.effort, method) {
+        // Seconds.
+        (Effort::Fast, Method::Correct) => item.set("budget", "100".into()),
+        (_, Method::Correct) => item.set("budget", "400".into()),
+        (Effort::Fast, _) => item.set("budget", "1400".into()),
+        (Effort::Default, _) => {}
+        (Effort::Paper, _) => item.set("steps", "4000".into()),
     }
+    if method == Method::Cat {
+        item.set("code_rate", CODE_RATE.to_string());
+    }
+    item
 }
 
 fn append_cat(options: &RecipeOptions) -> Item {
@@ -475,7 +499,7 @@ mod tests {
         let error = "adaptive".parse::<Method>().unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, aciq, lapq, adaround, brecq, qdrop, pdquant, cat"
+            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, aciq, lapq, correct, adaround, brecq, qdrop, pdquant, cat"
         );
         let error = recipe(&RecipeOptions { wbits: 9, ..RecipeOptions::default() }).unwrap_err().to_string();
         assert_eq!(error, "`insert-qdq`: wbits=9 is not possible; it takes 2-8 or 32");

@@ -108,52 +108,68 @@ impl Default for Reconstruct {
     }
 }
 
-const fn option(name: &'static str, values: &'static str, default: &'static str, help: &'static str) -> PassOption {
-    PassOption { name, values, default, help }
-}
-
 impl Reconstruct {
     /// Its entry in the registry.
     pub const ENTRY: PassEntry = PassEntry {
         name: "reconstruct",
         summary: "learns rounding and scales so that block after block computes what it computes in the float network",
         options: &[
-            option("granularity", "layer|block", "block", "what is fitted at once"),
-            option(
+            PassOption::new("granularity", "layer|block", "block", "what is fitted at once"),
+            PassOption::new(
                 "loss",
                 "mse|fisher",
                 "mse",
                 "squared error, or weighted by the gradient of the output's divergence",
             ),
-            option("iters", "auto or 1-1000000", "auto", "steps for each unit; auto follows from budget"),
-            option(
+            PassOption::new("iters", "auto or 1-1000000", "auto", "steps for each unit; auto follows from budget"),
+            PassOption::new(
                 "budget",
                 "0.001-1000000000",
                 "11000",
                 "work to stay near, in 10^9 multiply-adds for a network of 40 million; larger ones get more",
             ),
-            option("batch", "1-4096", "32", "images of a step"),
-            option("rate", "auto or 0-1", "auto", "Adam's rate of the rounding variables; auto: 3 / iters, 0.003-0.1"),
-            option(
+            PassOption::new("batch", "1-4096", "32", "images of a step"),
+            PassOption::new(
+                "rate",
+                "auto or 0-1",
+                "auto",
+                "Adam's rate of the rounding variables; auto: 3 / iters, 0.003-0.1",
+            ),
+            PassOption::new(
                 "activation_rate",
                 "auto or 0-1",
                 "auto",
                 "of the scales of activations, falling to 0; auto: 0.2 / iters, 0.00004-0.01",
             ),
-            option(
+            PassOption::new(
                 "scale_rate",
                 "auto or 0-1",
                 "0",
                 "of the logarithms of weight scales, falling to 0; auto: 0.3 / iters, up to 0.01",
             ),
-            option("bias_rate", "auto or 0-1", "0", "of the biases, falling to 0; auto: 0.3 / iters, up to 0.01"),
-            option("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
-            option("mix", "0-1", "0", "probability that an element of a unit's input comes from the float network"),
-            option("pd", "0-1000000", "0", "weight of the divergence at the network's output; 0 leaves it out"),
-            option("pd_temperature", "0.01-100", "4", "temperature of that divergence"),
-            option("pd_images", "1-4096", "16", "images of a step that it is computed on"),
-            option("lambda", "0-1000", "0.01", "weight of the rounding regularizer"),
-            option("warmup", "0-1", "0.2", "part of the steps before the regularizer acts"),
+            PassOption::new(
+                "bias_rate",
+                "auto or 0-1",
+                "0",
+                "of the biases, falling to 0; auto: 0.3 / iters, up to 0.01",
+            ),
+            PassOption::new("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
+            PassOption::new(
+                "mix",
+                "0-1",
+                "0",
+                "probability that an element of a unit's input comes from the float network",
+            ),
+            PassOption::new(
+                "pd",
+                "0-1000000",
+                "0",
+                "weight of the divergence at the network's output; 0 leaves it out",
+            ),
+            PassOption::new("pd_temperature", "0.01-100", "4", "temperature of that divergence"),
+            PassOption::new("pd_images", "1-4096", "16", "images of a step that it is computed on"),
+            PassOption::new("lambda", "0-1000", "0.01", "weight of the rounding regularizer"),
+            PassOption::new("warmup", "0-1", "0.2", "part of the steps before the regularizer acts"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let d = Reconstruct::default();
@@ -167,24 +183,16 @@ impl Reconstruct {
                 "fisher" => Some(true),
                 _ => None,
             };
-            let rate = |text: &str| match text {
-                "auto" => Some(None),
-                _ => text.parse().ok().filter(|r| (0.0..=1.0).contains(r)).map(Some),
-            };
-            let iterations = |text: &str| match text {
-                "auto" => Some(None),
-                _ => text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).map(Some),
-            };
             Ok(Box::new(Reconstruct {
                 granularity: o.take("granularity", granularity)?.unwrap_or(d.granularity),
                 fisher: o.take("loss", loss)?.unwrap_or(d.fisher),
-                iterations: o.take("iters", iterations)?.unwrap_or(d.iterations),
+                iterations: o.auto_number("iters", d.iterations, 1..=1_000_000)?,
                 budget: o.number("budget", d.budget, 0.001..=1e9)?,
                 batch: o.number("batch", d.batch, 1..=4096)?,
-                rate: o.take("rate", rate)?.unwrap_or(d.rate),
-                activation_rate: o.take("activation_rate", rate)?.unwrap_or(d.activation_rate),
-                scale_rate: o.take("scale_rate", rate)?.unwrap_or(d.scale_rate),
-                bias_rate: o.take("bias_rate", rate)?.unwrap_or(d.bias_rate),
+                rate: o.auto_number("rate", d.rate, 0.0..=1.0)?,
+                activation_rate: o.auto_number("activation_rate", d.activation_rate, 0.0..=1.0)?,
+                scale_rate: o.auto_number("scale_rate", d.scale_rate, 0.0..=1.0)?,
+                bias_rate: o.auto_number("bias_rate", d.bias_rate, 0.0..=1.0)?,
                 drop: o.number("drop", d.drop, 0.0..=1.0)?,
                 mix: o.number("mix", d.mix, 0.0..=1.0)?,
                 prediction: o.number("pd", d.prediction, 0.0..=1e6)?,

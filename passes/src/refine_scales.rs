@@ -3,16 +3,21 @@
 //!
 //! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other scales of weights (per
 //!   output channel) and tensors, other zero-points of tensors, other biases, if the divergence fell on calibration images that were not
-//!   learned from; else nothing. Weights stand as codes, which stay what they were. The graph needs nothing more at run time.
+//!   learned from; else nothing. Weights stand as codes, which stay what they were unless `code_rate` is above 0. The graph needs nothing
+//!   more at run time.
 //! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
 //!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
 //!   ([`catc_interp::Wrt`]).
+//! - With `code_rate` the codes of weights move too: behind each stands a real, at first the float weight or what is nearest to it among the
+//!   reals of this code, that follows the gradient of the weight (`learn::latent`). What blocks learned one after the other is then
+//!   finished on the output of the whole network.
 //! - On held-out images (`learn::folds`) the divergence is measured eight times on the way; the best state is kept. With
 //!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
-//! - `augment` mirrors half of the batches, or moves images by a pixel; the float network is then run on the same images. With `auto` they
+//! - `augment` mirrors half of the images, moves them by up to a sixteenth, or mixes half of the batches; the float network is then run on the
+//!   same images. With `auto` they
 //!   are mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
 //! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
-//!   four images for each thread.
+//!   eight images for each thread.
 //! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
 //! - Example: lines of quantizers and constants change.
 //!   ```text
@@ -20,9 +25,9 @@
 //!   ```
 //! - Reference: arXiv 2509.26277, equations 1 to 3.
 //! - Deviations: the regularizer is relative, and lambda in parts of the divergence at the start, since scales of different tensors and networks
-//!   do not compare otherwise; biases move too; T = 1 instead of 0.4.
+//!   do not compare otherwise; biases move too, and codes if asked for (the paper keeps them); T = 1 instead of 0.4.
 //! - Rejected: coordinate search without gradients, which gains a fraction of this; learning the scales from which weights are rounded, which
-//!   would undo learned rounding.
+//!   would undo learned rounding at once instead of weight by weight.
 
 use crate::context::{LossPoint, PassContext, checked_sample};
 use crate::learn::augment::{Augment, Change};
@@ -70,6 +75,8 @@ pub struct RefineScales {
     pub scale_rate: f64,
     /// Rate of biases.
     pub bias_rate: f64,
+    /// Rate of weights, in codes; 0 keeps the codes.
+    pub code_rate: f64,
     /// How images are changed; as the float network allows if absent.
     pub augment: Option<Augment>,
 }
@@ -86,13 +93,10 @@ impl Default for RefineScales {
             zero_point_rate: 1e-2,
             scale_rate: 1e-3,
             bias_rate: 1e-3,
+            code_rate: 0.0,
             augment: None,
         }
     }
-}
-
-const fn option(name: &'static str, values: &'static str, default: &'static str, help: &'static str) -> PassOption {
-    PassOption { name, values, default, help }
 }
 
 impl RefineScales {
@@ -101,62 +105,67 @@ impl RefineScales {
         name: "refine-scales",
         summary: "moves scales, zero-points and biases to bring the output nearer to the float network's",
         options: &[
-            option("steps", "auto or 1-1000000", "auto", "steps; auto follows from budget"),
-            option(
+            PassOption::new("steps", "auto or 1-1000000", "auto", "steps; auto follows from budget"),
+            PassOption::new(
                 "budget",
                 "0.001-1000000000",
                 "5000",
                 "work to stay near, in 10^9 multiply-adds for a network of 40 million; larger ones get more",
             ),
-            option("batch", "1-4096", "64", "images of a step"),
-            option(
+            PassOption::new("batch", "1-4096", "64", "images of a step"),
+            PassOption::new(
                 "temperature",
                 "auto or 0.01-100",
                 "1",
                 "temperature of the softmaxes that are compared; auto tries 1, 0.4, 4",
             ),
-            option(
+            PassOption::new(
                 "lambda",
                 "0-1000",
                 "0.001",
                 "weight of the distance from the starting scales, in parts of the starting divergence",
             ),
-            option("activation_rate", "0-1", "0.004", "Adam's rate of the logarithms of tensors' scales, falling to 0"),
-            option("zero_point_rate", "0-1", "0.01", "Adam's rate of zero-points, in codes, falling to 0"),
-            option("scale_rate", "0-1", "0.001", "Adam's rate of the logarithms of weight scales, falling to 0"),
-            option("bias_rate", "0-1", "0.001", "Adam's rate of biases, falling to 0"),
-            option(
+            PassOption::new(
+                "activation_rate",
+                "0-1",
+                "0.004",
+                "Adam's rate of the logarithms of tensors' scales, falling to 0",
+            ),
+            PassOption::new("zero_point_rate", "0-1", "0.01", "Adam's rate of zero-points, in codes, falling to 0"),
+            PassOption::new(
+                "scale_rate",
+                "0-1",
+                "0.001",
+                "Adam's rate of the logarithms of weight scales, falling to 0",
+            ),
+            PassOption::new("bias_rate", "0-1", "0.001", "Adam's rate of biases, falling to 0"),
+            PassOption::new(
+                "code_rate",
+                "0-1",
+                "0",
+                "Adam's rate of weights, in codes, falling to 0; 0 keeps the codes",
+            ),
+            PassOption::new(
                 "augment",
-                "auto|none|flip|shift|flip+shift",
+                "auto, none, or flip, shift and mix joined by +",
                 "auto",
-                "how images are changed: mirrored, moved by up to a pixel",
+                "how images are changed: half mirrored, moved by up to a sixteenth, half of the batches sums of two",
             ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let d = RefineScales::default();
-            let steps = |text: &str| match text {
-                "auto" => Some(None),
-                _ => text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).map(Some),
-            };
-            let augment = |text: &str| match text {
-                "auto" => Some(None),
-                _ => Augment::parse(text).map(Some),
-            };
-            let temperature = |text: &str| match text {
-                "auto" => Some(None),
-                _ => text.parse().ok().filter(|t| (0.01..=100.0).contains(t)).map(Some),
-            };
             Ok(Box::new(RefineScales {
-                steps: o.take("steps", steps)?.unwrap_or(d.steps),
+                steps: o.auto_number("steps", d.steps, 1..=1_000_000)?,
                 budget: o.number("budget", d.budget, 0.001..=1e9)?,
                 batch: o.number("batch", d.batch, 1..=4096)?,
-                temperature: o.take("temperature", temperature)?.unwrap_or(d.temperature),
+                temperature: o.auto_number("temperature", d.temperature, 0.01..=100.0)?,
                 lambda: o.number("lambda", d.lambda, 0.0..=1000.0)?,
                 activation_rate: o.number("activation_rate", d.activation_rate, 0.0..=1.0)?,
                 zero_point_rate: o.number("zero_point_rate", d.zero_point_rate, 0.0..=1.0)?,
                 scale_rate: o.number("scale_rate", d.scale_rate, 0.0..=1.0)?,
                 bias_rate: o.number("bias_rate", d.bias_rate, 0.0..=1.0)?,
-                augment: o.take("augment", augment)?.unwrap_or(d.augment),
+                code_rate: o.number("code_rate", d.code_rate, 0.0..=1.0)?,
+                augment: o.auto("augment", d.augment, Augment::parse)?,
             }))
         },
     };
@@ -278,6 +287,7 @@ impl RefineScales {
                 zero_point_rate: self.zero_point_rate,
                 scale_rate: self.scale_rate,
                 bias_rate: self.bias_rate,
+                code_rate: self.code_rate,
                 augment,
             };
             let mut training = NetworkTraining {
@@ -288,7 +298,12 @@ impl RefineScales {
                 data: compare.data,
                 images: &folds.fit,
                 logits: &logits,
-                parameters: Parameters::new(prepared, layers, |node| layout.is_needed(node)),
+                parameters: Parameters::new(
+                    prepared,
+                    (self.code_rate > 0.0).then_some(compare.reference),
+                    layers,
+                    |node| layout.is_needed(node),
+                ),
                 seed: cx.seed,
             };
             let every = steps.div_ceil(CHECKS);
@@ -323,5 +338,5 @@ fn mirrored_if_alike(compare: &Comparison, folds: &Folds) -> Result<Augment, Pas
     })?;
     let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
     let kept = alike.iter().filter(|a| **a).count() as f64;
-    Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, shift: false })
+    Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, ..Augment::default() })
 }

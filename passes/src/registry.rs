@@ -50,6 +50,13 @@ pub struct PassOption {
     pub help: &'static str,
 }
 
+impl PassOption {
+    /// An option, its fields in order.
+    pub const fn new(name: &'static str, values: &'static str, default: &'static str, help: &'static str) -> Self {
+        PassOption { name, values, default, help }
+    }
+}
+
 /// All passes, in the order in which a compilation runs them.
 pub const PASSES: &[PassEntry] = &[
     FoldConstants::ENTRY,
@@ -161,6 +168,27 @@ impl PassOptions {
     ) -> Result<T, RegistryError> {
         let read = |text: &str| text.parse().ok().filter(|x| range.contains(x));
         Ok(self.take(option, read)?.unwrap_or(default))
+    }
+
+    /// `auto` (`None`), or what `read` makes of the text.
+    pub fn auto<T>(
+        &mut self,
+        option: &'static str,
+        default: Option<T>,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, RegistryError> {
+        let read = |text: &str| if text == "auto" { Some(None) } else { read(text).map(Some) };
+        Ok(self.take(option, read)?.unwrap_or(default))
+    }
+
+    /// `auto` (`None`), or a number in a range.
+    pub fn auto_number<T: FromStr + PartialOrd>(
+        &mut self,
+        option: &'static str,
+        default: Option<T>,
+        range: RangeInclusive<T>,
+    ) -> Result<Option<T>, RegistryError> {
+        self.auto(option, default, |text| text.parse().ok().filter(|x| range.contains(x)))
     }
 
     /// Bits of a format: 2 to 8, or 32 for float.

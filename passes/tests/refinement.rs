@@ -83,27 +83,51 @@ fn scales_move_and_the_divergence_falls_on_unseen_images() {
 
 #[test]
 fn learned_rounding_brings_unseen_images_nearer() {
+    let seeds = [1, 2, 3];
     let plain = compile("dead-code", 1);
     let unseen = images(5000, 500);
     let fp = logits(&plain.float, &unseen);
     let kl = |g: &Graph| mean_kl_divergence(&fp, &logits(g, &unseen), 6, 1.0);
     let before = kl(&plain.graph);
-    // Weighting by the Fisher information gains least on this network, 19 %.
-    for (options, bound) in [
-        ("granularity=layer, activation_rate=0", 0.8),
-        ("activation_rate=0.001, loss=fisher", 0.82),
-        ("drop=0.5, mix=0.5", 0.8),
-        ("drop=0.5, mix=0.5, pd=10", 0.8),
+    for options in [
+        "granularity=layer, activation_rate=0",
+        "activation_rate=0.001, loss=fisher",
+        "drop=0.5, mix=0.5",
+        "drop=0.5, mix=0.5, pd=10",
     ] {
-        let learned = compile(&format!("reconstruct{{iters=150, rate=0.02, {options}}}"), 1);
-        let after = kl(&learned.graph);
-        assert!(after < bound * before, "{options}: {before} -> {after}: {:?}", learned.notes);
-        assert_eq!(learned.losses, 150 * if options.contains("layer") { 5 } else { 4 }, "{options}");
-        let scales = |g: &Graph| {
-            g.quantizers().filter(|(_, q)| q.axis.is_none()).map(|(_, q)| q.scale.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(scales(&learned.graph) == scales(&plain.graph), options.contains("layer"), "{options}");
+        // What one seed reaches depends on how gradients happen to be rounded: the mean of three is held to the bound.
+        let reached = seeds.map(|seed| {
+            let learned = compile(&format!("reconstruct{{iters=150, rate=0.02, {options}}}"), seed);
+            assert_eq!(learned.losses, 150 * if options.contains("layer") { 5 } else { 4 }, "{options}");
+            let scales = |g: &Graph| {
+                g.quantizers().filter(|(_, q)| q.axis.is_none()).map(|(_, q)| q.scale.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(scales(&learned.graph) == scales(&plain.graph), options.contains("layer"), "{options}");
+            kl(&learned.graph)
+        });
+        let mean = reached.iter().sum::<f64>() / 3.0;
+        assert!(mean < 0.8 * before, "{options}: {before} -> {reached:?}");
     }
+}
+
+#[test]
+fn codes_learned_on_the_output_bring_unseen_images_nearer_than_scales_alone() {
+    let unseen = images(5000, 500);
+    let plain = compile("dead-code", 1);
+    let fp = logits(&plain.float, &unseen);
+    let kl = |g: &Graph| mean_kl_divergence(&fp, &logits(g, &unseen), 6, 1.0);
+    let codes = |g: &Graph| -> Vec<Vec<i16>> {
+        g.constants().filter_map(|(_, c)| c.tensor.as_codes().map(<[i16]>::to_vec)).collect()
+    };
+    let run = |rate: f64| compile(&format!("refine-scales{{steps=200, batch=32, code_rate={rate}}}"), 1);
+    let (scales, both) = (run(0.0), run(0.01));
+    let (kept, moved) = (codes(&scales.graph), codes(&both.graph));
+    let pairs = kept.iter().flatten().zip(moved.iter().flatten());
+    let differing = pairs.clone().filter(|(a, b)| a != b).count();
+    assert!(differing > 20 && differing < pairs.count() / 2, "{differing}");
+    assert!(moved.iter().flatten().all(|c| (-128..=127).contains(c)));
+    let (scales, both) = (kl(&scales.graph), kl(&both.graph));
+    assert!(both < 0.8 * scales, "{scales} {both}");
 }
 
 #[test]
@@ -213,7 +237,7 @@ fn the_number_of_threads_does_not_matter() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let compiled = pool.install(|| compile(
             "reconstruct{iters=10, drop=0.5, mix=0.5, pd=10, bias_rate=0.001, scale_rate=0.001}, correct-channels, \
-             refine-scales{steps=10, batch=16, augment=flip+shift}",
+             refine-scales{steps=10, batch=16, augment=flip+shift+mix, code_rate=0.01}",
             3,
         ));
             let constants: Vec<_> = compiled.graph.constants().map(|(_, c)| c.clone()).collect();

@@ -87,8 +87,8 @@ pub struct CompileArgs {
     /// Leave layers in float: the same as --layer-bits NAME=32/32, and counts before it. May be repeated.
     #[arg(long, value_name = "NAME|REGEX", value_parser = |text: &str| LayerBits::keep_float(text))]
     pub keep_float: Vec<LayerBits>,
-    /// How scales and rounding are found: auto (mse, repaired against the network's output at 4 bits and below), mse, minmax,
-    /// percentile, entropy, aciq, lapq; learned: adaround, brecq, qdrop, pdquant, cat.
+    /// How scales and rounding are found: auto (cat at 4 bits and below, else mse), mse, minmax, percentile, entropy, aciq, lapq, correct;
+    /// learned: adaround, brecq, qdrop, pdquant, cat.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
     /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
@@ -103,8 +103,8 @@ pub struct CompileArgs {
     /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
     pub max_memory: usize,
-    /// How images are changed where the whole network is refined: none, or flip (mirrored left to right), shift (by up to a pixel), or
-    /// both (default: mirrored if the float network takes mirrored images for the same).
+    /// How images are changed where the whole network is refined: none, or flip (half of them mirrored left to right), shift (by up to a
+    /// sixteenth), mix (half of the batches sums of two images), or several (default: as the float network allows).
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub augment: Option<Vec<String>>,
     /// Write the losses of methods that learn: a row for each step (at most 500 for each block).
@@ -314,6 +314,12 @@ pub struct SweepArgs {
     /// Iterations for each block or layer that is learned (default: by --effort).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub iters: Option<u32>,
+    /// An option of a pass, as in reconstruct.rate=0.01 (`catc opt --list` names them), for the methods that have the pass; may be repeated.
+    #[arg(long, value_name = "PASS.OPTION=VALUE")]
+    pub set: Vec<String>,
+    /// How images are changed where the whole network is refined: none, or flip, shift, mix, as `catc --augment` takes them.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub augment: Option<Vec<String>>,
     /// Memory for the values that methods that learn keep of the calibration inputs, for each job.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
     pub max_memory: usize,

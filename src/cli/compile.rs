@@ -4,13 +4,13 @@ use super::args::{CompileArgs, EmitKind};
 use super::bench::peak_resident_bytes;
 use super::emit::Plan;
 use super::progress::Bars;
-use super::{Failure, human_bytes, on_threads, preprocess, print, print_json};
+use super::{Failure, human_bytes, on_threads, overrides, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
 use catc_ir::{Graph, Phase};
 use catc_jit::Tuned;
 use catc_passes::Progress;
-use catc_passes::{Changed, Effort, LossPoint, Method, Override, PassReport, RecipeError, RecipeOptions};
+use catc_passes::{Changed, Effort, LossPoint, Method, PassReport, RecipeError, RecipeOptions};
 use catc_program::Program;
 use catc_runtime::tier_of_environment;
 use serde_json::{Value, json};
@@ -148,23 +148,6 @@ fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<()
     if args.json { print_json(&json!({"emitted": emitted})) } else { print(&text) }
 }
 
-/// What `--augment` sets.
-fn augment(args: &CompileArgs) -> Result<Option<Override>, Failure> {
-    let Some(given) = &args.augment else { return Ok(None) };
-    if let Some(other) = given.iter().find(|g| !["none", "flip", "shift"].contains(&g.as_str())) {
-        return Err(Failure::Usage(format!("--augment: there is no `{other}`; there are none, flip, shift")));
-    }
-    let named = |name: &str| given.iter().any(|g| g == name);
-    let value = match (named("none"), named("flip"), named("shift")) {
-        (true, false, false) => "none",
-        (false, true, false) => "flip",
-        (false, false, true) => "shift",
-        (false, true, true) => "flip+shift",
-        _ => return Err(Failure::Usage("--augment: none stands alone".into())),
-    };
-    Ok(Some(Override { pass: "refine-scales".into(), option: "augment".into(), value: value.into() }))
-}
-
 /// The losses as a table.
 fn loss_curve(losses: &[LossPoint]) -> String {
     let row = |p: &LossPoint| {
@@ -177,11 +160,13 @@ fn loss_curve(losses: &[LossPoint]) -> String {
 
 fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, Failure> {
     let usage = |e: RecipeError| Failure::Usage(e.to_string());
-    if args.iters.is_some() && !method.learns() {
+    let least = args.layer_bits.iter().map(|l| l.wbits.min(l.abits)).fold(args.wbits.min(args.abits), u8::min);
+    let learns = method.at_bits(least).learns();
+    if args.iters.is_some() && !learns {
         return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
     }
     let effort: Effort = args.effort.parse().map_err(usage)?;
-    if effort != Effort::Default && !method.learns() && method != Method::Auto {
+    if effort != Effort::Default && !learns && method != Method::Correct {
         return Err(Failure::Usage(format!("--effort: method `{method}` learns nothing")));
     }
     Ok(RecipeOptions {
@@ -197,12 +182,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
         cat_pca: args.cat_pca.map(|p| p as usize),
         effort,
         iters: args.iters.map(|n| n as usize),
-        overrides: augment(args)?
-            .into_iter()
-            .map(Ok)
-            .chain(args.set.iter().map(|s| s.parse()))
-            .collect::<Result<_, _>>()
-            .map_err(usage)?,
+        overrides: overrides(&args.set, args.augment.as_deref())?,
     })
 }
 

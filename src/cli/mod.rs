@@ -17,6 +17,7 @@ mod targets;
 
 use crate::data::{DataError, Preprocess};
 use args::{Cli, Command};
+use catc_passes::{Override, RecipeError};
 use clap::Parser;
 use std::error::Error;
 use std::path::Path;
@@ -80,6 +81,17 @@ pub fn main() -> ExitCode {
 /// Reads a preprocessing file if one was given.
 fn preprocess(path: Option<&Path>) -> Result<Option<Preprocess>, DataError> {
     path.map(Preprocess::from_file).transpose()
+}
+
+/// What `--augment` and `--set` set of the passes of a recipe.
+fn overrides(set: &[String], augment: Option<&[String]>) -> Result<Vec<Override>, Failure> {
+    let augment = augment.map(|given| Override {
+        pass: "refine-scales".into(),
+        option: "augment".into(),
+        value: given.join("+"),
+    });
+    let set = set.iter().map(|s| s.parse().map_err(|e: RecipeError| Failure::Usage(e.to_string())));
+    augment.into_iter().map(Ok).chain(set).collect()
 }
 
 /// Runs `work` on this many threads, all cores by default.

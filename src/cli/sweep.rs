@@ -2,10 +2,11 @@
 
 use super::args::SweepArgs;
 use super::progress::SweepBars;
-use super::{Failure, print, print_json, thread_count};
+use super::{Failure, overrides, print, print_json, thread_count};
 use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
 use crate::sweep::{Correction, run as sweep, tables};
 use catc_passes::{Method, Progress, RecipeOptions};
+use std::collections::BTreeSet;
 
 /// Measures every combination and writes tables and curves.
 pub fn run(args: &SweepArgs) -> Result<(), Failure> {
@@ -38,6 +39,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
             first_last_bits: args.first_last_bits,
             effort: args.effort.parse().map_err(|e: catc_passes::RecipeError| usage(e.to_string()))?,
             iters: args.iters.map(|n| n as usize),
+            overrides: overrides(&args.set, args.augment.as_deref())?,
             ..RecipeOptions::default()
         },
         seeds: (args.seed..).take(args.seeds as usize).collect(),
@@ -47,6 +49,16 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         dims: distinct(&whole(&flat(&args.cat_pca), "--cat-pca")?),
         samples: distinct(&whole(&flat(&args.cat_samples), "--cat-samples")?),
     };
+    let networks = plan.networks();
+    for o in &plan.recipe.overrides {
+        if !networks.iter().any(|n| n.recipe.overrides.contains(o)) {
+            let passes: BTreeSet<&str> = networks.iter().flat_map(|n| catc_passes::recipe_passes(&n.recipe)).collect();
+            let known = passes.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(usage(format!("no recipe of the sweep has a pass `{}`; there are {known}", o.pass)));
+        }
+    }
+    // Before data is read: what cannot be asked for is a usage error.
+    networks.iter().try_for_each(|n| catc_passes::recipe(&n.recipe).map(drop)).map_err(|e| usage(e.to_string()))?;
     let options = SweepOptions {
         model: args.model.clone(),
         calib: args.calib.clone(),

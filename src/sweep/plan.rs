@@ -1,7 +1,7 @@
 //! What a sweep measures: networks (bits, method, seed) and the variants of their outputs.
 
 use catc_passes::cat::{CatOptions, Selection};
-use catc_passes::{Method, RecipeOptions};
+use catc_passes::{Method, RecipeOptions, recipe_passes};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -168,8 +168,11 @@ impl Plan {
         for &method in &self.methods {
             for &wbits in &self.wbits {
                 for &abits in &self.abits {
-                    let recipe =
+                    let mut recipe =
                         RecipeOptions { method, wbits, abits, cat: false, real_inputs: true, ..self.recipe.clone() };
+                    // What is set of a pass is set where there is the pass.
+                    let passes = recipe_passes(&recipe);
+                    recipe.overrides.retain(|o| passes.contains(&o.pass.as_str()));
                     networks.extend(self.seeds.iter().map(|&seed| Network { recipe: recipe.clone(), seed }));
                 }
             }
@@ -280,6 +283,15 @@ mod tests {
         assert_eq!((names[0].as_str(), names[7].as_str()), ("W2A2 minmax seed 0", "W4A2 mse seed 1"));
         let variants: Vec<String> = plan.variants().iter().map(Variant::to_string).collect();
         assert_eq!(variants, ["off", "on", "alpha=0", "alpha=0.5"]);
+    }
+
+    #[test]
+    fn options_of_passes_are_set_where_there_is_the_pass() {
+        let mut plan = plan();
+        plan.methods = vec![Method::Mse, Method::QDrop];
+        plan.recipe.overrides = vec!["reconstruct.batch=8".parse().unwrap()];
+        let set: Vec<usize> = plan.networks().iter().map(|n| n.recipe.overrides.len()).collect();
+        assert_eq!(set, [0, 0, 0, 0, 1, 1, 1, 1]);
     }
 
     #[test]

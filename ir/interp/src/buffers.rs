@@ -1,7 +1,7 @@
 //! Memory of values that are no longer needed, kept for those that come next.
 
 use catc_ir::{Tensor, TensorData};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Freed vectors, shared by all evaluations of an interpreter and its clones on all threads. Fresh pages cost more than the work
@@ -12,8 +12,10 @@ pub(crate) struct Buffers(Arc<Mutex<Free>>);
 
 #[derive(Default)]
 struct Free {
-    f32: VecDeque<Vec<f32>>,
-    code: VecDeque<Vec<i16>>,
+    f32: Shelf<f32>,
+    code: Shelf<i16>,
+    /// How many vectors were given back.
+    given: u64,
     /// Bytes of all of them.
     bytes: usize,
     /// Bytes that the evaluations alive now need, and the most that was.
@@ -33,15 +35,44 @@ impl Drop for Lease {
     }
 }
 
-/// Takes the smallest vector that holds `len` elements and is not much larger.
-fn take<T: Copy + Default>(free: &mut VecDeque<Vec<T>>, bytes: &mut usize, len: usize) -> Option<Vec<T>> {
-    let most = len.saturating_mul(4).max(1 << 12);
-    let fits =
-        (0..free.len()).filter(|&i| (len..=most).contains(&free[i].capacity())).min_by_key(|&i| free[i].capacity())?;
-    let mut v = free.swap_remove_back(fits)?;
-    *bytes -= v.capacity() * size_of::<T>();
-    v.resize(len, T::default());
-    Some(v)
+/// Freed vectors of one kind of element. There can be thousands: a recorded evaluation gives all of its values back at once.
+#[derive(Default)]
+struct Shelf<T> {
+    /// By capacity and by when they came.
+    by_capacity: BTreeMap<(usize, u64), Vec<T>>,
+    /// When they came, with their capacity.
+    by_age: BTreeMap<u64, usize>,
+}
+
+impl<T: Copy + Default> Shelf<T> {
+    /// Takes the smallest vector that holds `len` elements and is not much larger; of equal ones the last that came, which the cache
+    /// may hold still.
+    fn take(&mut self, bytes: &mut usize, len: usize) -> Option<Vec<T>> {
+        let most = len.saturating_mul(4).max(1 << 12);
+        let (&(capacity, _), _) = self.by_capacity.range((len, 0)..=(most, u64::MAX)).next()?;
+        let (&(_, age), _) = self.by_capacity.range((capacity, 0)..=(capacity, u64::MAX)).next_back()?;
+        let mut v = self.remove(bytes, capacity, age)?;
+        v.resize(len, T::default());
+        Some(v)
+    }
+
+    fn remove(&mut self, bytes: &mut usize, capacity: usize, age: u64) -> Option<Vec<T>> {
+        self.by_age.remove(&age);
+        *bytes -= capacity * size_of::<T>();
+        self.by_capacity.remove(&(capacity, age))
+    }
+
+    fn add(&mut self, bytes: &mut usize, v: Vec<T>, age: u64) {
+        *bytes += v.capacity() * size_of::<T>();
+        self.by_age.insert(age, v.capacity());
+        self.by_capacity.insert((v.capacity(), age), v);
+    }
+
+    /// Frees the vector that came first, if there is one.
+    fn drop_oldest(&mut self, bytes: &mut usize) -> bool {
+        let Some((&age, &capacity)) = self.by_age.first_key_value() else { return false };
+        self.remove(bytes, capacity, age).is_some()
+    }
 }
 
 impl Buffers {
@@ -61,7 +92,7 @@ impl Buffers {
     pub fn f32(&mut self, len: usize) -> Vec<f32> {
         let free = &mut *self.lock();
         // Zeroed pages come from the system for nothing, so this beats growing a vector that is too small.
-        let mut v = take(&mut free.f32, &mut free.bytes, len).unwrap_or_else(|| vec![0.0; len]);
+        let mut v = free.f32.take(&mut free.bytes, len).unwrap_or_else(|| vec![0.0; len]);
         if cfg!(debug_assertions) {
             // Whoever reads what was not written shall see it.
             v.fill(f32::NAN);
@@ -79,15 +110,15 @@ impl Buffers {
     /// `len` codes of any value.
     pub fn code(&mut self, len: usize) -> Vec<i16> {
         let free = &mut *self.lock();
-        take(&mut free.code, &mut free.bytes, len).unwrap_or_else(|| vec![0; len])
+        free.code.take(&mut free.bytes, len).unwrap_or_else(|| vec![0; len])
     }
 
     /// Takes back a vector of reals.
     pub fn give_f32(&mut self, v: Vec<f32>) {
         if v.capacity() > 0 {
-            let mut free = self.lock();
-            free.bytes += v.capacity() * size_of::<f32>();
-            free.f32.push_back(v);
+            let free = &mut *self.lock();
+            free.given += 1;
+            free.f32.add(&mut free.bytes, v, free.given);
             free.shrink();
         }
     }
@@ -97,9 +128,9 @@ impl Buffers {
         match tensor.into_data() {
             TensorData::F32(v) => self.give_f32(v),
             TensorData::Code(v) if v.capacity() > 0 => {
-                let mut free = self.lock();
-                free.bytes += v.capacity() * size_of::<i16>();
-                free.code.push_back(v);
+                let free = &mut *self.lock();
+                free.given += 1;
+                free.code.add(&mut free.bytes, v, free.given);
                 free.shrink();
             }
             _ => {}
@@ -110,15 +141,9 @@ impl Buffers {
 impl Free {
     /// Frees vectors until there are no more bytes than evaluations needed.
     fn shrink(&mut self) {
-        while self.bytes > self.most {
-            if let Some(v) = self.f32.pop_front() {
-                self.bytes -= v.capacity() * size_of::<f32>();
-            } else if let Some(v) = self.code.pop_front() {
-                self.bytes -= v.capacity() * size_of::<i16>();
-            } else {
-                return;
-            }
-        }
+        while self.bytes > self.most
+            && (self.f32.drop_oldest(&mut self.bytes) || self.code.drop_oldest(&mut self.bytes))
+        {}
     }
 }
 

@@ -237,6 +237,7 @@ fn choices_and_indices() {
     let bools = (0..12).map(|i| i % 5 < 2).collect();
     let condition = Tensor::new(vec![3, 4], TensorData::Bool(bools));
     check(Op::Where(Where), &[condition.clone(), reals(30, &[3, 4]), reals(31, &[4])]);
+    check(Op::Where(Where), &[condition.clone(), reals(28, &[3, 4]), reals(29, &[3, 4])]);
     check(Op::Where(Where), &[condition, reals(32, &[2, 1, 1]), reals(33, &[3, 4])]);
     let picks = Tensor::i64(&[3, 2], vec![1, 1, 0, 3, 2, 2]);
     check(Op::GatherElements(GatherElements { axis: 1 }), &[reals(34, &[3, 4]), picks]);

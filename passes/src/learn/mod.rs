@@ -11,6 +11,7 @@ pub(crate) mod adam;
 pub(crate) mod augment;
 pub(crate) mod blocks;
 pub(crate) mod folds;
+pub(crate) mod latent;
 pub(crate) mod layers;
 pub(crate) mod loss;
 pub(crate) mod network_training;

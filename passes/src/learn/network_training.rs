@@ -2,12 +2,14 @@
 //! from the float network's: arXiv 2509.26277, equation 3.
 //!
 //! A layer's products are linear in the scale of their channel, so the gradient of that scale's logarithm is the sum of the output's
-//! gradient times what the products contribute to it (the output less the bias): no gradient of weights is computed. As in
+//! gradient times what the products contribute to it (the output less the bias): no gradient of weights is computed for it. Where codes
+//! move too, each weight has a real behind its code that follows the gradient of the weight, rounding passed straight through. As in
 //! [`crate::learn::unit_training`] batches are evaluated in chunks of a fixed size and summed in order.
 
 use crate::context::{CalibrationData, PassContext, checked_sample};
 use crate::learn::adam::{Adam, cosine};
-use crate::learn::augment::{Augment, Change};
+use crate::learn::augment::{Augment, Change, Changes};
+use crate::learn::latent::Latent;
 use crate::learn::layers::Layer;
 use crate::learn::loss::divergence;
 use crate::learn::unit_training::{Batches, stack};
@@ -20,7 +22,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Images of a chunk.
-const CHUNK: usize = 4;
+const CHUNK: usize = 8;
 /// Logarithms of scales stay within this of their start.
 const MAX_LOG: f32 = 1.4;
 
@@ -37,6 +39,8 @@ pub(crate) struct NetworkSchedule {
     pub zero_point_rate: f64,
     pub scale_rate: f64,
     pub bias_rate: f64,
+    /// Rate of weights, in codes; 0 keeps the codes.
+    pub code_rate: f64,
     pub augment: Augment,
 }
 
@@ -67,12 +71,13 @@ struct Activation {
     zero_point: Group,
 }
 
-/// A layer's channels: logarithms of weight scales over those at the start, and biases.
+/// A layer's channels: logarithms of weight scales over those at the start, biases, and what is behind the codes if they move.
 struct Channels<'a> {
     layer: &'a Layer,
     initial: Option<Quantizer>,
     log: Group,
     bias: Group,
+    latent: Option<Latent>,
 }
 
 /// A network being learned.
@@ -101,6 +106,8 @@ struct Sums {
     loss: f64,
     activations: Vec<[f64; 2]>,
     channels: Vec<[Vec<f64>; 2]>,
+    /// For each layer the gradient of its weights, if its codes move.
+    weights: Vec<Vec<f32>>,
 }
 
 impl Sums {
@@ -112,12 +119,21 @@ impl Sums {
         for (a, b) in self.channels.iter_mut().flatten().zip(other.channels.into_iter().flatten()) {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         }
+        for (a, b) in self.weights.iter_mut().zip(other.weights) {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+        }
     }
 }
 
 impl<'a> Parameters<'a> {
-    /// The quantizers of tensors and the channels of the layers that `needed` names, where they are now.
-    pub fn new(graph: &Graph, layers: &'a [Layer], needed: impl Fn(usize) -> bool) -> Parameters<'a> {
+    /// The quantizers of tensors and the channels of the layers that `needed` names, where they are now. With the float network
+    /// `reference` codes can move.
+    pub fn new(
+        graph: &Graph,
+        reference: Option<&Graph>,
+        layers: &'a [Layer],
+        needed: impl Fn(usize) -> bool,
+    ) -> Parameters<'a> {
         let mut ids: Vec<QuantizerId> = vec![];
         for (_, node) in graph.nodes().iter().enumerate().filter(|(i, _)| needed(*i)) {
             if let (Op::Quantize(q), Operand::Value(_)) = (&node.op, node.inputs[0])
@@ -137,6 +153,7 @@ impl<'a> Parameters<'a> {
             initial: layer.scales.map(|q| graph.quantizer(q).clone()),
             log: Group::new(vec![0.0; layer.channels]),
             bias: Group::new(graph.constant(layer.bias).tensor.as_f32().unwrap_or(&[]).to_vec()),
+            latent: reference.and_then(|r| Latent::of_layer(graph, r, layer)),
         };
         Parameters {
             activations: ids.into_iter().map(activation).collect(),
@@ -167,8 +184,8 @@ impl NetworkTraining<'_> {
         rng.set_stream(u64::MAX - 1);
         for step in 0..s.steps {
             let chosen = batches.draw(s.batch.min(self.images.len()));
-            let change = s.augment.draw(&mut rng);
-            let sums = self.gradients(&chosen, s, change)?;
+            let changes = s.augment.draw(chosen.len(), &mut rng);
+            let sums = self.gradients(&chosen, s, &changes)?;
             self.step(&sums, s, step).map_err(|e| PassError::evaluation(self.pass, e))?;
             observe(step, sums.loss, &self.quantized)?;
             cx.progress.advance(1);
@@ -195,7 +212,12 @@ impl NetworkTraining<'_> {
             q.zero_point[0] = a.zero_point.values[0].round_ties_even() as i32;
             self.quantized.set_quantizer(a.id, q)?;
         }
-        for (c, [d_log, d_bias]) in self.parameters.channels.iter_mut().zip(&sums.channels) {
+        let gradients = sums.channels.iter().zip(&sums.weights);
+        for (c, ([d_log, d_bias], dw)) in self.parameters.channels.iter_mut().zip(gradients) {
+            if let (Some(latent), Some(id)) = (&mut c.latent, c.layer.scales) {
+                latent.step(dw, &self.quantized.graph().quantizer(id).scale, rate(s.code_rate));
+                self.quantized.set_constant(latent.codes, Arc::new(latent.tensor()))?;
+            }
             if let (Some(initial), Some(id)) = (&c.initial, c.layer.scales) {
                 let pulled = |(d, log): (&f64, &f32)| {
                     let factor = f64::from(log.exp());
@@ -215,12 +237,15 @@ impl NetworkTraining<'_> {
         Ok(())
     }
 
-    /// Loss and gradients of a batch, all its images changed in the same way.
-    fn gradients(&self, chosen: &[usize], s: &NetworkSchedule, change: Change) -> Result<Sums, PassError> {
-        let chunks: Vec<&[usize]> = chosen.chunks(CHUNK).collect();
-        let compute = |images: &&[usize]| self.chunk(images, chosen.len(), s.temperature, change);
+    /// Loss and gradients of a batch.
+    fn gradients(&self, chosen: &[usize], s: &NetworkSchedule, changes: &Changes) -> Result<Sums, PassError> {
+        let chunks: Vec<(&[usize], &[Change])> = chosen.chunks(CHUNK).zip(changes.images.chunks(CHUNK)).collect();
+        let compute = |(images, own): &(&[usize], &[Change])| {
+            let changes = Changes { images: own.to_vec(), share: changes.share };
+            self.chunk(images, chosen.len(), s.temperature, &changes)
+        };
         let parts: Vec<Result<Sums, PassError>> = chunks.par_iter().with_max_len(1).map(compute).collect();
-        let mut total = Sums { loss: 0.0, activations: vec![], channels: vec![] };
+        let mut total = Sums { loss: 0.0, activations: vec![], channels: vec![], weights: vec![] };
         for (i, part) in parts.into_iter().enumerate() {
             let part = part?;
             if i == 0 {
@@ -232,21 +257,22 @@ impl NetworkTraining<'_> {
         Ok(total)
     }
 
-    fn chunk(&self, images: &[usize], batch: usize, temperature: f64, change: Change) -> Result<Sums, PassError> {
+    fn chunk(&self, images: &[usize], batch: usize, temperature: f64, changes: &Changes) -> Result<Sums, PassError> {
         let fail = |e| PassError::evaluation(self.pass, e);
         let graph = self.quantized.graph();
-        let samples: Vec<Vec<Tensor>> = (images.iter())
-            .map(|&i| {
+        let samples: Vec<Vec<Tensor>> = (images.iter().zip(&changes.images))
+            .map(|(&i, change)| {
                 let sample = checked_sample(graph, self.data, self.images[i])?;
                 Ok::<_, PassError>(sample.into_iter().map(|t| change.apply(t)).collect())
             })
             .collect::<Result<_, _>>()?;
         let inputs: Vec<Tensor> =
-            (0..graph.inputs.len()).map(|n| stack(samples.iter().map(|tensors| &tensors[n]))).collect();
+            (0..graph.inputs.len()).map(|n| changes.mix(stack(samples.iter().map(|tensors| &tensors[n])))).collect();
         let given: Vec<(ValueId, &Tensor)> = graph.inputs.iter().map(|(v, _)| *v).zip(&inputs).collect();
-        let wanted = match change.is_none() {
+        let wanted = match changes.is_none() {
             true => None,
-            false => Some(self.float.run_from(&given, &[self.target]).map_err(fail)?.remove(0)),
+            // Recorded for the shorter way of its convolutions.
+            false => self.float.record(&given, &[self.target]).map_err(fail)?.value(self.target).cloned(),
         };
         self.sums(&given, images, wanted.as_ref(), batch, temperature).map_err(fail)
     }
@@ -278,17 +304,25 @@ impl NetworkTraining<'_> {
         let Parameters { activations, channels } = &self.parameters;
         let mut wrt: Vec<Wrt> = activations.iter().flat_map(|a| [Wrt::Scale(a.id), Wrt::ZeroPoint(a.id)]).collect();
         wrt.extend(channels.iter().map(|c| Wrt::Value(c.layer.output)));
-        let gradients = tape.gradients(&[(self.target, seed)], &wrt)?;
+        wrt.extend(channels.iter().filter_map(|c| c.latent.as_ref()).map(|l| Wrt::Value(l.dequantized)));
+        let mut gradients = tape.gradients(&[(self.target, seed)], &wrt)?;
+        let of_weights = |c: &Channels| {
+            let taken = c.latent.as_ref().and_then(|l| gradients.take(Wrt::Value(l.dequantized)));
+            taken.and_then(|t| t.as_f32().map(<[f32]>::to_vec)).unwrap_or_default()
+        };
+        let weights = channels.iter().map(of_weights).collect();
         let first = |wrt: Wrt| gradients.get(wrt).and_then(|t| Some(f64::from(*t.as_f32()?.first()?))).unwrap_or(0.0);
         let of_channels = |c: &Channels| {
             let v = c.layer.output;
-            let reals = |t: Option<&'_ Tensor>| t.and_then(|t| t.as_f32().map(<[f32]>::to_vec)).unwrap_or_default();
-            channel_sums(c.layer, &reals(gradients.get(Wrt::Value(v))), &reals(tape.value(v)), &c.bias.values)
+            let gradient = gradients.get(Wrt::Value(v)).and_then(|t| t.as_f32()).unwrap_or(&[]);
+            let output = tape.value(v).and_then(|t| t.as_f32()).unwrap_or(&[]);
+            channel_sums(c.layer, gradient, output, &c.bias.values)
         };
         Ok(Sums {
             loss,
             activations: activations.iter().map(|a| [first(Wrt::Scale(a.id)), first(Wrt::ZeroPoint(a.id))]).collect(),
             channels: channels.iter().map(of_channels).collect(),
+            weights,
         })
     }
 }

@@ -2,15 +2,14 @@
 //! element by element.
 //!
 //! QDrop (arXiv 2203.05740, equation 7) replaces the quantized value d of some elements by what was quantized, x. Here that is
-//! `d + m (x - d)` with a mask m of zeros and ones, a further input of the graph, so that gradients follow from those of the
-//! operations.
+//! `m ? x : d` with a mask m, a further input of the graph, so that gradients follow from those of the operations.
 
 use crate::learn::blocks::{Unit, is_batch_of_reals, unit_nodes};
 use crate::learn::layers::Layer;
 use crate::pass::PassError;
 use catc_interp::Interpreter;
-use catc_ir::ops::{Binary, Dequantize};
-use catc_ir::{ConstId, Graph, Op, Operand, QuantizerId, Tensor, ValueId};
+use catc_ir::ops::{Dequantize, Where};
+use catc_ir::{ConstId, Element, Graph, Op, Operand, QuantizerId, Tensor, TensorType, ValueId};
 use std::collections::HashMap;
 
 /// A unit ready to be learned.
@@ -84,14 +83,10 @@ impl TrainingGraph {
             if let Some(x) = source {
                 let ty = made.value_type(output).clone();
                 let shape = ty.shape.at_batch(1);
-                let mask = made.add_input(format!("m{}", masks.len()), ty);
+                let mask = made.add_input(format!("m{}", masks.len()), TensorType { element: Element::Bool, ..ty });
                 masks.push(Mask { value: mask, shape });
-                let mut push = |op, a: Operand, b: Operand| {
-                    made.append(Op::Binary(op), [a, b], "").map_err(PassError::infer(pass, place.clone()))
-                };
-                let difference = push(Binary::Sub, x, output.into())?;
-                let kept = push(Binary::Mul, difference.into(), mask.into())?;
-                let mixed = push(Binary::Add, output.into(), kept.into())?;
+                let choice = made.append(Op::Where(Where), [mask.into(), x, output.into()], "");
+                let mixed = choice.map_err(PassError::infer(pass, place))?;
                 instead.insert(output, mixed.into());
             }
         }

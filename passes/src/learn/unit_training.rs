@@ -10,7 +10,7 @@ use crate::learn::loss::{divergence, squared_error};
 use crate::learn::rounding::{Pull, Rounding};
 use crate::learn::training_graph::{Mask, TrainingGraph};
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
-use catc_ir::{QuantizerId, Tensor, ValueId};
+use catc_ir::{QuantizerId, Tensor, TensorData, ValueId};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Images of a chunk.
-const CHUNK: usize = 4;
+const CHUNK: usize = 8;
 
 /// How a unit is learned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -250,9 +250,9 @@ impl UnitTraining<'_> {
         let s = &self.schedule;
         let inputs: Vec<Tensor> = (0..self.inputs.len())
             .map(|i| {
-                let part = |set: &[Vec<Arc<Tensor>>]| stack(images.iter().map(|&n| set[n][i].as_ref()));
-                let quantized = part(self.data.quantized);
-                if s.mix > 0.0 { mix(quantized, &part(self.data.float), s.mix, rng) } else { quantized }
+                let quantized = images.iter().map(|&n| self.data.quantized[n][i].as_ref());
+                let float = images.iter().map(|&n| self.data.float[n][i].as_ref());
+                if s.mix > 0.0 { mixed(quantized.zip(float), s.mix, rng) } else { stack(quantized) }
             })
             .collect();
         let masks: Vec<Tensor> = self.graph.masks.iter().map(|m| draw_mask(m, images.len(), s.drop, rng)).collect();
@@ -344,31 +344,47 @@ pub(crate) fn stack<'t>(images: impl Iterator<Item = &'t Tensor>) -> Tensor {
     Tensor::f32(&shape, data)
 }
 
-/// Elements of `a`, each with probability `p` replaced by that of `b`.
-fn mix(a: Tensor, b: &Tensor, p: f64, rng: &mut ChaCha8Rng) -> Tensor {
-    let mut chosen = vec![0.0; a.len()];
-    draw(&mut chosen, p, rng);
-    let (x, y) = (a.as_f32().unwrap_or(&[]), b.as_f32().unwrap_or(&[]));
-    let data = x.iter().zip(y).zip(&chosen).map(|((x, y), c)| if *c > 0.0 { *y } else { *x }).collect();
-    Tensor::f32(a.shape(), data)
+/// Pairs of tensors of one image each as one batch, each element with probability `p` the second one's.
+fn mixed<'t>(pairs: impl Iterator<Item = (&'t Tensor, &'t Tensor)>, p: f64, rng: &mut ChaCha8Rng) -> Tensor {
+    let (mut shape, mut data) = (vec![], vec![]);
+    for (a, b) in pairs {
+        if shape.is_empty() {
+            shape = a.shape().to_vec();
+            shape[0] = 0;
+        }
+        shape[0] += a.shape()[0];
+        let (a, b) = (a.as_f32().unwrap_or(&[]), b.as_f32().unwrap_or(&[]));
+        let first = data.len();
+        data.extend_from_slice(a);
+        let mut rest = b;
+        draw(&mut data[first..], p, rng, |x, chosen| {
+            let (b, after) = rest.split_at(x.len().min(rest.len()));
+            rest = after;
+            for ((x, b), chosen) in x.iter_mut().zip(b).zip(chosen) {
+                *x = if *chosen { *b } else { *x };
+            }
+        });
+    }
+    Tensor::f32(&shape, data)
 }
 
 /// A mask for this many images.
 fn draw_mask(mask: &Mask, images: usize, p: f64, rng: &mut ChaCha8Rng) -> Tensor {
     let shape: Vec<usize> = [images].iter().chain(&mask.shape[1..]).copied().collect();
-    let mut data = vec![0.0; shape.iter().product()];
-    draw(&mut data, p, rng);
-    Tensor::f32(&shape, data)
+    let mut data = vec![false; shape.iter().product()];
+    draw(&mut data, p, rng, |x, chosen| x.copy_from_slice(chosen));
+    Tensor::new(shape, TensorData::Bool(data))
 }
 
-/// Sets each element to 1 with probability `p` (in steps of 1/256), else to 0.
-fn draw(out: &mut [f32], p: f64, rng: &mut ChaCha8Rng) {
+/// Calls `f` with part after part of `out` and a choice for each element of the part, true with probability `p` (in steps of 1/256).
+fn draw<T>(out: &mut [T], p: f64, rng: &mut ChaCha8Rng, mut f: impl FnMut(&mut [T], &[bool])) {
     let bound = (p * 256.0).round() as u16;
-    let mut bytes = [0u8; 1024];
+    let (mut bytes, mut chosen) = ([0u8; 1024], [false; 1024]);
     for part in out.chunks_mut(bytes.len()) {
-        let bytes = &mut bytes[..part.len()];
+        let (bytes, chosen) = (&mut bytes[..part.len()], &mut chosen[..part.len()]);
         rng.fill_bytes(bytes);
-        part.iter_mut().zip(bytes).for_each(|(x, b)| *x = if u16::from(*b) < bound { 1.0 } else { 0.0 });
+        chosen.iter_mut().zip(&*bytes).for_each(|(c, b)| *c = u16::from(*b) < bound);
+        f(part, chosen);
     }
 }
 
@@ -405,9 +421,9 @@ mod tests {
     fn masks_have_their_share_of_ones() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut share = |p: f64| {
-            let mut x = vec![0.0; 40_000];
-            draw(&mut x, p, &mut rng);
-            x.iter().sum::<f32>() / 40_000.0
+            let mut x = vec![false; 40_000];
+            draw(&mut x, p, &mut rng, |x, chosen| x.copy_from_slice(chosen));
+            x.iter().filter(|x| **x).count() as f32 / 40_000.0
         };
         assert_eq!((share(0.0), share(1.0)), (0.0, 1.0));
         assert!((share(0.5) - 0.5).abs() < 0.02 && (share(0.25) - 0.25).abs() < 0.02);

@@ -8,6 +8,7 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::ops::{Cast, CastTo, Compare, Where};
 use catc_ir::{Tensor, TensorData};
+use pulp::Arch;
 
 impl Rule for Compare {
     fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
@@ -22,6 +23,11 @@ impl Rule for Compare {
     }
 }
 
+/// Whether the three inputs have one shape, so that no element is taken twice.
+fn alike(inputs: [&[usize]; 3]) -> bool {
+    inputs[0] == inputs[1] && inputs[1] == inputs[2]
+}
+
 /// `condition ? a : b` over the shape of the call.
 fn choose<T: Copy>(call: &Call, inputs: &[Input], condition: &[bool], a: &[T], b: &[T]) -> Vec<T> {
     let mut out = Vec::with_capacity(call.shape.iter().product());
@@ -33,8 +39,19 @@ fn choose<T: Copy>(call: &Call, inputs: &[Input], condition: &[bool], a: &[T], b
 }
 
 impl Rule for Where {
-    fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
+    fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let TensorData::Bool(condition) = inputs[0].data() else { return Err(call.element_error("bool")) };
+        if let (TensorData::F32(a), TensorData::F32(b), true) =
+            (inputs[1].data(), inputs[2].data(), alike([0, 1, 2].map(|i| inputs[i].shape())))
+        {
+            let mut out = buffers.f32(a.len());
+            Arch::new().dispatch(|| {
+                for (((out, c), a), b) in out.iter_mut().zip(condition).zip(a).zip(b) {
+                    *out = if *c { *a } else { *b };
+                }
+            });
+            return Ok(call.output(out));
+        }
         let data = match (inputs[1].data(), inputs[2].data()) {
             (TensorData::F32(a), TensorData::F32(b)) => TensorData::F32(choose(call, inputs, condition, a, b)),
             (TensorData::I64(a), TensorData::I64(b)) => TensorData::I64(choose(call, inputs, condition, a, b)),
@@ -48,10 +65,20 @@ impl Rule for Where {
         &self,
         call: &Call,
         reverse: &Reverse,
-        grad: Vec<f32>,
+        mut grad: Vec<f32>,
         buffers: &mut Buffers,
     ) -> Result<Pullback, EvalError> {
         let TensorData::Bool(condition) = reverse.inputs[0].data() else { return Err(call.element_error("bool")) };
+        if alike([0, 1, 2].map(|i| reverse.inputs[i].shape())) {
+            let mut a = buffers.f32(grad.len());
+            Arch::new().dispatch(|| {
+                for ((g, a), c) in grad.iter_mut().zip(&mut a).zip(condition) {
+                    *a = if *c { *g } else { 0.0 };
+                    *g = if *c { 0.0 } else { *g };
+                }
+            });
+            return Ok(Pullback::of([None, Some(a), Some(grad)]));
+        }
         let mut parts = [1, 2].map(|k| reverse.needs[k].then(|| vec![0.0; reverse.inputs[k].len()]));
         runs(call.shape, [0, 1, 2].map(|k| reverse.inputs[k].shape()), |run| {
             let at = |k: usize, i: usize| run.offset[k] + if run.advances[k] { i } else { 0 };
