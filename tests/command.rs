@@ -33,6 +33,7 @@ fn a_compilation_reports_what_it_did() {
     command.arg(digits("digits_resnet.onnx")).arg("-o").arg(&bin).args(["--wbits", "3", "--abits", "5"]);
     command.arg("--calib").arg(digits("calib.npy")).arg("--preprocess").arg(digits("digits.toml"));
     command.args(["--samples", "64", "--seed", "9", "--print-after", "insert-qdq", "--json"]);
+    command.args(["--iters", "5", "--set", "refine-scales.steps=5"]);
     let (stdout, stderr) = output(&mut command);
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["bytes"], fs::metadata(&bin).unwrap().len());

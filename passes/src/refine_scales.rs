@@ -11,11 +11,13 @@
 //! - With `code_rate` the codes of weights move too: behind each stands a real, at first the float weight or what is nearest to it among the
 //!   reals of this code, that follows the gradient of the weight (`learn::latent`). What blocks learned one after the other is then
 //!   finished on the output of the whole network.
-//! - On held-out images (`learn::folds`) the divergence is measured eight times on the way; the best state is kept. With
+//! - On held-out images (`learn::folds`) the divergence is measured eight times on the way. Of the states that lower it the one is kept whose logits,
+//!   multiplied by the factor that suits them best, diverge least: more confidence than the images warrant changes no class, and
+//!   `append-cat` corrects it. With
 //!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
 //! - `augment` mirrors half of the images, moves them by up to a sixteenth, or mixes half of the batches; the float network is then run on the
-//!   same images. With `auto` they
-//!   are mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
+//!   same images. With `auto` images are moved and mixed, and
+//!   mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
 //! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
 //!   eight images for each thread.
 //! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
@@ -213,7 +215,7 @@ impl Pass for RefineScales {
         };
         let augment = match self.augment {
             Some(augment) => augment,
-            None => mirrored_if_alike(&compare, &folds)?,
+            None => suitable(&compare, &folds)?,
         };
         // Forward and backward to inputs; changed images take a run of the float network.
         let whole = layout.remaining[0] as f64;
@@ -274,8 +276,9 @@ impl RefineScales {
         let start = Interpreter::new(prepared).map_err(|e| compare.error(e))?;
         let unseen = compare.float_logits(&folds.held_out)?;
         let logits = compare.float_logits(&folds.fit)?;
-        let divergence = |of: &Interpreter| compare.mean_divergence(of, &folds.held_out, &unseen);
-        let before = divergence(&start)?;
+        let divergence = |of: &Interpreter| compare.divergence_and_order(of, &folds.held_out, &unseen);
+        let [before, order] = divergence(&start)?;
+        let mut least = order;
         let mut outcome = Outcome { before, best: None, curve: vec![] };
         for &temperature in temperatures {
             let schedule = NetworkSchedule {
@@ -312,10 +315,11 @@ impl RefineScales {
                 if (step + 1) % every != 0 && step + 1 != steps {
                     return Ok(());
                 }
-                let reached = divergence(quantized)?;
+                let [reached, order] = divergence(quantized)?;
                 cx.progress.status(&format!("divergence {reached:.4}"));
                 // Written so that NaN is never kept.
-                if reached < outcome.best.as_ref().map_or(before, |b| b.0) {
+                if reached < before && order < least {
+                    least = order;
                     outcome.best = Some((reached, temperature, step + 1, quantized.graph().clone()));
                 }
                 Ok(())
@@ -325,8 +329,8 @@ impl RefineScales {
     }
 }
 
-/// Mirroring, if the float network gives mirrored images the class of the images themselves.
-fn mirrored_if_alike(compare: &Comparison, folds: &Folds) -> Result<Augment, PassError> {
+/// Every change of images, mirroring if the float network gives mirrored images the class of the images themselves.
+fn suitable(compare: &Comparison, folds: &Folds) -> Result<Augment, PassError> {
     let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
     let class = |row: &[f32]| (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
     let plain = compare.float_logits(&folds.held_out)?;
@@ -338,5 +342,5 @@ fn mirrored_if_alike(compare: &Comparison, folds: &Folds) -> Result<Augment, Pas
     })?;
     let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
     let kept = alike.iter().filter(|a| **a).count() as f64;
-    Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, ..Augment::default() })
+    Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, shift: images, mix: images })
 }

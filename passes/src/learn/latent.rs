@@ -68,7 +68,10 @@ impl Latent {
         let row = (dw.len() / scale.len().max(1)).max(1);
         let [correct_first, correct_second] = KEPT.map(|k| 1.0 - k.powi(self.steps));
         let [lo, hi] = [self.bounds[0] - START, self.bounds[1] + START];
-        let update = |((x, first), (second, (dw, scale))): ((&mut [f32], &mut [f32]), (&mut f32, (&[f32], &f32)))| {
+        let reals = self.reals.par_chunks_mut(row).zip(self.first.par_chunks_mut(row));
+        let others = self.second.par_iter_mut().zip(dw.par_chunks(row).zip(scale));
+        let channels = reals.zip(others).with_min_len(CHUNK.div_ceil(row));
+        channels.for_each(|((x, first), (second, (dw, scale)))| {
             let square = dw.iter().map(|d| (d * scale) * (d * scale)).sum::<f32>() / row as f32;
             *second = KEPT[1] * *second + (1.0 - KEPT[1]) * square;
             let step = rate as f32 / correct_first / ((*second / correct_second).sqrt() + 1e-12);
@@ -76,10 +79,7 @@ impl Latent {
                 *m = KEPT[0] * *m + (1.0 - KEPT[0]) * d * scale;
                 *x = (*x - step * *m).clamp(lo, hi);
             }
-        };
-        let reals = self.reals.par_chunks_mut(row).zip(self.first.par_chunks_mut(row));
-        let others = self.second.par_iter_mut().zip(dw.par_chunks(row).zip(scale));
-        reals.zip(others).with_min_len(CHUNK.div_ceil(row)).for_each(update);
+        });
     }
 
     /// The codes nearest to the reals.

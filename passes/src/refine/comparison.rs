@@ -7,6 +7,9 @@ use catc_interp::metrics::kl_divergence;
 use catc_interp::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Graph, Tensor, ValueId};
 
+/// What logits are multiplied by where their confidence is not to count.
+const SCALES: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
+
 /// Two networks on the same images.
 pub(crate) struct Comparison<'a> {
     /// The pass that compares.
@@ -55,5 +58,25 @@ impl Comparison<'_> {
             Ok::<_, PassError>(kl_divergence(&float[i], logits.as_f32().unwrap_or(&[]), self.temperature))
         })?;
         Ok(losses.iter().sum::<f64>() / losses.len().max(1) as f64)
+    }
+
+    /// [`Comparison::mean_divergence`], as it is and with the network's logits multiplied by the one of a few factors that suits them best.
+    /// Learning makes logits too confident on other images before it makes their order worse; the second tells of the order.
+    pub fn divergence_and_order(
+        &self,
+        interpreter: &Interpreter,
+        images: &[usize],
+        float: &[Vec<f32>],
+    ) -> Result<[f64; 2], PassError> {
+        let losses = map_images(images.len(), |i| {
+            let logits = self.logits(interpreter, images[i])?;
+            let scaled = SCALES.map(|scale| {
+                let scaled: Vec<f32> = logits.as_f32().unwrap_or(&[]).iter().map(|z| scale * z).collect();
+                kl_divergence(&float[i], &scaled, self.temperature)
+            });
+            Ok::<_, PassError>(scaled)
+        })?;
+        let mean = |k: usize| losses.iter().map(|l| l[k]).sum::<f64>() / losses.len().max(1) as f64;
+        Ok([mean(0), (0..SCALES.len()).map(mean).fold(f64::INFINITY, f64::min)])
     }
 }
