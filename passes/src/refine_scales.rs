@@ -277,8 +277,8 @@ impl RefineScales {
         let unseen = compare.float_logits(&folds.held_out)?;
         let logits = compare.float_logits(&folds.fit)?;
         let divergence = |of: &Interpreter| compare.divergence_and_order(of, &folds.held_out, &unseen);
-        let [before, order] = divergence(&start)?;
-        let mut least = order;
+        let [before, _] = divergence(&start)?;
+        let mut least = f64::INFINITY;
         let mut outcome = Outcome { before, best: None, curve: vec![] };
         for &temperature in temperatures {
             let schedule = NetworkSchedule {

@@ -68,7 +68,7 @@ fn logits(graph: &Graph, images: &Samples) -> Vec<f32> {
 #[test]
 fn scales_move_and_the_divergence_falls_on_unseen_images() {
     let plain = compile("dead-code", 1);
-    let refined = compile("refine-scales{steps=200, batch=32, zero_point_rate=0.05}", 1);
+    let refined = compile("refine-scales{steps=200, batch=32, zero_point_rate=0.05, augment=none}", 1);
     let quantizers = |g: &Graph| g.quantizers().map(|(_, q)| q.clone()).collect::<Vec<_>>();
     let (before, after) = (quantizers(&plain.graph), quantizers(&refined.graph));
     let pairs = || before.iter().zip(&after);
@@ -119,7 +119,7 @@ fn codes_learned_on_the_output_bring_unseen_images_nearer_than_scales_alone() {
     let codes = |g: &Graph| -> Vec<Vec<i16>> {
         g.constants().filter_map(|(_, c)| c.tensor.as_codes().map(<[i16]>::to_vec)).collect()
     };
-    let run = |rate: f64| compile(&format!("refine-scales{{steps=200, batch=32, code_rate={rate}}}"), 1);
+    let run = |rate: f64| compile(&format!("refine-scales{{steps=200, batch=32, augment=none, code_rate={rate}}}"), 1);
     let (scales, both) = (run(0.0), run(0.01));
     let (kept, moved) = (codes(&scales.graph), codes(&both.graph));
     let pairs = kept.iter().flatten().zip(moved.iter().flatten());
@@ -167,7 +167,7 @@ fn corrected_channels_bring_unseen_images_nearer() {
     }
     let best = reached[1..4].iter().copied().fold(f64::INFINITY, f64::min);
     assert!(reached[4] < 1.2 * best, "{reached:?}");
-    let refined = kl(&compile("correct-channels, refine-scales{steps=60, batch=32}", 1).graph);
+    let refined = kl(&compile("correct-channels, refine-scales{steps=60, batch=32, augment=none}", 1).graph);
     assert!(refined <= reached[4], "{refined} after {}", reached[4]);
 }
 
@@ -222,7 +222,7 @@ fn weights_that_stand_as_codes_keep_them() {
     let mut cx = PassContext::with_calibration(&calibration, 1);
     cx.reference = Some(plain.float);
     let reports = PassManager::new()
-        .run(&parse_passes("refine-scales{steps=60, batch=32}").unwrap(), &mut graph, &mut cx)
+        .run(&parse_passes("refine-scales{steps=60, batch=32, augment=none}").unwrap(), &mut graph, &mut cx)
         .unwrap();
     assert!(reports[0].changed.is_yes());
     assert_eq!(codes(&graph), before);
