@@ -68,7 +68,8 @@ fn without_calibration_data_it_warns_and_corrects_nothing() {
 fn a_forced_correction_is_part_of_the_model() {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("digits.bin");
-    let more = ["--wbits", "2", "--abits", "2", "--cat-alpha", "0.4", "--cat-clusters", "4", "--cat-pca", "3"];
+    let bits = ["--method", "mse", "--wbits", "2", "--abits", "2"];
+    let more = [&bits[..], &["--cat-alpha", "0.4", "--cat-clusters", "4", "--cat-pca", "3"]].concat();
     compile_digits(&bin, &more);
     let report = json(catc().arg("inspect").arg(&bin));
     let ops: Vec<&str> = report["layers"].as_array().unwrap().iter().map(|l| l["op"].as_str().unwrap()).collect();

@@ -77,7 +77,10 @@ fn what_cannot_be_swept_says_why() {
     for (more, message) in [
         (&["--method", "adaptive"][..], "there is no method `adaptive`; there are "),
         (&["--cat", "perhaps"], "--cat: there is no `perhaps`; there are on, off, plain"),
-        (&["--set", "reconstruct.rate=0.1"], "no recipe of the sweep has a pass `reconstruct`; there are calibrate, "),
+        (
+            &["--set", "reconstruct.rate=0.1"],
+            "no recipe of the sweep has a pass `reconstruct`; there are batch-first, ",
+        ),
         (
             &["--augment", "flip,turn", "--method", "cat"],
             "augment=flip+turn is not possible; it takes auto, none, or flip, ",
