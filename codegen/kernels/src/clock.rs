@@ -24,46 +24,36 @@ pub fn cycles_per_second() -> Option<f64> {
 /// Dependent additions of a turn.
 const CHAIN: u64 = 16;
 
-#[cfg(target_arch = "x86_64")]
-fn count(turns: u64) -> Option<()> {
-    // A register is added to another, not a constant: chains of additions of constants are folded by newer CPUs.
-    // SAFETY: only the named registers and the flags change.
-    unsafe {
-        std::arch::asm!(
-            "2:",
-            ".rept 16",
-            "add {sum}, {one}",
-            ".endr",
-            "dec {turns}",
-            "jnz 2b",
-            turns = inout(reg) turns.max(1) => _,
-            sum = inout(reg) 0u64 => _,
-            one = in(reg) 1u64,
-            options(nomem, nostack),
-        );
-    }
-    Some(())
+/// The counting loop: an addition, and how a turn ends.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! count {
+    ($add:literal, $($end:literal),+) => {
+        // A register is added to another, not a constant: chains of additions of constants are folded by newer CPUs.
+        fn count(turns: u64) -> Option<()> {
+            // SAFETY: only the named registers and the flags change.
+            unsafe {
+                std::arch::asm!(
+                    "2:",
+                    ".rept 16",
+                    $add,
+                    ".endr",
+                    $($end,)+
+                    turns = inout(reg) turns.max(1) => _,
+                    sum = inout(reg) 0u64 => _,
+                    one = in(reg) 1u64,
+                    options(nomem, nostack),
+                );
+            }
+            Some(())
+        }
+    };
 }
 
+#[cfg(target_arch = "x86_64")]
+count!("add {sum}, {one}", "dec {turns}", "jnz 2b");
+
 #[cfg(target_arch = "aarch64")]
-fn count(turns: u64) -> Option<()> {
-    // SAFETY: only the named registers and the flags change.
-    unsafe {
-        std::arch::asm!(
-            "2:",
-            ".rept 16",
-            "add {sum}, {sum}, {one}",
-            ".endr",
-            "subs {turns}, {turns}, #1",
-            "b.ne 2b",
-            turns = inout(reg) turns.max(1) => _,
-            sum = inout(reg) 0u64 => _,
-            one = in(reg) 1u64,
-            options(nomem, nostack),
-        );
-    }
-    Some(())
-}
+count!("add {sum}, {sum}, {one}", "subs {turns}, {turns}, #1", "b.ne 2b");
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn count(_: u64) -> Option<()> {

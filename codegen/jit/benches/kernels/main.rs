@@ -37,7 +37,7 @@ const fn layer(
 }
 
 /// Dense layers of ResNet-18 and pointwise and depthwise layers of MobileNetV2.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 11] = [
     layer("3x3, 56x56x64", 64, 56, 64, 1, 3),
     layer("3x3, 28x28x128", 128, 28, 128, 1, 3),
     layer("3x3, 14x14x256", 256, 14, 256, 1, 3),
@@ -45,6 +45,8 @@ const LAYERS: [Layer; 9] = [
     Layer { stride: 2, ..layer("3x3 stride 2, 28x28x128", 128, 28, 256, 1, 3) },
     layer("1x1, 56x56x24 to 144", 24, 56, 144, 1, 1),
     layer("1x1, 14x14x384 to 64", 384, 14, 64, 1, 1),
+    layer("3x3, 14x14x256, groups of 8", 256, 14, 256, 32, 3),
+    layer("3x3, 14x14x256, groups of 16", 256, 14, 256, 16, 3),
     layer("depthwise 3x3, 56x56x144", 144, 56, 144, 144, 3),
     layer("depthwise 3x3, 14x14x384", 384, 14, 384, 384, 3),
 ];
