@@ -141,7 +141,7 @@ fn conv_choice(
 ) -> Result<Option<Choice>, JitError> {
     match &step.op {
         Op::Conv { geometry, .. } => {
-            let prepared = PreparedWeights::of(program, step)?;
+            let prepared = PreparedWeights::of(program, step, kernels)?;
             let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
             let request = request(program, step, (&weights, prepared.bits), geometry, kernels)?;
             let mut choice = match asked {
@@ -200,7 +200,7 @@ fn request<'a>(
 pub(crate) fn kernels_of(program: &Program, step: &Step, kernels: KernelSet) -> Result<Vec<KernelId>, JitError> {
     let all: Vec<KernelId> = match &step.op {
         Op::Conv { geometry, .. } => {
-            let prepared = PreparedWeights::of(program, step)?;
+            let prepared = PreparedWeights::of(program, step, kernels)?;
             let weights = prepared.view().map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
             let request = request(program, step, (&weights, prepared.bits), geometry, kernels)?;
             candidates(&request).into_iter().map(|choice| choice.kernel).collect()

@@ -384,7 +384,11 @@ pub(crate) fn lower(
         steps: units.div_ceil(per_step),
         step_bytes: per_step as i64 * unit_bytes,
     };
-    let macs = (shape.reduction() * shape.total_outputs()) as u64 * (height * width) as u64;
+    // Of the groups as they are, joined or not.
+    let (Op::Conv { weights, .. } | Op::FloatConv { weights, .. }) = &step.op else {
+        return Err(JitError::invalid(&step.name, "not a convolution"));
+    };
+    let macs = p.program.constant(*weights).data.len() as u64 * (height * width) as u64;
     let halo = output.halo_fill(output_slot);
     Ok(Lowering {
         slots,

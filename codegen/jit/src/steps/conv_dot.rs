@@ -265,7 +265,7 @@ fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let kernel = choice.kernel;
-    let weights = PreparedWeights::of(p.program, step)?;
+    let weights = PreparedWeights::of(p.program, step, p.kernels)?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().total_outputs(), choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;

@@ -402,7 +402,7 @@ impl WindowSums {
 /// Lowers a 2-bit convolution.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
-    let weights = PreparedWeights::of(p.program, step)?;
+    let weights = PreparedWeights::of(p.program, step, p.kernels)?;
     let view = weights.view().map_err(failed)?;
     let outputs = view.shape().total_outputs();
     let scaling = Scaling::of(p, step, outputs, choice.largest_result)?;

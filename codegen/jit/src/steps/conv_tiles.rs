@@ -16,7 +16,7 @@ use catc_program::{Geometry, Step};
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let kernel = choice.kernel;
-    let weights = PreparedWeights::of(p.program, step)?;
+    let weights = PreparedWeights::of(p.program, step, p.kernels)?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().total_outputs(), choice.largest_result)?;
     // Whatever the kernel, the walk is that of the dot product, which takes what other kernels do not.

@@ -138,7 +138,7 @@ impl DepthwiseCode {
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
     let failed = |source| JitError::Weights { step: step.name.clone(), source };
     let mut kernel = choice.kernel;
-    let weights = PreparedWeights::of(p.program, step)?;
+    let weights = PreparedWeights::of(p.program, step, p.kernels)?;
     let view = weights.view().map_err(failed)?;
     let scaling = Scaling::of(p, step, view.shape().groups, choice.largest_result)?;
     let mut low = conv::lower(p, step, geometry, *view.shape(), kernel, scaling.bound)?;

@@ -2,7 +2,7 @@
 
 use crate::error::JitError;
 use crate::plan::forms::conv_shape;
-use catc_kernels::{PackError, QuantizedWeights, WeightShape};
+use catc_kernels::{KernelSet, PackError, QuantizedWeights, Tier, WeightShape};
 use catc_program::{ConstantData, Op, Program, Step};
 
 /// Codes of a convolution counted from the lowest code of their format.
@@ -15,9 +15,12 @@ pub(crate) struct PreparedWeights {
     pub bits: u8,
 }
 
+/// Input channels that several groups have together at most.
+const MOST_INPUTS: usize = 64;
+
 impl PreparedWeights {
     /// Those of a convolution of codes.
-    pub fn of(program: &Program, step: &Step) -> Result<Self, JitError> {
+    pub fn of(program: &Program, step: &Step, kernels: KernelSet) -> Result<Self, JitError> {
         let name = &step.name;
         let Op::Conv { geometry, groups, weights, .. } = &step.op else {
             return Err(JitError::invalid(name, "not a convolution of codes"));
@@ -37,7 +40,35 @@ impl PreparedWeights {
         if zero_points.iter().any(|&z| !(0..=255).contains(&z)) {
             return Err(JitError::invalid(name, "a weight zero-point is not a code"));
         }
-        Ok(PreparedWeights { shape, codes: codes.unsigned(), zero_points, bits: codes.bits() })
+        Ok(PreparedWeights { shape, codes: codes.unsigned(), zero_points, bits: codes.bits() }.joined(kernels))
+    }
+
+    /// Several groups as one where all their outputs fit a vector of the kernels: the weights between them are 0, and they take as many
+    /// products as each group with a vector of its own.
+    fn joined(self, kernels: KernelSet) -> Self {
+        let shape = self.shape;
+        let lanes = [(Tier::Avx512Vnni, 16), (Tier::X86V3, 8)];
+        let lanes = lanes.into_iter().find(|&(tier, _)| kernels.has_precompiled(tier)).map_or(4, |(_, lanes)| lanes);
+        // Longer sums are worth a vector that is not full.
+        let fits = |n: &usize| shape.groups.is_multiple_of(*n) && shape.inputs * n <= MOST_INPUTS;
+        let together = (2..=lanes / shape.outputs.min(lanes)).rev().find(fits);
+        let (Some(together), false) = (together, shape.is_depthwise()) else { return self };
+        let taps = shape.kernel_height * shape.kernel_width;
+        let joined = WeightShape {
+            groups: shape.groups / together,
+            outputs: shape.outputs * together,
+            inputs: shape.inputs * together,
+            ..shape
+        };
+        let mut codes = Vec::with_capacity(self.codes.len() * together);
+        for (output, own) in self.codes.chunks_exact(shape.reduction()).enumerate() {
+            // A code of the zero-point is a weight of 0; all zero-points are codes.
+            let start = codes.len();
+            codes.resize(start + joined.reduction(), self.zero_points[output] as u8);
+            let group = output / shape.outputs % together;
+            codes[start + group * shape.inputs * taps..][..own.len()].copy_from_slice(own);
+        }
+        PreparedWeights { shape: joined, codes, ..self }
     }
 
     /// The weights for packing.
