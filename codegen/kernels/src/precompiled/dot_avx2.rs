@@ -314,7 +314,8 @@ mod tests {
                     continue;
                 }
                 let count = STEPS * vectors * 32;
-                let bytes: Vec<i8> = (0..count).map(|i| (i * 5 % (2 * largest + 1)) as i8 - largest as i8).collect();
+                let code = |i: usize| (i * 5 % (2 * largest + 1)) as i32 - largest as i32;
+                let bytes: Vec<i8> = (0..count).map(|i| code(i) as i8).collect();
                 let wide = widened::<32>(&bytes);
                 let weights = if kernel == KernelId::DotMadd256 { wide.as_ptr().cast() } else { bytes.as_ptr() };
                 let start: Vec<i32> = (0..8 * vectors as i32).map(|i| 1000 - i).collect();
