@@ -7,7 +7,7 @@
 //! that every number is an integer and the results are [`Tile::scale`] times those of the convolution: rows of `G` take as much of
 //! that as leaves two-bit weights less their zero-point within signed bytes, the rest is left to the transform of the sums.
 //!
-//! Transformed activations run from negative numbers to positive ones; [`offset`] is added where they do, which makes them unsigned
+//! Transformed activations run from negative numbers to positive ones; [`Tile::offset`] is added where they do, which makes them unsigned
 //! bytes. What that adds to a product, and what the zero-point of the activations does, is taken from its initial sum.
 
 use crate::precompiled::winograd::BLOCK;
