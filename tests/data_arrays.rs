@@ -28,7 +28,7 @@ impl Folder {
 fn refused(bytes: &[u8]) -> String {
     let folder = Folder::new();
     let path = folder.file("x.npy", bytes);
-    let error = DataSet::open(&path, None, &[2, 3], None).and_then(|set| set.validate_all()).unwrap_err();
+    let error = DataSet::open(&path, None, &[2, 3]).and_then(|set| set.validate_all()).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("x.npy"), "the file is named: {text}");
     assert!(!text.contains('\n'), "one paragraph: {text}");
@@ -43,8 +43,8 @@ fn counting(n: usize) -> Vec<f32> {
 fn float32_is_taken_as_it_is() {
     let folder = Folder::new();
     let path = folder.file("x.npy", &npy("<f4", false, "(4, 2, 3)", &f32_bytes(&counting(24))));
-    let set = DataSet::open(&path, None, &[2, 3], None).unwrap();
-    assert_eq!((set.len(), set.total(), set.shape()), (4, 4, &[2, 3][..]));
+    let set = DataSet::open(&path, None, &[2, 3]).unwrap();
+    assert_eq!((set.len(), set.shape()), (4, &[2, 3][..]));
     assert_eq!(set.sample(2).unwrap(), [12.0, 13.0, 14.0, 15.0, 16.0, 17.0]);
     assert_eq!(set.samples(&[3, 0]).unwrap()[..7], [18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 0.0]);
     assert!(matches!(set.sample(4), Err(DataError::Index { index: 4, len: 4, .. })));
@@ -53,27 +53,14 @@ fn float32_is_taken_as_it_is() {
 }
 
 #[test]
-fn a_limit_takes_the_first_samples() {
-    let folder = Folder::new();
-    let path = folder.file("x.npy", &npy("<f4", false, "(4, 6)", &f32_bytes(&counting(24))));
-    let set = DataSet::open(&path, None, &[6], Some(3)).unwrap();
-    assert_eq!((set.len(), set.total()), (3, 4));
-    assert!(set.sample(3).is_err());
-    let set = DataSet::open(&path, None, &[6], Some(9)).unwrap();
-    assert_eq!(set.len(), 4);
-    assert!(set.notes()[0].contains("9 samples were asked for, 4 are there"), "{:?}", set.notes());
-    assert!(matches!(DataSet::open(&path, None, &[6], Some(0)), Err(DataError::Empty { .. })));
-}
-
-#[test]
 fn half_and_double_precision_are_converted() {
     let folder = Folder::new();
     let doubles: Vec<u8> = [0.1f64, -2.5, 1e-300].iter().flat_map(|v| v.to_le_bytes()).collect();
-    let set = DataSet::open(&folder.file("d.npy", &npy("<f8", false, "(3,)", &doubles)), None, &[], None).unwrap();
+    let set = DataSet::open(&folder.file("d.npy", &npy("<f8", false, "(3,)", &doubles)), None, &[]).unwrap();
     assert_eq!(set.samples(&[0, 1, 2]).unwrap(), [0.1f32, -2.5, 0.0]);
     // 1.5, -2, the smallest subnormal
     let halves = [0x00, 0x3e, 0x00, 0xc0, 0x01, 0x00];
-    let set = DataSet::open(&folder.file("h.npy", &npy("<f2", false, "(1, 3)", &halves)), None, &[3], None).unwrap();
+    let set = DataSet::open(&folder.file("h.npy", &npy("<f2", false, "(1, 3)", &halves)), None, &[3]).unwrap();
     assert_eq!(set.sample(0).unwrap(), [1.5, -2.0, 2f32.powi(-24)]);
 }
 
@@ -90,7 +77,7 @@ fn fortran_order_is_reordered() {
         }
     }
     let bytes = npy("<f4", true, "(3, 4, 5)", &f32_bytes(&stored));
-    let set = DataSet::open(&folder.file("x.npy", &bytes), None, &[4, 5], None).unwrap();
+    let set = DataSet::open(&folder.file("x.npy", &bytes), None, &[4, 5]).unwrap();
     assert_eq!(set.samples(&[0, 1, 2]).unwrap(), counting(60));
     assert_eq!(set.sample(1).unwrap(), counting(60)[20..40]);
 }
@@ -103,7 +90,7 @@ fn headers_of_all_versions_and_key_orders_are_read() {
     version_2.extend((text.len() as u32).to_le_bytes());
     version_2.extend(text.as_bytes());
     version_2.extend(f32_bytes(&[5.0, 6.0]));
-    let set = DataSet::open(&folder.file("x.npy", &version_2), None, &[2], None).unwrap();
+    let set = DataSet::open(&folder.file("x.npy", &version_2), None, &[2]).unwrap();
     assert_eq!(set.sample(0).unwrap(), [5.0, 6.0]);
 }
 
@@ -200,7 +187,7 @@ fn nan_and_infinity_are_found_where_they_are() {
     values[3 * 6] = f32::INFINITY;
     let folder = Folder::new();
     let path = folder.file("x.npy", &npy("<f4", false, "(4, 2, 3)", &f32_bytes(&values)));
-    let set = DataSet::open(&path, None, &[2, 3], None).unwrap();
+    let set = DataSet::open(&path, None, &[2, 3]).unwrap();
     set.sample(1).unwrap();
     let text = set.sample(3).unwrap_err().to_string();
     assert!(text.contains("sample 3 holds inf at position [0, 0]"), "{text}");
@@ -208,10 +195,10 @@ fn nan_and_infinity_are_found_where_they_are() {
         let text = error.to_string();
         assert!(text.contains("sample 2 holds NaN at position [1, 2]"), "the first of them: {text}");
     }
-    DataSet::open(&path, None, &[2, 3], Some(2)).unwrap().validate_all().unwrap();
+    set.validate(&[0, 1]).unwrap();
     let too_large: Vec<u8> = [1.0, -1e300].iter().flat_map(|v: &f64| v.to_le_bytes()).collect();
     let path = folder.file("d.npy", &npy("<f8", false, "(2,)", &too_large));
-    let text = DataSet::open(&path, None, &[], None).unwrap().validate_all().unwrap_err().to_string();
+    let text = DataSet::open(&path, None, &[]).unwrap().validate_all().unwrap_err().to_string();
     assert!(text.contains("sample 1 holds -1e300, which float32 cannot hold, at position []"), "{text}");
 }
 
@@ -220,7 +207,7 @@ fn an_input_too_large_for_memory_is_refused() {
     let folder = Folder::new();
     let path = folder.file("x.npy", &npy("<f4", false, "(1, 2, 3)", &f32_bytes(&counting(6))));
     for shape in [vec![usize::MAX, 2], vec![1 << 40, 3]] {
-        assert!(DataSet::open(&path, None, &shape, None).is_err());
+        assert!(DataSet::open(&path, None, &shape).is_err());
         assert!(matches!(DataSet::synthetic(&shape, 0, 1), Err(DataError::TooLarge { .. })));
     }
     // 36 PB: more than an address space.
@@ -233,7 +220,7 @@ fn a_preprocess_file_leaves_floats_alone_and_says_so() {
     let folder = Folder::new();
     let path = folder.file("x.npy", &npy("<f4", false, "(1, 1, 2, 3)", &f32_bytes(&counting(6))));
     let preprocess = Preprocess::from_toml("scale = 0.5", "p.toml").unwrap();
-    let set = DataSet::open(&path, Some(&preprocess), &[1, 2, 3], None).unwrap();
+    let set = DataSet::open(&path, Some(&preprocess), &[1, 2, 3]).unwrap();
     assert_eq!(set.sample(0).unwrap(), counting(6));
     assert!(set.notes()[0].contains("preprocess file was not applied"), "{:?}", set.notes());
 }
@@ -250,7 +237,7 @@ fn zip(members: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
 fn npz_refused(bytes: &[u8]) -> String {
     let folder = Folder::new();
     let path = folder.file("x.npz", bytes);
-    let error = DataSet::open(&path, None, &[2, 3], None).and_then(|set| set.validate_all()).unwrap_err();
+    let error = DataSet::open(&path, None, &[2, 3]).and_then(|set| set.validate_all()).unwrap_err();
     assert!(error.to_string().contains("x.npz"), "{error}");
     error.to_string()
 }
@@ -259,15 +246,12 @@ fn npz_refused(bytes: &[u8]) -> String {
 fn archives_give_the_samples_of_the_array_in_them() {
     let folder = Folder::new();
     let array = npy("<f4", false, "(4, 2, 3)", &f32_bytes(&counting(24)));
-    let alone = DataSet::open(&folder.file("x.npy", &array), None, &[2, 3], None).unwrap();
+    let alone = DataSet::open(&folder.file("x.npy", &array), None, &[2, 3]).unwrap();
     for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
         let path = folder.file("x.npz", &zip(&[("whatever.npy", &array)], method));
-        let set = DataSet::open(&path, None, &[2, 3], None).unwrap();
+        let set = DataSet::open(&path, None, &[2, 3]).unwrap();
         assert_eq!(set.samples(&[0, 1, 2, 3]).unwrap(), counting(24));
         assert_eq!(set.content_hash().unwrap(), alone.content_hash().unwrap());
-        let limited = DataSet::open(&path, None, &[2, 3], Some(2)).unwrap();
-        assert_eq!((limited.len(), limited.total()), (2, 4));
-        assert_eq!(limited.sample(1).unwrap(), counting(24)[6..12]);
     }
 }
 
@@ -280,24 +264,24 @@ fn archives_give_an_array_to_each_input_by_name() {
         [("b", &[2, 2], Elements::F32(&b)), ("a", &[2, 3], Elements::F32(&a)), ("labels", &[2], Elements::I64(&other))];
     write_npz(&path, &arrays).unwrap();
     let input = |name: &str, shape: &[usize]| InputSpec { name: name.to_owned(), shape: shape.to_vec() };
-    let sets = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("b", &[2])], None).unwrap();
+    let sets = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("b", &[2])]).unwrap();
     assert_eq!(sets[0].sample(1).unwrap(), [3.0, 4.0, 5.0]);
     assert_eq!(sets[1].sample(1).unwrap(), [2.0, 3.0]);
     assert!(sets[0].notes()[0].contains("labels"), "{:?}", sets[0].notes());
-    let one = DataSet::open_inputs(&path, None, &[input("b", &[2])], None).unwrap();
+    let one = DataSet::open_inputs(&path, None, &[input("b", &[2])]).unwrap();
     assert_eq!(one[0].sample(0).unwrap(), [0.0, 1.0]);
-    let missing = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("c", &[2])], None).unwrap_err();
+    let missing = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("c", &[2])]).unwrap_err();
     assert!(
         missing.to_string().contains("no array named `c`") && missing.to_string().contains("`a`, `b`"),
         "{missing}"
     );
-    let several = DataSet::open(&path, None, &[3], None).unwrap_err();
+    let several = DataSet::open(&path, None, &[3]).unwrap_err();
     assert!(matches!(several, DataError::SeveralArrays { .. }), "{several}");
     let single = folder.file("x.npy", &npy("<f4", false, "(2, 3)", &f32_bytes(&a)));
     let inputs = [input("a", &[3]), input("b", &[2])];
-    assert!(matches!(DataSet::open_inputs(&single, None, &inputs, None), Err(DataError::SeveralInputs { .. })));
+    assert!(matches!(DataSet::open_inputs(&single, None, &inputs), Err(DataError::SeveralInputs { .. })));
     write_npz(&path, &[("a", &[2, 3], Elements::F32(&a)), ("b", &[1, 2], Elements::F32(&b[..2]))]).unwrap();
-    let unequal = DataSet::open_inputs(&path, None, &inputs, None).unwrap_err();
+    let unequal = DataSet::open_inputs(&path, None, &inputs).unwrap_err();
     assert!(matches!(unequal, DataError::SampleCounts { n: 2, m: 1, .. }), "{unequal}");
 }
 
@@ -356,11 +340,11 @@ fn zip_bombs_are_refused() {
 #[test]
 fn what_is_no_file_is_refused() {
     let folder = Folder::new();
-    let missing = DataSet::open(&folder.0.path().join("none"), None, &[1], None).unwrap_err();
+    let missing = DataSet::open(&folder.0.path().join("none"), None, &[1]).unwrap_err();
     assert!(matches!(missing, DataError::Read { .. }) && missing.to_string().contains("none"), "{missing}");
     #[cfg(unix)]
     {
-        let device = DataSet::open("/dev/zero".as_ref(), None, &[1], None).unwrap_err();
+        let device = DataSet::open("/dev/zero".as_ref(), None, &[1]).unwrap_err();
         assert!(matches!(device, DataError::NotRegular { .. }), "{device}");
     }
 }
@@ -375,7 +359,7 @@ fn written_arrays_are_read_back() {
     assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
     assert_eq!((bytes[8], bytes[9], bytes[127]), (118, 0, b'\n'));
     assert!(bytes[10..].starts_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"));
-    assert_eq!(DataSet::open(&path, None, &[3], None).unwrap().samples(&[0, 1]).unwrap(), counting(6));
+    assert_eq!(DataSet::open(&path, None, &[3]).unwrap().samples(&[0, 1]).unwrap(), counting(6));
     write_npy(&path, &[3], Elements::I64(&[1, -2, 3])).unwrap();
     assert!(
         std::fs::read(&path).unwrap()[10..].starts_with(b"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }")

@@ -15,18 +15,18 @@ struct Data {
 }
 
 /// Three samples, as an array and as a folder of files a, b, c.
-fn data(limit: Option<usize>) -> Data {
+fn data() -> Data {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("x.npy");
     std::fs::write(&path, npy("<f4", false, "(3, 1)", &f32_bytes(&[0.0; 3]))).unwrap();
-    let array = DataSet::open(&path, None, &[1], limit).unwrap();
+    let array = DataSet::open(&path, None, &[1]).unwrap();
     let files = folder.path().join("files");
     std::fs::create_dir(&files).unwrap();
     for name in ["b,1.npy", "a.npy", "c.npy"] {
         std::fs::write(files.join(name), npy("|u1", false, "(1, 1)", &[7])).unwrap();
     }
     let preprocess = Preprocess::from_toml("color = \"gray\"", "p.toml").unwrap();
-    let images = DataSet::open(&files, Some(&preprocess), &[1, 1, 1], limit).unwrap();
+    let images = DataSet::open(&files, Some(&preprocess), &[1, 1, 1]).unwrap();
     Data { folder, array, images }
 }
 
@@ -40,7 +40,7 @@ impl Data {
 
 #[test]
 fn integers_of_every_width_are_labels() {
-    let data = data(None);
+    let data = data();
     for (descr, size) in
         [("|i1", 1), ("<i2", 2), ("<i4", 4), ("<i8", 8), ("|u1", 1), ("<u2", 2), ("<u4", 4), ("<u8", 8)]
     {
@@ -51,10 +51,8 @@ fn integers_of_every_width_are_labels() {
 }
 
 #[test]
-fn labels_are_for_all_samples_whatever_the_limit() {
-    let data = data(Some(2));
-    let path = data.labels("y.npy", &npy("|u1", false, "(3,)", &[2, 0, 9]));
-    assert_eq!(read_labels(&path, &data.array, 10).unwrap(), [2, 0]);
+fn there_is_a_label_for_every_sample() {
+    let data = data();
     let path = data.labels("y.npy", &npy("|u1", false, "(2,)", &[2, 0]));
     let error = read_labels(&path, &data.array, 10).unwrap_err();
     assert!(matches!(error, DataError::LabelCount { labels: 2, samples: 3, .. }), "{error}");
@@ -62,7 +60,7 @@ fn labels_are_for_all_samples_whatever_the_limit() {
 
 #[test]
 fn labels_that_are_no_classes_are_refused() {
-    let data = data(None);
+    let data = data();
     let path = data.labels("y.npy", &npy("|i1", false, "(3,)", &[0, 0xff, 1]));
     let text = read_labels(&path, &data.array, 10).unwrap_err().to_string();
     assert!(text.contains("label 1 (from 0) is -1") && text.contains("from 0 to 9"), "{text}");
@@ -75,7 +73,7 @@ fn labels_that_are_no_classes_are_refused() {
 
 #[test]
 fn arrays_that_are_no_labels_are_refused() {
-    let data = data(None);
+    let data = data();
     let floats = data.labels("y.npy", &npy("<f4", false, "(3,)", &f32_bytes(&[0.0; 3])));
     assert!(read_labels(&floats, &data.array, 10).unwrap_err().to_string().contains("float32; expected integers"));
     let one_hot = data.labels("y.npy", &npy("|u1", false, "(3, 2)", &[0; 6]));
@@ -95,7 +93,7 @@ fn arrays_that_are_no_labels_are_refused() {
 
 #[test]
 fn csv_rows_belong_to_files_by_name() {
-    let data = data(None);
+    let data = data();
     let path = data.labels("y.csv", b"\xef\xbb\xbffile,label\r\nc.npy,3\r\na.npy,1\r\n\"b,1.npy\", 2 \r\n\r\n");
     assert_eq!(read_labels(&path, &data.images, 10).unwrap(), [1, 2, 3]);
     assert_eq!(read_labels(&path, &data.array, 10).unwrap(), [3, 1, 2], "of an array by their order");
@@ -105,7 +103,7 @@ fn csv_rows_belong_to_files_by_name() {
 
 #[test]
 fn damaged_csv_files_are_refused() {
-    let data = data(None);
+    let data = data();
     for (text, says) in [
         ("a.npy,1\nc.npy,3\nd.npy,2", "no row for `b,1.npy`"),
         ("a.npy,1\nc.npy,3\na.npy,2", "`a.npy` is there twice"),

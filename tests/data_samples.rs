@@ -1,6 +1,9 @@
-//! Synthetic samples, splits and hashes.
+//! Synthetic samples, drawn parts and hashes.
 
-use catc::data::{DataError, DataSet, InputSpec, split};
+use catc::data::{DataError, DataSet, InputSpec, draw, split};
+use catc::driver::{Calibration, CalibrationSource, SampleSet};
+use catc_ir::text::{NoBlobs, parse};
+use catc_passes::CalibrationData;
 use tempfile::TempDir;
 
 mod npy_bytes;
@@ -77,19 +80,36 @@ fn every_sample_is_held_out_equally_often() {
 }
 
 #[test]
-fn hashes_follow_the_samples_used() {
+fn what_is_drawn_comes_from_everywhere_and_is_divided_independently() {
+    assert_eq!((draw(4, 4, 0), draw(4, 9, 0), draw(9, 0, 0)), (vec![0, 1, 2, 3], vec![0, 1, 2, 3], vec![]));
+    assert_eq!(draw(12, 4, 3), DRAWN, "the same on every machine");
+    let (mut counts, mut both) = ([0; 8], 0);
+    for seed in 0..4000 {
+        let drawn = draw(8, 2, seed);
+        assert!(drawn.len() == 2 && drawn[0] < drawn[1]);
+        drawn.iter().for_each(|&index| counts[index] += 1);
+        both += usize::from(split(8, 2, seed).unwrap().held_out == drawn);
+    }
+    assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+    // One of 28 pairs.
+    assert!((90..200).contains(&both), "{both}");
+}
+
+const DRAWN: [usize; 4] = [1, 2, 3, 6];
+
+#[test]
+fn hashes_follow_the_samples() {
     let folder = TempDir::new().unwrap();
-    let hash = |name: &str, bytes: &[u8], limit: Option<usize>| {
+    let hash = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        DataSet::open(&path, None, &[2], limit).unwrap().content_hash().unwrap()
+        DataSet::open(&path, None, &[2]).unwrap().content_hash().unwrap()
     };
-    let first = hash("a.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 4.])), None);
-    assert_eq!(first, hash("b.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 4.])), None));
-    assert_eq!(first, hash("b.npy", &npy("<f4", true, "(2, 2)", &f32_bytes(&[1., 3., 2., 4.])), None));
-    assert_eq!(first, hash("b.npy", &npy("<f4", false, "(3, 2)", &f32_bytes(&[1., 2., 3., 4., 5., 6.])), Some(2)));
-    assert_ne!(first, hash("b.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 5.])), None));
-    assert_ne!(first, hash("b.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 4.])), Some(1)));
+    let first = hash("a.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 4.])));
+    assert_eq!(first, hash("b.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 4.]))));
+    assert_eq!(first, hash("b.npy", &npy("<f4", true, "(2, 2)", &f32_bytes(&[1., 3., 2., 4.]))));
+    assert_ne!(first, hash("b.npy", &npy("<f4", false, "(3, 2)", &f32_bytes(&[1., 2., 3., 4., 5., 6.]))));
+    assert_ne!(first, hash("b.npy", &npy("<f4", false, "(2, 2)", &f32_bytes(&[1., 2., 3., 5.]))));
 }
 
 #[test]
@@ -100,6 +120,36 @@ fn data_sets_are_shared_by_threads() {
     let values: Vec<f32> = (0..4000).map(|value| value as f32).collect();
     let path = folder.path().join("x.npy");
     std::fs::write(&path, npy("<f4", false, "(1000, 4)", &f32_bytes(&values))).unwrap();
-    let set = DataSet::open(&path, None, &[4], None).unwrap();
+    let set = DataSet::open(&path, None, &[4]).unwrap();
     assert_eq!(set.samples(&(0..1000).collect::<Vec<_>>()).unwrap(), values);
+}
+
+#[test]
+fn calibration_samples_are_drawn_from_all_of_a_sorted_file() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("x.npy");
+    let sorted: Vec<f32> = (0..100).map(|value| value as f32).collect();
+    std::fs::write(&path, npy("<f4", false, "(100, 1)", &f32_bytes(&sorted))).unwrap();
+    let text = "graph @g float {\ninput(v0: f32[N,1] \"x\"):\n  v1: f32[N,1] = relu v0\n  output v1 \"y\"\n}\n";
+    let graph = parse(text, &NoBlobs).unwrap();
+    let values = |set: &SampleSet| -> Vec<f32> {
+        (0..set.len()).map(|i| set.sample(i).unwrap()[0].as_f32().unwrap()[0]).collect()
+    };
+    let open = |limit: usize, held_back: usize, seed: u64| {
+        let source = CalibrationSource { path: Some(&path), limit: Some(limit), held_back, ..Default::default() };
+        Calibration::open(&source, &graph, true, seed).unwrap()
+    };
+    let drawn = open(20, 5, 1);
+    let (ranges, correction) = (values(&drawn.ranges), values(drawn.correction.as_ref().unwrap()));
+    assert_eq!((ranges.len(), correction.len()), (15, 5));
+    let mut all = [ranges, correction].concat();
+    all.sort_by(f32::total_cmp);
+    all.dedup();
+    assert_eq!(all, values(&open(20, 0, 1).ranges));
+    assert!(all.len() == 20 && all[1] < 30.0 && all[18] > 70.0, "{all:?}");
+    assert!(drawn.description.contains("20 (of 100) samples") && drawn.description.contains("drawn by seed 1"));
+    assert_ne!(all, values(&open(20, 0, 2).ranges));
+    let whole = open(300, 0, 1);
+    assert_eq!(values(&whole.ranges), sorted);
+    assert!(whole.notes[0].contains("300 samples were asked for, 100 are there"), "{:?}", whole.notes);
 }

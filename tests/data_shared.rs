@@ -25,7 +25,7 @@ fn arrays_and_labels_fit_their_preprocess_files() {
         let preprocess = Preprocess::from_file(&data.join(format!("models/{name}.toml"))).unwrap();
         for (file, samples) in [("calib", 1024), ("calib_extra", 4096), ("test", 4000)] {
             let path = data.join(folder).join(format!("{file}.npy"));
-            let set = DataSet::open(&path, Some(&preprocess), &[3, 32, 32], None).unwrap();
+            let set = DataSet::open(&path, Some(&preprocess), &[3, 32, 32]).unwrap();
             assert_eq!(set.len(), samples);
             set.sample(samples - 1).unwrap();
             if file == "test" {
@@ -40,10 +40,10 @@ fn arrays_and_labels_fit_their_preprocess_files() {
 fn imagenet_folders_are_decoded_and_labelled() {
     let Some(data) = shared() else { return };
     let preprocess = Preprocess::from_file(&data.join("models/imagenet_squeezenet11.toml")).unwrap();
-    let calib = DataSet::open(&data.join("imagenet/calib"), Some(&preprocess), &[3, 224, 224], None).unwrap();
+    let calib = DataSet::open(&data.join("imagenet/calib"), Some(&preprocess), &[3, 224, 224]).unwrap();
     assert_eq!(calib.len(), 1024);
     calib.validate_all().unwrap();
-    let test = DataSet::open(&data.join("imagenet/test"), Some(&preprocess), &[3, 224, 224], None).unwrap();
+    let test = DataSet::open(&data.join("imagenet/test"), Some(&preprocess), &[3, 224, 224]).unwrap();
     assert_eq!(test.len(), 890);
     test.validate_all().unwrap();
     let by_name = read_labels(&data.join("imagenet/test_labels.csv"), &test, 1000).unwrap();

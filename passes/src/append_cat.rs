@@ -125,6 +125,9 @@ fn automatic<T: std::str::FromStr>(text: &str, fits: impl Fn(&T) -> bool) -> Opt
     if text == "auto" { Some(None) } else { text.parse().ok().filter(fits).map(Some) }
 }
 
+/// What is said before the reason why nothing was done.
+const SKIPPED: &str = "no correction of the logits";
+
 impl Pass for AppendCat {
     fn name(&self) -> &'static str {
         Self::ENTRY.name
@@ -135,32 +138,28 @@ impl Pass for AppendCat {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let skip = |cx: &mut PassContext, reason: String| {
-            cx.note(format!("no correction of the logits: {reason}"));
-            Ok(Changed::No(reason))
-        };
         if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
-            return skip(cx, "the logits are corrected already".into());
+            return cx.skip(SKIPPED, "the logits are corrected already");
         }
         let logits = match find_logits(graph) {
             Ok(logits) => logits,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let data = match cx.cat_data {
             Some(data) if !data.is_empty() => data,
-            _ => return skip(cx, "there are no images to fit one to (--calib, --cat-data)".into()),
+            _ => return cx.skip(SKIPPED, "there are no images to fit one to (--calib, --cat-data)"),
         };
         let reference = cx.require_reference()?;
         if !reference.has_value(logits) || reference.definitions()[logits].is_none() {
-            return skip(cx, format!("the float graph does not compute {logits}"));
+            return cx.skip(SKIPPED, format!("the float graph does not compute {logits}"));
         }
         let lq = evaluate_logits(graph, logits, data, self.name(), cx.progress)?;
         let fp = evaluate_logits(reference, logits, data, self.name(), cx.progress)?;
         let options = CatOptions { seed: cx.seed, activation_bits: activation_bits(graph), ..self.options.clone() };
         match fit(&lq, &fp, &options) {
-            CatFit::Skipped(reason) => skip(cx, reason),
+            CatFit::Skipped(reason) => cx.skip(SKIPPED, reason),
             CatFit::Model(model, report) => match Tables::new(&model) {
-                None => skip(cx, OVERFLOW.into()),
+                None => cx.skip(SKIPPED, OVERFLOW),
                 Some(tables) => {
                     append(graph, logits, tables)?;
                     cx.note(describe(&model, &report));

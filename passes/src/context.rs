@@ -1,6 +1,6 @@
 //! What passes share: calibration data, the float graph to compare with, the seed, progress and notes.
 
-use crate::pass::{BoxError, PassError};
+use crate::pass::{BoxError, Changed, PassError};
 use crate::range::Observed;
 use catc_ir::{Graph, Tensor, ValueId};
 use std::collections::BTreeMap;
@@ -135,6 +135,13 @@ impl<'a> PassContext<'a> {
     /// Notes something for the user, under the name of the pass that runs.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(Note { pass: self.pass, text: text.into() });
+    }
+
+    /// Notes that the pass does nothing and why, after `what` is not done; what the pass then returns.
+    pub(crate) fn skip(&mut self, what: &str, reason: impl Into<String>) -> Result<Changed, PassError> {
+        let reason = reason.into();
+        self.note(format!("{what}: {reason}"));
+        Ok(Changed::No(reason))
     }
 
     /// The calibration data, or an error that says how to give some. Not empty.

@@ -116,6 +116,9 @@ impl CorrectChannels {
     };
 }
 
+/// What is said before the reason why nothing was done.
+const SKIPPED: &str = "channels are not corrected";
+
 impl Pass for CorrectChannels {
     fn name(&self) -> &'static str {
         Self::ENTRY.name
@@ -126,13 +129,9 @@ impl Pass for CorrectChannels {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let skip = |cx: &mut PassContext, reason: String| {
-            cx.note(format!("channels are not corrected: {reason}"));
-            Ok(Changed::No(reason))
-        };
         let target = match find_logits(graph) {
             Ok(target) => target,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?;
@@ -140,7 +139,7 @@ impl Pass for CorrectChannels {
         let layouts = [Layout::new(&prepared, target), Layout::new(reference, target)];
         layers.retain(|l| layouts[0].is_needed(l.node) && layouts[1].is_needed(l.reference_node));
         if layers.is_empty() {
-            return skip(cx, "the float network computes the outputs of none of its layers".into());
+            return cx.skip(SKIPPED, "the float network computes the outputs of none of its layers");
         }
         let exponents: &[Option<f64>] = match self.gain {
             Gain::Auto => &EXPONENTS,
@@ -150,7 +149,7 @@ impl Pass for CorrectChannels {
         let images = self.images(&prepared, reference, &layouts, &layers, exponents.len());
         let split = match Split::draw(data.len(), images, cx.seed) {
             Ok(split) => split,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let compare = Comparison { pass: self.name(), reference, data, target, temperature: 1.0 };
         cx.progress.start("correcting channels", (exponents.len() * layers.len()) as u64);
@@ -160,7 +159,7 @@ impl Pass for CorrectChannels {
         // Written so that NaN is no gain.
         let Some((after, exponent, corrected)) = best.filter(|b| b.0 < before) else {
             let reason = format!("it does not lower the divergence to the float network ({before:.4} nats)");
-            return skip(cx, reason);
+            return cx.skip(SKIPPED, reason);
         };
         let gain = exponent.map_or("none".to_string(), |p| p.to_string());
         cx.note(format!(

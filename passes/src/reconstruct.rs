@@ -205,6 +205,9 @@ impl Reconstruct {
     };
 }
 
+/// What is said before the reason why nothing was done.
+const SKIPPED: &str = "nothing is reconstructed";
+
 impl Pass for Reconstruct {
     fn name(&self) -> &'static str {
         Self::ENTRY.name
@@ -215,15 +218,11 @@ impl Pass for Reconstruct {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let skip = |cx: &mut PassContext, reason: String| {
-            cx.note(format!("nothing is reconstructed: {reason}"));
-            Ok(Changed::No(reason))
-        };
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?.clone();
         let folds = match Folds::draw(data.len(), cx.seed) {
             Ok(folds) => folds,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
         let learnable = |l: &usize| layers[*l].weights.is_some_and(|w| w.float.is_some());
@@ -232,9 +231,9 @@ impl Pass for Reconstruct {
             block.units.retain(|u| u.layers.iter().any(learnable) && is_comparable(&prepared, &reference, u));
         }
         if blocks.iter().all(|b| b.units.is_empty()) {
-            return skip(
-                cx,
-                "no layer has weights that are still to be rounded, between tensors that the float graph has".into(),
+            return cx.skip(
+                SKIPPED,
+                "no layer has weights that are still to be rounded, between tensors that the float graph has",
             );
         }
         let logits = find_logits(graph);
@@ -291,7 +290,7 @@ impl Pass for Reconstruct {
         let Outcome { kept, before, after } = run.outcome;
         cx.losses.extend(run.curve);
         if kept == 0 {
-            return skip(cx, "no unit's error falls below that of rounding to the nearest code".into());
+            return cx.skip(SKIPPED, "no unit's error falls below that of rounding to the nearest code");
         }
         cx.note(format!(
             "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \

@@ -173,6 +173,9 @@ impl RefineScales {
     };
 }
 
+/// What is said before the reason why nothing was done.
+const SKIPPED: &str = "scales are not refined";
+
 impl Pass for RefineScales {
     fn name(&self) -> &'static str {
         Self::ENTRY.name
@@ -183,29 +186,25 @@ impl Pass for RefineScales {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let skip = |cx: &mut PassContext, reason: String| {
-            cx.note(format!("scales are not refined: {reason}"));
-            Ok(Changed::No(reason))
-        };
         let target = match find_logits(graph) {
             Ok(target) => target,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?.clone();
         if !reference.has_value(target) || reference.definitions()[target].is_none() {
-            return skip(cx, format!("the float graph does not compute {target}"));
+            return cx.skip(SKIPPED, format!("the float graph does not compute {target}"));
         }
         if let Some((v, name)) = graph.inputs.iter().find(|(v, _)| !is_batch_of_reals(graph, *v)) {
-            return skip(cx, format!("input \"{name}\" ({v}) is no batch of reals"));
+            return cx.skip(SKIPPED, format!("input \"{name}\" ({v}) is no batch of reals"));
         }
         let folds = match Folds::draw(data.len(), cx.seed) {
             Ok(folds) => folds,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
         if prepared.used_quantizers().is_empty() {
-            return skip(cx, "nothing is quantized".into());
+            return cx.skip(SKIPPED, "nothing is quantized");
         }
         let layout = Layout::new(&prepared, target);
         let compare = Comparison { pass: self.name(), reference: &reference, data, target, temperature: 1.0 };
@@ -235,7 +234,7 @@ impl Pass for RefineScales {
                 "nothing lowers the divergence to the float network on {others} calibration images that were not learned from \
                  ({before:.4} nats)"
             );
-            return skip(cx, reason);
+            return cx.skip(SKIPPED, reason);
         };
         let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
         cx.note(format!(

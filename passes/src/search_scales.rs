@@ -79,6 +79,9 @@ impl SearchScales {
     };
 }
 
+/// What is said before the reason why nothing was done.
+const SKIPPED: &str = "scales are not searched";
+
 impl Pass for SearchScales {
     fn name(&self) -> &'static str {
         Self::ENTRY.name
@@ -89,31 +92,27 @@ impl Pass for SearchScales {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let skip = |cx: &mut PassContext, reason: String| {
-            cx.note(format!("scales are not searched: {reason}"));
-            Ok(Changed::No(reason))
-        };
         let target = match find_logits(graph) {
             Ok(target) => target,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let layout = Layout::new(graph, target);
         let searched = searched(graph, &layout);
         let count = searched.len();
         if count == 0 {
-            return skip(cx, "every quantizer has more than 6 bits".into());
+            return cx.skip(SKIPPED, "every quantizer has more than 6 bits");
         }
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?;
         if !reference.has_value(target) || reference.definitions()[target].is_none() {
-            return skip(cx, format!("the float graph does not compute {target}"));
+            return cx.skip(SKIPPED, format!("the float graph does not compute {target}"));
         }
         let lines = self.sweeps * (count + 1);
         let work = (lines * PER_LINE + EXPONENTS.len() + 1) as f64 * layout.remaining[0] as f64;
         let affordable = ((self.budget * 1e9 / work.max(1.0)) as usize).max(MIN_IMAGES);
         let split = match Split::draw(data.len(), affordable.min(self.images), cx.seed) {
             Ok(split) => split,
-            Err(reason) => return skip(cx, reason),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let compare = Comparison { pass: self.name(), reference, data, target, temperature: 1.0 };
         cx.progress.start("searching scales", (self.sweeps * count) as u64);
@@ -127,7 +126,7 @@ impl Pass for SearchScales {
                 cx.note(text);
                 Ok(Changed::Yes)
             }
-            Outcome::Dropped(reason) => skip(cx, reason),
+            Outcome::Dropped(reason) => cx.skip(SKIPPED, reason),
         }
     }
 }

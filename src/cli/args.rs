@@ -149,7 +149,7 @@ pub struct CalibrationArgs {
     /// files. Without it, ranges come from random inputs and accuracy is lost.
     #[arg(long, value_name = "X")]
     pub calib: Option<PathBuf>,
-    /// Use the first N inputs only (default: all; with synthetic inputs, 32).
+    /// Use N of the inputs only, drawn by --seed (default: all; with synthetic inputs, 32).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
     /// How images become network inputs.
@@ -348,7 +348,7 @@ pub struct SweepArgs {
     /// Unlabelled inputs to calibrate on.
     #[arg(long, value_name = "X")]
     pub calib: PathBuf,
-    /// Use the first N of them only (default: all).
+    /// Use N of them only, drawn anew by each seed (default: all).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
     /// Inputs that corrections are fitted on (default: the calibration inputs).

@@ -17,7 +17,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let (hits, n, seconds) = on_threads(args.threads, || -> Result<_, Failure> {
         let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
         let classes = model.classes()?;
-        let sets = DataSet::open_inputs(&args.data, preprocess.as_ref(), model.inputs(), None)?;
+        let sets = DataSet::open_inputs(&args.data, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));
         let labels = read_labels(&args.labels, &sets[0], classes)?;
         let start = Instant::now();

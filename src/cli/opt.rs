@@ -114,7 +114,7 @@ impl NpzBlobs {
             let Some(index) = name.strip_prefix("blob_").and_then(|n| n.parse().ok()) else {
                 return Err(Failure::Failed(format!("{place} is no blob: they are called blob_N")));
             };
-            let array = npz.array(&name, None, "float32 or int64")?;
+            let array = npz.array(&name, "float32 or int64")?;
             let data = if let Some(reals) = array.floats(0..array.elements())? {
                 TensorData::F32(reals)
             } else if let Some(integers) = array.integers()? {

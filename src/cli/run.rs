@@ -13,7 +13,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let threads = thread_count(args.threads);
     let (model, n, columns) = on_threads(args.threads, || -> Result<_, Failure> {
         let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
-        let sets = DataSet::open_inputs(&args.input, preprocess.as_ref(), model.inputs(), None)?;
+        let sets = DataSet::open_inputs(&args.input, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));
         let mut columns: Vec<Vec<f32>> = vec![vec![]; model.outputs().len()];
         model.run_all(&sets, &bars, &mut |_, outputs| {

@@ -40,7 +40,6 @@ pub struct DataSet {
     /// Elements of one sample.
     pub(super) elements: usize,
     pub(super) len: usize,
-    pub(super) total: usize,
     pub(super) source: Source,
     pub(super) notes: Vec<String>,
 }
@@ -58,15 +57,10 @@ pub(super) enum Source {
 }
 
 impl DataSet {
-    /// Number of samples, after the limit; never 0.
+    /// Number of samples; never 0.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len
-    }
-
-    /// Number of samples there are, before the limit.
-    pub fn total(&self) -> usize {
-        self.total
     }
 
     /// The shape of one sample, without the batch axis.
@@ -89,8 +83,8 @@ impl DataSet {
         matches!(self.source, Source::Synthetic { .. })
     }
 
-    /// One line on what the samples are, such as `calib.npy: 1024 samples of uint8 [32, 32, 3]`.
-    pub fn describe(&self) -> String {
+    /// One line on what the samples are of which `used` are used, such as `calib.npy: 256 (of 1024) samples, uint8 [32, 32, 3]`.
+    pub fn describe(&self, used: usize) -> String {
         let of = match &self.source {
             Source::Floats(array) | Source::Images { array, .. } => {
                 format!("{} {:?}", array.dtype().name(), array.shape().get(1..).unwrap_or(&[]))
@@ -98,11 +92,11 @@ impl DataSet {
             Source::Files { .. } => "one file each".to_owned(),
             Source::Synthetic { .. } => format!("float32 {:?}", self.shape),
         };
-        let all = if self.len < self.total { format!(" (of {})", self.total) } else { String::new() };
-        format!("{}: {}{all} samples, {of}", self.place, self.len)
+        let all = if used < self.len { format!(" (of {})", self.len) } else { String::new() };
+        format!("{}: {used}{all} samples, {of}", self.place)
     }
 
-    /// The sample files of a folder in their order, before the limit; `None` for arrays.
+    /// The sample files of a folder in their order; `None` for arrays.
     pub fn sample_files(&self) -> Option<&[PathBuf]> {
         match &self.source {
             Source::Files { files, .. } => Some(files),
@@ -145,11 +139,16 @@ impl DataSet {
 
     /// Reads every sample once, in parallel, and reports the first that fails.
     pub fn validate_all(&self) -> Result<(), DataError> {
-        let failed = (0..self.len).into_par_iter().map(|index| self.sample(index).err()).find_first(Option::is_some);
+        self.validate(&(0..self.len).collect::<Vec<_>>())
+    }
+
+    /// Reads the samples `indices`, in parallel, and reports the first that fails.
+    pub fn validate(&self, indices: &[usize]) -> Result<(), DataError> {
+        let failed = indices.par_iter().map(|&index| self.sample(index).err()).find_first(Option::is_some);
         failed.flatten().map_or(Ok(()), Err)
     }
 
-    /// A hash (XXH3, 64 bits) of the samples used, as stored: the same for the same samples in an npy or an npz.
+    /// A hash (XXH3, 64 bits) of the samples, as stored: the same for the same samples in an npy or an npz.
     ///
     /// It reads all of them once. For folders it covers the names of the files too.
     pub fn content_hash(&self) -> Result<u64, DataError> {
@@ -167,7 +166,7 @@ impl DataSet {
                 }
             }
             Source::Files { files, .. } => {
-                for file in &files[..self.len] {
+                for file in files {
                     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                     let bytes = read_file(file)?;
                     for part in [name.as_bytes(), &bytes] {

@@ -252,7 +252,7 @@ pub enum DataError {
         place: String,
         /// Labels found.
         labels: usize,
-        /// Samples in the data, before any limit.
+        /// Samples in the data.
         samples: usize,
     },
 

@@ -17,26 +17,22 @@ const MAX_CSV_BYTES: u64 = 256 << 20;
 
 const ACCEPTS: &str = "integers, one class label per sample (convert with labels.astype('int64'))";
 
-/// Reads the labels of the samples of `data`: `data.len()` of them, each below `classes`.
-///
-/// The file must have one label for every sample there is, whether or not `data` was opened with a limit.
+/// Reads the labels of the samples of `data`: one for each, each below `classes`.
 pub fn read_labels(path: &Path, data: &DataSet, classes: usize) -> Result<Vec<usize>, DataError> {
     let place = path.display().to_string();
     let is_csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let labels = if is_csv { from_csv(path, data)? } else { from_npy(path)? };
-    if labels.len() != data.total() {
-        return Err(DataError::LabelCount { place, labels: labels.len(), samples: data.total() });
+    if labels.len() != data.len() {
+        return Err(DataError::LabelCount { place, labels: labels.len(), samples: data.len() });
     }
-    let mut checked = labels
+    labels
         .iter()
         .enumerate()
         .map(|(index, &label)| match usize::try_from(label) {
             Ok(class) if class < classes => Ok(class),
             _ => Err(DataError::LabelRange { place: place.clone(), index, label, classes }),
         })
-        .collect::<Result<Vec<usize>, DataError>>()?;
-    checked.truncate(data.len());
-    Ok(checked)
+        .collect()
 }
 
 fn from_npy(path: &Path) -> Result<Vec<i128>, DataError> {
@@ -88,7 +84,7 @@ fn from_csv(path: &Path, data: &DataSet) -> Result<Vec<i128>, DataError> {
             }
         }
     }
-    if data.sample_files().is_none() || rows.len() != data.total() {
+    if data.sample_files().is_none() || rows.len() != data.len() {
         return Ok(rows.into_iter().map(|(_, label)| label).collect());
     }
     let files = data.sample_files().unwrap_or_default();

@@ -42,4 +42,4 @@ pub use npy::Dtype;
 pub use npy_write::{Elements, write_npy, write_npz};
 pub use npz::Npz;
 pub use preprocess::{Color, KEYS as PREPROCESS_KEYS, Layout, Preprocess, Resize};
-pub use split::{Split, split};
+pub use split::{Split, draw, split};

@@ -63,11 +63,8 @@ impl Npz {
         &self.place
     }
 
-    /// Reads one array; of an array in C order only the first `limit` items are kept in memory.
-    ///
-    /// The whole member is run through in any case, so that its checksum is verified. `accepts` says in words which element
-    /// types are of use here, for errors.
-    pub fn array(&mut self, name: &str, limit: Option<usize>, accepts: &str) -> Result<Array, DataError> {
+    /// Reads one array. `accepts` says in words which element types are of use here, for errors.
+    pub fn array(&mut self, name: &str, accepts: &str) -> Result<Array, DataError> {
         let place = format!("{}:{name}", self.place);
         let damaged = |reason: String| DataError::Npz { place: format!("{}:{name}", self.place), reason };
         if !self.names.iter().any(|known| known == name) {
@@ -81,37 +78,29 @@ impl Npz {
         }
         let header = Header::read(&mut member, &place, accepts)?;
         header.check_bytes(&place, unpacked.saturating_sub(header.data_start))?;
-        let items = header.shape.first().copied().unwrap_or(1);
-        let kept = match limit {
-            // The items of an array in Fortran order are scattered over all of it.
-            Some(limit) if limit < items && !header.fortran_order => header.data_bytes / items as u64 * limit as u64,
-            _ => header.data_bytes,
-        };
-        check_memory(&place, kept, "save it as an .npy, which stays in the file, or use fewer samples")?;
-        let bytes = unpack(&mut member, header.data_bytes, kept).map_err(damaged)?;
+        check_memory(&place, header.data_bytes, "save it as an .npy, which stays in the file")?;
+        let bytes = unpack(&mut member, header.data_bytes).map_err(damaged)?;
         Ok(Array::from_memory(place, header, bytes))
     }
 }
 
-/// Reads the rest of a member, which must be exactly `declared` bytes, and gives the first `kept` of them.
-fn unpack(member: &mut ZipFile<'_, BufReader<File>>, declared: u64, kept: u64) -> Result<Vec<u8>, String> {
+/// Reads the rest of a member, which must be exactly `declared` bytes.
+fn unpack(member: &mut ZipFile<'_, BufReader<File>>, declared: u64) -> Result<Vec<u8>, String> {
     let mut bytes: Vec<u8> = Vec::new();
     let mut chunk = vec![0; CHUNK];
-    let mut total = 0u64;
     loop {
         let read = member.read(&mut chunk).map_err(|error| error.to_string())?;
         if read == 0 {
             break;
         }
-        let wanted = kept.saturating_sub(total).min(read as u64) as usize;
-        total += read as u64;
-        if total > declared {
+        if (bytes.len() + read) as u64 > declared {
             return Err(format!("it unpacks to more than the {declared} bytes its header declares"));
         }
-        bytes.try_reserve(wanted).map_err(|error| error.to_string())?;
-        bytes.extend_from_slice(&chunk[..wanted]);
+        bytes.try_reserve(read).map_err(|error| error.to_string())?;
+        bytes.extend_from_slice(&chunk[..read]);
     }
-    if total < declared {
+    if (bytes.len() as u64) < declared {
+        let total = bytes.len();
         return Err(format!("it unpacks to {total} bytes where its header declares {declared}"));
     }
     Ok(bytes)

@@ -18,19 +18,14 @@ impl DataSet {
     ///
     /// `path` is an `.npy` or `.npz` (of one array), an image, or a folder; recognised by content, not by name. Float
     /// arrays are `[n, expected...]` and taken as they are, with or without `preprocess`; uint8 arrays are images and need
-    /// one, as image files do. With a `limit` only the first samples are used. Shapes are checked now, and the first file of a
-    /// folder is decoded; the values of the others when they are read.
+    /// one, as image files do. Shapes are checked now, and the first file of a folder is decoded; the values of the others when
+    /// they are read.
     ///
     /// # Errors
     /// Any [`DataError`] but those of labels, splits and outputs.
-    pub fn open(
-        path: &Path,
-        preprocess: Option<&Preprocess>,
-        expected: &[usize],
-        limit: Option<usize>,
-    ) -> Result<DataSet, DataError> {
+    pub fn open(path: &Path, preprocess: Option<&Preprocess>, expected: &[usize]) -> Result<DataSet, DataError> {
         let input = InputSpec { name: String::new(), shape: expected.to_vec() };
-        let mut sets = DataSet::open_inputs(path, preprocess, std::slice::from_ref(&input), limit)?;
+        let mut sets = DataSet::open_inputs(path, preprocess, std::slice::from_ref(&input))?;
         // One set per input, and there is one input.
         sets.pop().ok_or(DataError::SeveralInputs { place: path.display().to_string(), inputs: Vec::new() })
     }
@@ -43,13 +38,9 @@ impl DataSet {
         path: &Path,
         preprocess: Option<&Preprocess>,
         inputs: &[InputSpec],
-        limit: Option<usize>,
     ) -> Result<Vec<DataSet>, DataError> {
         let place = path.display().to_string();
-        if limit == Some(0) {
-            return Err(DataError::Empty { place, reason: "a limit of 0 was asked for".to_owned() });
-        }
-        let options = Options { preprocess, limit };
+        let options = Options { preprocess };
         let kind = Kind::of(path)?;
         if kind == Kind::Npz {
             return options.open_npz(path, inputs);
@@ -90,14 +81,13 @@ impl DataSet {
         if n == 0 {
             return Err(DataError::Empty { place, reason: "0 samples were asked for".to_owned() });
         }
-        Options { preprocess: None, limit: None }.set(place, shape, n, Source::Synthetic { seed, input })
+        Options { preprocess: None }.set(place, shape, n, Source::Synthetic { seed, input })
     }
 }
 
 /// What the samples are to be made of, besides their file.
 struct Options<'a> {
     preprocess: Option<&'a Preprocess>,
-    limit: Option<usize>,
 }
 
 impl Options<'_> {
@@ -112,16 +102,16 @@ impl Options<'_> {
                 }
                 _ => input.name.clone(),
             };
-            let set = self.open_array(npz.array(&name, self.limit, ACCEPTS)?, &input.shape)?;
+            let set = self.open_array(npz.array(&name, ACCEPTS)?, &input.shape)?;
             if let (Some(first), Some(other)) = (sets.first(), inputs.first())
-                && first.total != set.total
+                && first.len != set.len
             {
                 return Err(DataError::SampleCounts {
                     place: npz.place().to_owned(),
                     first: other.name.clone(),
-                    n: first.total,
+                    n: first.len,
                     second: input.name.clone(),
-                    m: set.total,
+                    m: set.len,
                 });
             }
             sets.push(set);
@@ -172,7 +162,7 @@ impl Options<'_> {
     }
 
     fn open_files(&self, place: String, files: Vec<PathBuf>, expected: &[usize]) -> Result<DataSet, DataError> {
-        let total = files.len();
+        let len = files.len();
         let is_npy = |file: &PathBuf| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
         // A folder of float samples needs no pipeline, and must not fail for a preprocess file that does not fit it.
         let floats = match files.first().filter(|_| files.iter().all(is_npy)) {
@@ -183,7 +173,7 @@ impl Options<'_> {
             Some(preprocess) => Some((preprocess.layout, Box::new(Pipeline::new(preprocess, expected, &place)?))),
             None => None,
         };
-        let mut set = self.set(place, expected, total, Source::Files { files, preprocess })?;
+        let mut set = self.set(place, expected, len, Source::Files { files, preprocess })?;
         if floats && self.preprocess.is_some() {
             set.notes.push(untouched(&set.place));
         }
@@ -191,7 +181,7 @@ impl Options<'_> {
         Ok(set)
     }
 
-    fn set(&self, place: String, shape: &[usize], total: usize, source: Source) -> Result<DataSet, DataError> {
+    fn set(&self, place: String, shape: &[usize], len: usize, source: Source) -> Result<DataSet, DataError> {
         let elements = element_count(shape).unwrap_or(usize::MAX);
         if elements == 0 {
             let reason = format!("the network takes samples of shape {shape:?}, which are empty");
@@ -209,12 +199,7 @@ impl Options<'_> {
                 advice: "is the network's input shape right?",
             });
         }
-        let len = self.limit.map_or(total, |limit| limit.min(total));
-        let mut notes = Vec::new();
-        if let Some(limit) = self.limit.filter(|&limit| limit > total) {
-            notes.push(format!("{place}: {limit} samples were asked for, {total} are there."));
-        }
-        Ok(DataSet { place, shape: shape.to_vec(), elements, len, total, source, notes })
+        Ok(DataSet { place, shape: shape.to_vec(), elements, len, source, notes: Vec::new() })
     }
 }
 

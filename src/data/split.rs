@@ -1,4 +1,4 @@
-//! Disjoint parts of a data set.
+//! Parts of a data set, drawn at random.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -24,15 +24,31 @@ pub fn split(n: usize, held_out: usize, seed: u64) -> Result<Split, DataError> {
     if held_out == 0 || held_out >= n {
         return Err(DataError::Split { n, held_out });
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut order: Vec<usize> = (0..n).collect();
-    for place in 0..held_out {
-        order.swap(place, place + below((n - place) as u64, &mut rng) as usize);
-    }
+    let mut order = shuffled_start(n, held_out, &mut ChaCha8Rng::seed_from_u64(seed));
     let mut fit = order.split_off(held_out);
     fit.sort_unstable();
     order.sort_unstable();
     Ok(Split { fit, held_out: order })
+}
+
+/// Draws `count` of `n` samples, ascending; all of them if there are no more. Drawn as by [`split`], from another stream: how a
+/// part is divided does not go with how it was drawn.
+pub fn draw(n: usize, count: usize, seed: u64) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1);
+    let mut order = shuffled_start(n, count.min(n), &mut rng);
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
+
+/// The numbers below `n`, of which the first `count` were drawn at random.
+fn shuffled_start(n: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    for place in 0..count {
+        order.swap(place, place + below((n - place) as u64, rng) as usize);
+    }
+    order
 }
 
 /// Uniform below `bound`, which is at least 1; draws that would favour some values are repeated.

@@ -1,6 +1,6 @@
 //! Calibration data for the passes, and its division between the fits.
 
-use crate::data::{DataError, DataSet, InputSpec, Preprocess, split};
+use crate::data::{DataError, DataSet, InputSpec, Preprocess, draw, split};
 use catc_ir::{Graph, Tensor};
 use catc_passes::{BoxError, CalibrationData};
 use std::path::Path;
@@ -15,7 +15,7 @@ pub struct CalibrationSource<'a> {
     pub path: Option<&'a Path>,
     /// How images become network inputs.
     pub preprocess: Option<&'a Preprocess>,
-    /// At most this many samples.
+    /// At most this many samples, drawn at random: files may be sorted.
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub correction: Option<&'a Path>,
@@ -47,26 +47,36 @@ impl Calibration {
             let description = format!("{n} synthetic inputs (standard normal, seed {seed})");
             return Ok(Calibration { ranges, correction: None, description, synthetic: true, notes: vec![] });
         };
-        let sets = DataSet::open_inputs(path, source.preprocess, &specs, source.limit)?;
+        let sets = DataSet::open_inputs(path, source.preprocess, &specs)?;
         let mut notes: Vec<String> = sets.iter().flat_map(|s| s.notes()).cloned().collect();
-        sets.iter().try_for_each(|s| s.validate_all())?;
-        let total = sets[0].len();
-        let mut description = sets[0].describe();
         let mut all = SampleSet::all(sets);
+        let total = all.len();
+        if let Some(limit) = source.limit {
+            all.indices = draw(total, limit, seed);
+            if limit > total {
+                notes.push(format!("{}: {limit} samples were asked for, {total} are there.", path.display()));
+            }
+        }
+        all.sets.iter().try_for_each(|s| s.validate(&all.indices))?;
+        let mut description = all.sets[0].describe(all.len());
+        if all.len() < total {
+            description += &format!("; drawn by seed {seed}");
+        }
         let correction = match source.correction {
             _ if !correct => None,
             Some(path) => {
-                let sets = DataSet::open_inputs(path, source.preprocess, &specs, None)?;
+                let sets = DataSet::open_inputs(path, source.preprocess, &specs)?;
                 notes.extend(sets.iter().flat_map(|s| s.notes()).cloned());
                 sets.iter().try_for_each(|s| s.validate_all())?;
-                description += &format!("; correction fitted on {}", sets[0].describe());
+                description += &format!("; correction fitted on {}", sets[0].describe(sets[0].len()));
                 Some(SampleSet::all(sets))
             }
             None if source.held_back == 0 => Some(all.clone()),
             None => {
-                let parts = split(total, source.held_back, seed)?;
-                let correction = SampleSet { sets: all.sets.clone(), indices: parts.held_out };
-                all.indices = parts.fit;
+                let parts = split(all.len(), source.held_back, seed)?;
+                let chosen = |part: Vec<usize>| part.into_iter().map(|i| all.indices[i]).collect();
+                let correction = SampleSet { sets: all.sets.clone(), indices: chosen(parts.held_out) };
+                all.indices = chosen(parts.fit);
                 description += &format!("; {} of them held back for the correction", source.held_back);
                 Some(correction)
             }

@@ -62,9 +62,9 @@ impl<'a> Bench<'a> {
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
         let model = OpenModel::open(&options.model, options.threads, None, &[])?;
         let classes = model.classes()?;
-        let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs(), None)?;
+        let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs())?;
         let labels = read_labels(&options.labels, &test[0], classes)?;
-        let calib = DataSet::open_inputs(&options.calib, preprocess.as_ref(), model.inputs(), options.limit)?;
+        let calib = DataSet::open_inputs(&options.calib, preprocess.as_ref(), model.inputs())?;
         let imported =
             catc_onnx::import(&options.model, &Default::default()).map_err(crate::driver::ModelError::from)?;
         let build = key::of_build().map_err(|error| SweepError::File { path: "this program".into(), error })?;
@@ -72,13 +72,14 @@ impl<'a> Bench<'a> {
             .with_number(memory)
             .with(build)
             .with(key::of_graph(&imported.graph))
-            .with(key::of_data(&calib)?);
+            .with(key::of_data(&calib)?)
+            .with_number(options.limit.unwrap_or(calib[0].len()) as u64);
         if let Some(path) = &options.preprocess {
             network_key = network_key.with(read(path)?);
         }
         network_key = match &options.cat_data {
             Some(path) => {
-                let sets = DataSet::open_inputs(path, preprocess.as_ref(), model.inputs(), None)?;
+                let sets = DataSet::open_inputs(path, preprocess.as_ref(), model.inputs())?;
                 network_key.with("cat data").with(key::of_data(&sets)?)
             }
             None => network_key.with_number(if options.plan.corrects() { options.held_back as u64 } else { 0 }),
@@ -99,10 +100,10 @@ impl<'a> Bench<'a> {
         self.network_key.clone().with(self.test_key.text()).with(recipe).with_number(network.seed)
     }
 
-    /// The calibration inputs for a seed. Where none are held back all seeds share one division.
+    /// The calibration inputs for a seed. Where none are held back and all are used, all seeds share one division.
     pub fn division(&self, seed: u64) -> Result<Arc<Division>, SweepError> {
         let held_back = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.held_back > 0;
-        let seed = if held_back { seed } else { 0 };
+        let seed = if held_back || self.options.limit.is_some() { seed } else { 0 };
         let mut divisions = lock(&self.divisions);
         if let Some(found) = divisions.get(&seed) {
             return Ok(found.clone());

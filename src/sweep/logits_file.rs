@@ -30,7 +30,7 @@ impl Logits {
         let mut npz = Npz::open(path)?;
         let (mut classes, mut rows) = (0, vec![]);
         for name in ["fit", "test"] {
-            let array = npz.array(name, None, "float32")?;
+            let array = npz.array(name, "float32")?;
             classes = array.shape().get(1).copied().unwrap_or(0);
             rows.push(array.floats(0..array.elements())?.unwrap_or_default());
         }

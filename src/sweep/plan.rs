@@ -17,7 +17,7 @@ pub struct SweepOptions {
     pub model: PathBuf,
     /// Calibration inputs.
     pub calib: PathBuf,
-    /// At most this many of them.
+    /// At most this many of them, drawn by the seed of each network.
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub cat_data: Option<PathBuf>,
