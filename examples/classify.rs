@@ -26,7 +26,7 @@ fn classify(model: &Path, images: &Path, preprocess: Option<&Path>) -> Result<()
     let classes: usize = output.dims.iter().product();
 
     let preprocess = preprocess.map(Preprocess::from_file).transpose()?;
-    let images = DataSet::open(images, preprocess.as_ref(), &input.dims, None)?;
+    let images = DataSet::open(images, preprocess.as_ref(), &input.dims)?;
 
     // A session holds machine code for this CPU, made here, and memory for its threads; 0 threads are as many as there are CPUs.
     let session = model.session(&SessionOptions { threads: 0, ..Default::default() })?;

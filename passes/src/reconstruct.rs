@@ -38,10 +38,10 @@ use crate::learn::unit_training::Schedule;
 use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
-use crate::work::{node_work, scaled_budget};
+use crate::work::{node_time, node_work, scaled_budget};
 use catc_interp::images::map_images;
 use catc_interp::{Evaluator, Interpreter};
-use catc_ir::{Graph, Phase, ValueId};
+use catc_ir::{Graph, Node, Phase, ValueId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -246,7 +246,7 @@ impl Pass for Reconstruct {
         if let (Err(reason), true) = (&logits, objective.needs_logits()) {
             cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
         }
-        let (whole, step) = self.work(&prepared, &reference, &blocks);
+        let (whole, step) = self.work(&prepared, &reference, &blocks, node_work);
         let affordable =
             || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
         let iterations = self.iterations.unwrap_or_else(affordable);
@@ -260,7 +260,9 @@ impl Pass for Reconstruct {
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
-        cx.progress.expect("reconstructing", step * iterations as f64);
+        // Before and after each unit both networks are evaluated on every image.
+        let (whole, step) = self.work(&prepared, &reference, &blocks, node_time);
+        cx.progress.expect("reconstructing", step * iterations as f64 + 3.0 * whole * count as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
         let images = &folds.fit[..count];
         let inputs = map_images(count, |i| {
@@ -333,10 +335,10 @@ fn images_that_fit(graph: &Graph, blocks: &[Block], pass: &Reconstruct, limit: u
 }
 
 impl Reconstruct {
-    /// Multiply-adds of the float network for one image, and of one step of every unit.
-    fn work(&self, graph: &Graph, reference: &Graph, blocks: &[Block]) -> (f64, f64) {
+    /// The cost, by that of a node, of the float network for one image, and of one step of every unit.
+    fn work(&self, graph: &Graph, reference: &Graph, blocks: &[Block], cost: fn(&Graph, &Node) -> u64) -> (f64, f64) {
         let work = |graph: &Graph, nodes: &[usize]| -> f64 {
-            nodes.iter().map(|&i| node_work(graph, &graph.nodes()[i]) as f64).sum()
+            nodes.iter().map(|&i| cost(graph, &graph.nodes()[i]) as f64).sum()
         };
         let whole: f64 = work(reference, &(0..reference.nodes().len()).collect::<Vec<_>>());
         let (mut passed, mut total) = (0.0, 0.0);

@@ -3,11 +3,28 @@
 
 use catc_ir::{Graph, Node, Op};
 
-/// What an element of an output costs beside its products, in multiply-adds: reading, writing, rounding.
+/// What an element of an output costs beside its products, in multiply-adds: reading, writing, rounding. Searches depend on it.
 const PER_ELEMENT: u64 = 8;
+/// The same in time, where tensors are written and read again node by node: what is announced.
+const PER_ELEMENT_IN_TIME: u64 = 35;
 
 /// The cost of a node for one image, in multiply-adds.
 pub fn node_work(graph: &Graph, node: &Node) -> u64 {
+    cost(graph, node, PER_ELEMENT)
+}
+
+/// The time that a node takes for one image when networks are learned, in that of so many multiply-adds. Nothing but the time that is
+/// announced follows from it.
+pub fn node_time(graph: &Graph, node: &Node) -> u64 {
+    cost(graph, node, PER_ELEMENT_IN_TIME)
+}
+
+/// The time of a whole graph: the sum of [`node_time`].
+pub fn graph_time(graph: &Graph) -> f64 {
+    graph.nodes().iter().map(|n| node_time(graph, n) as f64).sum()
+}
+
+fn cost(graph: &Graph, node: &Node, per_element: u64) -> u64 {
     let elements = |sizes: &[usize]| sizes.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
     let sizes = |i: usize| graph.type_of(node.inputs[i]).shape.at_batch(1);
     let output = elements(&graph.value_type(node.output).shape.at_batch(1));
@@ -21,7 +38,7 @@ pub fn node_work(graph: &Graph, node: &Node) -> u64 {
         Op::ReduceMean(_) => return elements(&sizes(0)),
         _ => 0,
     };
-    output.saturating_mul(depth.saturating_add(PER_ELEMENT))
+    output.saturating_mul(depth.saturating_add(per_element))
 }
 
 /// The work of a network that budgets are given for, in multiply-adds: that of a small residual network on 32x32 images.
@@ -64,5 +81,6 @@ input(v0: f32[N,4,6,6] \"x\"):
         let graph = parse(text, &NoBlobs).unwrap();
         let work: Vec<u64> = graph.nodes().iter().map(|n| node_work(&graph, n)).collect();
         assert_eq!(work, [128 * (18 + 8), 128 * 8, 128, 5 * (8 + 8)]);
+        assert_eq!(graph_time(&graph), (128 * (18 + 35) + 128 * 35 + 128 + 5 * (8 + 35)) as f64);
     }
 }

@@ -91,22 +91,9 @@ pub struct CompileArgs {
     /// learned: adaround, brecq, qdrop, pdquant, cat.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
-    /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub effort: String,
-    /// Iterations for each block or layer that is learned (default: by --effort).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub iters: Option<u32>,
-    /// An option of a pass of the recipe, as in reconstruct.rate=0.01 (`catc opt --list` names them); may be repeated.
-    #[arg(long, value_name = "PASS.OPTION=VALUE")]
-    pub set: Vec<String>,
-    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
-    pub max_memory: usize,
-    /// How images are changed where the whole network is refined: none, or flip (half of them mirrored left to right), shift (by up to a
-    /// sixteenth), mix (half of the batches sums of two images), or several (default: as the float network allows).
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    pub augment: Option<Vec<String>>,
+    /// How methods that learn go about it.
+    #[command(flatten)]
+    pub learning: LearningArgs,
     /// Write the losses of methods that learn: a row for each step (at most 500 for each block).
     #[arg(long, value_name = "FILE.csv")]
     pub loss_curve: Option<PathBuf>,
@@ -122,12 +109,9 @@ pub struct CompileArgs {
     /// Principal components that clusters are found in (default: chosen).
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub cat_pca: Option<u32>,
-    /// Inputs that the correction is fitted on (default: the calibration inputs).
-    #[arg(long, value_name = "X", requires = "calib")]
-    pub cat_data: Option<PathBuf>,
-    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
-    #[arg(long, value_name = "N", conflicts_with = "cat_data", requires = "calib")]
-    pub cat_held_back: Option<u32>,
+    /// What the correction is fitted on.
+    #[command(flatten)]
+    pub correction: CorrectionArgs,
     /// Seed of everything random.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
@@ -155,6 +139,38 @@ pub struct CalibrationArgs {
     /// How images become network inputs.
     #[arg(long, value_name = "P.toml")]
     pub preprocess: Option<PathBuf>,
+}
+
+/// How methods that learn go about it.
+#[derive(Debug, Args)]
+pub struct LearningArgs {
+    /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub effort: String,
+    /// Iterations for each block or layer that is learned (default: by --effort).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iters: Option<u32>,
+    /// An option of a pass of the recipe, as in reconstruct.rate=0.01 (`catc opt --list` names them); may be repeated.
+    #[arg(long, value_name = "PASS.OPTION=VALUE")]
+    pub set: Vec<String>,
+    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
+    pub max_memory: usize,
+    /// How images are changed where the whole network is refined: none, or flip (half of them mirrored left to right), shift (by up to a
+    /// sixteenth), mix (half of the batches sums of two images), or several (default: as the float network allows).
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub augment: Option<Vec<String>>,
+}
+
+/// What the correction of the outputs is fitted on.
+#[derive(Debug, Args)]
+pub struct CorrectionArgs {
+    /// Inputs that the correction is fitted on (default: the calibration inputs).
+    #[arg(long, value_name = "X", requires = "calib")]
+    pub cat_data: Option<PathBuf>,
+    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
+    #[arg(long, value_name = "N", conflicts_with = "cat_data", requires = "calib")]
+    pub cat_held_back: Option<u32>,
 }
 
 /// `catc eval`.
@@ -308,21 +324,9 @@ pub struct SweepArgs {
     /// Methods, measured in this order.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "mse")]
     pub method: Vec<String>,
-    /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub effort: String,
-    /// Iterations for each block or layer that is learned (default: by --effort).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub iters: Option<u32>,
-    /// An option of a pass, as in reconstruct.rate=0.01 (`catc opt --list` names them), for the methods that have the pass; may be repeated.
-    #[arg(long, value_name = "PASS.OPTION=VALUE")]
-    pub set: Vec<String>,
-    /// How images are changed where the whole network is refined: none, or flip, shift, mix, as `catc --augment` takes them.
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    pub augment: Option<Vec<String>>,
-    /// Memory for the values that methods that learn keep of the calibration inputs, for each job.
-    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
-    pub max_memory: usize,
+    /// How methods that learn go about it.
+    #[command(flatten)]
+    pub learning: LearningArgs,
     /// How outputs are treated: off, on (the cluster-wise correction), plain (one affine map, K = 1, alpha = 1). Every network is
     /// measured as it is, whatever is given.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "off,on")]
@@ -351,12 +355,9 @@ pub struct SweepArgs {
     /// Use N of them only, drawn anew by each seed (default: all).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
-    /// Inputs that corrections are fitted on (default: the calibration inputs).
-    #[arg(long, value_name = "X")]
-    pub cat_data: Option<PathBuf>,
-    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
-    #[arg(long, value_name = "N", conflicts_with = "cat_data")]
-    pub cat_held_back: Option<u32>,
+    /// What the correction is fitted on.
+    #[command(flatten)]
+    pub correction: CorrectionArgs,
     /// How images become network inputs.
     #[arg(long, value_name = "P.toml")]
     pub preprocess: Option<PathBuf>,
@@ -370,7 +371,7 @@ pub struct SweepArgs {
     /// interrupted goes on from the journal in it.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Networks made at once; they share the threads.
+    /// Networks made at once; they share the threads, and each may take --max-memory.
     #[arg(long, value_name = "J", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
     /// Threads; the results do not depend on their number (default: all cores).

@@ -42,12 +42,12 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             path: args.calibration.calib.as_deref(),
             preprocess: preprocess.as_ref(),
             limit: args.calibration.samples.map(|n| n as usize),
-            correction: args.cat_data.as_deref(),
-            held_back: args.cat_held_back.map_or(0, |n| n as usize),
+            correction: args.correction.cat_data.as_deref(),
+            held_back: args.correction.cat_held_back.map_or(0, |n| n as usize),
         },
         recipe: recipe_options(args, method)?,
         seed: args.seed,
-        max_memory: args.max_memory,
+        max_memory: args.learning.max_memory,
     };
     // Before data is read: what cannot be asked for is a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
@@ -162,10 +162,10 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
     let usage = |e: RecipeError| Failure::Usage(e.to_string());
     let least = args.layer_bits.iter().map(|l| l.wbits.min(l.abits)).fold(args.wbits.min(args.abits), u8::min);
     let learns = method.at_bits(least).learns();
-    if args.iters.is_some() && !learns {
+    if args.learning.iters.is_some() && !learns {
         return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
     }
-    let effort: Effort = args.effort.parse().map_err(usage)?;
+    let effort: Effort = args.learning.effort.parse().map_err(usage)?;
     if effort != Effort::Default && !learns && method != Method::Correct {
         return Err(Failure::Usage(format!("--effort: method `{method}` learns nothing")));
     }
@@ -181,8 +181,8 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
         cat_clusters: args.cat_clusters.map(|k| k as usize),
         cat_pca: args.cat_pca.map(|p| p as usize),
         effort,
-        iters: args.iters.map(|n| n as usize),
-        overrides: overrides(&args.set, args.augment.as_deref())?,
+        iters: args.learning.iters.map(|n| n as usize),
+        overrides: overrides(&args.learning.set, args.learning.augment.as_deref())?,
     })
 }
 

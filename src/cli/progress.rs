@@ -5,8 +5,9 @@ use catc_passes::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Mutex;
 
-/// What a core does when networks are learned, as measured: for the time that is announced, nothing else depends on it.
-const MULTIPLY_ADDS_A_SECOND: f64 = 2e10;
+/// What a core does when networks are learned, by [`catc_passes::work::node_time`], as measured: for the time that is announced, nothing
+/// else depends on it.
+const MULTIPLY_ADDS_A_SECOND: f64 = 5e10;
 
 /// One bar at a time, for whatever is being done now.
 pub struct Bars {
