@@ -75,11 +75,44 @@ pub const fn shares() -> [u8; 64] {
     shares
 }
 
-/// The byte of an index vector that belongs to an output channel of the vector. Widening by masks and shifts alone leaves bytes 0 of all
-/// double words in order, then bytes 2, 1 and 3: channels 0 to 15, 16 to 31 and so on.
-pub const fn channel_lane(channel: usize) -> usize {
-    const BYTES: [usize; 4] = [0, 2, 1, 3];
-    4 * (channel % 16) + BYTES[channel / 16]
+/// Which byte of an index vector belongs to which output channel of the vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Widening by masks and shifts alone leaves bytes 0 of all double words in order, then bytes 2, 1 and 3: channels 0 to 15, 16 to 31
+    /// and so on.
+    Quarters,
+    /// Channel by channel: after widening every fourth channel, as they lie in the bytes of the output and of a shortcut.
+    Bytes,
+}
+
+impl Order {
+    /// The byte of a channel.
+    pub const fn lane(self, channel: usize) -> usize {
+        const BYTES: [usize; 4] = [0, 2, 1, 3];
+        match self {
+            Order::Quarters => 4 * (channel % 16) + BYTES[channel / 16],
+            Order::Bytes => channel,
+        }
+    }
+}
+
+/// What belongs to channels, in whole vectors, in the order of the widened sums of [`Order::Bytes`]: in each vector channels 0, 4, 8 and so
+/// on, then 1, 5, 9 and so on.
+pub fn quarters<T: Copy>(values: &[T]) -> Vec<T> {
+    let channel = |at: usize| at / CHANNELS * CHANNELS + 4 * (at % 16) + at % CHANNELS / 16;
+    (0..values.len() / CHANNELS * CHANNELS).map(|at| values[channel(at)]).collect()
+}
+
+/// Where the 16-bit totals of [`Order::Bytes`] start, so that they end as `sum T - constant`: for each vector the 32 words of all bytes,
+/// and the 32 of the odd ones. `constants` are those of [`TripleWeights`] in whole vectors; results must fit 16 bits.
+pub fn starts(constants: &[i32]) -> Vec<i16> {
+    let vectors = constants.chunks_exact(CHANNELS);
+    let words = vectors.flat_map(|vector| {
+        let odd = |word: usize| (vector[2 * word + 1] as i16).wrapping_neg();
+        let all = move |word: usize| (vector[2 * word] as i16).wrapping_neg().wrapping_add(odd(word) << 8);
+        (0..CHANNELS / 2).map(all).chain((0..CHANNELS / 2).map(odd))
+    });
+    words.collect()
 }
 
 /// Weights packed for the kernel.
@@ -142,10 +175,11 @@ pub fn fits(shape: &WeightShape) -> bool {
     runs * (triples(shape.inputs).div_ceil(STEPS_PER_DRAIN) + 1) <= MOST_DRAINS
 }
 
-/// Packs 2-bit weights of one group in the order of a [`layout`]. `activation_zero_point` is on the scale of the unsigned codes.
+/// Packs 2-bit weights of one group in the order of a [`layout`], channels of a vector in that `order`. `activation_zero_point` is on the scale of the unsigned codes.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
+    order: Order,
     activation_zero_point: i32,
 ) -> Result<TripleWeights, PackError> {
     let shape = weights.shape();
@@ -172,8 +206,9 @@ pub fn pack(
         for output in first..shape.outputs.min(first + CHANNELS) {
             let codes = weights.channel(output);
             let [w0, w1, w2] = places.map(|place| place.map_or(0, |at| codes[at]));
-            lanes[channel_lane(output - first)] = w0 + 4 * w1 + 16 * w2;
-            shares[output] += i32::from(weight_share(lanes[channel_lane(output - first)]));
+            let index = w0 + 4 * w1 + 16 * w2;
+            lanes[order.lane(output - first)] = index;
+            shares[output] += i32::from(weight_share(index));
         }
         Ok::<(), PackError>(())
     })?;
@@ -211,7 +246,7 @@ mod tests {
             let mut codes = vec![code; 70 * 300];
             codes[..300].fill(1);
             let weights = QuantizedWeights::new(shape, &codes, &[1; 70]).unwrap();
-            pack(&weights, &layout(&shape, true, 2), 0).unwrap().parts
+            pack(&weights, &layout(&shape, true, 2), Order::Quarters, 0).unwrap().parts
         };
         // 100 steps of up to 13 or 14, or of up to 5.
         assert_eq!((parts(0), parts(3)), (6, 6));
@@ -220,8 +255,10 @@ mod tests {
 
     #[test]
     fn every_lane_has_its_channel() {
-        let mut seen = [false; CHANNELS];
-        (0..CHANNELS).for_each(|channel| seen[channel_lane(channel)] = true);
-        assert!(seen.iter().all(|&s| s));
+        for order in [Order::Quarters, Order::Bytes] {
+            let mut seen = [false; CHANNELS];
+            (0..CHANNELS).for_each(|channel| seen[order.lane(channel)] = true);
+            assert!(seen.iter().all(|&s| s));
+        }
     }
 }

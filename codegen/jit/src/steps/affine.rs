@@ -26,7 +26,7 @@ struct Channel<'a> {
     after: &'a Program,
     /// Factor and bias of the program as it was.
     given: (f32, f32),
-    /// The sums that the kernel gives, in terms of the sums proper; -1 or 1 times that, so that codes grow.
+    /// What the kernel multiplies the sums proper by; -1 or 1, by which sums are multiplied so that codes grow.
     scale: i32,
     sign: i32,
     largest: i32,
@@ -104,7 +104,7 @@ impl Channel<'_> {
 /// The program of a layer by one multiply and add, if that gives the same codes for all sums `-largest..=largest`. The kernel gives
 /// `scale` times the sums.
 pub(crate) fn of(program: &Program, to: &ConvStore, scaling: &Scaling, largest: u64, scale: i32) -> Option<Affine> {
-    let largest = i32::try_from(largest).ok().filter(|&l| i64::from(l) * i64::from(scale) <= i64::from(i32::MAX))?;
+    let largest = i32::try_from(largest).ok().filter(|&l| i64::from(l) * i64::from(scale).abs() <= i64::from(i32::MAX))?;
     let shortcuts = match (program.count, program.steps[0]) {
         (0, _) => 0,
         (1, Step { function: function::ADD_SMALL_CODE, operand, .. }) => {
@@ -157,8 +157,9 @@ mod tests {
             let factor = if turn % 3 == 0 { 0.0625 } else { 0.05 * (next() - 0.25) };
             let given = (factor, (next() * 16.0).floor() / 16.0 / before.requantize);
             let sign = if factor < 0.0 { -1 } else { 1 };
-            let channel = Channel { before: &before, after: &after, given, scale: 144, sign, largest: 300 };
-            let factor = (f64::from(given.0) * f64::from(before.requantize) / 144.0) as f32;
+            let scale = if turn % 5 < 2 { 144 } else { -65536 };
+            let channel = Channel { before: &before, after: &after, given, scale, sign, largest: 300 };
+            let factor = (f64::from(given.0) * f64::from(before.requantize) / f64::from(scale)) as f32;
             let term = given.1 * before.requantize + 1.0;
             let shortcuts = if before.count == 1 { 3 } else { 0 };
             let same = |factors: (f32, f32)| {

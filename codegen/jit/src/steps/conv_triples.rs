@@ -15,9 +15,11 @@ use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::finish::FinishTile;
-use catc_kernels::precompiled::triples::{LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
-use catc_kernels::precompiled::{FINISH_512, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
-use catc_kernels::triples::{self, CHANNELS};
+use catc_kernels::precompiled::triples::{
+    LookupCodesTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums,
+};
+use catc_kernels::precompiled::{FINISH_512, LOOKUP_CODES_VBMI, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
+use catc_kernels::triples::{self, CHANNELS, Order};
 use catc_kernels::{KernelId, QuantizedWeights};
 use catc_program::{Geometry, Step};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -25,6 +27,9 @@ use std::mem::{offset_of, size_of};
 
 /// Bytes of packed input that a chunk may have.
 const LARGEST_CHUNK: usize = 128 << 10;
+
+/// What the tile of codes multiplies sums by before its epilogue.
+const SUM_SCALE: i32 = -65536;
 
 /// Offsets that packing may write past the last, and bytes of a cache line.
 const SLACK: usize = 64;
@@ -95,7 +100,7 @@ impl Packed {
     }
 }
 
-/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants, 5 zero-points, then output and operands.
+/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants or where totals start, 5 zero-points, then output and operands.
 #[derive(Debug)]
 struct TripleCode {
     packed: Packed,
@@ -111,6 +116,8 @@ struct TripleCode {
     share_slot: usize,
     scratch_slot: usize,
     program_slot: usize,
+    /// Whether the look-ups' tile gives codes, so that no other follows.
+    codes: bool,
     /// The zero-point of all weights, if they have one in common.
     zero_point: Option<i32>,
     /// Parts of a run that the kernel's byte accumulators take.
@@ -120,9 +127,15 @@ struct TripleCode {
 /// What the loops of a function share.
 struct Calls {
     lookup: Call,
-    finish: Call,
-    results: Value,
+    /// The epilogue of a vector, and where it takes the sums from, unless the look-ups' tile does it.
+    finish: Option<(Call, Value)>,
 }
+
+/// Where the arguments of the epilogue lie in the tile that does it too.
+const FUSED: usize = offset_of!(LookupCodesTile, finish);
+
+// Both tiles have the arguments of the look-ups at their start.
+const _: () = assert!(offset_of!(LookupCodesTile, lookup) == 0);
 
 impl StepCode for TripleCode {
     fn rows(&self) -> Option<RowAccess> {
@@ -206,8 +219,11 @@ impl TripleCode {
         let pixel_sums = size_of::<PixelSums>() as i64;
         let [down, right] = self.dilations.map(|d| d as i64);
         let dense = self.dense();
-        let lookup = e.prepare(LOOKUP_VBMI, size_of::<LookupTile>());
-        let results = e.aligned_stack(self.tile.0 * self.tile.1 * CHANNELS * 4);
+        let (symbol, bytes) = match self.codes {
+            true => (LOOKUP_CODES_VBMI, size_of::<LookupCodesTile>()),
+            false => (LOOKUP_VBMI, size_of::<LookupTile>()),
+        };
+        let lookup = e.prepare(symbol, bytes);
         e.set_int(&lookup, offset_of!(LookupTile, pixel_bytes), packed.pixel_step as i64 * pixel);
         e.set_int(&lookup, offset_of!(LookupTile, rows), self.kernel[0] as i64);
         e.set_int(&lookup, offset_of!(LookupTile, row_bytes), down * packed.row_bytes() as i64);
@@ -224,11 +240,16 @@ impl TripleCode {
         e.set_int(&lookup, offset_of!(LookupTile, columns), self.kernel[1] as i64);
         e.set_int(&lookup, offset_of!(LookupTile, zero_points), 0);
         e.set_int(&lookup, offset_of!(LookupTile, zero_point), i64::from(self.zero_point.unwrap_or(0)));
+        let ends = &self.cursors[self.store.first_cursor..];
+        if self.codes {
+            FinishArguments { call: &lookup, at: FUSED }.fix(e, self.program_slot, ends);
+            return Calls { lookup, finish: None };
+        }
+        let results = e.aligned_stack(self.tile.0 * self.tile.1 * CHANNELS * 4);
         e.set(&lookup, offset_of!(LookupTile, results), results);
         let finish = e.prepare(FINISH_512, size_of::<FinishTile>());
-        let arguments = FinishArguments { call: &finish, at: offset_of!(FinishTile, finish) };
-        arguments.fix(e, self.program_slot, &self.cursors[self.store.first_cursor..]);
-        Calls { lookup, finish, results }
+        FinishArguments { call: &finish, at: offset_of!(FinishTile, finish) }.fix(e, self.program_slot, ends);
+        Calls { lookup, finish: Some((finish, results)) }
     }
 
     fn dense(&self) -> bool {
@@ -248,12 +269,17 @@ impl TripleCode {
         let packed = self.packed;
         let vectors = channels.div_ceil(CHANNELS);
         e.set(&calls.lookup, offset_of!(LookupTile, weights), pointers[1]);
-        e.set(&calls.lookup, offset_of!(LookupTile, constants), pointers[4]);
-        if self.zero_point.is_none() {
-            e.set(&calls.lookup, offset_of!(LookupTile, zero_points), pointers[5]);
-        }
         e.set_int(&calls.lookup, offset_of!(LookupTile, vectors), vectors as i64);
-        e.set_int(&calls.finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
+        if let Some((finish, _)) = &calls.finish {
+            e.set(&calls.lookup, offset_of!(LookupTile, constants), pointers[4]);
+            if self.zero_point.is_none() {
+                e.set(&calls.lookup, offset_of!(LookupTile, zero_points), pointers[5]);
+            }
+            e.set_int(finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
+        } else {
+            e.set(&calls.lookup, offset_of!(LookupCodesTile, start), pointers[4]);
+            FinishArguments { call: &calls.lookup, at: FUSED }.block(e, pointers[3], pointers[2], channels);
+        }
         let ends = &self.cursors[self.store.first_cursor..];
         let row_step = packed.row_step as i64;
         let sums_pixel = size_of::<PixelSums>() as i64;
@@ -293,21 +319,25 @@ impl TripleCode {
         e.set(&calls.lookup, offset_of!(LookupTile, offsets), moved[0]);
         e.set(&calls.lookup, offset_of!(LookupTile, sums), moved[1]);
         e.set_int(&calls.lookup, offset_of!(LookupTile, pixels), pixels as i64);
+        let Some((finish, results)) = &calls.finish else {
+            FinishArguments { call: &calls.lookup, at: FUSED }.places(e, &moved[2..]);
+            return e.call(&calls.lookup);
+        };
         e.call(&calls.lookup);
-        e.set_int(&calls.finish, offset_of!(FinishTile, pixels), pixels as i64);
-        let arguments = FinishArguments { call: &calls.finish, at: offset_of!(FinishTile, finish) };
+        e.set_int(finish, offset_of!(FinishTile, pixels), pixels as i64);
+        let arguments = FinishArguments { call: finish, at: offset_of!(FinishTile, finish) };
         for at in (0..channels).step_by(CHANNELS) {
             let place = 4 * at as i64;
-            let (results, multiplier) = (e.offset(calls.results, place), e.offset(pointers[3], place));
+            let (results, multiplier) = (e.offset(*results, place), e.offset(pointers[3], place));
             let bias = e.offset(pointers[2], place);
             arguments.block(e, multiplier, bias, (channels - at).min(CHANNELS));
-            e.set(&calls.finish, offset_of!(FinishTile, sums), results);
+            e.set(finish, offset_of!(FinishTile, sums), results);
             // Cursors of the output and of its operands lie a block apart, which gives what a channel takes.
             let block = (self.tile.1 * CHANNELS) as i64;
             let ends = self.cursors[self.store.first_cursor..].iter().zip(&moved[2..]);
             let places: Vec<Value> = ends.map(|(c, &p)| e.offset(p, c.block * at as i64 / block)).collect();
             arguments.places(e, &places);
-            e.call(&calls.finish);
+            e.call(finish);
         }
     }
 }
@@ -327,23 +357,33 @@ pub(crate) fn lower(
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, block);
     let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
-    let affine = affine::of(&program, &store, scaling, largest, 1).unwrap_or_else(|| Affine {
-        program,
-        multiplier: scaling.multiplier.clone(),
-        bias: scaling.bias.clone(),
-    });
-    let packed = Packed::of(&low, geometry);
-    let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
-    let weights = triples::pack(view, &layout, i32::from(low.input.zero()))
-        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
     let zero_points: Vec<i32> = (0..low.shape.outputs).map(|output| view.zero_point(output)).collect();
     let zero_point = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
+    let fused = zero_point.and_then(|_| affine::of(&program, &store, scaling, largest, SUM_SCALE));
+    let order = if fused.is_some() { Order::Bytes } else { Order::Quarters };
+    let packed = Packed::of(&low, geometry);
+    let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
+    let weights = triples::pack(view, &layout, order, i32::from(low.input.zero()))
+        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+    let codes = fused.is_some();
     let constants = &mut p.constants;
+    let (start, start_bytes, affine) = match fused {
+        Some(mut affine) => {
+            affine.multiplier = triples::quarters(&padded(&affine.multiplier));
+            affine.bias = triples::quarters(&padded(&affine.bias));
+            (constants.push(&triples::starts(&padded(&weights.constants))), 2, affine)
+        }
+        None => {
+            let exact = Affine { program, multiplier: scaling.multiplier.clone(), bias: scaling.bias.clone() };
+            let affine = affine::of(&exact.program, &store, scaling, largest, 1).unwrap_or(exact);
+            (constants.push(&padded(&weights.constants)), 4, affine)
+        }
+    };
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&weights.indices));
     let bias_slot = add(constants.push(&padded(&affine.bias)));
     let multiplier_slot = add(constants.push(&padded(&affine.multiplier)));
-    let constant_slot = add(constants.push(&padded(&weights.constants)));
+    let start_slot = add(start);
     let zero_slot = add(constants.push(&padded(&zero_points)));
     let table_slot = add(constants.push(&triples::table()));
     let share_slot = add(constants.push(&triples::shares()));
@@ -354,7 +394,7 @@ pub(crate) fn lower(
         low.weight_cursor(weight_slot, &layout, CHANNELS),
         low.channel_cursor(bias_slot, 4, block),
         low.channel_cursor(multiplier_slot, 4, block),
-        low.channel_cursor(constant_slot, 4, block),
+        low.channel_cursor(start_slot, start_bytes, block),
         low.channel_cursor(zero_slot, 4, block),
     ];
     let (macs, height, width, outputs) = (low.macs, low.height, low.width, low.shape.outputs);
@@ -372,6 +412,7 @@ pub(crate) fn lower(
         share_slot,
         scratch_slot,
         program_slot,
+        codes,
         zero_point,
         parts: weights.parts,
     };

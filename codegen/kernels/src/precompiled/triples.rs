@@ -1,5 +1,7 @@
 //! Arguments of the 2-bit look-up tiles ([`crate::triples`]).
 
+use super::finish::Finish;
+
 /// The most pixels of a tile.
 pub const MOST_PIXELS: usize = 8;
 
@@ -84,4 +86,17 @@ pub struct LookupTile {
     pub pixels: i64,
     /// Index vectors, 1 to [`MOST_VECTORS`].
     pub vectors: i64,
+}
+
+/// A tile from offsets to codes: [`LookupTile`] and, without a way over memory, the epilogue [`super::finish::store::AFFINE`].
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct LookupCodesTile {
+    /// The look-ups of weights in [`crate::triples::Order::Bytes`], of one zero-point. Constants and results are not touched.
+    pub lookup: LookupTile,
+    /// Where totals start, so that they end as the sums times -1 ([`crate::triples::starts`]).
+    pub start: *const i16,
+    /// The epilogue of `65536 * -sum`, for as many channels as the tile has. Multipliers and biases lie in the order of
+    /// [`crate::triples::quarters`]; codes of operands are bytes below 16.
+    pub finish: Finish,
 }

@@ -1,6 +1,7 @@
 //! 2-bit look-ups by `vpermb`.
 
-use super::triples::{LookupTile, PackTile, PixelSums};
+use super::finish::MOST_OPERANDS;
+use super::triples::{LookupCodesTile, LookupTile, PackTile, PixelSums};
 use crate::triples::part;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -109,7 +110,8 @@ macro_rules! drain {
 }
 
 /// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
-/// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed.
+/// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed. Sums never saturate: of the additions
+/// of bytes the saturating one is not done by the port that permutes, which is busy all the time.
 macro_rules! look_up {
     ($walk:ident, $steps:ident, 1: $($at:literal $a:tt),*) => {
         asm!(
@@ -120,7 +122,7 @@ macro_rules! look_up {
             $(
                 concat!("movzx {x:e}, word ptr [", $at, "]"),
                 "vpermb zmm18, zmm16, [{t} + {x}]",
-                concat!("vpaddb ", $a, ", ", $a, ", zmm18"),
+                concat!("vpaddusb ", $a, ", ", $a, ", zmm18"),
             )*
             "add {w}, 64",
             "add {o}, 2",
@@ -156,9 +158,9 @@ macro_rules! look_up {
                 concat!("movzx {x:e}, word ptr [", $at, "]"),
                 "vmovdqa64 zmm18, [{t} + {x}]",
                 "vpermb zmm19, zmm16, zmm18",
-                concat!("vpaddb ", $a, ", ", $a, ", zmm19"),
+                concat!("vpaddusb ", $a, ", ", $a, ", zmm19"),
                 "vpermb zmm20, zmm17, zmm18",
-                concat!("vpaddb ", $b, ", ", $b, ", zmm20"),
+                concat!("vpaddusb ", $b, ", ", $b, ", zmm20"),
             )*
             "add {w}, 128",
             "add {o}, 2",
@@ -237,18 +239,19 @@ unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usiz
 #[repr(C, align(64))]
 struct Totals<const P: usize, const V: usize>([[[__m512i; 2]; V]; P]);
 
+/// Adds all look-ups of a tile to the totals.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds. Offsets
-    // are below 4096, the size of the table.
+unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals<P, V>) {
+    // SAFETY: all reads are those that the block's fields describe; the caller promises that they are in bounds. Offsets are below 4096,
+    // the size of the table.
     unsafe {
-        let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
         let mut walk = Walk {
             weights: t.weights,
             offsets: t.offsets,
             pixel_bytes: t.pixel_bytes as isize,
             table: t.table,
-            totals: (&raw mut totals).cast(),
+            totals: (&raw mut *totals).cast(),
         };
         for row in 0..t.rows {
             for tap in 0..t.taps {
@@ -263,17 +266,42 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
                 }
             }
         }
+    }
+}
+
+/// What a pixel of the tile meets.
+#[inline]
+unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
+    // Both sums at once: neither is negative. The compiler left to itself gathers a few numbers at great expense.
+    let mut met = 0u64;
+    // SAFETY: the caller promises that the sums of the tile's pixels are there.
+    unsafe {
+        let sums = t.sums.byte_offset(pixel as isize * t.sums_pixel as isize);
+        for row in 0..t.rows {
+            let mut at = sums.byte_offset((row * t.sums_row) as isize);
+            for _ in 0..t.columns {
+                asm!(
+                    "add {met}, qword ptr [{at}]",
+                    met = inout(reg) met,
+                    at = in(reg) at,
+                    options(readonly, nostack, pure),
+                );
+                at = at.wrapping_byte_offset(t.sums_tap as isize);
+            }
+        }
+    }
+    PixelSums { shares: met as i32, codes: (met >> 32) as i32 }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
+    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    unsafe {
+        let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
+        add_all(t, &mut totals);
         let words = _mm512_set1_epi32(0xffff);
         for (p, totals) in totals.0.iter().enumerate() {
-            let mut met = PixelSums::default();
-            let sums = t.sums.byte_offset(p as isize * t.sums_pixel as isize);
-            for row in 0..t.rows {
-                for column in 0..t.columns {
-                    let at = *sums.byte_offset((row * t.sums_row + column * t.sums_tap) as isize);
-                    met.shares += at.shares;
-                    met.codes += at.codes;
-                }
-            }
+            let met = met(t, p);
             let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
             for (v, &[all, odd]) in totals.iter().enumerate() {
                 // What the odd bytes have added to the words is taken from them again.
@@ -297,6 +325,114 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
                     let sum = _mm512_sub_epi32(_mm512_add_epi32(constant, own), total);
                     _mm512_storeu_si512(t.results.add(p * V * 64 + channel).cast(), sum);
                 }
+            }
+        }
+    }
+}
+
+/// A tile of codes.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupCodesTile`] whose pointers cover what its fields say.
+pub(super) unsafe extern "C" fn lookup_codes_vbmi(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { dispatch_codes(&*block.cast::<LookupCodesTile>()) }
+}
+
+macro_rules! codes_shapes {
+    ($tile:expr, $(($p:literal, $v:literal)),* $(,)?) => {
+        match ($tile.lookup.pixels, $tile.lookup.vectors, (*$tile.finish.program).count) {
+            // SAFETY: the caller's promise.
+            $(
+                ($p, $v, 0) => codes::<$p, $v, false>($tile),
+                ($p, $v, _) => codes::<$p, $v, true>($tile),
+            )*
+            _ => debug_assert!(false, "no such tile"),
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn dispatch_codes(tile: &LookupCodesTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[rustfmt::skip]
+        codes_shapes!(tile,
+            (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
+            (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
+        );
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn codes<const P: usize, const V: usize, const SHORTCUT: bool>(tile: &LookupCodesTile) {
+    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    unsafe {
+        let (t, f) = (&tile.lookup, &tile.finish);
+        let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
+        for (p, totals) in totals.0.iter_mut().enumerate() {
+            let met = met(t, p);
+            let common = (met.shares - t.zero_point as i32 * met.codes) as i16;
+            let both = _mm512_set1_epi16(common.wrapping_add(common << 8));
+            let odd = _mm512_set1_epi16(common);
+            for (v, [all_total, odd_total]) in totals.iter_mut().enumerate() {
+                let start = tile.start.add(64 * v);
+                *all_total = _mm512_sub_epi16(_mm512_loadu_si512(start.cast()), both);
+                *odd_total = _mm512_sub_epi16(_mm512_loadu_si512(start.add(32).cast()), odd);
+            }
+        }
+        add_all(t, &mut totals);
+        let program = &*f.program;
+        let step = &program.steps[0];
+        // What a code of the shortcut adds, for each of sixteen.
+        let shortcut = {
+            let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
+        };
+        let number = step.operand as usize % MOST_OPERANDS;
+        let order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let upper = _mm512_set1_epi32(0xffff << 16);
+        let levels = _mm512_set1_epi8(program.levels as i8);
+        for v in 0..V {
+            let left = f.channels - 64 * v as i64;
+            let mask = if left >= 64 { u64::MAX } else { !(u64::MAX << left.max(0)) };
+            let factors = |of: *const f32| -> [__m512; 4] {
+                std::array::from_fn(|quarter| _mm512_loadu_ps(of.add(64 * v + 16 * quarter)))
+            };
+            let (multipliers, biases) = (factors(f.multiplier), factors(f.bias));
+            for (p, totals) in totals.0.iter().enumerate() {
+                let [all, odd] = totals[v];
+                // What the odd bytes have added to the words is taken from them again.
+                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+                let quarters = [
+                    _mm512_slli_epi32::<16>(even),
+                    _mm512_slli_epi32::<16>(odd),
+                    _mm512_and_si512(even, upper),
+                    _mm512_and_si512(odd, upper),
+                ];
+                let mut values: [__m512; 4] = std::array::from_fn(|quarter| {
+                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(quarters[quarter]), multipliers[quarter], biases[quarter])
+                });
+                if SHORTCUT {
+                    let place = f.operands[number].offset(p as isize * f.operand_pixel[number] as isize);
+                    let operand = _mm512_maskz_loadu_epi8(mask, place.wrapping_add(64 * v).cast());
+                    // An index is the lowest four bits.
+                    let indices = [
+                        operand,
+                        _mm512_srli_epi32::<8>(operand),
+                        _mm512_srli_epi32::<16>(operand),
+                        _mm512_srli_epi32::<24>(operand),
+                    ];
+                    for (value, index) in values.iter_mut().zip(indices) {
+                        *value = _mm512_add_ps(*value, _mm512_permutexvar_ps(index, shortcut));
+                    }
+                }
+                let [c0, c1, c2, c3] = values.map(|value| _mm512_cvtps_epi32(value));
+                let bytes = _mm512_packus_epi16(_mm512_packs_epi32(c0, c1), _mm512_packs_epi32(c2, c3));
+                let bytes = _mm512_min_epu8(_mm512_shuffle_epi8(bytes, order), levels);
+                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(64 * v);
+                _mm512_mask_storeu_epi8(to.cast(), mask, bytes);
             }
         }
     }
