@@ -104,7 +104,8 @@ impl Channel<'_> {
 /// The program of a layer by one multiply and add, if that gives the same codes for all sums `-largest..=largest`. The kernel gives
 /// `scale` times the sums.
 pub(crate) fn of(program: &Program, to: &ConvStore, scaling: &Scaling, largest: u64, scale: i32) -> Option<Affine> {
-    let largest = i32::try_from(largest).ok().filter(|&l| i64::from(l) * i64::from(scale).abs() <= i64::from(i32::MAX))?;
+    let largest =
+        i32::try_from(largest).ok().filter(|&l| i64::from(l) * i64::from(scale).abs() <= i64::from(i32::MAX))?;
     let shortcuts = match (program.count, program.steps[0]) {
         (0, _) => 0,
         (1, Step { function: function::ADD_SMALL_CODE, operand, .. }) => {

@@ -15,9 +15,7 @@ use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::finish::FinishTile;
-use catc_kernels::precompiled::triples::{
-    LookupCodesTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums,
-};
+use catc_kernels::precompiled::triples::{LookupCodesTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
 use catc_kernels::precompiled::{FINISH_512, LOOKUP_CODES_VBMI, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
 use catc_kernels::triples::{self, CHANNELS, Order};
 use catc_kernels::{KernelId, QuantizedWeights};

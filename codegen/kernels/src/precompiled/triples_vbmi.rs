@@ -109,26 +109,62 @@ macro_rules! drain {
     };
 }
 
+/// The look-ups of one step, which lies `$at` steps ahead.
+macro_rules! step {
+    (1 $ahead:literal: $($at:literal $a:tt),*) => {
+        concat!(
+            "vmovdqu64 zmm16, [{w} + 64 * ", $ahead, "]\n",
+            "prefetcht0 [{w} + {ahead} + 64 * ", $ahead, "]\n",
+            $(
+                "movzx {x:e}, word ptr [", $at, " + 2 * ", $ahead, "]\n",
+                "vpermb zmm18, zmm16, [{t} + {x}]\n",
+                "vpaddusb ", $a, ", ", $a, ", zmm18\n",
+            )*
+        )
+    };
+    (2 $ahead:literal: $($at:literal $a:tt $b:tt),*) => {
+        concat!(
+            "vmovdqu64 zmm16, [{w} + 128 * ", $ahead, "]\n",
+            "vmovdqu64 zmm17, [{w} + 128 * ", $ahead, " + 64]\n",
+            "prefetcht0 [{w} + {ahead} + 128 * ", $ahead, "]\n",
+            "prefetcht0 [{w} + {ahead} + 128 * ", $ahead, " + 64]\n",
+            $(
+                "movzx {x:e}, word ptr [", $at, " + 2 * ", $ahead, "]\n",
+                "vmovdqa64 zmm18, [{t} + {x}]\n",
+                "vpermb zmm19, zmm16, zmm18\n",
+                "vpaddusb ", $a, ", ", $a, ", zmm19\n",
+                "vpermb zmm20, zmm17, zmm18\n",
+                "vpaddusb ", $b, ", ", $b, ", zmm20\n",
+            )*
+        )
+    };
+}
+
 /// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
 /// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed. Sums never saturate: of the additions
-/// of bytes the saturating one is not done by the port that permutes, which is busy all the time.
+/// of bytes the saturating one is not done by the port that permutes, which is busy all the time. Two steps a turn: the end of a loop
+/// of few turns is foreseen.
 macro_rules! look_up {
     ($walk:ident, $steps:ident, 1: $($at:literal $a:tt),*) => {
         asm!(
             $(concat!("vpxord ", $a, ", ", $a, ", ", $a),)*
-            "2:",
-            "vmovdqu64 zmm16, [{w}]",
-            "prefetcht0 [{w} + {ahead}]",
-            $(
-                concat!("movzx {x:e}, word ptr [", $at, "]"),
-                "vpermb zmm18, zmm16, [{t} + {x}]",
-                concat!("vpaddusb ", $a, ", ", $a, ", zmm18"),
-            )*
+            "shr {n}, 1",
+            "jnc 2f",
+            step!(1 0: $($at $a),*),
             "add {w}, 64",
             "add {o}, 2",
             "add {o4}, 2",
+            "test {n}, {n}",
+            "jz 3f",
+            "2:",
+            step!(1 0: $($at $a),*),
+            step!(1 1: $($at $a),*),
+            "add {w}, 128",
+            "add {o}, 4",
+            "add {o4}, 4",
             "dec {n}",
             "jnz 2b",
+            "3:",
             $(drain!($a),)*
             "/* {s} {s3} */",
             w = inout(reg) $walk.weights,
@@ -149,24 +185,23 @@ macro_rules! look_up {
     ($walk:ident, $steps:ident, 2: $($at:literal $a:tt $b:tt),*) => {
         asm!(
             $(concat!("vpxord ", $a, ", ", $a, ", ", $a), concat!("vpxord ", $b, ", ", $b, ", ", $b),)*
-            "2:",
-            "vmovdqu64 zmm16, [{w}]",
-            "vmovdqu64 zmm17, [{w} + 64]",
-            "prefetcht0 [{w} + {ahead}]",
-            "prefetcht0 [{w} + {ahead} + 64]",
-            $(
-                concat!("movzx {x:e}, word ptr [", $at, "]"),
-                "vmovdqa64 zmm18, [{t} + {x}]",
-                "vpermb zmm19, zmm16, zmm18",
-                concat!("vpaddusb ", $a, ", ", $a, ", zmm19"),
-                "vpermb zmm20, zmm17, zmm18",
-                concat!("vpaddusb ", $b, ", ", $b, ", zmm20"),
-            )*
+            "shr {n}, 1",
+            "jnc 2f",
+            step!(2 0: $($at $a $b),*),
             "add {w}, 128",
             "add {o}, 2",
             "add {o4}, 2",
+            "test {n}, {n}",
+            "jz 3f",
+            "2:",
+            step!(2 0: $($at $a $b),*),
+            step!(2 1: $($at $a $b),*),
+            "add {w}, 256",
+            "add {o}, 4",
+            "add {o4}, 4",
             "dec {n}",
             "jnz 2b",
+            "3:",
             $(drain!($a), drain!($b),)*
             "/* {s} {s3} */",
             w = inout(reg) $walk.weights,
