@@ -1,13 +1,14 @@
 //! Parts of tensors: Gather (1, 11, 13), Slice (1, 10, 11, 13), Split (2, 11, 13, 18); and their sizes: Shape (1, 13,
 //! 15, ...), Size.
 
+use super::build::{pick, reshape};
 use super::layout::{folds, same};
 use crate::error::NodeProblem;
 use crate::fold;
 use crate::node::{NodeContext, Outputs, RuleResult, axis, one};
 use crate::size::Size;
 use crate::value::{Known, Value};
-use catc_ir::{Dim, Op, Tensor, ops};
+use catc_ir::{Dim, Op, Shape, Tensor, ops};
 
 pub(super) fn shape(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
@@ -47,7 +48,9 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
         return one(cx.emit(op, &operands)?);
     };
     let Dim::Fixed(size) = shape.dims()[axis] else {
-        return Err(NodeProblem::unsupported(format!("it picks along the batch, axis {axis} of {shape}")));
+        let picked = pick_in_images(cx, &data, axis, &indices)?;
+        let mixed = || NodeProblem::unsupported(format!("it picks along the batch, axis {axis} of {shape}"));
+        return one(picked.ok_or_else(mixed)?);
     };
     let position = |s: Size| match s {
         Size::Fixed(n) => {
@@ -75,6 +78,36 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
             one(cx.emit(op, &operands)?)
         }
     }
+}
+
+/// What a Gather along the first axis picks where that holds several elements of each image, `[kN,..]`, and each image gives the
+/// same ones of its own: so torch writes a view of what lies in memory in another order. `None` if images mix.
+fn pick_in_images(cx: &mut NodeContext, x: &Value, axis: usize, indices: &Known) -> Result<Option<Value>, NodeProblem> {
+    let shape = cx.shape(x);
+    let (Some(batch), Some(list), (Some(&Dim::Batch(size)), rest)) =
+        (cx.file_batch(), indices.as_sizes(), (shape.dims().get(axis), &shape.dims()[axis + 1..]))
+    else {
+        return Ok(None);
+    };
+    let list: Option<Vec<i64>> = list.iter().map(|s| s.fixed()).collect();
+    // Images lie one behind the other in the indices as well.
+    let (Some(list), Some((&first, others))) = (list, indices.shape().split_first()) else { return Ok(None) };
+    if axis != 0 || size < 2 || batch == 0 || first % batch != 0 || list.is_empty() {
+        return Ok(None);
+    }
+    let picks = &list[..list.len() / batch];
+    let shifted =
+        |(i, n): (usize, &i64)| picks[i % picks.len()].checked_add((i / picks.len() * size) as i64) == Some(*n);
+    let inside = picks.iter().all(|n| usize::try_from(*n).is_ok_and(|n| n < size));
+    if !inside || !list.iter().enumerate().all(shifted) {
+        return Ok(None);
+    }
+    let images = Shape::new([Dim::N, Dim::Fixed(size)].into_iter().chain(rest.iter().copied()));
+    let each: Vec<usize> = picks.iter().map(|&n| n as usize).collect();
+    let x = reshape(cx, x, images)?;
+    let picked = if each.iter().copied().eq(0..size) { x } else { pick(cx, &x, 1, &each)? };
+    let lead = [Dim::Batch(first / batch)].into_iter().chain(others.iter().map(|&n| Dim::Fixed(n)));
+    reshape(cx, &picked, Shape::new(lead.chain(rest.iter().copied()))).map(Some)
 }
 
 /// One axis of a Slice as written.

@@ -45,6 +45,28 @@ fn a_batch_that_images_share_stays() {
     insta::assert_snapshot!(m(13).import_with(&policy(BatchPolicy::Symbolic)).unwrap_err());
 }
 
+/// Flat elements of `[batch,2,2]` picked by these indices.
+fn flat_pick(batch: i64, shape: &[i64], indices: &[i64]) -> ModelBuilder {
+    let mut m = model(13).input("x", &[&batch.to_string(), "2", "2"]).output("y").i64("all", &[-1]);
+    m = m.node("Reshape", "x all", "flat", &[]).i64("at", indices).i64("shape", shape);
+    m.node("Reshape", "at shape", "indices", &[]).node("Gather", "flat indices", "y", &[])
+}
+
+#[test]
+fn what_each_image_gives_of_its_own_is_picked_in_each() {
+    for (batch, indices) in [(1, &[0, 2, 1, 3][..]), (2, &[0, 2, 1, 3, 4, 6, 5, 7])] {
+        let imported = flat_pick(batch, &[batch, 2, 2], indices).import().unwrap();
+        assert_eq!(imported.warnings, [""; 0]);
+        insta::assert_snapshot!("picks_in_images", imported.graph.to_string());
+    }
+    insta::assert_snapshot!("views_of_images", flat_pick(2, &[4, 2], &[0, 1, 2, 3, 4, 5, 6, 7]).text());
+    // The second image gives others than the first, images trade places, an index for both.
+    for indices in [&[0, 2, 1, 3, 4, 5, 6, 7][..], &[4, 5, 6, 7, 0, 1, 2, 3], &[0, 1]] {
+        let text = flat_pick(2, &[-1, 2], indices).text();
+        assert!(text.contains("it picks along the batch, axis 0 of [4N]"), "{text}");
+    }
+}
+
 #[test]
 fn an_output_that_contradicts_its_declaration_keeps_the_batch() {
     let mut m = model(13).input("x", &["2", "3"]).node("Relu", "x", "y", &[]);
