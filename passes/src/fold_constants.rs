@@ -63,7 +63,9 @@ fn constant_values(graph: &Graph) -> Vec<ValueId> {
     for node in graph.nodes() {
         let known = |o: &Operand| o.value().is_none_or(|v| constant.contains(&v));
         let stays = matches!(node.op, Op::Quantize(_) | Op::Dequantize(_) | Op::Fused(_));
-        if !stays && node.inputs.iter().all(known) && !outputs.contains(&node.output) {
+        // A constant expanded to the batch is as large as the batch is.
+        let fixed = graph.value_type(node.output).shape.as_fixed().is_some();
+        if !stays && fixed && node.inputs.iter().all(known) && !outputs.contains(&node.output) {
             constant.insert(node.output);
         } else {
             wanted.extend(node.inputs.iter().filter_map(|o| o.value()).filter(|v| constant.contains(v)));
