@@ -3,8 +3,8 @@
 //! - Before: float or qdq phase; best after `fold-constants`, so that operands that can be constants are.
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
 //!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
-//!   out are one node each. Exact but for gelu, hard sigmoid and hard swish, whose one-node forms round differently (1e-6
-//!   relative). What transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize`
+//!   out are one node each; the scale of attention stands behind the product of queries and keys, where lowering takes it into
+//!   that product. Exact but for gelu, hard sigmoid, hard swish and that scale, which round differently (1e-6 relative). What transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize`
 //!   gives; a `matmul` by such a matrix is a `linear` too, and what is added to each
 //!   channel of such a convolution is its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
@@ -19,7 +19,7 @@
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
-use crate::patterns::{gelu, layer_norm};
+use crate::patterns::{gelu, layer_norm, scaled_product};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
 use crate::weight_codes::{bias_of_codes, move_codes, product_of_codes};
@@ -71,7 +71,9 @@ fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
         }
         Op::Pad(p) if p.before.iter().chain(&p.after).all(|&n| n == 0) => forward(sweep, node, node.inputs[0]),
         Op::Conv2d(conv) => absorb_padding(sweep, node, conv),
-        Op::MatMul(_) => matmul_to_linear(sweep, node).or_else(|| product_of_codes(sweep, node)),
+        Op::MatMul(_) => matmul_to_linear(sweep, node)
+            .or_else(|| product_of_codes(sweep, node))
+            .or_else(|| scaled_product(sweep, node)),
         Op::Unary(unary) => merge_clips(sweep, node, *unary),
         Op::Binary(binary) => binary_forms(sweep, node, *binary).or_else(|| bias_of_codes(sweep, node)),
         _ => None,

@@ -1,7 +1,7 @@
-//! The forms of layer normalization and gelu that exporters spell out in simpler operations, for `canonicalize`.
+//! The forms of layer normalization, gelu and scaled attention that exporters spell out in simpler operations, for `canonicalize`.
 
 use crate::rewrite::{Rewrite, Sweep};
-use catc_ir::ops::{Binary, LayerNorm, ReduceMean, Unary};
+use catc_ir::ops::{Binary, LayerNorm, MatMul, ReduceMean, Unary};
 use catc_ir::{Node, Op, Operand, Tensor};
 use smallvec::smallvec;
 
@@ -84,4 +84,42 @@ pub(crate) fn layer_norm(sweep: &mut Sweep, node: &Node, op: Binary) -> Option<R
     let data = data.to_vec();
     let row = sweep.graph.add_constant(Tensor::f32(&[size], data));
     Some(Rewrite::TakeOver(name, op, inputs.into_iter().chain([row.into()]).collect()))
+}
+
+/// What a value is a multiple of, and by how much, where nothing else takes the multiple. A transpose of it is one of that.
+fn multiple(sweep: &mut Sweep, o: Operand) -> Option<(Operand, f32)> {
+    if !sweep.single_use(o.value()?) {
+        return None;
+    }
+    let node = sweep.definition(o)?;
+    let (op, inputs, name) = (node.op.clone(), node.inputs.clone(), node.name.clone());
+    match op {
+        Op::Transpose(_) => {
+            let (x, factor) = multiple(sweep, inputs[0])?;
+            Some((sweep.insert(op, &[x], &name)?, factor))
+        }
+        Op::Binary(f @ (Binary::Mul | Binary::Div)) => {
+            let by = sweep.scalar(inputs[1]).filter(|s| (1e-10..1e10).contains(&s.abs()))?;
+            let same = sweep.graph.type_of(inputs[0]).shape == sweep.graph.type_of(o).shape;
+            same.then_some((inputs[0], if f == Binary::Mul { by } else { 1.0 / by }))
+        }
+        _ => None,
+    }
+}
+
+/// `(q * s) k` and `(q * s) (k * t)` are `(q k) * (s * t)`: exporters scale queries, or both sides, before the product.
+pub(crate) fn scaled_product(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
+    let [a, b] = [node.inputs[0], node.inputs[1]];
+    if a.constant().is_some() || b.constant().is_some() || a == b {
+        return None;
+    }
+    let found = [multiple(sweep, a), multiple(sweep, b)];
+    let factor = found.iter().flatten().map(|(_, s)| *s).product::<f32>();
+    if found == [None, None] {
+        return None;
+    }
+    let [a, b] = [found[0].map_or(a, |f| f.0), found[1].map_or(b, |f| f.0)];
+    let factor = sweep.graph.add_constant(Tensor::scalar(factor));
+    let then = Op::Binary(Binary::Mul);
+    Some(Rewrite::Split { first: (Op::MatMul(MatMul), smallvec![a, b]), then, others: smallvec![factor.into()] })
 }

@@ -295,4 +295,41 @@ input(v0: f32[N,4,8,8] \"x\"):
         let two = RESIDUAL.replace("output v10 \"y\"", "output v10 \"y\"\n  output v4 \"z\"");
         assert_eq!(blocks(&two, Granularity::Block), ["v0>v2:[0]", "v2>v4:[1]~ v4>v5:[2]~ v2>v6:[3]~ v9>v10:[4]~"]);
     }
+
+    #[test]
+    fn attention_and_the_layers_after_it_are_a_block_each() {
+        let text = "graph @g float {
+  c0 = const f32[8] random(1, normal, 1.0)
+  c1 = const f32[24,8] random(2, normal, 1.0)
+  c2 = const f32[8,8] random(3, normal, 1.0)
+  c3 = const f32[16,8] random(4, normal, 1.0)
+  c4 = const f32[8,16] random(5, normal, 1.0)
+  c5 = const f32[1,1,8] random(6, normal, 1.0)
+input(v0: f32[N,4,8] \"x\"):
+  v1: f32[N,1,8] = expand c5 {shape=[N,1,8]}
+  v2: f32[N,5,8] = concat v1, v0 {axis=1}
+  v3: f32[N,5,8] = layer_norm v2, c0, c0 {eps=1e-6}
+  v4: f32[N,5,24] = linear v3, c1
+  v5: f32[N,5,8] = slice v4 {axis=2, start=0, end=8}
+  v6: f32[N,5,8] = slice v4 {axis=2, start=8, end=16}
+  v7: f32[N,5,8] = slice v4 {axis=2, start=16, end=24}
+  v8: f32[N,8,5] = transpose v6 {perm=[0,2,1]}
+  v9: f32[N,5,5] = matmul v5, v8
+  v10: f32[N,5,5] = softmax v9 {axis=2}
+  v11: f32[N,5,8] = matmul v10, v7
+  v12: f32[N,5,8] = linear v11, c2
+  v13: f32[N,5,8] = add v2, v12
+  v14: f32[N,5,8] = layer_norm v13, c0, c0 {eps=1e-6}
+  v15: f32[N,5,16] = linear v14, c3
+  v16: f32[N,5,16] = gelu v15
+  v17: f32[N,5,8] = linear v16, c4
+  v18: f32[N,5,8] = add v13, v17
+  v19: f32[N,5,8] = layer_norm v18, c0, c0 {eps=1e-6}
+  v20: f32[N,1,8] = slice v19 {axis=1, start=0, end=1}
+  v21: f32[N,1,8] = linear v20, c2
+  output v21 \"y\"
+}
+";
+        assert_eq!(blocks(text, Granularity::Block), ["v0>v13:[0, 1]", "v13>v18:[2, 3]", "v18>v21:[4]"]);
+    }
 }
