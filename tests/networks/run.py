@@ -2,14 +2,16 @@
 """Networks of torchvision with random weights, exported by both exporters of torch, through catc: docs/networks.md.
 
     python3 -m pip install torch torchvision onnxruntime onnxscript
-    cargo build --release --example check_network
-    python3 tests/networks/run.py --cache FOLDER [--networks NAME,..] [--page docs/networks.md]
+    cargo build --release --bin catc --example check_network
+    python3 tests/networks/run.py --cache FOLDER [--networks NAME,..] [--costs] [--page docs/networks.md]
 
 Results are kept in FOLDER, one JSON file for each network and exporter; those that are there are not made again, so the
-command can be stopped and started. The page is written from all of them.
+command can be stopped and started. The page is written from all of them. `--costs` measures what it takes to compile two large
+networks from 32 pictures as well.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import subprocess
@@ -17,6 +19,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHECK = ROOT / "target/release/examples/check_network"
+CATC = ROOT / "target/release/catc"
 
 # Name, side of the picture.
 NETWORKS = {
@@ -47,7 +50,16 @@ NETWORKS = {
 }
 # Opset 13 has no attention for TorchScript's exporter to write.
 OPSETS = {"vit_b_16": 14, "deit_tiny": 14}
+# The newest that the other exporter writes.
+NEWEST_OPSET = 23
 EXPORTERS = ["torchscript", "dynamo"]
+# What is compiled to see what it costs, with which options: by the exporter of TorchScript, from this many pictures.
+COSTS = [
+    (name, options)
+    for name in ["resnet50", "vit_b_16"]
+    for options in ["--wbits 8 --abits 8 --method mse", "--wbits 4 --abits 4 --method mse", "--wbits 4 --abits 4 --effort fast"]
+]
+PICTURES = 32
 
 
 def network(name):
@@ -86,8 +98,15 @@ def network(name):
     else:
         more = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
         net = getattr(torchvision.models, name)(weights=None, **more)
+    return trained_like(net)
+
+
+def trained_like(net):
+    """The network in inference mode, with weights and statistics of the sizes that training leaves: as they are drawn by torchvision,
+    many a network gives nearly the same for every picture, which hides differences."""
+    import torch
+
     net.eval()
-    # Statistics of batch normalization as training would leave them, not zeros and ones.
     with torch.no_grad():
         for m in net.modules():
             if isinstance(m, torch.nn.BatchNorm2d):
@@ -95,22 +114,36 @@ def network(name):
                 m.running_var.uniform_(0.5, 1.5)
                 m.weight.uniform_(0.5, 1.5)
                 m.bias.uniform_(-0.2, 0.2)
-            # A head that starts with zeros gives zeros, which anything agrees with.
-            if isinstance(m, torch.nn.Linear) and not m.weight.any():
-                m.weight.normal_(0.0, 0.05)
+            elif isinstance(m, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(m.weight)
+            elif isinstance(m, torch.nn.Linear):
+                m.weight.normal_(0.0, m.in_features**-0.5)
+            if isinstance(m, (torch.nn.Conv2d, torch.nn.Linear)) and m.bias is not None:
+                m.bias.normal_(0.0, 0.05)
+            if isinstance(m, torch.nn.LayerNorm):
+                m.weight.uniform_(0.5, 1.5)
+        # Class tokens and the like.
+        for p in net.parameters():
+            if not p.any():
+                p.normal_(0.0, 0.1)
     return net
 
 
-def export(name, exporter, path):
+def export(net, x, exporter, path, opset=13):
+    """Writes a network as ONNX for inputs of the shape of `x`; `opset` is that of TorchScript's exporter."""
     import torch
 
-    net, side = network(name), NETWORKS[name]
-    x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
     if exporter == "dynamo":
-        torch.onnx.export(net, (x,), str(path), dynamo=True, external_data=False, verbose=False)
+        options = {"opset_version": NEWEST_OPSET, "external_data": False, "verbose": False}
+        torch.onnx.export(net, (x,), str(path), dynamo=True, **options)
     else:
-        torch.onnx.export(net, (x,), str(path), dynamo=False, opset_version=OPSETS.get(name, 13))
-    return x
+        torch.onnx.export(net, (x,), str(path), dynamo=False, opset_version=opset)
+
+
+def picture(side):
+    import torch
+
+    return torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def check(name, exporter, cache, keep_models):
@@ -122,7 +155,9 @@ def check(name, exporter, cache, keep_models):
         import onnxruntime
 
         try:
-            x = export(name, exporter, model).numpy()
+            x = picture(NETWORKS[name])
+            export(network(name), x, exporter, model, OPSETS.get(name, 13))
+            x = x.numpy()
         except Exception as e:  # noqa: BLE001: whatever the exporter raises is the result
             return {"failed": "export", "error": f"{type(e).__name__}: {e}"[:300]}
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
@@ -145,6 +180,27 @@ def check(name, exporter, cache, keep_models):
     return result
 
 
+def cost(name, options, cache):
+    """Time and memory of the whole command."""
+    import numpy
+    import torch
+
+    model, pictures = cache / f"{name}.torchscript.onnx", cache / "pictures.npy"
+    if not model.exists():
+        export(network(name), picture(NETWORKS[name]), "torchscript", model, OPSETS.get(name, 13))
+    side = NETWORKS[name]
+    many = torch.randn(PICTURES, 3, side, side, generator=torch.Generator().manual_seed(2))
+    numpy.save(pictures, many.numpy())
+    out = cache / "cost.bin"
+    command = ["/usr/bin/time", "-f", "%e %U %S %M", str(CATC), str(model), "-o", str(out), "--calib", str(pictures)]
+    done = subprocess.run(command + options.split(), capture_output=True, text=True)
+    lines = done.stderr.strip().splitlines()
+    if done.returncode != 0:
+        return {"failed": "catc", "error": "\n".join(lines)[:600]}
+    wall, user, system, peak = lines[-1].split()
+    return {"wall": float(wall), "cpu": float(user) + float(system), "peak_mib": int(peak) // 1024}
+
+
 def status(result):
     if "failed" in result:
         return f"no: {result['error'].splitlines()[0][:120]}"
@@ -155,41 +211,72 @@ def status(result):
     return f"DIFFERS by {result['apart']:.1e}"
 
 
+def layers(result):
+    """Layers on codes, of all layers: convolutions, linear layers, products of two computed tensors."""
+    operators = result.get("operators", {})
+    kinds = ["conv2d", "linear", "matmul"]
+    quantized = sum(operators.get(f"fused_{k}", 0) for k in kinds)
+    return f"{quantized} of {quantized + sum(operators.get(k, 0) for k in kinds)}"
+
+
 def row(name, exporter, result):
     if "failed" in result:
         what = result["error"].splitlines()[0][:160].replace("|", "/") if result["error"] else "no message"
-        return f"| {name} | {exporter} | {result['failed']}: {what} | | | | | |"
-    seconds = result["W8A8"].get("compile_seconds")
+        return f"| {name} | {exporter} | | {result['failed']}: {what} | | | | |"
     cells = [
         name,
         f"{exporter}, opset {result['opset']}",
+        str(result["nodes"]),
         f"{result['float_error']:.1e}",
+        layers(result["W8A8"]),
         status(result["W8A8"]),
         status(result["W4A4"]),
-        str(result["W8A8"].get("steps", "")),
-        f"{seconds:.1f}" if seconds else "",
         str(result.get("peak_mib", "")),
     ]
     return "| " + " | ".join(c.replace("|", "/") for c in cells) + " |"
 
 
-def page(results):
+def costs_table(costs):
+    lines = [
+        "",
+        f"What it takes to compile two of them, by `catc NETWORK.onnx -o OUT.bin --calib PICTURES.npy` from {PICTURES} pictures with these",
+        "options: processor time (s), time on two cores shared with other work (s), peak memory (MiB).",
+        "",
+        "| network | options | processor | time | peak |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for (name, options), c in costs.items():
+        if "failed" in c:
+            lines.append(f"| {name} | `{options}` | {c['error'].splitlines()[-1][:120]} | | |")
+        else:
+            lines.append(f"| {name} | `{options}` | {c['cpu']:.0f} | {c['wall']:.0f} | {c['peak_mib']} |")
+    return lines
+
+
+def page(results, costs):
     lines = [
         "# Networks",
         "",
         "Networks of torchvision with random weights, exported by both exporters of torch, through the compiler. *Float* is the",
         "largest difference of the evaluator's output from ONNX Runtime's over the largest magnitude of it (the bar is 1e-4).",
         "*W8A8* and *W4A4*: whether machine code of the quantized network equals the reference evaluator bit for bit. Ranges are",
-        "from one random picture: what is shown is coverage and exactness, not accuracy. Steps, time to compile W8A8 (s) and the",
-        "peak memory of all three checks together (MiB) are those of one run on two cores shared with other work.",
+        "from one random picture: what is shown is coverage and exactness, not accuracy. *Ops* are those of the imported graph,",
+        "*layers* the convolutions, linear layers and products of computed tensors that work on codes, of all there are, and",
+        "*peak* is the memory of all checks of a row together (MiB).",
+        "",
+        "In transformers linear layers, products of queries and keys and of weights and values are products of codes, with calibrated",
+        "ranges; softmax, layer normalization and the residual stream stay in f32 and are quantized where a product takes them; gelu is",
+        "an f32 step between the sums of a layer and its codes.",
         "",
         "Written by `tests/networks/run.py`, whose head says how to run it.",
         "",
-        "| network | export | float | W8A8 | W4A4 | steps | compile | peak |",
-        "|---|---|---:|---|---|---:|---:|---:|",
+        "| network | export | ops | float | layers | W8A8 | W4A4 | peak |",
+        "|---|---|---:|---:|---:|---|---|---:|",
     ]
     for (name, exporter), result in results.items():
         lines.append(row(name, exporter, result))
+    if costs:
+        lines += costs_table(costs)
     reasons = {}
     for (name, exporter), result in results.items():
         for note in result.get("W8A8", {}).get("notes", []):
@@ -210,11 +297,20 @@ def page(results):
     return "\n".join(lines)
 
 
+def kept(path, make):
+    """A result that is there, or is made now."""
+    if not path.exists():
+        print(path.stem, file=sys.stderr, flush=True)
+        path.with_suffix(".part").write_text(json.dumps(make()))
+        path.with_suffix(".part").rename(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=pathlib.Path, required=True)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--exporters", default=",".join(EXPORTERS))
+    parser.add_argument("--costs", action="store_true", help="measure what it takes to compile two large networks")
     parser.add_argument("--keep-models", action="store_true", help="leave the exported files in the cache")
     parser.add_argument("--page", type=pathlib.Path)
     args = parser.parse_args()
@@ -224,13 +320,11 @@ def main():
         sys.exit(f"no such network: {', '.join(unknown)}")
     for name in args.networks.split(","):
         for exporter in args.exporters.split(","):
-            path = args.cache / f"{name}.{exporter}.json"
-            if path.exists():
-                continue
-            print(f"{name} {exporter}", file=sys.stderr, flush=True)
-            result = check(name, exporter, args.cache, args.keep_models)
-            path.with_suffix(".part").write_text(json.dumps(result))
-            path.with_suffix(".part").rename(path)
+            make = functools.partial(check, name, exporter, args.cache, args.keep_models)
+            kept(args.cache / f"{name}.{exporter}.json", make)
+    cost_of = {(n, o): args.cache / f"cost.{n}.{''.join(o.split())}.json" for n, o in COSTS}
+    for (name, options), path in cost_of.items() if args.costs else []:
+        kept(path, functools.partial(cost, name, options, args.cache))
     if args.page:
         results = {}
         for name in NETWORKS:
@@ -238,7 +332,8 @@ def main():
                 path = args.cache / f"{name}.{exporter}.json"
                 if path.exists():
                     results[name, exporter] = json.loads(path.read_text())
-        args.page.write_text(page(results))
+        costs = {of: json.loads(path.read_text()) for of, path in cost_of.items() if path.exists()}
+        args.page.write_text(page(results, costs))
 
 
 if __name__ == "__main__":
