@@ -34,7 +34,7 @@ pub enum Method {
     QDrop,
     /// As `qdrop`, with the divergence at the network's output in the loss.
     PdQuant,
-    /// As `pdquant`, weight scales and biases learned besides; then codes, scales, zero-points and biases together on the network's output.
+    /// As `pdquant`, weight scales and biases learned besides; then codes, scales and biases together on the network's output.
     Cat,
 }
 
@@ -101,7 +101,7 @@ pub const METHODS: &[(&str, Method, &str)] = &[
     ("brecq", Method::Brecq, "mse, then learned rounding and scales, block by block"),
     ("qdrop", Method::QDrop, "as brecq, with randomly dropped quantization"),
     ("pdquant", Method::PdQuant, "as qdrop, with the divergence at the network's output"),
-    ("cat", Method::Cat, "as pdquant, then codes, scales and zero-points learned on the network's output"),
+    ("cat", Method::Cat, "as pdquant, then codes, scales and biases learned on the network's output"),
 ];
 
 impl fmt::Display for Method {

@@ -1,5 +1,5 @@
-//! `refine-scales`: moves all scales, zero-points and biases together so that the network's output comes nearer to that of the float
-//! network.
+//! `refine-scales`: moves all scales and biases, and if asked for zero-points and codes, together so that the network's output comes nearer
+//! to that of the float network.
 //!
 //! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other scales of weights (per
 //!   output channel) and tensors, other zero-points of tensors, other biases, if the divergence fell on calibration images that were not
@@ -8,6 +8,9 @@
 //! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
 //!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
 //!   ([`catc_interp::Wrt`]).
+//! - Zero-points stay unless `zero_point_rate` is above 0. After a ReLU none can help: with a larger one the codes below it stand for nothing, and
+//!   what is left, fewer steps up to a lower bound, the scale has too. Where tensors hold negative values one code is a jump that the
+//!   gradient, which sees clipped values alone, does not foresee (`docs/accuracy.md` has figures).
 //! - With `code_rate` the codes of weights move too: behind each stands a real, at first the float weight or what is nearest to it among the
 //!   reals of this code, that follows the gradient of the weight (`learn::latent`). What blocks learned one after the other is then
 //!   finished on the output of the whole network.
@@ -71,7 +74,7 @@ pub struct RefineScales {
     pub lambda: f64,
     /// Rate of the logarithms of tensors' scales.
     pub activation_rate: f64,
-    /// Rate of zero-points, in codes.
+    /// Rate of zero-points, in codes; 0 keeps them.
     pub zero_point_rate: f64,
     /// Rate of the logarithms of weight scales.
     pub scale_rate: f64,
@@ -92,7 +95,7 @@ impl Default for RefineScales {
             temperature: Some(1.0),
             lambda: 0.001,
             activation_rate: 4e-3,
-            zero_point_rate: 1e-2,
+            zero_point_rate: 0.0,
             scale_rate: 1e-3,
             bias_rate: 1e-3,
             code_rate: 0.0,
@@ -105,7 +108,7 @@ impl RefineScales {
     /// Its entry in the registry.
     pub const ENTRY: PassEntry = PassEntry {
         name: "refine-scales",
-        summary: "moves scales, zero-points and biases to bring the output nearer to the float network's",
+        summary: "moves scales and biases to bring the output nearer to the float network's",
         options: &[
             PassOption::new("steps", "auto or 1-1000000", "auto", "steps; auto follows from budget"),
             PassOption::new(
@@ -133,7 +136,12 @@ impl RefineScales {
                 "0.004",
                 "Adam's rate of the logarithms of tensors' scales, falling to 0",
             ),
-            PassOption::new("zero_point_rate", "0-1", "0.01", "Adam's rate of zero-points, in codes, falling to 0"),
+            PassOption::new(
+                "zero_point_rate",
+                "0-1",
+                "0",
+                "Adam's rate of zero-points, in codes, falling to 0; 0 keeps them",
+            ),
             PassOption::new(
                 "scale_rate",
                 "0-1",

@@ -79,6 +79,11 @@ fn scales_move_and_the_divergence_falls_on_unseen_images() {
     let kl = |g: &Graph| mean_kl_divergence(&fp, &logits(g, &unseen), 6, 1.0);
     let (before, after) = (kl(&plain.graph), kl(&refined.graph));
     assert!(after < 0.7 * before, "{before} -> {after}: {:?}", refined.notes);
+    // Without a rate zero-points stay, and scales do the work.
+    let kept = compile("refine-scales{steps=200, batch=32, augment=none}", 1);
+    let zero_points = |g: &Graph| g.quantizers().map(|(_, q)| q.zero_point.clone()).collect::<Vec<_>>();
+    assert_eq!(zero_points(&kept.graph), zero_points(&plain.graph));
+    assert!(kl(&kept.graph) < 0.7 * before, "{before}: {:?}", kept.notes);
 }
 
 #[test]

@@ -7,9 +7,12 @@ Needs `torch`. Build the benchmark first, then give its binary (cargo names it w
 
 Each round times one forward and backward pass of every block, the evaluator and PyTorch in turn, in the wall-clock time of the fastest of a
 few calls. Printed are the medians over the rounds and the median of the ratios within a round: above 1 the evaluator is faster.
+
+On a machine with other work, `--cpu-time --threads 1` counts the processor time of all calls instead (Linux; the evaluator's set-up included).
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import time
@@ -45,14 +48,30 @@ def least(step, calls):
     return best
 
 
+def cpu_time(pid):
+    """Seconds that a process has run."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def mean_cpu_time(step, calls):
+    start = time.process_time()
+    for _ in range(calls):
+        step()
+    return (time.process_time() - start) / calls
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--calls", type=int, default=5)
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--cpu-time", action="store_true")
     arguments = parser.parse_args()
-    print(f"PyTorch {torch.__version__}, {arguments.rounds} rounds, best of {arguments.calls} calls each", flush=True)
+    kind = "CPU time of" if arguments.cpu_time else "best of"
+    print(f"PyTorch {torch.__version__}, {arguments.rounds} rounds, {kind} {arguments.calls} calls each", flush=True)
     print("| threads | block | evaluator, ms | PyTorch, ms | evaluator, GFLOP/s | PyTorch / evaluator |")
     print("|---|---|---|---|---|---|")
     for threads in map(int, arguments.threads.split(",")):
@@ -64,10 +83,12 @@ def main():
             least(step, 2)
             ours, theirs = [], []
             for _ in range(arguments.rounds):
+                start = cpu_time(own.pid) if arguments.cpu_time else 0
                 own.stdin.write(" ".join(map(str, (*block, arguments.calls))) + "\n")
                 own.stdin.flush()
-                ours.append(float(own.stdout.readline()))
-                theirs.append(least(step, arguments.calls))
+                wall = float(own.stdout.readline())
+                ours.append((cpu_time(own.pid) - start) / arguments.calls if arguments.cpu_time else wall)
+                theirs.append((mean_cpu_time if arguments.cpu_time else least)(step, arguments.calls))
             channels, size, batch = block
             work = 3 * 2 * 2 * channels * channels * 9 * size * size * batch
             mine, ratio = statistics.median(ours), statistics.median(t / o for o, t in zip(ours, theirs))
