@@ -184,3 +184,25 @@ fn tuning_keeps_the_outputs_and_is_reported() {
         catc().arg(&model).args(args).current_dir(folder.path()).assert().code(2);
     }
 }
+
+/// An output of classes, from the evaluator and from machine code.
+#[test]
+fn run_writes_indices_as_whole_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let text = "graph @g float {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,4] = relu v0\n  \
+        v2: i64[N] = argmin v1 {axis=1}\n  output v2 \"least\"\n}\n";
+    fs::write(path("m.onnx"), catc_onnx::export(&parse(text, &NoBlobs).unwrap()).unwrap()).unwrap();
+    let x = [3.0, 1.0, 2.0, 5.0, 0.5, 2.0, 9.0, 0.25];
+    catc::data::write_npy(&path("x.npy"), &[2, 4], catc::data::Elements::F32(&x)).unwrap();
+    catc().arg(path("m.onnx")).arg("-o").arg(path("m.bin")).assert().success();
+    for model in ["m.onnx", "m.bin"] {
+        let mut command = catc();
+        command.arg("run").arg(path(model)).arg("--input").arg(path("x.npy")).arg("--output").arg(path("y.npy"));
+        command.assert().success();
+        let bytes = fs::read(path("y.npy")).unwrap();
+        assert!(String::from_utf8_lossy(&bytes[..128]).contains("'<i8'"), "{model}");
+        let found: Vec<i64> = bytes[128..].chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(found, [1, 3], "{model}");
+    }
+}

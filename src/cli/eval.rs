@@ -24,7 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
         let mut hits = [0usize; 2];
         model.run_all(&sets, &bars, &mut |i, outputs| {
             for (count, k) in hits.iter_mut().zip([1, 5]) {
-                *count += usize::from(in_top_k(outputs[0], labels[i], k));
+                *count += usize::from(in_top_k(outputs[0].reals(), labels[i], k));
             }
         })?;
         Ok((hits, labels.len(), start.elapsed().as_secs_f64()))

@@ -15,9 +15,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
         let sets = DataSet::open_inputs(&args.input, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));
-        let mut columns: Vec<Vec<f32>> = vec![vec![]; model.outputs().len()];
+        let mut columns = vec![Column::default(); model.outputs().len()];
         model.run_all(&sets, &bars, &mut |_, outputs| {
-            columns.iter_mut().zip(outputs).for_each(|(column, output)| column.extend_from_slice(output));
+            columns.iter_mut().zip(outputs).for_each(|(column, output)| column.extend(output));
         })?;
         Ok((model, sets[0].len(), columns))
     })??;
@@ -25,17 +25,37 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let shapes: Vec<Vec<usize>> =
         model.outputs().iter().map(|o| [n].iter().chain(&o.shape).copied().collect()).collect();
     match (columns.as_slice(), shapes.as_slice()) {
-        ([column], [shape]) => write_npy(&args.output, shape, Elements::F32(column))?,
+        ([column], [shape]) => write_npy(&args.output, shape, column.elements())?,
         _ => {
             let arrays: Vec<(&str, &[usize], Elements)> = model
                 .outputs()
                 .iter()
                 .zip(&shapes)
                 .zip(&columns)
-                .map(|((output, shape), column)| (output.name.as_str(), shape.as_slice(), Elements::F32(column)))
+                .map(|((output, shape), column)| (output.name.as_str(), shape.as_slice(), column.elements()))
                 .collect();
             write_npz(&args.output, &arrays)?;
         }
     }
     Ok(())
+}
+
+/// An output of all inputs, of one kind.
+#[derive(Clone, Default)]
+struct Column {
+    reals: Vec<f32>,
+    whole: Vec<i64>,
+}
+
+impl Column {
+    fn extend(&mut self, row: &Elements) {
+        match row {
+            Elements::F32(v) => self.reals.extend_from_slice(v),
+            Elements::I64(v) => self.whole.extend_from_slice(v),
+        }
+    }
+
+    fn elements(&self) -> Elements<'_> {
+        if self.whole.is_empty() { Elements::F32(&self.reals) } else { Elements::I64(&self.whole) }
+    }
 }

@@ -19,7 +19,15 @@ pub enum Elements<'a> {
     I64(&'a [i64]),
 }
 
-impl Elements<'_> {
+impl<'a> Elements<'a> {
+    /// The reals; none of whole numbers.
+    pub fn reals(&self) -> &'a [f32] {
+        match self {
+            Elements::F32(values) => values,
+            Elements::I64(_) => &[],
+        }
+    }
+
     fn dtype(&self) -> Dtype {
         match self {
             Elements::F32(_) => Dtype::F32,

@@ -1,12 +1,12 @@
 //! A model file of either kind, ready to run: ONNX through the float evaluator, compiled through its machine code.
 
 use super::calibration::input_specs;
-use crate::data::{DataError, DataSet, InputSpec};
+use crate::data::{DataError, DataSet, Elements, InputSpec};
 use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
 use catc_passes::Progress;
 use catc_program::{MAGIC, Program};
-use catc_runtime::{InputArray, Model, Session, SessionOptions, Tier};
+use catc_runtime::{ArrayData, InputArray, Model, Session, SessionOptions, Tier};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -39,8 +39,8 @@ pub enum ModelError {
         /// The file.
         path: String,
     },
-    /// An output that is no batch of reals.
-    #[error("output \"{name}\" of {path} is {found}; only outputs of reals with a batch dimension can be used here")]
+    /// An output that is no batch of numbers.
+    #[error("output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here")]
     Output {
         /// The model.
         path: String,
@@ -87,6 +87,8 @@ pub struct OpenModel {
     path: String,
     inputs: Vec<InputSpec>,
     outputs: Vec<InputSpec>,
+    /// Whether the first output holds reals.
+    reals_first: bool,
     engine: Engine,
     threads: usize,
 }
@@ -118,15 +120,16 @@ impl OpenModel {
         for output in &graph.outputs {
             let ty = graph.value_type(output.value);
             let shape = ty.shape.at_batch(1);
-            if ty.element != Element::F32 || shape.first() != Some(&1) {
+            if !matches!(ty.element, Element::F32 | Element::I64) || shape.first() != Some(&1) {
                 let found = graph.type_text(ty);
                 return Err(ModelError::Output { path: name, name: output.name.clone(), found });
             }
             outputs.push(InputSpec { name: output.name.clone(), shape: shape[1..].to_vec() });
         }
         let inputs = input_specs(&graph);
+        let reals_first = graph.outputs.first().is_some_and(|o| graph.value_type(o.value).element == Element::F32);
         let engine = Engine::Float(Box::new(Interpreter::new(&graph)?));
-        Ok(OpenModel { path: name, inputs, outputs, engine, threads })
+        Ok(OpenModel { path: name, inputs, outputs, reals_first, engine, threads })
     }
 
     /// Opens a program that was just made; `name` is what messages call it.
@@ -139,7 +142,8 @@ impl OpenModel {
         let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
         let inputs = model.inputs().iter().map(spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();
-        Ok(OpenModel { path, inputs, outputs, engine: Engine::Compiled(Box::new(session)), threads })
+        let reals_first = model.outputs().first().is_some_and(|o| o.element == catc_runtime::Element::F32);
+        Ok(OpenModel { path, inputs, outputs, reals_first, engine: Engine::Compiled(Box::new(session)), threads })
     }
 
     /// Name and shape without the batch of each input.
@@ -155,7 +159,7 @@ impl OpenModel {
     /// The number of classes, if the first output is one row of them.
     pub fn classes(&self) -> Result<usize, ModelError> {
         match self.outputs.first().map(|o| o.shape.as_slice()) {
-            Some([classes]) => Ok(*classes),
+            Some([classes]) if self.reals_first => Ok(*classes),
             other => {
                 let found = other.unwrap_or_default().to_vec();
                 Err(ModelError::NoClassifier { path: self.path.clone(), found })
@@ -169,7 +173,7 @@ impl OpenModel {
         &self,
         sets: &[DataSet],
         progress: &dyn Progress,
-        consume: &mut dyn FnMut(usize, &[&[f32]]),
+        consume: &mut dyn FnMut(usize, &[Elements]),
     ) -> Result<(), ModelError> {
         let n = sets.first().map_or(0, DataSet::len);
         progress.start("running", n as u64);
@@ -187,7 +191,7 @@ impl OpenModel {
         sets: &[DataSet],
         n: usize,
         progress: &dyn Progress,
-        consume: &mut dyn FnMut(usize, &[&[f32]]),
+        consume: &mut dyn FnMut(usize, &[Elements]),
     ) -> Result<(), ModelError> {
         let compute = |i: usize| -> Result<Vec<Tensor>, ModelError> {
             let tensor = |set: &DataSet| Ok(Tensor::f32(&batched(1, set.shape()), set.sample(i)?));
@@ -195,7 +199,7 @@ impl OpenModel {
             Ok(evaluator.run(&inputs)?)
         };
         for_each_image(n, compute, |i, outputs| {
-            let rows: Vec<&[f32]> = outputs.iter().filter_map(|o| o.as_f32()).collect();
+            let rows: Vec<Elements> = outputs.iter().filter_map(numbers).collect();
             consume(i, &rows);
             progress.advance(1);
             Ok(())
@@ -208,7 +212,7 @@ impl OpenModel {
         sets: &[DataSet],
         n: usize,
         progress: &dyn Progress,
-        consume: &mut dyn FnMut(usize, &[&[f32]]),
+        consume: &mut dyn FnMut(usize, &[Elements]),
     ) -> Result<(), ModelError> {
         for start in (0..n).step_by(BATCH_PER_THREAD * self.threads) {
             let indices: Vec<usize> = (start..n.min(start + BATCH_PER_THREAD * self.threads)).collect();
@@ -216,22 +220,34 @@ impl OpenModel {
             let shapes: Vec<Vec<usize>> = sets.iter().map(|set| batched(indices.len(), set.shape())).collect();
             let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| InputArray::f32(shape, data)).collect();
             let outputs = session.run(&arrays)?;
-            let mut columns = vec![];
-            for (output, spec) in outputs.iter().zip(&self.outputs) {
-                let Some(reals) = output.as_f32() else {
-                    let (path, name) = (self.path.clone(), output.name.clone());
-                    return Err(ModelError::Output { path, name, found: "a tensor of indices".into() });
-                };
-                columns.push((reals, spec.shape.iter().product::<usize>()));
-            }
+            let whole = |data: &ArrayData| match data {
+                ArrayData::Index(v) => v.iter().map(|&i| i.into()).collect(),
+                ArrayData::F32(_) => vec![],
+            };
+            let wholes: Vec<Vec<i64>> = outputs.iter().map(|o| whole(&o.data)).collect();
             for (row, &i) in indices.iter().enumerate() {
-                let rows: Vec<&[f32]> = columns.iter().map(|(all, len)| &all[row * len..(row + 1) * len]).collect();
+                let columns = outputs.iter().zip(&wholes).zip(&self.outputs);
+                let rows: Vec<Elements> = columns
+                    .map(|((output, whole), spec)| {
+                        let len = spec.shape.iter().product::<usize>();
+                        let part = row * len..(row + 1) * len;
+                        match &output.data {
+                            ArrayData::F32(reals) => Elements::F32(&reals[part]),
+                            ArrayData::Index(_) => Elements::I64(&whole[part]),
+                        }
+                    })
+                    .collect();
                 consume(i, &rows);
             }
             progress.advance(indices.len() as u64);
         }
         Ok(())
     }
+}
+
+/// The numbers of a tensor.
+fn numbers(tensor: &Tensor) -> Option<Elements<'_>> {
+    tensor.as_f32().map(Elements::F32).or_else(|| tensor.as_i64().map(Elements::I64))
 }
 
 /// `[n, ..shape]`.

@@ -36,7 +36,7 @@ pub fn float_outcome(bench: &Bench, threads: usize, progress: &dyn Progress) -> 
     let start = Instant::now();
     let model = OpenModel::open(&bench.options.model, threads, None, &[])?;
     let mut rows = vec![];
-    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[0]))?;
+    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[0].reals()))?;
     Ok(outcome(bench, &rows, start, None, None))
 }
 
@@ -121,7 +121,7 @@ fn network_logits(
     let model = OpenModel::from_program(steps.lower(graph)?, "the quantized network", threads)?;
     let classes = model.classes()?;
     let mut test = Vec::with_capacity(bench.labels.len() * classes);
-    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[0]))?;
+    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[0].reals()))?;
     Ok(Logits { classes, fit, test })
 }
 

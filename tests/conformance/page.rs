@@ -86,5 +86,132 @@ pub fn write_page(path: &Path, results: &Results) {
     for (name, count) in &operators {
         row(&mut text, name, *count);
     }
+    let passes_not = |outcome: &Outcome| outcome.evaluated.as_ref().err().cloned();
+    text.push_str("\n## What the evaluator does not pass, by reason\n\n");
+    reasons(&mut text, results, |case, outcome| Some(not_evaluated(case, &passes_not(outcome)?)));
+    text.push_str(
+        "\n## What the evaluator passes and does not compile, by reason\n\n\
+         A compiled network takes reals and works image by image: the first axis of all that it computes is the batch. Most\n\
+         of these cases are vectors and scalars, or other types, of operators that compile on pictures and sequences. What is\n\
+         computed from shapes and constants alone is worked out at import, whatever the operator.\n\n",
+    );
+    reasons(&mut text, results, |_, outcome| match (&outcome.evaluated, &outcome.compiled) {
+        (Ok(()), Err(e)) => Some(not_compiled(e)),
+        _ => None,
+    });
     std::fs::write(path, text).expect("the page");
+}
+
+/// A table of reasons, the commonest first, each with its cases by operator.
+fn reasons(text: &mut String, results: &Results, reason: impl Fn(&Case, &Outcome) -> Option<String>) {
+    let mut found: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
+    for (case, outcome) in results {
+        if let Some(reason) = reason(case, outcome) {
+            *found.entry(reason).or_default().entry(&case.operator).or_default() += 1;
+        }
+    }
+    let mut found: Vec<_> = found.into_iter().map(|(r, o)| (o.values().sum::<usize>(), r, o)).collect();
+    found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    text.push_str("| reason | cases | operators |\n|---|---:|---|\n");
+    for (count, reason, operators) in found {
+        let operators: Vec<String> = operators.iter().map(|(o, n)| format!("{o} {n}")).collect();
+        let _ = writeln!(text, "| {} | {count} | {} |", reason.replace('|', "/"), operators.join(", "));
+    }
+}
+
+/// Operators outside of what inference on pictures needs, by subject.
+const OUTSIDE: [(&str, &[&str]); 8] = [
+    (
+        "training: optimizers, losses, gradients",
+        &["Adagrad", "Adam", "Dropout", "Gradient", "Momentum", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"],
+    ),
+    ("random numbers", &["Bernoulli"]),
+    (
+        "recurrent networks and state between calls",
+        &["CausalConvWithState", "GRU", "LSTM", "LinearAttention", "RNN", "Scan", "TensorScatter"],
+    ),
+    (
+        "strings, dictionaries, sequences, optional values",
+        &[
+            "Identity",
+            "If",
+            "LabelEncoder",
+            "Loop",
+            "OptionalGetElement",
+            "OptionalHasElement",
+            "RegexFullMatch",
+            "SequenceInsert",
+            "SequenceMap",
+            "SplitToSequence",
+            "StringConcat",
+            "StringNormalizer",
+            "StringSplit",
+            "TfIdfVectorizer",
+        ],
+    ),
+    (
+        "sampling at computed places, boxes: what surrounds a detector",
+        &["AffineGrid", "Col2Im", "DeformConv", "GridSample", "MaxUnpool", "NonMaxSuppression", "RoiAlign"],
+    ),
+    (
+        "signals: transforms and windows",
+        &["BlackmanWindow", "DFT", "HammingWindow", "HannWindow", "MelWeightMatrix", "STFT"],
+    ),
+    ("bits of whole numbers", &["BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"]),
+    (
+        "trees and features of classical learning, image files, others",
+        &["ArrayFeatureExtractor", "Binarizer", "Det", "FlexAttention", "ImageDecoder", "TreeEnsemble", "Unique"],
+    ),
+];
+
+/// Why a case does not pass on the evaluator, in words of the page; the message itself where none fit.
+fn not_evaluated(case: &Case, error: &str) -> String {
+    let has = |part: &str| error.contains(part);
+    let reason = if has("of type string") || has("Sequence") || has("impossible dimensions") || has("in segments") {
+        OUTSIDE[3].0
+    } else if has("(Gradient,") {
+        OUTSIDE[0].0
+    } else if has("float8")
+        || has("float4")
+        || (has("wrong") && case.name.contains("FLOAT") && case.operator.starts_with("Cast"))
+    {
+        "floats of 4, 8 and 16 bits as results: reals are f32 throughout (weights of 16 bits are read)"
+    } else if has("empty tensor") || case.name.contains("empty_set") || has("no element") {
+        "empty tensors"
+    } else if has("too old") {
+        "models of opset 1: 6 is the oldest that is read"
+    } else if has("fit in f32") {
+        "doubles beyond the range of f32"
+    } else if case.operator == "Resize" && case.name.contains("align_corners") {
+        "align_corners with a size that is cut to a whole number: computed as ONNX Runtime and PyTorch do, the suite differs"
+    } else {
+        match OUTSIDE.iter().find(|(_, operators)| operators.contains(&case.operator.as_str())) {
+            Some((subject, _)) => subject,
+            None => return error.to_string(),
+        }
+    };
+    reason.to_string()
+}
+
+/// Why a case does not compile.
+fn not_compiled(error: &str) -> String {
+    let has = |part: &str| error.contains(part);
+    if let (Some(from), true) = (error.find(" ("), has("evaluated only")) {
+        let operation = error[from + 2..].split(')').next().unwrap_or_default();
+        return format!("evaluated only: `{operation}`");
+    }
+    let reason = if has("image by image") {
+        "no batch: vectors, scalars, or an operation along the first axis"
+    } else if has("takes f32") || has("neither f32 nor codes") || has("other inputs than reals") {
+        "whole numbers or truth values as data"
+    } else if has("batch") {
+        "it works along the batch"
+    } else if has("constant") || has("computed from the data") {
+        "all of it is constant, or a shape or an axis is data"
+    } else if has("empty tensor") {
+        "empty tensors"
+    } else {
+        return error.to_string();
+    };
+    reason.to_string()
 }

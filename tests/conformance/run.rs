@@ -92,7 +92,7 @@ fn imported(
     batch: BatchPolicy,
     usable: impl Fn(&Graph) -> Result<(), String>,
 ) -> Result<(Graph, Vec<Tensor>), String> {
-    let mut first: Option<String> = None;
+    let mut errors: Vec<String> = vec![];
     for fixed in CHOICES {
         let given = case.outline.inputs.iter().zip(&set.inputs).enumerate();
         let (values, left): (Vec<_>, Vec<_>) = given.partition(|(i, (_, t))| fixed.holds(*i, t));
@@ -112,20 +112,20 @@ fn imported(
                     };
                     return Ok((model.graph, inputs));
                 }
-                Err(e) => {
-                    first.get_or_insert(e);
-                }
+                Err(e) => errors.push(e),
             },
             Err(e) => {
                 let unsupported = matches!(*e.kind, ImportErrorKind::Unsupported(_));
-                first.get_or_insert(e.kind.to_string());
+                errors.push(e.kind.to_string());
                 if unsupported {
                     break;
                 }
             }
         }
     }
-    Err(first.unwrap_or_default())
+    // What speaks of a constant that was not given yet says the least.
+    let telling = errors.iter().position(|e| !e.contains("computed from the data")).unwrap_or(0);
+    Err(if errors.is_empty() { String::new() } else { errors.swap_remove(telling) })
 }
 
 fn evaluate(case: &Case, set: &Set) -> Result<(), String> {

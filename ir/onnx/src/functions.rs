@@ -1,12 +1,13 @@
 //! Functions of a model, put in the place of the nodes that call them.
 
 use crate::error::ImportErrorKind;
+use crate::names::Names;
 use crate::opset;
-use crate::order::label;
+use crate::order::{inside, label};
 use crate::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
 use prost::Message;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// How deep functions may call functions.
 const DEEPEST: usize = 32;
@@ -50,7 +51,7 @@ struct Inliner<'m, 'v> {
     functions: Functions<'m>,
     versions: &'v BTreeMap<String, i64>,
     /// The names of tensors so far.
-    taken: HashSet<String>,
+    taken: Names,
     nodes: Vec<NodeProto>,
     bytes: usize,
 }
@@ -73,6 +74,9 @@ impl Inliner<'_, '_> {
         }
         if node.input.len() > function.input.len() || node.output.len() > function.output.len() {
             return fail(&node, "with more inputs or outputs than it has".into());
+        }
+        if function.node.iter().any(|n| inside(n).next().is_some()) {
+            return fail(&node, "which holds control flow; export it without".into());
         }
         for import in &function.opset_import {
             let domain = opset::domain(import.domain());
@@ -109,7 +113,7 @@ impl Inliner<'_, '_> {
                 }
                 *name = match names.get(formal) {
                     Some(actual) => actual.clone(),
-                    None => self.fresh(&format!("{prefix}/{formal}")),
+                    None => self.taken.fresh(&format!("{prefix}/{formal}")),
                 };
             };
             copy.input.iter_mut().zip(&inner.input).for_each(|(name, formal)| rename(name, formal));
@@ -120,16 +124,6 @@ impl Inliner<'_, '_> {
             self.node(copy, depth + 1)?;
         }
         Ok(())
-    }
-
-    fn fresh(&mut self, like: &str) -> String {
-        let mut name = like.to_string();
-        let mut n = 1;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{like}_{n}");
-            n += 1;
-        }
-        name
     }
 }
 

@@ -65,7 +65,7 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
         let name = sparse.values.as_ref().map_or("", |v| v.name()).to_string();
         return Err(ImportErrorKind::Tensor { name, problem: TensorProblem::Form("is sparse; export it dense") });
     }
-    let nodes = live_nodes(graph)?;
+    let nodes = live_nodes(graph, |_| false)?;
     check_supported(&nodes, &versions)?;
 
     let mut tensors = Tensors::new(graph, folder);

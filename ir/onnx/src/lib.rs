@@ -4,7 +4,8 @@
 //!   `ops`, one file a family) that follows the versions of its definition. Nodes that no output depends on are left
 //!   out.
 //! - Reals become f32, whole numbers i64. Weights are read from the mapped file when a node takes them, once.
-//! - Calls of a model's own functions are replaced by what those are made of.
+//! - Calls of a model's own functions are replaced by what those are made of; so are `If` and `Loop` (`control`) where the
+//!   condition or the number of rounds is known here.
 //! - What a model computes from shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) is worked out here, with
 //!   the batch as a symbol, and leaves no trace in the graph.
 //! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`; no other dimension may be
@@ -22,6 +23,7 @@
 //! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
 
 mod budget;
+mod control;
 mod error;
 mod export;
 mod external;
@@ -31,6 +33,7 @@ mod functions;
 mod import;
 mod interface;
 mod message;
+mod names;
 mod node;
 mod ops;
 mod opset;

@@ -250,6 +250,17 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         self.importer.file_batch
     }
 
+    /// Counts elements that the file asks for without holding them; gives those of all nodes so far.
+    pub fn fill(&mut self, elements: i64) -> i64 {
+        self.importer.filled = self.importer.filled.saturating_add(elements);
+        self.importer.filled
+    }
+
+    /// Whether anything takes an output.
+    pub fn output_is_taken(&self, index: usize) -> bool {
+        self.node.output.get(index).is_some_and(|name| !name.is_empty() && self.importer.is_taken(name))
+    }
+
     // ---- codes
 
     /// What the first output is kept as, if it is codes.

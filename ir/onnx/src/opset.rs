@@ -12,6 +12,9 @@ pub const NEWEST_OPSET: i64 = 27;
 /// The name of the standard domain in messages; files leave it empty or write it out.
 pub(crate) const STANDARD: &str = "ai.onnx";
 
+/// The domain of ONNX Runtime's own operators.
+pub(crate) const MICROSOFT: &str = "com.microsoft";
+
 /// A domain under one name.
 pub(crate) fn domain(name: &str) -> &str {
     if name.is_empty() { STANDARD } else { name }

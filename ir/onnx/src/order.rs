@@ -17,13 +17,36 @@ fn fail<T>(problem: String) -> Result<T, ImportErrorKind> {
     Err(ImportErrorKind::Graph(problem))
 }
 
-/// Inputs of a node that are there: optional ones that are left out have empty names.
-fn takes(node: &NodeProto) -> impl Iterator<Item = &str> {
-    node.input.iter().map(String::as_str).filter(|n| !n.is_empty())
+/// Inputs of a node that are there (optional ones that are left out have empty names), and what graphs inside it take.
+pub(crate) fn takes(node: &NodeProto) -> impl Iterator<Item = &str> {
+    let inputs = node.input.iter().map(String::as_str).filter(|n| !n.is_empty());
+    inputs.chain(inside(node).flat_map(captured))
 }
 
-/// The nodes that outputs depend on, each after those it takes from, otherwise in the order of the file.
-pub(crate) fn live_nodes(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportErrorKind> {
+/// The graphs that stand in a node's attributes.
+pub(crate) fn inside(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(|a| a.g.as_deref().into_iter().chain(&a.graphs))
+}
+
+/// The names that a graph inside a node takes from around it.
+pub(crate) fn captured(graph: &GraphProto) -> Vec<&str> {
+    let own: HashSet<&str> = defined(graph).collect();
+    let outputs = graph.output.iter().map(|o| o.name()).filter(|n| !n.is_empty());
+    graph.node.iter().flat_map(takes).chain(outputs).filter(|n| !own.contains(n)).collect()
+}
+
+/// The names that a graph gives a meaning.
+pub(crate) fn defined(graph: &GraphProto) -> impl Iterator<Item = &str> {
+    let made = graph.node.iter().flat_map(|n| &n.output).map(String::as_str).filter(|o| !o.is_empty());
+    graph.initializer.iter().map(|t| t.name()).chain(graph.input.iter().map(|i| i.name())).chain(made)
+}
+
+/// The nodes that outputs depend on, each after those it takes from, otherwise in the order of the file. `around` tells
+/// what a graph inside a node finds around it.
+pub(crate) fn live_nodes<'m>(
+    graph: &'m GraphProto,
+    around: impl Fn(&str) -> bool,
+) -> Result<Vec<&'m NodeProto>, ImportErrorKind> {
     let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let mut given: HashSet<&str> = HashSet::new();
     for name in graph.initializer.iter().map(|t| t.name()) {
@@ -51,6 +74,7 @@ pub(crate) fn live_nodes(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportEr
     for output in graph.output.iter().map(|o| o.name()).filter(|n| !given.contains(n)) {
         match makers.get(output) {
             Some(&i) => todo.push(i),
+            None if around(output) => {}
             None => return fail(format!("has an output `{output}` that no node computes")),
         }
     }
@@ -61,6 +85,7 @@ pub(crate) fn live_nodes(graph: &GraphProto) -> Result<Vec<&NodeProto>, ImportEr
         for name in takes(&graph.node[i]).filter(|n| !given.contains(n)) {
             match makers.get(name) {
                 Some(&maker) => todo.push(maker),
+                None if around(name) => {}
                 None => {
                     let node = label(&graph.node[i]);
                     return fail(format!("has a node {node:?} that takes `{name}`, which nothing gives"));

@@ -5,6 +5,7 @@
 //! zero-point, is a `QLinear` operator that does, or only moves elements and gives such a tensor itself. All others are
 //! evaluated in reals.
 
+use crate::order::{captured, inside};
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{GraphProto, NodeProto};
 use crate::translate::Tensors;
@@ -52,6 +53,18 @@ pub(crate) fn format(ty: DataType) -> Option<QFormat> {
     QFormat::new(signed, bits)
 }
 
+impl CodeTensor {
+    /// The scale of the file, of a computed tensor.
+    pub fn scale(&self) -> f32 {
+        self.file.scale[0]
+    }
+
+    /// The zero-point of the file, of a computed tensor.
+    pub fn zero_point(&self) -> f32 {
+        self.file.zero_point[0] as f32
+    }
+}
+
 impl Parameters {
     /// The quantizer of a tensor of this rank.
     pub fn quantizer(&self, rank: usize) -> Option<Quantizer> {
@@ -66,16 +79,44 @@ impl Parameters {
 
 /// Operators that move elements or compare them, and so work on codes; their first input is what they move.
 fn moves(node: &NodeProto) -> bool {
-    let moves = ["Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"];
-    moves.contains(&node.op_type()) && node.output.len() == 1
+    match node.op_type() {
+        "Flatten" | "Identity" | "MaxPool" | "Reshape" | "Slice" | "Squeeze" | "Transpose" | "Unsqueeze" => {
+            node.output.len() == 1
+        }
+        "DepthToSpace" | "Pad" | "SpaceToDepth" | "Split" => true,
+        "Resize" => {
+            let word = |name| node.attribute.iter().find(|a| a.name() == name).map(|a| a.s());
+            let crops = word("coordinate_transformation_mode") == Some(b"tf_crop_and_resize");
+            word("mode").is_none_or(|m| m == b"nearest") && !crops
+        }
+        _ => false,
+    }
 }
 
-/// The inputs of a `QLinear` operator that hold data, each followed by scale and zero-point; the first of the output's two.
-fn qlinear(node: &NodeProto) -> Option<(&'static [usize], usize)> {
-    match node.op_type() {
-        "QLinearConv" | "QLinearMatMul" => Some((&[0, 3], 6)),
-        _ => None,
-    }
+/// Where an operator on codes has them.
+struct QLinear {
+    /// The inputs that hold data, each followed by scale and zero-point.
+    data: Vec<usize>,
+    /// The first of the output's two, if it gives codes.
+    output: Option<usize>,
+}
+
+/// A `QLinear` operator, of the standard or of ONNX Runtime's domain.
+fn qlinear(node: &NodeProto) -> Option<QLinear> {
+    let (data, output) = match node.op_type() {
+        "QLinearConv" | "QLinearMatMul" => (vec![0, 3], 6),
+        "QLinearAdd" | "QLinearMul" => (vec![0, 3], 6),
+        "QGemm" => (vec![0, 3], 7),
+        "QLinearConcat" => ((2..node.input.len()).step_by(3).collect(), 0),
+        "QLinearAveragePool"
+        | "QLinearGlobalAveragePool"
+        | "QLinearLeakyRelu"
+        | "QLinearReduceMean"
+        | "QLinearSigmoid"
+        | "QLinearSoftmax" => (vec![0], 3),
+        _ => return None,
+    };
+    Some(QLinear { data, output: input(node, output).map(|_| output) })
 }
 
 fn attribute(node: &NodeProto, name: &str) -> Option<i64> {
@@ -84,6 +125,11 @@ fn attribute(node: &NodeProto, name: &str) -> Option<i64> {
 
 fn input(node: &NodeProto, index: usize) -> Option<&str> {
     node.input.get(index).map(String::as_str).filter(|n| !n.is_empty())
+}
+
+/// The outputs that a node names.
+fn outputs(node: &NodeProto) -> impl Iterator<Item = &str> {
+    node.output.iter().map(String::as_str).filter(|o| !o.is_empty())
 }
 
 struct Finder<'f, 'm> {
@@ -112,7 +158,8 @@ impl<'m> Quantized<'m> {
         let mut found = finder.found;
         // Codes of constants alone leave a float network.
         if !nodes.iter().any(|n| {
-            n.op_type() == "DequantizeLinear" && n.input.iter().any(|i| found.tensors.contains_key(i.as_str()))
+            let dequantizes = n.op_type() == "DequantizeLinear" || qlinear(n).is_some();
+            dequantizes && n.input.iter().any(|i| found.tensors.contains_key(i.as_str()))
         }) {
             found.tensors.clear();
         }
@@ -148,7 +195,8 @@ impl<'m> Finder<'_, 'm> {
                     self.found.reasons.insert(output, reason);
                 }
             }
-        } else if let Some((_, at)) = qlinear(node) {
+        } else if let Some(QLinear { output: at, .. }) = qlinear(node) {
+            let Some(at) = at else { return };
             let file = self.parameters(node, at, None).and_then(|file| match file.quantizer(0) {
                 Some(quantizer) if file.scale.len() == 1 => Ok(CodeTensor { file, quantizer, clips: false }),
                 _ => Err("it has several scales for a computed tensor".into()),
@@ -166,7 +214,9 @@ impl<'m> Finder<'_, 'm> {
             && tensor.file.scale.len() == 1
         {
             let tensor = CodeTensor { clips: false, ..tensor.clone() };
-            self.found.tensors.insert(output, tensor);
+            for output in outputs(node) {
+                self.found.tensors.insert(output, tensor.clone());
+            }
         }
     }
 
@@ -271,6 +321,9 @@ impl<'m> Finder<'_, 'm> {
     /// Drops tensors that a node takes which cannot take codes; tells whether there was one.
     fn drop_misused(&mut self, node: &'m NodeProto) -> bool {
         let mut any = false;
+        for name in inside(node).flat_map(captured) {
+            any |= self.drop(name, || format!("a graph inside {} {:?} takes its codes", node.op_type(), node.name()));
+        }
         for (index, name) in node.input.iter().enumerate() {
             let Some(file) = self.found.tensors.get(name.as_str()).map(|t| t.file.clone()) else { continue };
             if !self.takes(node, index, &file) {
@@ -280,25 +333,26 @@ impl<'m> Finder<'_, 'm> {
         any
     }
 
-    /// Drops the output of a node that would be made of codes but is not.
+    /// Drops the outputs of a node that would be made of codes but are not; tells whether there was one.
     fn drop_unfounded(&mut self, node: &'m NodeProto) -> bool {
-        let needed: &[usize] = match qlinear(node) {
-            Some((data, _)) => data,
-            None if moves(node) => &[0],
+        let kept = |found: &Quantized, name: &str| found.tensors.contains_key(name);
+        let founded = match qlinear(node) {
+            Some(QLinear { data, .. }) => data.iter().all(|&index| {
+                input(node, index).is_some_and(|n| kept(&self.found, n) || self.tensors.proto(n).is_some())
+            }),
+            None if moves(node) => {
+                input(node, 0).is_some_and(|n| kept(&self.found, n))
+                    && outputs(node).all(|name| kept(&self.found, name))
+            }
             None => return false,
         };
-        let founded = |&index: &usize| {
-            input(node, index)
-                .is_some_and(|n| self.found.tensors.contains_key(n) || (index > 0 && self.tensors.proto(n).is_some()))
-        };
-        let output = node.output.first().map(String::as_str).unwrap_or_default();
-        !needed.iter().all(founded) && self.drop(output, || "it is made of codes that are evaluated in reals".into())
+        let reason = || "it is made of codes that are evaluated in reals".into();
+        !founded && outputs(node).filter(|name| self.drop(name, reason)).count() > 0
     }
 
     /// Whether a node can take codes as its input `index`.
     fn takes(&mut self, node: &'m NodeProto, index: usize, file: &Parameters) -> bool {
-        let output = node.output.first().map(String::as_str).unwrap_or_default();
-        let kept = |found: &Quantized| found.tensors.contains_key(output);
+        let kept = |found: &Quantized| outputs(node).all(|o| found.tensors.contains_key(o));
         let same = |found: Result<Parameters, String>| {
             found.is_ok_and(|p| {
                 let axis = file.scale.len() == 1 || p.axis == file.axis;
@@ -310,8 +364,9 @@ impl<'m> Finder<'_, 'm> {
             let ty = if node.input.len() < 3 { data_type(file.format).map(|t| t as i64) } else { None };
             return index == 0 && same(self.parameters(node, 1, ty));
         }
-        if let Some((data, _)) = qlinear(node) {
-            return data.contains(&index) && kept(&self.found) && same(self.parameters(node, index + 1, None));
+        if let Some(QLinear { data, output }) = qlinear(node) {
+            let made = output.is_none() || kept(&self.found);
+            return data.contains(&index) && made && same(self.parameters(node, index + 1, None));
         }
         moves(node) && index == 0 && kept(&self.found)
     }

@@ -1,5 +1,6 @@
 //! Translating the nodes, one after the other, into a graph.
 
+use crate::control;
 use crate::error::{ImportErrorKind, NodeProblem, TensorProblem};
 use crate::external::ExternalData;
 use crate::interface;
@@ -7,6 +8,7 @@ use crate::node::{NodeContext, Outputs, node_name};
 use crate::ops;
 use crate::opset::STANDARD;
 use crate::options::{BatchPolicy, ImportOptions};
+use crate::order::takes;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
@@ -88,6 +90,12 @@ pub(crate) struct Importer<'a, 'm> {
     pub quantized: &'a Quantized<'m>,
     /// The quantizers of the graph: equal ones are one.
     quantizers: Vec<QuantizerId>,
+    /// The graphs inside nodes that are being translated, the innermost last.
+    pub inside: Vec<&'m GraphProto>,
+    /// Nodes of such graphs so far.
+    pub nodes_inside: usize,
+    /// Elements of tensors so far that the file asks for without holding them.
+    pub filled: i64,
 }
 
 impl<'a, 'm> Importer<'a, 'm> {
@@ -119,6 +127,9 @@ impl<'a, 'm> Importer<'a, 'm> {
             constants: HashMap::new(),
             quantized,
             quantizers: vec![],
+            inside: vec![],
+            nodes_inside: 0,
+            filled: 0,
         })
     }
 
@@ -139,13 +150,21 @@ impl<'a, 'm> Importer<'a, 'm> {
         nodes: &[&'m NodeProto],
         versions: &BTreeMap<String, i64>,
     ) -> Result<Translated, ImportErrorKind> {
-        let opset = versions[STANDARD];
+        self.nodes(nodes, versions)?;
+        let proto = self.proto;
+        proto.output.iter().try_for_each(|o| self.output(o))?;
+        verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
+        Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
+    }
+
+    /// Translates nodes in topological order.
+    pub fn nodes(&mut self, nodes: &[&'m NodeProto], versions: &BTreeMap<String, i64>) -> Result<(), ImportErrorKind> {
         for node in nodes {
-            let outputs = self.node(node, opset).map_err(|problem| match problem {
-                // The node is only where it was noticed.
-                NodeProblem::Tensor { name, problem } => ImportErrorKind::Tensor { name, problem },
-                problem => ImportErrorKind::Node { node: Box::new(node_name(node, versions)), problem },
-            })?;
+            let outputs = if control::written_out(node) {
+                self.control(node, versions)?
+            } else {
+                self.node(node, versions[STANDARD]).map_err(|problem| at_node(node, versions, problem))?
+            };
             let mut outputs = outputs.into_iter();
             for (i, name) in node.output.iter().enumerate() {
                 let not_computed = || Binding::NotComputed(node.op_type().to_string(), i);
@@ -153,14 +172,33 @@ impl<'a, 'm> Importer<'a, 'm> {
                 self.bindings.insert(name, binding);
             }
         }
-        let proto = self.proto;
-        proto.output.iter().try_for_each(|o| self.output(o))?;
-        verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
-        Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
+        Ok(())
+    }
+
+    /// Gives a name of a graph inside a node its meaning.
+    pub fn bind(&mut self, name: &'m str, value: Value) {
+        self.bindings.insert(name, Binding::Value(value));
+    }
+
+    /// Takes the meaning of a name away again.
+    pub fn unbind(&mut self, name: &str) {
+        self.bindings.remove(name);
+    }
+
+    /// Whether a name has a meaning.
+    pub fn knows(&self, name: &str) -> bool {
+        self.bindings.contains_key(name) || self.tensors.proto(name).is_some()
+    }
+
+    /// Whether a node takes a name, or the graph gives it.
+    pub fn is_taken(&self, name: &str) -> bool {
+        let graphs = self.inside.iter().chain([&self.proto]);
+        let mut taken = graphs.flat_map(|g| g.node.iter().flat_map(takes).chain(g.output.iter().map(|o| o.name())));
+        taken.any(|n| n == name)
     }
 
     fn node(&mut self, node: &'m NodeProto, opset: i64) -> Result<Outputs, NodeProblem> {
-        let Some(rule) = ops::rule(node.op_type()) else {
+        let Some(rule) = ops::rule(node) else {
             return Err(NodeProblem::unsupported("an operator without a rule"));
         };
         let mut cx = NodeContext::new(self, node, opset);
@@ -222,22 +260,7 @@ impl<'a, 'm> Importer<'a, 'm> {
 
     /// The element type that the file declares for a name: an initializer, an input, or what `Constant` gives.
     pub fn declared_type(&self, name: &str) -> Option<DataType> {
-        let initial = self.proto.initializer.iter().find(|t| t.name() == name).map(|t| t.data_type());
-        let info = self.proto.input.iter().chain(&self.proto.value_info).chain(&self.proto.output);
-        let declared = || {
-            let info = info.filter(|i| i.name() == name).find_map(|i| i.r#type.as_ref()?.value.as_ref());
-            match info {
-                Some(type_proto::Value::TensorType(t)) => Some(t.elem_type()),
-                _ => None,
-            }
-        };
-        let constant = || {
-            let node = self.proto.node.iter().find(|n| n.output.iter().any(|o| o == name))?;
-            let value = node.attribute.iter().find(|a| a.name() == "value")?;
-            (node.op_type() == "Constant").then_some(value.t.as_ref()?.data_type())
-        };
-        let number = initial.or_else(declared).or_else(constant)?;
-        DataType::try_from(number).ok().filter(|t| *t != DataType::Undefined)
+        self.inside.iter().rev().chain([&self.proto]).find_map(|graph| declared_type(graph, name))
     }
 
     /// A value as an operand; what is known becomes a constant, once.
@@ -261,6 +284,35 @@ pub(crate) enum LookupProblem {
     Tensor(TensorProblem),
     /// Anything else, in words.
     Other(String),
+}
+
+/// The element type that a graph declares for a name.
+fn declared_type(graph: &GraphProto, name: &str) -> Option<DataType> {
+    let initial = graph.initializer.iter().find(|t| t.name() == name).map(|t| t.data_type());
+    let info = graph.input.iter().chain(&graph.value_info).chain(&graph.output);
+    let declared = || {
+        let info = info.filter(|i| i.name() == name).find_map(|i| i.r#type.as_ref()?.value.as_ref());
+        match info {
+            Some(type_proto::Value::TensorType(t)) => Some(t.elem_type()),
+            _ => None,
+        }
+    };
+    let constant = || {
+        let node = graph.node.iter().find(|n| n.output.iter().any(|o| o == name))?;
+        let value = node.attribute.iter().find(|a| a.name() == "value")?;
+        (node.op_type() == "Constant").then_some(value.t.as_ref()?.data_type())
+    };
+    let number = initial.or_else(declared).or_else(constant)?;
+    DataType::try_from(number).ok().filter(|t| *t != DataType::Undefined)
+}
+
+/// A problem of a node as one of the import.
+pub(crate) fn at_node(node: &NodeProto, versions: &BTreeMap<String, i64>, problem: NodeProblem) -> ImportErrorKind {
+    match problem {
+        // The node is only where it was noticed.
+        NodeProblem::Tensor { name, problem } => ImportErrorKind::Tensor { name, problem },
+        problem => ImportErrorKind::Node { node: Box::new(node_name(node, versions)), problem },
+    }
 }
 
 /// The name of a graph as a word of the text form.

@@ -1,6 +1,7 @@
 //! Names, initializers and nodes of the model that is written.
 
 use crate::message::{f32_tensor, i64_tensor, raw_tensor};
+use crate::names::Names;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
 use catc_ir::ops::Linear;
@@ -18,7 +19,7 @@ pub(super) struct Writer<'g> {
     names: HashMap<ValueId, String>,
     constants: HashMap<(ConstId, bool), String>,
     parameters: HashMap<QuantizerId, [String; 2]>,
-    taken: HashSet<String>,
+    taken: Names,
 }
 
 /// The type that holds the codes of a quantizer.
@@ -58,13 +59,7 @@ impl<'g> Writer<'g> {
 
     /// A name like this that nothing has yet.
     pub fn fresh(&mut self, like: &str) -> String {
-        let mut name = like.to_string();
-        let mut n = 1;
-        while !self.taken.insert(name.clone()) {
-            name = format!("{like}_{n}");
-            n += 1;
-        }
-        name
+        self.taken.fresh(like)
     }
 
     /// The name of a value.

@@ -1,12 +1,13 @@
 //! Attention (23, 24) and RotaryEmbedding (23), written out.
 
 use super::build::{
-    Built, apply, cast, choose, combine, concat, expand, matmul, permute, real, reshape, slice, swap_last,
+    Built, apply, cast, choose, combine, compare, concat, expand, indices, matmul, permute, real, reshape, slice,
+    swap_last,
 };
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, Outputs, RuleResult, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{Binary, CastTo, Gather, Softmax, Unary};
+use catc_ir::ops::{Binary, CastTo, Compare, Gather, Softmax, Unary};
 use catc_ir::{Dim, Element, Op, Shape, Tensor, TensorData};
 
 /// `[B,S,H*D]` as `[B,H,S,D]`; four dimensions stay.
@@ -43,7 +44,7 @@ fn repeated(cx: &mut NodeContext, x: &Value, times: usize) -> Built {
 }
 
 pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
-    cx.arity(3, 6)?;
+    cx.arity(3, if cx.opset < 24 { 6 } else { 7 })?;
     let count = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok());
     let (q_heads, kv_heads) = (count(cx.int("q_num_heads")?), count(cx.int("kv_num_heads")?));
     let causal = cx.flag("is_causal", false)?;
@@ -78,6 +79,12 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     let k = swap_last(cx, &k)?;
     let raw = matmul(cx, &q, &k)?;
     let mut scores = raw.clone();
+    if softcap > 0.0 {
+        scores = combine(cx, Binary::Div, &scores, &real(softcap))?;
+        scores = apply(cx, Unary::Tanh, &scores)?;
+        scores = combine(cx, Binary::Mul, &scores, &real(softcap))?;
+    }
+    let capped = scores.clone();
     if cx.has_input(3) {
         let mask = cx.input(3)?;
         let mut mask = match cx.element(&mask) {
@@ -104,13 +111,17 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
             Known::from(Tensor::new(vec![sq, sk], TensorData::F32((0..sq * sk).map(seen).collect()))).into();
         scores = combine(cx, Binary::Add, &scores, &mask)?;
     }
-    let masked = scores.clone();
-    if softcap > 0.0 {
-        scores = combine(cx, Binary::Div, &scores, &real(softcap))?;
-        scores = apply(cx, Unary::Tanh, &scores)?;
-        scores = combine(cx, Binary::Mul, &scores, &real(softcap))?;
+    if cx.has_input(6) {
+        // Keys behind the length of an image are padding.
+        let lengths = cx.input(6)?;
+        let column = cx.shape(&lengths).dims().iter().copied().chain([Dim::Fixed(1); 3]).collect::<Vec<_>>();
+        let lengths = reshape(cx, &lengths, Shape::new(column))?;
+        let places = indices(&[1, 1, 1, sk], (0..sk as i64).collect());
+        let seen = compare(cx, Compare::Less, &places, &lengths)?;
+        let mask = choose(cx, &seen, &real(0.0), &real(f32::NEG_INFINITY))?;
+        scores = combine(cx, Binary::Add, &scores, &mask)?;
     }
-    let capped = scores.clone();
+    let masked = scores.clone();
     let weights = cx.emit_on(Op::Softmax(Softmax { axis: 3 }), &scores)?;
     let mut y = matmul(cx, &weights, &v)?;
     if flat {
@@ -125,8 +136,8 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     }
     let qk = match mode {
         0 => raw,
-        1 => masked,
-        2 => capped,
+        1 => capped,
+        2 => masked,
         3 => weights,
         other => {
             return Err(NodeProblem::attribute("qk_matmul_output_mode", format!("is {other}, which is not defined")));

@@ -13,8 +13,8 @@ use catc_ir::ops::{Binary, CastTo};
 use catc_ir::{Element, Tensor, TensorData};
 use half::{bf16, f16};
 
-/// The most elements of a tensor that a few bytes of the file ask for: 64 MiB of reals.
-const MAX_FILLED: i64 = 1 << 24;
+/// The most elements of all tensors together that a few bytes of the file ask for: 1 GiB of reals.
+const MAX_FILLED: i64 = 1 << 28;
 
 pub(super) fn constant(cx: &mut NodeContext) -> RuleResult {
     cx.arity(0, 0)?;
@@ -43,7 +43,11 @@ pub(super) fn constant_of_shape(cx: &mut NodeContext) -> RuleResult {
     let value = cx.tensor("value")?.unwrap_or_else(|| Tensor::f32(&[1], vec![0.0]));
     let wrong = || NodeProblem::input(0, format!("holds the shape {sizes:?}, which is negative or too large"));
     let count = sizes.iter().try_fold(1i64, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= MAX_FILLED);
-    if count.is_none() || sizes.iter().any(|&d| d < 0) {
+    if sizes.iter().any(|&d| d < 0) {
+        return Err(wrong());
+    }
+    let filled = count.map(|n| cx.fill(n)).filter(|&n| n <= MAX_FILLED);
+    if filled.is_none() {
         return Err(wrong());
     }
     let shape: Vec<usize> = sizes.iter().map(|&d| d as usize).collect();

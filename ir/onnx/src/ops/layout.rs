@@ -48,6 +48,21 @@ pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::attribute("axis", "is missing"));
     };
     let axis = axis(written, rank)?;
+    joined(cx, parts, axis)
+}
+
+/// Values of one shape along a new first axis.
+pub(crate) fn stacked(cx: &mut NodeContext, parts: &[Value]) -> RuleResult {
+    let layer = |cx: &mut NodeContext, part: &Value| {
+        let shape = cx.shape(part);
+        super::build::reshape(cx, part, Shape::new([Dim::Fixed(1)].into_iter().chain(shape.dims().iter().copied())))
+    };
+    let parts = parts.iter().map(|p| layer(cx, p)).collect::<Result<Vec<_>, _>>()?;
+    joined(cx, parts, 0)
+}
+
+/// Values side by side along an axis.
+fn joined(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> RuleResult {
     let known: Option<Vec<Known>> = parts
         .iter()
         .map(|p| match p {
@@ -154,6 +169,14 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     }
     if mode != "constant" {
         return one(super::rearrange::pad_by_copies(cx, x, mode, &before, &after)?);
+    }
+    if cx.keeps_input(0) {
+        // The number written is a code, 0 if none is.
+        let Some(kept) = cx.kept_output() else { return Err(NodeProblem::unsupported("its codes are not kept")) };
+        let real = cx.emit_on(Op::Dequantize(ops::Dequantize), &x)?;
+        let value = (value - kept.zero_point()) * kept.scale();
+        let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &real)?;
+        return one(super::quant::keep(cx, &padded)?);
     }
     let real = super::build::cast(cx, &x, ops::CastTo::F32)?;
     let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &real)?;

@@ -9,13 +9,19 @@ use catc_ir::{Dim, Op, Shape, Tensor};
 
 pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 3)?;
+    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let c = if cx.has_input(2) { Some(cx.input(2)?) } else { None };
+    product(cx, a, b, c)
+}
+
+/// `alpha * a * b + beta * c` by the attributes of the node.
+pub(super) fn product(cx: &mut NodeContext, mut a: Value, b: Value, c: Option<Value>) -> RuleResult {
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(1.0), cx.float("beta")?.unwrap_or(1.0));
     let (trans_a, trans_b) = (cx.flag("transA", false)?, cx.flag("transB", false)?);
     if cx.opset < 7 {
         // The shapes tell.
         cx.ignore("broadcast");
     }
-    let (mut a, b) = (cx.input(0)?, cx.input(1)?);
     for (i, v) in [&a, &b].into_iter().enumerate() {
         let shape = cx.shape(v);
         if shape.rank() != 2 {
@@ -25,7 +31,7 @@ pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
     if trans_a {
         a = cx.emit_on(Op::Transpose(Transpose { perm: vec![1, 0] }), &a)?;
     }
-    let c = if cx.has_input(2) && beta != 0.0 { Some(cx.input(2)?) } else { None };
+    let c = c.filter(|_| beta != 0.0);
 
     if let Value::Known(Known::Tensor(weights)) = &b
         && weights.as_f32().is_some()

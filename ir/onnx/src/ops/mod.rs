@@ -9,6 +9,7 @@ mod attention;
 mod build;
 mod choose;
 mod constant;
+mod contrib;
 mod conv;
 mod deconv;
 mod einsum;
@@ -27,19 +28,31 @@ mod scatter;
 mod volume;
 mod window;
 
-use crate::node::{NodeContext, RuleResult};
+pub(crate) use layout::stacked;
 
-/// How an operator of the standard domain is translated.
+use crate::node::{NodeContext, RuleResult};
+use crate::opset;
+use crate::proto::NodeProto;
+
+/// How an operator is translated.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
-    /// The first opset that has the operator, 1 if all that are read have it.
+    /// The first opset of the standard domain that has the operator, 1 if all that are read have it.
     pub since: i64,
     /// The translation.
     pub translate: fn(&mut NodeContext) -> RuleResult,
 }
 
 /// The rule of an operator.
-pub(crate) fn rule(op: &str) -> Option<Rule> {
+pub(crate) fn rule(node: &NodeProto) -> Option<Rule> {
+    match opset::domain(node.domain()) {
+        opset::STANDARD => standard(node.op_type()),
+        opset::MICROSOFT => contrib::rule(node.op_type()).map(|translate| Rule { since: 1, translate }),
+        _ => None,
+    }
+}
+
+fn standard(op: &str) -> Option<Rule> {
     let (since, translate): (i64, fn(&mut NodeContext) -> RuleResult) = match op {
         "Abs" => (1, activation::abs),
         "Acos" => (7, activation::acos),

@@ -5,16 +5,13 @@ use super::build::{Built, apply, combine, mean, real, reshape};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, Outputs, RuleResult, axis, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{
-    AvgPool, BatchNorm, Binary, LayerNorm, Reduce, ReduceMean, Reduction, Reshape, Softmax, Unary, Window,
-};
+use catc_ir::ops::{AvgPool, BatchNorm, Binary, LayerNorm, ReduceMean, Reshape, Softmax, Unary, Window};
 use catc_ir::{Dim, Op, Shape};
 
 pub(super) fn batch_normalization(cx: &mut NodeContext) -> RuleResult {
     cx.arity(5, 5)?;
     let eps = cx.float("epsilon")?.unwrap_or(1e-5);
-    // The weight of the running mean in training.
-    cx.ignore("momentum");
+    let momentum = cx.float("momentum")?.unwrap_or(0.9);
     if cx.opset < 7 && !cx.flag("is_test", false)? {
         return Err(NodeProblem::unsupported(
             "attribute `is_test` is 0: statistics of the batch (export for inference)",
@@ -24,16 +21,47 @@ pub(super) fn batch_normalization(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::unsupported("attribute `spatial` is 0: one mean for each pixel"));
     }
     if cx.opset >= 14 && cx.flag("training_mode", false)? {
-        return Err(NodeProblem::unsupported(
-            "attribute `training_mode` is 1: statistics of the batch (export for inference)",
-        ));
+        return in_training(cx, eps, momentum);
     }
     let operands = (0..5).map(|i| cx.input_operand(i)).collect::<Result<Vec<_>, _>>()?;
     one(cx.emit(Op::BatchNorm(BatchNorm { eps }), &operands)?)
 }
 
+/// By the statistics of the batch, whose size must be fixed; with the running mean and variance that follow.
+fn in_training(cx: &mut NodeContext, eps: f32, momentum: f32) -> RuleResult {
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let (n, c, _) = channels(&shape)?;
+    if n.fixed().is_none() {
+        return Err(NodeProblem::unsupported(
+            "attribute `training_mode` is 1: statistics of the batch (export for inference)",
+        ));
+    }
+    let axes: Vec<usize> = (0..shape.rank()).filter(|&a| a != 1).collect();
+    let average = mean(cx, &x, axes.clone(), true)?;
+    let distance = combine(cx, Binary::Sub, &x, &average)?;
+    let square = combine(cx, Binary::Mul, &distance, &distance)?;
+    let variance = mean(cx, &square, axes, true)?;
+    let steadied = combine(cx, Binary::Add, &variance, &real(eps))?;
+    let deviation = apply(cx, Unary::Sqrt, &steadied)?;
+    let y = combine(cx, Binary::Div, &distance, &deviation)?;
+    let (scale, bias) = (cx.input(1)?, cx.input(2)?);
+    let mut outputs = Outputs::from_vec(vec![per_channel(cx, y, scale, bias)?]);
+    for (i, found) in [(3, average), (4, variance)] {
+        let found = reshape(cx, &found, Shape::fixed(&[c]))?;
+        let found = combine(cx, Binary::Mul, &found, &real(1.0 - momentum))?;
+        let before = cx.input(i)?;
+        let before = combine(cx, Binary::Mul, &before, &real(momentum))?;
+        outputs.push(combine(cx, Binary::Add, &before, &found)?);
+    }
+    Ok(outputs)
+}
+
 pub(super) fn softmax(cx: &mut NodeContext) -> RuleResult {
-    one(soft_max(cx)?)
+    cx.arity(1, 1)?;
+    let x = cx.input(0)?;
+    let axis = cx.int("axis")?;
+    one(soft_max(cx, &x, axis, cx.opset)?)
 }
 
 /// `(x - max) - log(sum(exp(x - max)))`, which does not lose small probabilities as the logarithm of a softmax would.
@@ -46,7 +74,7 @@ pub(super) fn log_softmax(cx: &mut NodeContext) -> RuleResult {
     let axes: Vec<usize> = if cx.opset < 13 { (first..shape.rank()).collect() } else { vec![first] };
     let count = axes.iter().try_fold(1usize, |n, &a| n.checked_mul(shape.dims()[a].fixed()?));
     let Some(count) = count else { return Err(NodeProblem::unsupported("it runs over the batch")) };
-    let top = cx.emit_on(Op::Reduce(Reduce { kind: Reduction::Max, axes: axes.clone(), keep_dims: true }), &x)?;
+    let top = super::reduce::largest(cx, &x, &axes, true)?;
     let x = combine(cx, Binary::Sub, &x, &top)?;
     let e = apply(cx, Unary::Exp, &x)?;
     let sum = mean(cx, &e, axes, true)?;
@@ -55,22 +83,20 @@ pub(super) fn log_softmax(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Sub, &x, &log)?)
 }
 
-fn soft_max(cx: &mut NodeContext) -> Built {
-    cx.arity(1, 1)?;
-    let x = cx.input(0)?;
-    let shape = cx.shape(&x);
-    let written = cx.int("axis")?.unwrap_or(if cx.opset < 13 { 1 } else { -1 });
-    let first = axis(written, shape.rank())?;
+/// The softmax of an opset.
+pub(super) fn soft_max(cx: &mut NodeContext, x: &Value, written: Option<i64>, opset: i64) -> Built {
+    let shape = cx.shape(x);
+    let first = axis(written.unwrap_or(if opset < 13 { 1 } else { -1 }), shape.rank())?;
     let after = &shape.dims()[first + 1..];
-    if cx.opset >= 13 || after.iter().all(|d| *d == Dim::Fixed(1)) {
-        return cx.emit_on(Op::Softmax(Softmax { axis: first }), &x);
+    if opset >= 13 || after.iter().all(|d| *d == Dim::Fixed(1)) {
+        return cx.emit_on(Op::Softmax(Softmax { axis: first }), x);
     }
     // Before opset 13 it runs over all axes from `axis` on as if they were one.
     let Some((rest, 0)) = Shape::new(shape.dims()[first..].iter().copied()).volume() else {
         return Err(NodeProblem::unsupported("it runs over the batch"));
     };
     let joined = Shape::new(shape.dims()[..first].iter().copied().chain([Dim::Fixed(rest)]));
-    let flat = cx.emit_on(Op::Reshape(Reshape { shape: joined }), &x)?;
+    let flat = cx.emit_on(Op::Reshape(Reshape { shape: joined }), x)?;
     let flat = cx.emit_on(Op::Softmax(Softmax { axis: first }), &flat)?;
     cx.emit_on(Op::Reshape(Reshape { shape }), &flat)
 }

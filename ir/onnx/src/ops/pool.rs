@@ -1,13 +1,15 @@
 //! MaxPool (1 to 22), AveragePool (1 to 22), LpPool (2 to 22) and the global poolings.
 
-use super::build::{Built, apply, combine, real};
+use super::build::{Built, apply, combine, concat, indices, real, reshape, slice};
 use super::volume;
 use super::window::{WindowAttributes, lift, lower, picture, spatial_rank};
 use crate::error::NodeProblem;
-use crate::node::{NodeContext, RuleResult, one};
+use crate::node::{NodeContext, Outputs, RuleResult, one};
 use crate::value::Value;
-use catc_ir::ops::{AvgPool, Binary, CastTo, MaxPool, Reduce, ReduceMean, Reduction, Unary, Window};
-use catc_ir::{Dim, Op};
+use catc_ir::ops::{
+    ArgMin, AvgPool, Binary, CastTo, Gather, MaxPool, Pad, Reduce, ReduceMean, Reduction, Unary, Window,
+};
+use catc_ir::{Dim, Op, Shape};
 
 /// A pooling whose operation is made from its window.
 fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResult {
@@ -17,7 +19,7 @@ fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResu
 }
 
 /// The same of a value other than the input.
-fn pool_of(cx: &mut NodeContext, x: Value, what: &str, op: impl Fn(Window) -> Op) -> Built {
+pub(super) fn pool_of(cx: &mut NodeContext, x: Value, what: &str, op: impl Fn(Window) -> Op) -> Built {
     let shape = cx.shape(&x);
     if let &[_, _, Dim::Fixed(d), Dim::Fixed(h), Dim::Fixed(w)] = shape.dims() {
         let ceil_mode = cx.flag("ceil_mode", false)?;
@@ -66,14 +68,78 @@ pub(super) fn lp_pool(cx: &mut NodeContext) -> RuleResult {
 }
 
 pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
-    // It orders the second output only, which is not computed.
-    cx.ignore("storage_order");
+    let columns = cx.flag("storage_order", false)?;
+    if cx.output_is_taken(1) {
+        return with_places(cx, columns);
+    }
     if let Ok(x) = cx.input(0)
         && cx.element(&x) == catc_ir::Element::I64
     {
         return whole_numbers(cx, x);
     }
     pool(cx, "a pooling", |w| Op::MaxPool(MaxPool(w)))
+}
+
+/// The maxima and where they are, counted over all elements of the input, along rows or columns of its pictures.
+fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
+    cx.arity(1, 1)?;
+    let x = cx.input(0)?;
+    let shape = cx.shape(&x);
+    let spatial = spatial_rank(&shape, "a pooling with places")?;
+    let attributes = WindowAttributes::read(cx, spatial)?;
+    let ceil_mode = cx.flag("ceil_mode", false)?;
+    let Some(kernel) = attributes.kernel else {
+        return Err(NodeProblem::attribute("kernel_shape", "is missing"));
+    };
+    let [h, w] = picture(&shape)?;
+    let window = attributes.window(kernel, [h, w], ceil_mode);
+    let lifted = lift(cx, x)?;
+    let y = cx.emit_on(Op::MaxPool(MaxPool(window.clone())), &lifted)?;
+    let &[Dim::Fixed(n), Dim::Fixed(c), Dim::Fixed(oh), Dim::Fixed(ow)] = cx.shape(&y).dims() else {
+        return Err(NodeProblem::unsupported("its places are counted over the whole batch, whose size is open"));
+    };
+    // The inputs of all windows at one place of the window, side by side; the first of the largest counts.
+    let reach =
+        |i: usize, outputs: usize| (outputs - 1) * window.strides[i] + (kernel[i] - 1) * window.dilations[i] + 1;
+    let behind = [reach(0, oh).saturating_sub(h + window.pads[0]), reach(1, ow).saturating_sub(w + window.pads[1])];
+    let (before, after) = (vec![0, 0, window.pads[0], window.pads[1]], vec![0, 0, behind[0], behind[1]]);
+    let padded = match before.iter().chain(&after).all(|&p| p == 0) {
+        true => lifted,
+        false => cx.emit_on(Op::Pad(Pad { before, after, value: f32::NEG_INFINITY }), &lifted)?,
+    };
+    let column = Shape::fixed(&[n, c, oh, ow, 1]);
+    let mut layers = vec![];
+    let mut steps = vec![];
+    for i in 0..kernel[0] {
+        for j in 0..kernel[1] {
+            let (top, left) = (i * window.dilations[0], j * window.dilations[1]);
+            let rows = slice(cx, &padded, 2, top, top + (oh - 1) * window.strides[0] + 1, window.strides[0])?;
+            let part = slice(cx, &rows, 3, left, left + (ow - 1) * window.strides[1] + 1, window.strides[1])?;
+            let part = combine(cx, Binary::Mul, &part, &real(-1.0))?;
+            layers.push(reshape(cx, &part, column.clone())?);
+            steps.push([top as i64, left as i64]);
+        }
+    }
+    let layers = concat(cx, &layers, 4)?;
+    let first = cx.emit_on(Op::ArgMin(ArgMin { axis: 4 }), &layers)?;
+    let [down, right] = if columns { [1, h as i64] } else { [w as i64, 1] };
+    let steps = steps.iter().map(|[y, x]| y * down + x * right).collect();
+    let table = indices(&[kernel[0] * kernel[1]], steps);
+    let operands = [cx.operand(0, &table)?, cx.operand(1, &first)?];
+    let step = cx.emit(Op::Gather(Gather { axis: 0 }), &operands)?;
+    let (n, c, oh, ow) = (n as i64, c as i64, oh as i64, ow as i64);
+    let origin = |size: i64, stride: usize, pad: usize, step: i64| {
+        (0..size).map(|i| (i * stride as i64 - pad as i64) * step).collect::<Vec<i64>>()
+    };
+    let images = indices(&[(n * c) as usize, 1, 1], (0..n * c).map(|i| i * (h * w) as i64).collect());
+    let images = reshape(cx, &images, Shape::fixed(&[n as usize, c as usize, 1, 1]))?;
+    let rows = indices(&[oh as usize, 1], origin(oh, window.strides[0], window.pads[0], down));
+    let cols = indices(&[ow as usize], origin(ow, window.strides[1], window.pads[1], right));
+    let mut places = step;
+    for part in [images, rows, cols] {
+        places = combine(cx, Binary::Add, &places, &part)?;
+    }
+    Ok(Outputs::from_vec(vec![lower(cx, y, spatial)?, lower(cx, places, spatial)?]))
 }
 
 pub(super) fn average_pool(cx: &mut NodeContext) -> RuleResult {

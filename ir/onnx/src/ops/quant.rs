@@ -83,9 +83,7 @@ pub(super) fn quantize_linear(cx: &mut NodeContext) -> RuleResult {
     }
     let given = if cx.has_input(2) { cx.input_type(2) } else { None };
     let to = asked.or(given).unwrap_or(DataType::Uint8);
-    let Some((low, high)) = range(to) else {
-        return Err(NodeProblem::unsupported(format!("it quantizes to {}", to.as_str_name().to_ascii_lowercase())));
-    };
+    let bounds = bounds(to)?;
     let x = cast(cx, &x, CastTo::F32)?;
     let scale = along(cx, &x, scale, axis, block)?;
     let zero = match cx.has_input(2) {
@@ -96,11 +94,11 @@ pub(super) fn quantize_linear(cx: &mut NodeContext) -> RuleResult {
         }
         false => real(0.0),
     };
-    one(quantized(cx, &x, &scale, &zero, (low, high))?)
+    one(quantized(cx, &x, &scale, &zero, bounds)?)
 }
 
 /// The codes of `x` that the first output is kept as.
-fn keep(cx: &mut NodeContext, x: &Value) -> Built {
+pub(super) fn keep(cx: &mut NodeContext, x: &Value) -> Built {
     let Some(kept) = cx.kept_output() else {
         return Err(NodeProblem::unsupported("its codes are not kept"));
     };
@@ -115,16 +113,53 @@ fn keep(cx: &mut NodeContext, x: &Value) -> Built {
     cx.emit(Op::Quantize(Quantize { quantizer }), &[operand])
 }
 
-/// The reals of an input of codes and of a constant one, whose scale and zero-point follow it.
-fn reals_of(cx: &mut NodeContext, index: usize, axis: i64) -> Built {
+/// The reals of an input of codes, whose scale and zero-point follow it: of codes that are kept, a dequantize node.
+pub(super) fn reals_of(cx: &mut NodeContext, index: usize, axis: i64, block: usize) -> Built {
     let x = cx.input(index)?;
     if cx.keeps_input(index) {
         return cx.emit_on(Op::Dequantize(Dequantize), &x);
     }
-    match constant_codes(cx, index, &x, axis)? {
-        Some(codes) => cx.emit(Op::Dequantize(Dequantize), &[codes]),
-        None => Err(NodeProblem::input(index, "is neither constant nor kept as codes")),
+    if cx.keeps_codes()
+        && block == 0
+        && let Some(codes) = constant_codes(cx, index, &x, axis)?
+    {
+        return cx.emit(Op::Dequantize(Dequantize), &[codes]);
     }
+    let scale = cx.input(index + 1)?;
+    let scale = along(cx, &x, scale, axis, block)?;
+    let zero = match zero_point(cx, index + 2)? {
+        Some(z) => Some(along(cx, &x, z, axis, block)?),
+        None => None,
+    };
+    let y = centered(cx, &x, zero.as_ref())?;
+    combine(cx, Binary::Mul, &y, &scale)
+}
+
+/// `y` as codes, whose scale and zero-point are the inputs from `at` on.
+pub(super) fn codes_of(cx: &mut NodeContext, y: &Value, at: usize) -> Built {
+    if cx.kept_output().is_some() {
+        return keep(cx, y);
+    }
+    if let Some(reason) = cx.kept_not() {
+        cx.warn(format!("is evaluated in reals and not compiled to codes: {reason}"));
+    }
+    let bounds = bounds(cx.input_type(at + 1).unwrap_or(DataType::Uint8))?;
+    let scale = cx.input(at)?;
+    let scale = along(cx, y, scale, 1, 0)?;
+    let zero = match zero_point(cx, at + 1)? {
+        Some(z) => {
+            let z = cast(cx, &z, CastTo::F32)?;
+            along(cx, y, z, 1, 0)?
+        }
+        None => real(0.0),
+    };
+    quantized(cx, y, &scale, &zero, bounds)
+}
+
+/// The codes of a type, or that it has none.
+fn bounds(to: DataType) -> Result<(f32, f32), NodeProblem> {
+    let name = || to.as_str_name().to_ascii_lowercase();
+    range(to).ok_or_else(|| NodeProblem::unsupported(format!("it quantizes to {}", name())))
 }
 
 /// A constant of 2 to 8 bits as codes of the graph, if its scale and zero-point, which follow it, are constant too.
@@ -185,25 +220,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 3)?;
     cx.ignore("output_dtype");
     let (axis, block) = blocks(cx)?;
-    let (x, scale) = (cx.input(0)?, cx.input(1)?);
-    if cx.keeps_input(0) {
-        return one(cx.emit_on(Op::Dequantize(Dequantize), &x)?);
-    }
-    if cx.keeps_codes()
-        && block == 0
-        && let Some(codes) = constant_codes(cx, 0, &x, axis)?
-    {
-        return one(cx.emit(Op::Dequantize(Dequantize), &[codes])?);
-    }
-    let scale = along(cx, &x, scale, axis, block)?;
-    let zero = if cx.has_input(2) {
-        let z = cx.input(2)?;
-        Some(along(cx, &x, z, axis, block)?)
-    } else {
-        None
-    };
-    let y = centered(cx, &x, zero.as_ref())?;
-    one(combine(cx, Binary::Mul, &y, &scale)?)
+    one(reals_of(cx, 0, axis, block)?)
 }
 
 /// Codes, scale and zero-point by the range of the input, which holds 0.
@@ -287,9 +304,7 @@ fn requantized(
     channel: Option<usize>,
 ) -> RuleResult {
     let to = cx.input_type(zero).unwrap_or(DataType::Uint8);
-    let Some(bounds) = range(to) else {
-        return Err(NodeProblem::unsupported(format!("it quantizes to {}", to.as_str_name().to_ascii_lowercase())));
-    };
+    let bounds = bounds(to)?;
     let [x, w, y] = scales;
     let product = combine(cx, Binary::Mul, &x, &w)?;
     let mut factor = combine(cx, Binary::Div, &product, &y)?;
@@ -309,9 +324,9 @@ fn requantized(
 pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
     cx.arity(8, 8)?;
     if cx.kept_output().is_some() {
-        let a = reals_of(cx, 0, 0)?;
+        let a = reals_of(cx, 0, 0, 0)?;
         // Scales of the columns.
-        let b = reals_of(cx, 3, 1)?;
+        let b = reals_of(cx, 3, 1, 0)?;
         let y = matmul(cx, &a, &b)?;
         return one(keep(cx, &y)?);
     }
@@ -328,21 +343,21 @@ pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
     requantized(cx, &sums, scales, 7, None)
 }
 
+/// The reals of a bias, whose scale is that of the sums: the product of the scales that are these inputs.
+pub(super) fn bias(cx: &mut NodeContext, index: usize, scales: [usize; 2]) -> Built {
+    let (bias, sx, sw) = (cx.input(index)?, cx.input(scales[0])?, cx.input(scales[1])?);
+    let bias = cast(cx, &bias, CastTo::F32)?;
+    let scale = combine(cx, Binary::Mul, &sx, &sw)?;
+    let shape = cx.shape(&bias);
+    let bias = combine(cx, Binary::Mul, &bias, &scale)?;
+    reshape(cx, &bias, shape)
+}
+
 pub(super) fn qlinear_conv(cx: &mut NodeContext) -> RuleResult {
     cx.arity(8, 9)?;
     if cx.kept_output().is_some() {
-        let (x, w) = (reals_of(cx, 0, 0)?, reals_of(cx, 3, 0)?);
-        let bias = if cx.has_input(8) {
-            // Its scale is that of the sums.
-            let (bias, sx, sw) = (cx.input(8)?, cx.input(1)?, cx.input(4)?);
-            let bias = cast(cx, &bias, CastTo::F32)?;
-            let scale = combine(cx, Binary::Mul, &sx, &sw)?;
-            let shape = cx.shape(&bias);
-            let bias = combine(cx, Binary::Mul, &bias, &scale)?;
-            Some(reshape(cx, &bias, shape)?)
-        } else {
-            None
-        };
+        let (x, w) = (reals_of(cx, 0, 0, 0)?, reals_of(cx, 3, 0, 0)?);
+        let bias = cx.has_input(8).then(|| bias(cx, 8, [1, 4])).transpose()?;
         let y = super::conv::convolution(cx, x, w, bias)?;
         return one(keep(cx, &y)?);
     }

@@ -5,7 +5,7 @@ use super::build::{Built, apply, cast, cast_like, combine, indices, pick, real, 
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, Outputs, RuleResult, axes, axis, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{ArgMin, Binary, CastTo, Cumulate, Reduce, ReduceMean, Reduction, TopK, Unary};
+use catc_ir::ops::{ArgMin, Binary, CastTo, Cumulate, MaxPool, Reduce, ReduceMean, Reduction, TopK, Unary, Window};
 use catc_ir::{Dim, Element, Op, Shape};
 
 /// What a node reduces.
@@ -126,12 +126,44 @@ pub(super) fn reduce_min(cx: &mut NodeContext) -> RuleResult {
 
 /// Of truth values as of 0 and 1.
 fn of_any(cx: &mut NodeContext, over: &Over, kind: Reduction) -> Built {
-    if cx.element(&over.x) != Element::Bool {
-        return over.reduce(cx, kind, &over.x, over.keep_dims);
+    match (cx.element(&over.x), kind) {
+        (Element::Bool, _) => {
+            let x = cast(cx, &over.x, CastTo::I64)?;
+            let y = over.reduce(cx, kind, &x, over.keep_dims)?;
+            cast(cx, &y, CastTo::Bool)
+        }
+        (Element::F32, Reduction::Max) => largest(cx, &over.x, &over.axes, over.keep_dims),
+        (Element::F32, Reduction::Min) => {
+            let x = combine(cx, Binary::Mul, &over.x, &real(-1.0))?;
+            let y = largest(cx, &x, &over.axes, over.keep_dims)?;
+            combine(cx, Binary::Mul, &y, &real(-1.0))
+        }
+        _ => over.reduce(cx, kind, &over.x, over.keep_dims),
     }
-    let x = cast(cx, &over.x, CastTo::I64)?;
-    let y = over.reduce(cx, kind, &x, over.keep_dims)?;
-    cast(cx, &y, CastTo::Bool)
+}
+
+/// The maximum of reals over ascending axes: a max pooling, which compiles, where these are neighbours and not the first.
+pub(super) fn largest(cx: &mut NodeContext, x: &Value, axes: &[usize], keep_dims: bool) -> Built {
+    let shape = cx.shape(x);
+    let dims = shape.dims();
+    let size = |dims: &[Dim]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.fixed()?)).filter(|&n| n > 0);
+    let neighbours = axes.windows(2).all(|w| w[0] + 1 == w[1]);
+    let (first, last) = (axes.first().copied().unwrap_or(0), axes.last().copied().unwrap_or(0));
+    if let (true, true, Some(before), Some(over), Some(behind)) =
+        (neighbours, first > 0, size(&dims[1..first.max(1)]), size(&dims[first..=last]), size(&dims[last + 1..]))
+    {
+        let picture = Shape::new([dims[0], Dim::Fixed(before), Dim::Fixed(over), Dim::Fixed(behind)]);
+        let y = reshape(cx, x, picture)?;
+        let (kernel, unit) = ([over, 1], [1, 1]);
+        let window = Window { kernel, strides: unit, pads: [0; 4], dilations: unit, ceil_mode: false };
+        let y = cx.emit_on(Op::MaxPool(MaxPool(window)), &y)?;
+        let left = dims.iter().enumerate().filter_map(|(i, &d)| match axes.contains(&i) {
+            false => Some(d),
+            true => keep_dims.then_some(Dim::Fixed(1)),
+        });
+        return reshape(cx, &y, Shape::new(left));
+    }
+    cx.emit_on(Op::Reduce(Reduce { kind: Reduction::Max, axes: axes.to_vec(), keep_dims }), x)
 }
 
 pub(super) fn reduce_prod(cx: &mut NodeContext) -> RuleResult {
@@ -173,7 +205,7 @@ pub(super) fn reduce_log_sum(cx: &mut NodeContext) -> RuleResult {
 /// `log(sum(exp(x - max))) + max`.
 pub(super) fn reduce_log_sum_exp(cx: &mut NodeContext) -> RuleResult {
     reduction(cx, 18, itself, |cx, over| {
-        let top = over.reduce(cx, Reduction::Max, &over.x, true)?;
+        let top = largest(cx, &over.x, &over.axes, true)?;
         let x = combine(cx, Binary::Sub, &over.x, &top)?;
         let e = apply(cx, Unary::Exp, &x)?;
         let sum = over.sum(cx, &e)?;

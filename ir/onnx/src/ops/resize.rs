@@ -93,7 +93,7 @@ impl Axis {
         let mut items: Vec<(i64, f64)> =
             (low..=high).map(|p| (p, kernel(p as f64 - source))).filter(|(_, w)| *w != 0.0).collect();
         let inside = |p: i64| (0..self.from as i64).contains(&p);
-        if settings.exclude_outside || (settings.antialias && stretch < 1.0) {
+        if settings.exclude_outside {
             items.retain(|(p, _)| inside(*p));
         }
         let sum: f64 = items.iter().map(|(_, w)| w).sum();

@@ -57,7 +57,10 @@ fn calls_that_make_no_sense_are_refused() {
     };
     let own = NodeProto { domain: Some("own".into()), ..node("Twice", &["a"], &["b"], vec![]) };
     let newer = vec![OperatorSetIdProto { domain: None, version: Some(14) }];
+    let holds = AttributeProto { g: Some(Box::default()), ..attribute("then_branch", AttributeType::Graph) };
+    let branching = node("If", &["a"], &["b"], vec![holds]);
     let errors = [
+        with(twice(vec![branching])),
         with(twice(vec![own])),
         with(FunctionProto { opset_import: newer, ..twice(body()) }),
         with(FunctionProto { output: vec![], ..twice(body()) }),

@@ -1,6 +1,7 @@
 //! Models built in code, and what the importer makes of them.
 
 mod batch;
+mod control;
 mod functions;
 mod hostile;
 mod layers;

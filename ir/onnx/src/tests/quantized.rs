@@ -1,6 +1,6 @@
 //! Models that are quantized already, and what is written of quantized graphs.
 
-use super::{float, i64_tensor, info, int, model, raw_tensor};
+use super::{float, i64_tensor, info, int, ints, model, raw_tensor};
 use crate::proto::tensor_proto::DataType;
 use crate::tests::ModelBuilder;
 use crate::{ExportError, ImportOptions, export, import_bytes};
@@ -102,6 +102,52 @@ fn quantized_operators_are_quantized_layers() {
         .node("QuantizeLinear", "x x_s x_z", "xq", &[])
         .node("QLinearConv", "xq x_s x_z w_q w_s w_z h_s h_z b_q", "hq", &[])
         .node("DequantizeLinear", "hq h_s h_z", "y", &[]);
+    insta::assert_snapshot!(m.text());
+}
+
+/// Every operator that ONNX Runtime's quantizer has for codes; codes pass through padding, resizing and splitting.
+#[test]
+fn operators_of_onnx_runtime_are_quantized_layers() {
+    let m = model(18).input("x", &["N", "2", "2", "2"]).output("y");
+    let m = quantizer(m, "x", &[0.5], DataType::Uint8, &[3]);
+    let m = quantizer(m, "h", &[0.25], DataType::Uint8, &[7]);
+    let m = quantizer(m, "w", &[0.25, 0.5], DataType::Int8, &[0, 0]);
+    let m = m.initializer(raw_tensor("g", DataType::Uint8, &[1, 2, 1, 1], vec![9, 5]));
+    let m = m.initializer(raw_tensor("w_q", DataType::Int8, &[2, 4], bytes(&[1, -2, 3, 0, 4, 5, -6, 127])));
+    let m = m.initializer(raw_tensor(
+        "b_q",
+        DataType::Int32,
+        &[2],
+        [8i32, -16].iter().flat_map(|x| x.to_le_bytes()).collect(),
+    ));
+    let m = m.initializer(i64_tensor("pads", &[8], &[0, 0, 1, 0, 0, 0, 0, 1]));
+    let m = m.initializer(raw_tensor("seven", DataType::Uint8, &[], vec![7])).f32("twice", &[4], &[1.0, 1.0, 2.0, 2.0]);
+    let mut m = m
+        .node("QuantizeLinear", "x x_s x_z", "xq", &[])
+        .node("QLinearMul", "xq x_s x_z g h_s h_z h_s h_z", "a", &[])
+        .node("QLinearAdd", "xq x_s x_z a h_s h_z h_s h_z", "b", &[])
+        .node("QLinearSigmoid", "b h_s h_z h_s h_z", "c", &[])
+        .node("QLinearLeakyRelu", "c h_s h_z h_s h_z", "d", &[float("alpha", 0.1)])
+        .node("Pad", "d pads seven", "e", &[])
+        .node("Resize", "e _ twice", "f", &[])
+        .node("Split", "f", "left right", &[int("axis", 1), int("num_outputs", 2)])
+        .node("QLinearConcat", "h_s h_z left h_s h_z right h_s h_z", "i", &[int("axis", 1)])
+        .node(
+            "QLinearAveragePool",
+            "i h_s h_z h_s h_z",
+            "j",
+            &[ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])],
+        )
+        .node("QLinearConcat", "h_s h_z j h_s h_z j h_s h_z", "k", &[int("axis", 1)])
+        .node("QLinearGlobalAveragePool", "k h_s h_z h_s h_z", "l", &[])
+        .node("Flatten", "l", "m", &[])
+        .node("QGemm", "m h_s h_z w_q w_s w_z b_q h_s h_z", "n", &[int("transB", 1)])
+        .node("QLinearSoftmax", "n h_s h_z h_s h_z", "o", &[int("axis", -1), int("opset", 18)])
+        .node("DequantizeLinear", "o h_s h_z", "y", &[]);
+    for node in &mut m.graph().node {
+        let own = node.op_type().starts_with('Q') && node.op_type() != "QuantizeLinear";
+        node.domain = own.then(|| "com.microsoft".into());
+    }
     insta::assert_snapshot!(m.text());
 }
 

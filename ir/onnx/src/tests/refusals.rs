@@ -13,10 +13,10 @@ fn unknown_operators_are_listed_together() {
         .node("HardSwish", "b", "c", &[])
         .node("Twice", "c", "d", &[])
         .node(
-            "If",
+            "Scan",
             "d",
             "e",
-            &[AttributeProto { g: Some(Box::default()), ..attribute("then_branch", AttributeType::Graph) }],
+            &[AttributeProto { g: Some(Box::default()), ..attribute("body", AttributeType::Graph) }],
         )
         .node("Fused", "e", "y", &[])
         .node("NotLive", "x", "z", &[]);

@@ -1,0 +1,28 @@
+//! Names for tensors that a file has no name for, or one that is taken.
+
+use std::collections::HashSet;
+
+/// The names of tensors so far.
+#[derive(Debug)]
+pub(crate) struct Names {
+    taken: HashSet<String>,
+}
+
+impl FromIterator<String> for Names {
+    fn from_iter<I: IntoIterator<Item = String>>(names: I) -> Self {
+        Names { taken: names.into_iter().collect() }
+    }
+}
+
+impl Names {
+    /// Takes this name, or if something has it one like it.
+    pub fn fresh(&mut self, like: &str) -> String {
+        let mut name = like.to_string();
+        let mut n = 1;
+        while !self.taken.insert(name.clone()) {
+            name = format!("{like}_{n}");
+            n += 1;
+        }
+        name
+    }
+}

@@ -1,0 +1,120 @@
+//! Operators of ONNX Runtime's own domain, `com.microsoft`: those that its quantizer writes in place of QuantizeLinear and
+//! DequantizeLinear around an operator (the format `QOperator`). Each is the real operation between dequantize and quantize
+//! nodes; sums that ONNX Runtime takes of codes are rounded once, as here.
+
+use super::activation;
+use super::build::{Built, apply, combine, concat, mean};
+use super::norm::soft_max;
+use super::pool::pool_of;
+use super::quant::{bias, codes_of, dequantize_linear, quantize_linear, reals_of};
+use crate::error::NodeProblem;
+use crate::node::{NodeContext, RuleResult, axes, axis, one};
+use crate::value::Value;
+use catc_ir::Op;
+use catc_ir::ops::{AvgPool, Binary, Unary};
+
+/// The rule of an operator.
+pub(super) fn rule(op: &str) -> Option<fn(&mut NodeContext) -> RuleResult> {
+    Some(match op {
+        "DequantizeLinear" => dequantize_linear,
+        "Gelu" => activation::gelu,
+        "QGemm" => gemm,
+        "QLinearAdd" => |cx| of_two(cx, Binary::Add),
+        "QLinearAveragePool" => average_pool,
+        "QLinearConcat" => concatenation,
+        "QLinearGlobalAveragePool" => global_average_pool,
+        "QLinearLeakyRelu" => leaky_relu,
+        "QLinearMul" => |cx| of_two(cx, Binary::Mul),
+        "QLinearReduceMean" => reduce_mean,
+        "QLinearSigmoid" => |cx| of_one(cx, |cx, x| apply(cx, Unary::Sigmoid, x)),
+        "QLinearSoftmax" => softmax,
+        "QuantizeLinear" => quantize_linear,
+        _ => return None,
+    })
+}
+
+/// A function of the first input's reals, as codes.
+fn of_one(cx: &mut NodeContext, f: impl FnOnce(&mut NodeContext, &Value) -> Built) -> RuleResult {
+    cx.arity(4, 5)?;
+    let x = reals_of(cx, 0, 1, 0)?;
+    let y = f(cx, &x)?;
+    one(codes_of(cx, &y, 3)?)
+}
+
+fn of_two(cx: &mut NodeContext, f: Binary) -> RuleResult {
+    cx.arity(7, 8)?;
+    let (a, b) = (reals_of(cx, 0, 1, 0)?, reals_of(cx, 3, 1, 0)?);
+    let y = combine(cx, f, &a, &b)?;
+    one(codes_of(cx, &y, 6)?)
+}
+
+fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
+    let alpha = cx.float("alpha")?.unwrap_or(0.01);
+    of_one(cx, |cx, x| apply(cx, Unary::LeakyRelu { alpha }, x))
+}
+
+fn softmax(cx: &mut NodeContext) -> RuleResult {
+    // The opset of the softmax that was quantized.
+    let (written, opset) = (cx.int("axis")?, cx.int("opset")?.unwrap_or(cx.opset));
+    of_one(cx, |cx, x| soft_max(cx, x, written, opset))
+}
+
+fn channels_first(cx: &mut NodeContext) -> Result<(), NodeProblem> {
+    match cx.flag("channels_last", false)? {
+        true => Err(NodeProblem::unsupported("its channels are the last axis (channels_last)")),
+        false => Ok(()),
+    }
+}
+
+fn average_pool(cx: &mut NodeContext) -> RuleResult {
+    channels_first(cx)?;
+    let count_include_pad = cx.flag("count_include_pad", false)?;
+    let op = |window| Op::AvgPool(AvgPool { window, count_include_pad });
+    of_one(cx, |cx, x| pool_of(cx, x.clone(), "a pooling", op))
+}
+
+fn global_average_pool(cx: &mut NodeContext) -> RuleResult {
+    channels_first(cx)?;
+    of_one(cx, |cx, x| {
+        let rank = cx.shape(x).rank();
+        mean(cx, x, (2..rank).collect(), true)
+    })
+}
+
+fn reduce_mean(cx: &mut NodeContext) -> RuleResult {
+    let (list, keep_dims) = (cx.ints("axes")?.unwrap_or_default(), cx.flag("keepdims", true)?);
+    of_one(cx, |cx, x| {
+        let rank = cx.shape(x).rank();
+        let over = if list.is_empty() { (0..rank).collect() } else { axes(list, rank)? };
+        mean(cx, x, over, keep_dims)
+    })
+}
+
+/// Scale and zero-point of the output stand first, then three inputs for each part.
+fn concatenation(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(4, usize::MAX)?;
+    let parts: Vec<Value> =
+        (2..cx.input_count()).step_by(3).map(|i| reals_of(cx, i, 1, 0)).collect::<Result<_, _>>()?;
+    let Some(written) = cx.int("axis")? else { return Err(NodeProblem::attribute("axis", "is missing")) };
+    let at = axis(written, cx.shape(&parts[0]).rank())?;
+    let y = concat(cx, &parts, at)?;
+    one(codes_of(cx, &y, 0)?)
+}
+
+/// A Gemm of codes; without a scale of the output it gives reals.
+fn gemm(cx: &mut NodeContext) -> RuleResult {
+    cx.arity(5, 9)?;
+    let a = reals_of(cx, 0, 1, 0)?;
+    // A scale for each output, wherever outputs lie.
+    let outputs = if cx.flag("transB", false)? { 0 } else { 1 };
+    let b = reals_of(cx, 3, outputs, 0)?;
+    let c = cx.has_input(6).then(|| bias(cx, 6, [1, 4])).transpose()?;
+    if c.is_some() && cx.float("alpha")?.is_some_and(|alpha| alpha != 1.0) {
+        return Err(NodeProblem::unsupported("its bias is scaled by `alpha`"));
+    }
+    let y = super::linear::product(cx, a, b, c)?;
+    if !cx.has_input(7) {
+        return Ok(y);
+    }
+    one(codes_of(cx, &y[0], 7)?)
+}
