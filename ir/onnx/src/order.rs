@@ -43,10 +43,10 @@ pub(crate) fn defined(graph: &GraphProto) -> impl Iterator<Item = &str> {
 
 /// The nodes that outputs depend on, each after those it takes from, otherwise in the order of the file. `around` tells
 /// what a graph inside a node finds around it.
-pub(crate) fn live_nodes<'m>(
-    graph: &'m GraphProto,
+pub(crate) fn live_nodes(
+    graph: &GraphProto,
     around: impl Fn(&str) -> bool,
-) -> Result<Vec<&'m NodeProto>, ImportErrorKind> {
+) -> Result<Vec<&NodeProto>, ImportErrorKind> {
     let initializers: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
     let mut given: HashSet<&str> = HashSet::new();
     for name in graph.initializer.iter().map(|t| t.name()) {
