@@ -275,6 +275,9 @@ def page(results, costs):
     ]
     for (name, exporter), result in results.items():
         lines.append(row(name, exporter, result))
+    missing = [f"{n} ({e})" for n in NETWORKS for e in EXPORTERS if (n, e) not in results]
+    if missing:
+        lines += ["", "Not run: " + ", ".join(missing) + "."]
     if costs:
         lines += costs_table(costs)
     reasons = {}
