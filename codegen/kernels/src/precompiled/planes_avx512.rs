@@ -25,7 +25,6 @@ unsafe fn pixels<const C: usize>(row: &PlanesRow) {
     // SAFETY: reads are masked to the pixels that exist, and of the last 16 pixels only those that exist are copied to the output.
     unsafe {
         let q = &*row.quantization;
-        let masks = interleaving::<C>();
         let mut done = 0;
         while done < row.pixels {
             let count = (row.pixels - done).min(16);
@@ -37,7 +36,7 @@ unsafe fn pixels<const C: usize>(row: &PlanesRow) {
             }
             let to = row.output.add(C * done as usize);
             let mut last = [_mm_setzero_si128(); C];
-            for (vector, masks) in last.iter_mut().zip(&masks) {
+            for (vector, masks) in last.iter_mut().zip(&Interleaving::<C>::MASKS) {
                 for (&plane, mask) in planes.iter().zip(masks) {
                     let placed = _mm_shuffle_epi8(plane, _mm_loadu_si128(mask.as_ptr().cast()));
                     *vector = _mm_or_si128(*vector, placed);
@@ -56,15 +55,19 @@ unsafe fn pixels<const C: usize>(row: &PlanesRow) {
 }
 
 /// For each of the vectors that 16 pixels of `C` channels fill, and each plane: which of its bytes goes where.
-fn interleaving<const C: usize>() -> [[[u8; 16]; C]; C] {
-    std::array::from_fn(|vector| {
-        std::array::from_fn(|plane| {
-            std::array::from_fn(|lane| {
-                let at = 16 * vector + lane;
-                if at % C == plane { (at / C) as u8 } else { 0x80 }
-            })
-        })
-    })
+struct Interleaving<const C: usize>;
+
+impl<const C: usize> Interleaving<C> {
+    /// A constant: to find it for every row would take as long as the row.
+    const MASKS: [[[u8; 16]; C]; C] = {
+        let mut masks = [[[0x80; 16]; C]; C];
+        let mut at = 0;
+        while at < 16 * C {
+            masks[at / 16][at % C][at % 16] = (at / C) as u8;
+            at += 1;
+        }
+        masks
+    };
 }
 
 /// Sixteen values to codes.

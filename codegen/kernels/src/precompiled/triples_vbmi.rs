@@ -416,16 +416,16 @@ unsafe fn codes<const P: usize, const V: usize, const SHORTCUT: bool>(tile: &Loo
                 *odd_total = _mm512_sub_epi16(_mm512_loadu_si512(start.add(32).cast()), odd);
             }
         }
-        add_all(t, &mut totals);
         let program = &*f.program;
         let step = &program.steps[0];
+        let number = step.operand as usize % MOST_OPERANDS;
+        add_all(t, &mut totals);
         // What a code of the shortcut adds, for each of sixteen.
         let shortcut = {
             let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
             _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
         };
-        let number = step.operand as usize % MOST_OPERANDS;
         let order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         let upper = _mm512_set1_epi32(0xffff << 16);
         let levels = _mm512_set1_epi8(program.levels as i8);
