@@ -220,7 +220,7 @@ fn looked_up(request: &Request<'_>) -> f64 {
     let pixels: usize = request.window.output.iter().product();
     // Input pixels that are packed for each output pixel.
     let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
-    pixels as f64 * (vectors * (taps as f64 * 1.12 * channels + 20.0) + packed as f64 * (11.0 + channels / 5.5))
+    pixels as f64 * (vectors * (taps as f64 * 1.12 * channels + 20.0) + packed as f64 * (16.0 + channels / 5.5))
 }
 
 /// Whether Winograd's algorithm with tiles of that form can serve the layer: its transformed operands fit bytes, its sums 32 bits.
