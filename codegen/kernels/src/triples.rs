@@ -253,6 +253,30 @@ mod tests {
         assert_eq!(parts(1), 2);
     }
 
+    /// Totals as the tile keeps them, from bytes as it adds them: they end as sums less constants, quarter by quarter.
+    #[test]
+    fn totals_start_at_the_constants() {
+        let constants: Vec<i32> = (0..2 * CHANNELS as i32).map(|c| 61 * c - 3000).collect();
+        let starts = starts(&constants);
+        let order = quarters(&(0..constants.len()).collect::<Vec<_>>());
+        for vector in 0..2 {
+            let bytes: [u8; CHANNELS] = std::array::from_fn(|lane| (lane * 37 + vector * 11) as u8);
+            let (mut even, mut odd) = ([0i16; 32], [0i16; 32]);
+            for word in 0..32 {
+                let at = CHANNELS * vector + word;
+                let sum = i16::from_le_bytes([bytes[2 * word], bytes[2 * word + 1]]);
+                odd[word] = starts[at + 32].wrapping_add(i16::from(bytes[2 * word + 1]));
+                even[word] = starts[at].wrapping_add(sum).wrapping_sub(odd[word] << 8);
+            }
+            let found = [0, 1, 2, 3].map(|q| if q % 2 == 0 { &even } else { &odd });
+            for (at, &channel) in order[CHANNELS * vector..][..CHANNELS].iter().enumerate() {
+                let (quarter, lane) = (at / 16, at % 16);
+                let total = i32::from(bytes[Order::Bytes.lane(channel - CHANNELS * vector)]) - constants[channel];
+                assert_eq!(i32::from(found[quarter][2 * lane + quarter / 2]), total, "channel {channel}");
+            }
+        }
+    }
+
     #[test]
     fn every_lane_has_its_channel() {
         for order in [Order::Quarters, Order::Bytes] {
