@@ -138,13 +138,13 @@ impl Pass for AppendCat {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
-            return cx.skip(SKIPPED, "the logits are corrected already");
-        }
         let logits = match find_logits(graph) {
             Ok(logits) => logits,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
+        if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
+            return cx.skip(SKIPPED, "the logits are corrected already");
+        }
         let data = match cx.cat_data {
             Some(data) if !data.is_empty() => data,
             _ => return cx.skip(SKIPPED, "there are no images to fit one to (--calib, --cat-data)"),
