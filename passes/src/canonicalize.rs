@@ -4,9 +4,9 @@
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
 //!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
 //!   out are one node each; the scale of attention stands behind the product of queries and keys, where lowering takes it into
-//!   that product. Exact but for gelu, hard sigmoid, hard swish and that scale, which round differently (1e-6 relative). What transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize`
-//!   gives; a `matmul` by such a matrix is a `linear` too, and what is added to each
-//!   channel of such a convolution is its bias.
+//!   that product. Exact but for gelu, hard sigmoid, hard swish and that scale, which round differently (1e-6 relative). What
+//!   transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize` gives; a
+//!   `matmul` by such a matrix is a `linear` too, and what is added to each channel of such a convolution is its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text

@@ -175,7 +175,8 @@ pub fn fits(shape: &WeightShape) -> bool {
     runs * (triples(shape.inputs).div_ceil(STEPS_PER_DRAIN) + 1) <= MOST_DRAINS
 }
 
-/// Packs 2-bit weights of one group in the order of a [`layout`], channels of a vector in that `order`. `activation_zero_point` is on the scale of the unsigned codes.
+/// Packs 2-bit weights of one group in the order of a [`layout`], channels of a vector in that `order`. `activation_zero_point` is on the
+/// scale of the unsigned codes.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,

@@ -15,6 +15,9 @@ use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor}
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The most elements of all tensors together that a few bytes of the file ask for: 1 GiB of reals.
+const MOST_FILLED: usize = 1 << 28;
+
 /// What a rule gives: values of the node's outputs, from the first on. Outputs beyond them are not computed.
 pub(crate) type Outputs = SmallVec<[Value; 1]>;
 
@@ -250,10 +253,16 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         self.importer.file_batch
     }
 
-    /// Counts elements that the file asks for without holding them; gives those of all nodes so far.
-    pub fn fill(&mut self, elements: i64) -> i64 {
+    /// Counts the elements of a tensor that the file asks for without holding them; before memory is taken for it.
+    pub fn fill(&mut self, sizes: &[usize]) -> Result<(), NodeProblem> {
+        let elements = sizes.iter().fold(1usize, |n, &size| n.saturating_mul(size.max(1)));
         self.importer.filled = self.importer.filled.saturating_add(elements);
-        self.importer.filled
+        if self.importer.filled > MOST_FILLED {
+            let problem =
+                format!("what it spells out makes more than {MOST_FILLED} elements that the file does not hold");
+            return Err(NodeProblem::unsupported(problem));
+        }
+        Ok(())
     }
 
     /// Whether anything takes an output.

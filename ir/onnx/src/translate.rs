@@ -95,7 +95,7 @@ pub(crate) struct Importer<'a, 'm> {
     /// Nodes of such graphs so far.
     pub nodes_inside: usize,
     /// Elements of tensors so far that the file asks for without holding them.
-    pub filled: i64,
+    pub filled: usize,
 }
 
 impl<'a, 'm> Importer<'a, 'm> {

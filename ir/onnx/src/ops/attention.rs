@@ -106,6 +106,7 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
         scores = combine(cx, Binary::Add, &scores, &mask)?;
     }
     if causal {
+        cx.fill(&[sq, sk])?;
         let seen = |i: usize| if i % sk <= i / sk + past { 0.0 } else { f32::NEG_INFINITY };
         let mask: Value =
             Known::from(Tensor::new(vec![sq, sk], TensorData::F32((0..sq * sk).map(seen).collect()))).into();
@@ -116,6 +117,7 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
         let lengths = cx.input(6)?;
         let column = cx.shape(&lengths).dims().iter().copied().chain([Dim::Fixed(1); 3]).collect::<Vec<_>>();
         let lengths = reshape(cx, &lengths, Shape::new(column))?;
+        cx.fill(&[sk])?;
         let places = indices(&[1, 1, 1, sk], (0..sk as i64).collect());
         let seen = compare(cx, Compare::Less, &places, &lengths)?;
         let mask = choose(cx, &seen, &real(0.0), &real(f32::NEG_INFINITY))?;

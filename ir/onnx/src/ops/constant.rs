@@ -13,9 +13,6 @@ use catc_ir::ops::{Binary, CastTo};
 use catc_ir::{Element, Tensor, TensorData};
 use half::{bf16, f16};
 
-/// The most elements of all tensors together that a few bytes of the file ask for: 1 GiB of reals.
-const MAX_FILLED: i64 = 1 << 28;
-
 pub(super) fn constant(cx: &mut NodeContext) -> RuleResult {
     cx.arity(0, 0)?;
     for name in ["sparse_value", "value_string", "value_strings"] {
@@ -42,15 +39,9 @@ pub(super) fn constant_of_shape(cx: &mut NodeContext) -> RuleResult {
     let sizes = cx.fixed_sizes(0, "the shape")?;
     let value = cx.tensor("value")?.unwrap_or_else(|| Tensor::f32(&[1], vec![0.0]));
     let wrong = || NodeProblem::input(0, format!("holds the shape {sizes:?}, which is negative or too large"));
-    let count = sizes.iter().try_fold(1i64, |n, &d| n.checked_mul(d.max(1))).filter(|&n| n <= MAX_FILLED);
-    if sizes.iter().any(|&d| d < 0) {
-        return Err(wrong());
-    }
-    let filled = count.map(|n| cx.fill(n)).filter(|&n| n <= MAX_FILLED);
-    if filled.is_none() {
-        return Err(wrong());
-    }
-    let shape: Vec<usize> = sizes.iter().map(|&d| d as usize).collect();
+    let shape: Option<Vec<usize>> = sizes.iter().map(|&d| usize::try_from(d).ok()).collect();
+    let shape = shape.ok_or_else(wrong)?;
+    cx.fill(&shape).map_err(|_| wrong())?;
     let count = shape.iter().product();
     let one_element = || NodeProblem::attribute("value", "must hold one element");
     let data = match value.data() {

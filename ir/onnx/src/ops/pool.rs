@@ -80,6 +80,9 @@ pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
     pool(cx, "a pooling", |w| Op::MaxPool(MaxPool(w)))
 }
 
+/// The most places of a window whose maximum is looked for by name: each is a slice of the input.
+const MOST_PLACES: usize = 1024;
+
 /// The maxima and where they are, counted over all elements of the input, along rows or columns of its pictures.
 fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
     cx.arity(1, 1)?;
@@ -98,6 +101,13 @@ fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
     let &[Dim::Fixed(n), Dim::Fixed(c), Dim::Fixed(oh), Dim::Fixed(ow)] = cx.shape(&y).dims() else {
         return Err(NodeProblem::unsupported("its places are counted over the whole batch, whose size is open"));
     };
+    if kernel[0].saturating_mul(kernel[1]) > MOST_PLACES {
+        let problem =
+            format!("is {kernel:?}; where the maxima are is worked out for windows of up to {MOST_PLACES} places");
+        return Err(NodeProblem::attribute("kernel_shape", problem));
+    }
+    let padded = |i: usize, size: usize| size.saturating_add(window.pads[i]).saturating_add(window.pads[i + 2]);
+    cx.fill(&[n, c, padded(0, h), padded(1, w)])?;
     // The inputs of all windows at one place of the window, side by side; the first of the largest counts.
     let reach =
         |i: usize, outputs: usize| (outputs - 1) * window.strides[i] + (kernel[i] - 1) * window.dilations[i] + 1;

@@ -157,3 +157,26 @@ fn sparse_initializers() {
         .push(SparseTensorProto { values: Some(f32_tensor("s", &[1], &[1.0])), ..Default::default() });
     insta::assert_snapshot!(m.error());
 }
+
+/// A few bytes of a file must not ask for more memory than there is.
+#[test]
+fn what_is_spelled_out_is_bounded() {
+    let pool = |side: i64, attributes: &[AttributeProto]| {
+        let side = side.to_string();
+        let m = model(13).input("x", &["2", "1", &side, &side]).output("y").output("places");
+        m.node("MaxPool", "x", "y places", attributes).error()
+    };
+    let error = pool(4096, &[ints("kernel_shape", &[64, 64])]);
+    assert!(error.contains("windows of up to 1024 places"), "{error}");
+    let error = pool(1 << 14, &[ints("kernel_shape", &[2, 2])]);
+    assert!(error.contains("more than 268435456 elements"), "{error}");
+    let long = |length: i64| {
+        let length = length.to_string();
+        let shape = ["N", "1", &length, "8"];
+        let m = model(23).input("q", &shape).input("k", &shape).input("v", &shape).output("y");
+        m.node("Attention", "q k v", "y", &[int("is_causal", 1)])
+    };
+    assert!(long(64).import().is_ok());
+    let error = long(1 << 15).error();
+    assert!(error.contains("more than 268435456 elements"), "{error}");
+}
