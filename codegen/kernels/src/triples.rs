@@ -103,13 +103,13 @@ pub fn quarters<T: Copy>(values: &[T]) -> Vec<T> {
     (0..values.len() / CHANNELS * CHANNELS).map(|at| values[channel(at)]).collect()
 }
 
-/// Where the 16-bit totals of [`Order::Bytes`] start, so that they end as `sum T - constant`: for each vector the 32 words of all bytes,
-/// and the 32 of the odd ones. `constants` are those of [`TripleWeights`] in whole vectors; results must fit 16 bits.
-pub fn starts(constants: &[i32]) -> Vec<i16> {
-    let vectors = constants.chunks_exact(CHANNELS);
+/// What the two 16-bit totals of [`Order::Bytes`] are to hold for channels, in whole vectors: for each vector the 32 words of all bytes, and
+/// the 32 of the odd ones, modulo 65536.
+pub fn words(values: &[i32]) -> Vec<i16> {
+    let vectors = values.chunks_exact(CHANNELS);
     let words = vectors.flat_map(|vector| {
-        let odd = |word: usize| (vector[2 * word + 1] as i16).wrapping_neg();
-        let all = move |word: usize| (vector[2 * word] as i16).wrapping_neg().wrapping_add(odd(word) << 8);
+        let odd = |word: usize| vector[2 * word + 1] as i16;
+        let all = move |word: usize| (vector[2 * word] as i16).wrapping_add(odd(word) << 8);
         (0..CHANNELS / 2).map(all).chain((0..CHANNELS / 2).map(odd))
     });
     words.collect()
@@ -254,25 +254,25 @@ mod tests {
         assert_eq!(parts(1), 2);
     }
 
-    /// Totals as the tile keeps them, from bytes as it adds them: they end as sums less constants, quarter by quarter.
+    /// Totals as the tile keeps them, from bytes as it adds them: they end as sums and what they started with, quarter by quarter.
     #[test]
-    fn totals_start_at_the_constants() {
-        let constants: Vec<i32> = (0..2 * CHANNELS as i32).map(|c| 61 * c - 3000).collect();
-        let starts = starts(&constants);
-        let order = quarters(&(0..constants.len()).collect::<Vec<_>>());
+    fn totals_are_sums_and_their_starts() {
+        let starts: Vec<i32> = (0..2 * CHANNELS as i32).map(|c| 61 * c - 3000).collect();
+        let words = words(&starts);
+        let order = quarters(&(0..starts.len()).collect::<Vec<_>>());
         for vector in 0..2 {
             let bytes: [u8; CHANNELS] = std::array::from_fn(|lane| (lane * 37 + vector * 11) as u8);
             let (mut even, mut odd) = ([0i16; 32], [0i16; 32]);
             for word in 0..32 {
                 let at = CHANNELS * vector + word;
                 let sum = i16::from_le_bytes([bytes[2 * word], bytes[2 * word + 1]]);
-                odd[word] = starts[at + 32].wrapping_add(i16::from(bytes[2 * word + 1]));
-                even[word] = starts[at].wrapping_add(sum).wrapping_sub(odd[word] << 8);
+                odd[word] = words[at + 32].wrapping_add(i16::from(bytes[2 * word + 1]));
+                even[word] = words[at].wrapping_add(sum).wrapping_sub(odd[word] << 8);
             }
             let found = [0, 1, 2, 3].map(|q| if q % 2 == 0 { &even } else { &odd });
             for (at, &channel) in order[CHANNELS * vector..][..CHANNELS].iter().enumerate() {
                 let (quarter, lane) = (at / 16, at % 16);
-                let total = i32::from(bytes[Order::Bytes.lane(channel - CHANNELS * vector)]) - constants[channel];
+                let total = i32::from(bytes[Order::Bytes.lane(channel - CHANNELS * vector)]) + starts[channel];
                 assert_eq!(i32::from(found[quarter][2 * lane + quarter / 2]), total, "channel {channel}");
             }
         }

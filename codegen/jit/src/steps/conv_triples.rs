@@ -276,6 +276,7 @@ impl TripleCode {
             e.set_int(finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
         } else {
             e.set(&calls.lookup, offset_of!(LookupCodesTile, start), pointers[4]);
+            e.set(&calls.lookup, offset_of!(LookupCodesTile, zero_points), pointers[5]);
             FinishArguments { call: &calls.lookup, at: FUSED }.block(e, pointers[3], pointers[2], channels);
         }
         let ends = &self.cursors[self.store.first_cursor..];
@@ -357,7 +358,7 @@ pub(crate) fn lower(
     let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
     let zero_points: Vec<i32> = (0..low.shape.outputs).map(|output| view.zero_point(output)).collect();
     let zero_point = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
-    let fused = zero_point.and_then(|_| affine::of(&program, &store, scaling, largest, SUM_SCALE));
+    let fused = affine::of(&program, &store, scaling, largest, SUM_SCALE);
     let order = if fused.is_some() { Order::Bytes } else { Order::Quarters };
     let packed = Packed::of(&low, geometry);
     let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
@@ -365,16 +366,18 @@ pub(crate) fn lower(
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
     let codes = fused.is_some();
     let constants = &mut p.constants;
-    let (start, start_bytes, affine) = match fused {
+    let (start, zero_points, bytes, affine) = match fused {
         Some(mut affine) => {
             affine.multiplier = triples::quarters(&padded(&affine.multiplier));
             affine.bias = triples::quarters(&padded(&affine.bias));
-            (constants.push(&triples::starts(&padded(&weights.constants))), 2, affine)
+            let start: Vec<i32> = weights.constants.iter().map(|&constant| -constant).collect();
+            let [start, zero_points] = [&start, &zero_points].map(|values| triples::words(&padded(values)));
+            (constants.push(&start), constants.push(&zero_points), 2, affine)
         }
         None => {
             let exact = Affine { program, multiplier: scaling.multiplier.clone(), bias: scaling.bias.clone() };
             let affine = affine::of(&exact.program, &store, scaling, largest, 1).unwrap_or(exact);
-            (constants.push(&padded(&weights.constants)), 4, affine)
+            (constants.push(&padded(&weights.constants)), constants.push(&padded(&zero_points)), 4, affine)
         }
     };
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
@@ -382,7 +385,7 @@ pub(crate) fn lower(
     let bias_slot = add(constants.push(&padded(&affine.bias)));
     let multiplier_slot = add(constants.push(&padded(&affine.multiplier)));
     let start_slot = add(start);
-    let zero_slot = add(constants.push(&padded(&zero_points)));
+    let zero_slot = add(zero_points);
     let table_slot = add(constants.push(&triples::table()));
     let share_slot = add(constants.push(&triples::shares()));
     let program_slot = add(constants.push(&affine.program.words()));
@@ -392,8 +395,8 @@ pub(crate) fn lower(
         low.weight_cursor(weight_slot, &layout, CHANNELS),
         low.channel_cursor(bias_slot, 4, block),
         low.channel_cursor(multiplier_slot, 4, block),
-        low.channel_cursor(start_slot, start_bytes, block),
-        low.channel_cursor(zero_slot, 4, block),
+        low.channel_cursor(start_slot, bytes, block),
+        low.channel_cursor(zero_slot, bytes, block),
     ];
     let (macs, height, width, outputs) = (low.macs, low.height, low.width, low.shape.outputs);
     let (slots, store) = low.store(&mut cursors, block);

@@ -92,10 +92,12 @@ pub struct LookupTile {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LookupCodesTile {
-    /// The look-ups of weights in [`crate::triples::Order::Bytes`], of one zero-point. Constants and results are not touched.
+    /// The look-ups of weights in [`crate::triples::Order::Bytes`]. Constants, zero-points and results are not touched.
     pub lookup: LookupTile,
-    /// Where totals start, so that they end as the sums times -1 ([`crate::triples::starts`]).
+    /// [`crate::triples::words`] of the constants times -1: totals end as the sums times -1.
     pub start: *const i16,
+    /// [`crate::triples::words`] of the zero-point of each output channel.
+    pub zero_points: *const i16,
     /// The epilogue of `65536 * -sum`, for as many channels as the tile has. Multipliers and biases lie in the order of
     /// [`crate::triples::quarters`]; codes of operands are bytes below 16.
     pub finish: Finish,

@@ -407,13 +407,16 @@ unsafe fn codes<const P: usize, const V: usize, const SHORTCUT: bool>(tile: &Loo
         let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
         for (p, totals) in totals.0.iter_mut().enumerate() {
             let met = met(t, p);
-            let common = (met.shares - t.zero_point as i32 * met.codes) as i16;
-            let both = _mm512_set1_epi16(common.wrapping_add(common << 8));
-            let odd = _mm512_set1_epi16(common);
-            for (v, [all_total, odd_total]) in totals.iter_mut().enumerate() {
-                let start = tile.start.add(64 * v);
-                *all_total = _mm512_sub_epi16(_mm512_loadu_si512(start.cast()), both);
-                *odd_total = _mm512_sub_epi16(_mm512_loadu_si512(start.add(32).cast()), odd);
+            let (shares, codes) = (met.shares as i16, _mm512_set1_epi16(met.codes as i16));
+            let met = [shares.wrapping_add(shares << 8), shares].map(|shares| _mm512_set1_epi16(shares));
+            for (v, totals) in totals.iter_mut().enumerate() {
+                for (part, total) in totals.iter_mut().enumerate() {
+                    let at = 64 * v + 32 * part;
+                    let zero_points = _mm512_loadu_si512(tile.zero_points.add(at).cast());
+                    let start = _mm512_loadu_si512(tile.start.add(at).cast());
+                    let taken = _mm512_sub_epi16(met[part], _mm512_mullo_epi16(zero_points, codes));
+                    *total = _mm512_sub_epi16(start, taken);
+                }
             }
         }
         let program = &*f.program;
