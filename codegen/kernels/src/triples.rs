@@ -103,13 +103,15 @@ pub fn quarters<T: Copy>(values: &[T]) -> Vec<T> {
     (0..values.len() / CHANNELS * CHANNELS).map(|at| values[channel(at)]).collect()
 }
 
-/// What the two 16-bit totals of [`Order::Bytes`] are to hold for channels, in whole vectors: for each vector the 32 words of all bytes, and
-/// the 32 of the odd ones, modulo 65536.
-pub fn words(values: &[i32]) -> Vec<i16> {
+/// What the two 16-bit totals of a vector are to hold for channels, in whole vectors of that order: for each vector the 32 words of all
+/// bytes, and the 32 of the odd ones, modulo 65536.
+pub fn words(values: &[i32], order: Order) -> Vec<i16> {
     let vectors = values.chunks_exact(CHANNELS);
     let words = vectors.flat_map(|vector| {
-        let odd = |word: usize| vector[2 * word + 1] as i16;
-        let all = move |word: usize| (vector[2 * word] as i16).wrapping_add(odd(word) << 8);
+        let mut lanes = [0; CHANNELS];
+        vector.iter().enumerate().for_each(|(channel, &value)| lanes[order.lane(channel)] = value as i16);
+        let odd = move |word: usize| lanes[2 * word + 1];
+        let all = move |word: usize| lanes[2 * word].wrapping_add(odd(word) << 8);
         (0..CHANNELS / 2).map(all).chain((0..CHANNELS / 2).map(odd))
     });
     words.collect()
@@ -258,7 +260,7 @@ mod tests {
     #[test]
     fn totals_are_sums_and_their_starts() {
         let starts: Vec<i32> = (0..2 * CHANNELS as i32).map(|c| 61 * c - 3000).collect();
-        let words = words(&starts);
+        let words = words(&starts, Order::Bytes);
         let order = quarters(&(0..starts.len()).collect::<Vec<_>>());
         for vector in 0..2 {
             let bytes: [u8; CHANNELS] = std::array::from_fn(|lane| (lane * 37 + vector * 11) as u8);

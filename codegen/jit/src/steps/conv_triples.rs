@@ -14,9 +14,9 @@ use crate::error::JitError;
 use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
-use catc_kernels::precompiled::finish::FinishTile;
-use catc_kernels::precompiled::triples::{LookupCodesTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
-use catc_kernels::precompiled::{FINISH_512, LOOKUP_CODES_VBMI, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
+use catc_kernels::precompiled::finish::{FinishTile, Program, function, store};
+use catc_kernels::precompiled::triples::{LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
+use catc_kernels::precompiled::{FINISH_512, LOOKUP_RESULTS_VBMI, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
 use catc_kernels::triples::{self, CHANNELS, Order};
 use catc_kernels::{KernelId, QuantizedWeights};
 use catc_program::{Geometry, Step};
@@ -26,7 +26,7 @@ use std::mem::{offset_of, size_of};
 /// Bytes of packed input that a chunk may have.
 const LARGEST_CHUNK: usize = 128 << 10;
 
-/// What the tile of codes multiplies sums by before its epilogue.
+/// What the tile of results multiplies sums by before its epilogue.
 const SUM_SCALE: i32 = -65536;
 
 /// Offsets that packing may write past the last, and bytes of a cache line.
@@ -114,8 +114,8 @@ struct TripleCode {
     share_slot: usize,
     scratch_slot: usize,
     program_slot: usize,
-    /// Whether the look-ups' tile gives codes, so that no other follows.
-    codes: bool,
+    /// Whether the look-ups' tile gives results, so that no other follows.
+    results: bool,
     /// The zero-point of all weights, if they have one in common.
     zero_point: Option<i32>,
     /// Parts of a run that the kernel's byte accumulators take.
@@ -130,10 +130,10 @@ struct Calls {
 }
 
 /// Where the arguments of the epilogue lie in the tile that does it too.
-const FUSED: usize = offset_of!(LookupCodesTile, finish);
+const FUSED: usize = offset_of!(LookupResultsTile, finish);
 
 // Both tiles have the arguments of the look-ups at their start.
-const _: () = assert!(offset_of!(LookupCodesTile, lookup) == 0);
+const _: () = assert!(offset_of!(LookupResultsTile, lookup) == 0);
 
 impl StepCode for TripleCode {
     fn rows(&self) -> Option<RowAccess> {
@@ -217,8 +217,8 @@ impl TripleCode {
         let pixel_sums = size_of::<PixelSums>() as i64;
         let [down, right] = self.dilations.map(|d| d as i64);
         let dense = self.dense();
-        let (symbol, bytes) = match self.codes {
-            true => (LOOKUP_CODES_VBMI, size_of::<LookupCodesTile>()),
+        let (symbol, bytes) = match self.results {
+            true => (LOOKUP_RESULTS_VBMI, size_of::<LookupResultsTile>()),
             false => (LOOKUP_VBMI, size_of::<LookupTile>()),
         };
         let lookup = e.prepare(symbol, bytes);
@@ -239,7 +239,7 @@ impl TripleCode {
         e.set_int(&lookup, offset_of!(LookupTile, zero_points), 0);
         e.set_int(&lookup, offset_of!(LookupTile, zero_point), i64::from(self.zero_point.unwrap_or(0)));
         let ends = &self.cursors[self.store.first_cursor..];
-        if self.codes {
+        if self.results {
             FinishArguments { call: &lookup, at: FUSED }.fix(e, self.program_slot, ends);
             return Calls { lookup, finish: None };
         }
@@ -275,8 +275,8 @@ impl TripleCode {
             }
             e.set_int(finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
         } else {
-            e.set(&calls.lookup, offset_of!(LookupCodesTile, start), pointers[4]);
-            e.set(&calls.lookup, offset_of!(LookupCodesTile, zero_points), pointers[5]);
+            e.set(&calls.lookup, offset_of!(LookupResultsTile, start), pointers[4]);
+            e.set(&calls.lookup, offset_of!(LookupResultsTile, zero_points), pointers[5]);
             FinishArguments { call: &calls.lookup, at: FUSED }.block(e, pointers[3], pointers[2], channels);
         }
         let ends = &self.cursors[self.store.first_cursor..];
@@ -358,27 +358,31 @@ pub(crate) fn lower(
     let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
     let zero_points: Vec<i32> = (0..low.shape.outputs).map(|output| view.zero_point(output)).collect();
     let zero_point = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
-    let fused = affine::of(&program, &store, scaling, largest, SUM_SCALE);
-    let order = if fused.is_some() { Order::Bytes } else { Order::Quarters };
+    let ending = ending(&program, &store, scaling, largest);
+    let (order, results) = match &ending {
+        Ending::Codes(_) => (Order::Bytes, true),
+        Ending::Exact(_) => (Order::Quarters, true),
+        Ending::Sums(_) => (Order::Quarters, false),
+    };
     let packed = Packed::of(&low, geometry);
     let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
     let weights = triples::pack(view, &layout, order, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-    let codes = fused.is_some();
+    let affine = match ending {
+        Ending::Codes(Affine { program, multiplier, bias }) => Affine {
+            program,
+            multiplier: triples::quarters(&padded(&multiplier)),
+            bias: triples::quarters(&padded(&bias)),
+        },
+        Ending::Exact(affine) | Ending::Sums(affine) => affine,
+    };
     let constants = &mut p.constants;
-    let (start, zero_points, bytes, affine) = match fused {
-        Some(mut affine) => {
-            affine.multiplier = triples::quarters(&padded(&affine.multiplier));
-            affine.bias = triples::quarters(&padded(&affine.bias));
-            let start: Vec<i32> = weights.constants.iter().map(|&constant| -constant).collect();
-            let [start, zero_points] = [&start, &zero_points].map(|values| triples::words(&padded(values)));
-            (constants.push(&start), constants.push(&zero_points), 2, affine)
-        }
-        None => {
-            let exact = Affine { program, multiplier: scaling.multiplier.clone(), bias: scaling.bias.clone() };
-            let affine = affine::of(&exact.program, &store, scaling, largest, 1).unwrap_or(exact);
-            (constants.push(&padded(&weights.constants)), constants.push(&padded(&zero_points)), 4, affine)
-        }
+    let (start, zero_points, bytes) = if results {
+        let start: Vec<i32> = weights.constants.iter().map(|&constant| -constant).collect();
+        let mut push = |values: &[i32]| constants.push(&triples::words(&padded(values), order));
+        (push(&start), push(&zero_points), 2)
+    } else {
+        (constants.push(&padded(&weights.constants)), constants.push(&padded(&zero_points)), 4)
     };
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&weights.indices));
@@ -413,13 +417,44 @@ pub(crate) fn lower(
         share_slot,
         scratch_slot,
         program_slot,
-        codes,
+        results,
         zero_point,
         parts: weights.parts,
     };
     let pushed = p.push(&step.name, slots, height, code).with_kernel(KernelId::Lookup512, macs);
     pushed.scratch = packed.scratch();
     Ok(None)
+}
+
+/// How sums become what is stored.
+enum Ending {
+    /// By the tile of results, to codes.
+    Codes(Affine),
+    /// By the tile of results, with a factor of its own for each sum and nothing fused.
+    Exact(Affine),
+    /// By a tile of sums and one that follows it.
+    Sums(Affine),
+}
+
+/// The shortest way that gives the program's results for all sums `-largest..=largest`.
+fn ending(program: &Program, store: &ConvStore, scaling: &Scaling, largest: u64) -> Ending {
+    if let Some(affine) = affine::of(program, store, scaling, largest, SUM_SCALE) {
+        return Ending::Codes(affine);
+    }
+    let exact = Affine { program: *program, multiplier: scaling.multiplier.clone(), bias: scaling.bias.clone() };
+    let known = match (program.store, program.count, program.steps[0].function) {
+        (store::FLOATS, 0, _) => true,
+        (store::SMALL_CODES, 1, function) => function == function::ADD_FLOAT,
+        _ => false,
+    };
+    // A factor of a power of two rounds nothing, and moves the sign of a zero only where the bias is a negative zero.
+    let multiplier: Vec<f32> = exact.multiplier.iter().map(|&m| m / SUM_SCALE as f32).collect();
+    let same = multiplier.iter().zip(&exact.multiplier).all(|(&scaled, &m)| scaled * SUM_SCALE as f32 == m);
+    let plain = exact.bias.iter().all(|bias| bias.to_bits() != (-0f32).to_bits());
+    if known && same && plain && largest <= i16::MAX as u64 {
+        return Ending::Exact(Affine { multiplier, ..exact });
+    }
+    Ending::Sums(affine::of(program, store, scaling, largest, 1).unwrap_or(exact))
 }
 
 /// Up to a whole vector of output channels: the kernel reads all of them.

@@ -103,8 +103,8 @@ pub const LOOKUP_PACK_VBMI: &str = "catc_lookup_pack_vbmi";
 /// Symbol of the 2-bit look-ups; arguments [`triples::LookupTile`].
 pub const LOOKUP_VBMI: &str = "catc_lookup_vbmi";
 
-/// Symbol of the 2-bit look-ups with the epilogue behind them; arguments [`triples::LookupCodesTile`].
-pub const LOOKUP_CODES_VBMI: &str = "catc_lookup_codes_vbmi";
+/// Symbol of the 2-bit look-ups with the epilogue behind them; arguments [`triples::LookupResultsTile`].
+pub const LOOKUP_RESULTS_VBMI: &str = "catc_lookup_results_vbmi";
 
 /// Symbol of the epilogue in the vectors of a tier's precompiled kernels.
 pub fn finish_symbol(tier: Tier) -> &'static str {
@@ -146,7 +146,7 @@ pub fn functions() -> &'static [Function] {
         avx512(FLOAT_512, float_avx512::float_512),
         Function { symbol: LOOKUP_PACK_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_pack_vbmi },
         Function { symbol: LOOKUP_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_vbmi },
-        Function { symbol: LOOKUP_CODES_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_codes_vbmi },
+        Function { symbol: LOOKUP_RESULTS_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_results_vbmi },
         avx2(FLOAT_256, float_avx2::float_256),
         vnni(DOT_VNNI_256, dot_avx2::dot_vnni_256),
         avx2(DOT_MADDUBS_256, dot_avx2::dot_maddubs_256),

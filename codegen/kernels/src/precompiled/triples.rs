@@ -1,6 +1,8 @@
 //! Arguments of the 2-bit look-up tiles ([`crate::triples`]).
 
 use super::finish::Finish;
+#[cfg(doc)]
+use super::finish::{function, store};
 
 /// The most pixels of a tile.
 pub const MOST_PIXELS: usize = 8;
@@ -88,17 +90,21 @@ pub struct LookupTile {
     pub vectors: i64,
 }
 
-/// A tile from offsets to codes: [`LookupTile`] and, without a way over memory, the epilogue [`super::finish::store::AFFINE`].
+/// A tile from offsets to what a layer stores, without a way over memory: results within 16 bits, and one of the endings
+/// - [`store::AFFINE`], to codes, with or without its operand,
+/// - [`store::FLOATS`] without steps,
+/// - [`store::SMALL_CODES`] with the one step [`function::ADD_FLOAT`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct LookupCodesTile {
-    /// The look-ups of weights in [`crate::triples::Order::Bytes`]. Constants, zero-points and results are not touched.
+pub struct LookupResultsTile {
+    /// The look-ups. Constants, zero-points and results are not touched.
     pub lookup: LookupTile,
     /// [`crate::triples::words`] of the constants times -1: totals end as the sums times -1.
     pub start: *const i16,
     /// [`crate::triples::words`] of the zero-point of each output channel.
     pub zero_points: *const i16,
-    /// The epilogue of `65536 * -sum`, for as many channels as the tile has. Multipliers and biases lie in the order of
-    /// [`crate::triples::quarters`]; codes of operands are bytes below 16.
+    /// The epilogue of `65536 * -sum`, for as many channels as the tile has. For [`store::AFFINE`] the weights are in
+    /// [`crate::triples::Order::Bytes`], multipliers and biases in the order of [`crate::triples::quarters`], and codes of operands
+    /// bytes below 16; else the weights are in [`crate::triples::Order::Quarters`].
     pub finish: Finish,
 }

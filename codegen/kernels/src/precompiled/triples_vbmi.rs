@@ -1,10 +1,11 @@
 //! 2-bit look-ups by `vpermb`.
 
-use super::finish::MOST_OPERANDS;
-use super::triples::{LookupCodesTile, LookupTile, PackTile, PixelSums};
+use super::finish::{MOST_OPERANDS, store};
+use super::triples::{LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
 use crate::triples::part;
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 /// Turns a row of pixels into offsets.
 ///
@@ -58,34 +59,6 @@ unsafe fn pack(t: &PackTile) {
             *t.sums.add(pixel as usize) = PixelSums { shares: met as i32, codes: (met >> 32) as i32 };
         }
     }
-}
-
-/// A tile of sums.
-///
-/// # Safety
-/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
-pub(super) unsafe extern "C" fn lookup_vbmi(block: *const u64) {
-    // SAFETY: the caller's promise.
-    unsafe { dispatch(&*block.cast::<LookupTile>()) }
-}
-
-macro_rules! shapes {
-    ($tile:expr, $(($p:literal, $v:literal)),* $(,)?) => {
-        match ($tile.pixels, $tile.vectors) {
-            // SAFETY: the caller's promise.
-            $(($p, $v) => unsafe { tile::<$p, $v>($tile) },)*
-            _ => debug_assert!(false, "no such tile"),
-        }
-    };
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn dispatch(tile: &LookupTile) {
-    #[rustfmt::skip]
-    shapes!(tile,
-        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
-        (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
-    );
 }
 
 /// Bytes of weights that are asked for ahead of their use.
@@ -270,14 +243,24 @@ unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usiz
     }
 }
 
-/// 16-bit totals of a tile: for each pixel and vector the sum of its 16-bit words, and of their upper bytes.
+/// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
+/// bytes.
 #[repr(C, align(64))]
-struct Totals<const P: usize, const V: usize>([[[__m512i; 2]; V]; P]);
+struct Totals([MaybeUninit<Cell>; MOST_PIXELS * MOST_VECTORS]);
+
+/// Those of a pixel and a vector.
+type Cell = [__m512i; 2];
+
+impl Totals {
+    fn new() -> Totals {
+        Totals([MaybeUninit::uninit(); MOST_PIXELS * MOST_VECTORS])
+    }
+}
 
 /// Adds all look-ups of a tile to the totals.
-#[inline]
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals<P, V>) {
+unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
     // SAFETY: all reads are those that the block's fields describe; the caller promises that they are in bounds. Offsets are below 4096,
     // the size of the table.
     unsafe {
@@ -304,6 +287,25 @@ unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut T
     }
 }
 
+macro_rules! shapes {
+    ($tile:expr, $totals:expr, $(($p:literal, $v:literal)),* $(,)?) => {
+        match ($tile.pixels, $tile.vectors) {
+            // SAFETY: the caller's promise.
+            $(($p, $v) => unsafe { add_all::<$p, $v>($tile, $totals) },)*
+            _ => debug_assert!(false, "no such tile"),
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn look_up(tile: &LookupTile, totals: &mut Totals) {
+    #[rustfmt::skip]
+    shapes!(tile, totals,
+        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
+        (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
+    );
+}
+
 /// What a pixel of the tile meets.
 #[inline]
 unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
@@ -328,17 +330,29 @@ unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
     PixelSums { shares: met as i32, codes: (met >> 32) as i32 }
 }
 
+/// A tile of sums.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
+pub(super) unsafe extern "C" fn lookup_vbmi(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { sums(&*block.cast::<LookupTile>()) }
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
+unsafe fn sums(t: &LookupTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
     unsafe {
-        let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
-        add_all(t, &mut totals);
+        let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
+        let mut totals = Totals::new();
+        totals.0[..pixels * vectors].fill(MaybeUninit::new([_mm512_setzero_si512(); 2]));
+        look_up(t, &mut totals);
         let words = _mm512_set1_epi32(0xffff);
-        for (p, totals) in totals.0.iter().enumerate() {
+        for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
             let met = met(t, p);
             let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
-            for (v, &[all, odd]) in totals.iter().enumerate() {
+            for (v, cell) in totals.iter().enumerate() {
+                let [all, odd] = cell.assume_init();
                 // What the odd bytes have added to the words is taken from them again.
                 let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
                 let quarters = [
@@ -358,103 +372,106 @@ unsafe fn tile<const P: usize, const V: usize>(t: &LookupTile) {
                         _mm512_sub_epi32(_mm512_set1_epi32(met.shares), codes)
                     };
                     let sum = _mm512_sub_epi32(_mm512_add_epi32(constant, own), total);
-                    _mm512_storeu_si512(t.results.add(p * V * 64 + channel).cast(), sum);
+                    _mm512_storeu_si512(t.results.add(64 * (p * vectors + v) + 16 * quarter).cast(), sum);
                 }
             }
         }
     }
 }
 
-/// A tile of codes.
+/// Codes by [`store::AFFINE`].
+const AFFINE: u8 = 0;
+/// The same, with a shortcut of codes.
+const AFFINE_SHORTCUT: u8 = 1;
+/// Floats.
+const FLOATS: u8 = 2;
+/// Codes, with a shortcut of floats.
+const FLOAT_SHORTCUT: u8 = 3;
+
+/// A tile of results.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupCodesTile`] whose pointers cover what its fields say.
-pub(super) unsafe extern "C" fn lookup_codes_vbmi(block: *const u64) {
-    // SAFETY: the caller's promise.
-    unsafe { dispatch_codes(&*block.cast::<LookupCodesTile>()) }
-}
-
-macro_rules! codes_shapes {
-    ($tile:expr, $(($p:literal, $v:literal)),* $(,)?) => {
-        match ($tile.lookup.pixels, $tile.lookup.vectors, (*$tile.finish.program).count) {
-            // SAFETY: the caller's promise.
-            $(
-                ($p, $v, 0) => codes::<$p, $v, false>($tile),
-                ($p, $v, _) => codes::<$p, $v, true>($tile),
-            )*
-            _ => debug_assert!(false, "no such tile"),
-        }
-    };
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn dispatch_codes(tile: &LookupCodesTile) {
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupResultsTile`] whose pointers cover what its fields say.
+pub(super) unsafe extern "C" fn lookup_results_vbmi(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe {
-        #[rustfmt::skip]
-        codes_shapes!(tile,
-            (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
-            (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
-        );
+        let tile = &*block.cast::<LookupResultsTile>();
+        let program = &*tile.finish.program;
+        match (program.store, program.count) {
+            (store::AFFINE, 0) => results::<AFFINE>(tile),
+            (store::AFFINE, _) => results::<AFFINE_SHORTCUT>(tile),
+            (store::FLOATS, _) => results::<FLOATS>(tile),
+            _ => results::<FLOAT_SHORTCUT>(tile),
+        }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn codes<const P: usize, const V: usize, const SHORTCUT: bool>(tile: &LookupCodesTile) {
+unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
     unsafe {
         let (t, f) = (&tile.lookup, &tile.finish);
-        let mut totals = Totals([[[_mm512_setzero_si512(); 2]; V]; P]);
-        for (p, totals) in totals.0.iter_mut().enumerate() {
+        let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
+        let mut totals = Totals::new();
+        for (p, totals) in totals.0[..pixels * vectors].chunks_exact_mut(vectors).enumerate() {
             let met = met(t, p);
             let (shares, codes) = (met.shares as i16, _mm512_set1_epi16(met.codes as i16));
             let met = [shares.wrapping_add(shares << 8), shares].map(|shares| _mm512_set1_epi16(shares));
-            for (v, totals) in totals.iter_mut().enumerate() {
-                for (part, total) in totals.iter_mut().enumerate() {
+            for (v, cell) in totals.iter_mut().enumerate() {
+                cell.write(std::array::from_fn(|part| {
                     let at = 64 * v + 32 * part;
                     let zero_points = _mm512_loadu_si512(tile.zero_points.add(at).cast());
                     let start = _mm512_loadu_si512(tile.start.add(at).cast());
                     let taken = _mm512_sub_epi16(met[part], _mm512_mullo_epi16(zero_points, codes));
-                    *total = _mm512_sub_epi16(start, taken);
-                }
+                    _mm512_sub_epi16(start, taken)
+                }));
             }
         }
         let program = &*f.program;
         let step = &program.steps[0];
         let number = step.operand as usize % MOST_OPERANDS;
-        add_all(t, &mut totals);
+        look_up(t, &mut totals);
         // What a code of the shortcut adds, for each of sixteen.
         let shortcut = {
             let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
             _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
         };
-        let order = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let bytes_of_lanes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let lanes_of_vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let upper = _mm512_set1_epi32(0xffff << 16);
         let levels = _mm512_set1_epi8(program.levels as i8);
-        for v in 0..V {
+        let (requantize, zero) = (_mm512_set1_ps(program.requantize), _mm512_set1_epi32(program.zero));
+        let unit = if KIND == FLOATS { 4 } else { 1 };
+        for v in 0..vectors {
             let left = f.channels - 64 * v as i64;
             let mask = if left >= 64 { u64::MAX } else { !(u64::MAX << left.max(0)) };
+            let quarter_mask = |quarter: usize| (mask >> (16 * quarter)) as __mmask16;
             let factors = |of: *const f32| -> [__m512; 4] {
                 std::array::from_fn(|quarter| _mm512_loadu_ps(of.add(64 * v + 16 * quarter)))
             };
             let (multipliers, biases) = (factors(f.multiplier), factors(f.bias));
-            for (p, totals) in totals.0.iter().enumerate() {
-                let [all, odd] = totals[v];
+            for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
+                let [all, odd] = totals[v].assume_init();
                 // What the odd bytes have added to the words is taken from them again.
                 let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
-                let quarters = [
-                    _mm512_slli_epi32::<16>(even),
-                    _mm512_slli_epi32::<16>(odd),
-                    _mm512_and_si512(even, upper),
-                    _mm512_and_si512(odd, upper),
-                ];
+                let (bytes_0, bytes_1) = (_mm512_slli_epi32::<16>(even), _mm512_slli_epi32::<16>(odd));
+                let (bytes_2, bytes_3) = (_mm512_and_si512(even, upper), _mm512_and_si512(odd, upper));
+                let quarters = match KIND {
+                    AFFINE | AFFINE_SHORTCUT => [bytes_0, bytes_1, bytes_2, bytes_3],
+                    // Each has the channels of a vector of floats.
+                    _ => [bytes_0, bytes_2, bytes_1, bytes_3],
+                };
                 let mut values: [__m512; 4] = std::array::from_fn(|quarter| {
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(quarters[quarter]), multipliers[quarter], biases[quarter])
+                    let sum = _mm512_cvtepi32_ps(quarters[quarter]);
+                    match KIND {
+                        AFFINE | AFFINE_SHORTCUT => _mm512_fmadd_ps(sum, multipliers[quarter], biases[quarter]),
+                        _ => _mm512_add_ps(_mm512_mul_ps(sum, multipliers[quarter]), biases[quarter]),
+                    }
                 });
-                if SHORTCUT {
-                    let place = f.operands[number].offset(p as isize * f.operand_pixel[number] as isize);
-                    let operand = _mm512_maskz_loadu_epi8(mask, place.wrapping_add(64 * v).cast());
+                let operand = f.operands[number].wrapping_offset(p as isize * f.operand_pixel[number] as isize);
+                if KIND == AFFINE_SHORTCUT {
+                    let operand = _mm512_maskz_loadu_epi8(mask, operand.wrapping_add(64 * v).cast());
                     // An index is the lowest four bits.
                     let indices = [
                         operand,
@@ -466,11 +483,32 @@ unsafe fn codes<const P: usize, const V: usize, const SHORTCUT: bool>(tile: &Loo
                         *value = _mm512_add_ps(*value, _mm512_permutexvar_ps(index, shortcut));
                     }
                 }
-                let [c0, c1, c2, c3] = values.map(|value| _mm512_cvtps_epi32(value));
+                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(64 * unit * v);
+                if KIND == FLOATS {
+                    for (quarter, &value) in values.iter().enumerate() {
+                        let to = to.wrapping_add(64 * quarter);
+                        _mm512_mask_storeu_ps(to.cast(), quarter_mask(quarter), value);
+                    }
+                    continue;
+                }
+                if KIND == FLOAT_SHORTCUT {
+                    for (quarter, value) in values.iter_mut().enumerate() {
+                        let operand = operand.wrapping_add(256 * v + 64 * quarter);
+                        let operand = _mm512_maskz_loadu_ps(quarter_mask(quarter), operand.cast());
+                        *value = _mm512_mul_ps(_mm512_add_ps(*value, operand), requantize);
+                    }
+                }
+                let mut codes = values.map(|value| _mm512_cvtps_epi32(value));
+                if KIND == FLOAT_SHORTCUT && program.zero != 0 {
+                    codes = codes.map(|code| _mm512_add_epi32(code, zero));
+                }
+                let [c0, c1, c2, c3] = codes;
                 let bytes = _mm512_packus_epi16(_mm512_packs_epi32(c0, c1), _mm512_packs_epi32(c2, c3));
-                let bytes = _mm512_min_epu8(_mm512_shuffle_epi8(bytes, order), levels);
-                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(64 * v);
-                _mm512_mask_storeu_epi8(to.cast(), mask, bytes);
+                let bytes = match KIND {
+                    FLOAT_SHORTCUT => _mm512_permutexvar_epi32(lanes_of_vectors, bytes),
+                    _ => _mm512_shuffle_epi8(bytes, bytes_of_lanes),
+                };
+                _mm512_mask_storeu_epi8(to.cast(), mask, _mm512_min_epu8(bytes, levels));
             }
         }
     }
