@@ -430,6 +430,19 @@ unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
         let program = &*f.program;
         let step = &program.steps[0];
         let number = step.operand as usize % MOST_OPERANDS;
+        let operands = f.operands[number];
+        let operand_pixel = f.operand_pixel[number] as isize;
+        // The shortcut arrives while the look-ups go on.
+        if KIND == AFFINE_SHORTCUT || KIND == FLOAT_SHORTCUT {
+            let bytes = if KIND == FLOAT_SHORTCUT { 256 } else { 64 } * vectors;
+            for pixel in 0..pixels as isize {
+                for byte in (0..bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(
+                        operands.wrapping_offset(pixel * operand_pixel).wrapping_add(byte).cast(),
+                    );
+                }
+            }
+        }
         look_up(t, &mut totals);
         // What a code of the shortcut adds, for each of sixteen.
         let shortcut = {
@@ -437,7 +450,8 @@ unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
             let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
             _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
         };
-        let bytes_of_lanes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let bytes_of_lanes =
+            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         let lanes_of_vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let upper = _mm512_set1_epi32(0xffff << 16);
         let levels = _mm512_set1_epi8(program.levels as i8);
@@ -469,7 +483,7 @@ unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
                         _ => _mm512_add_ps(_mm512_mul_ps(sum, multipliers[quarter]), biases[quarter]),
                     }
                 });
-                let operand = f.operands[number].wrapping_offset(p as isize * f.operand_pixel[number] as isize);
+                let operand = operands.wrapping_offset(p as isize * operand_pixel);
                 if KIND == AFFINE_SHORTCUT {
                     let operand = _mm512_maskz_loadu_epi8(mask, operand.wrapping_add(64 * v).cast());
                     // An index is the lowest four bits.
