@@ -144,6 +144,10 @@ unsafe fn cells<const V: usize, const P: usize, const KIND: u8>(
                     operand.offset((row_number * f.operand_row[number] + at * f.operand_pixel[number]) as isize);
                 for p in 0..P {
                     let place = place.offset(p as isize * f.operand_pixel[number] as isize);
+                    // For the row of as many pixels that usually follows.
+                    _mm_prefetch::<_MM_HINT_T0>(
+                        place.wrapping_offset((pixels * f.operand_pixel[number]) as isize).cast(),
+                    );
                     for v in 0..V {
                         let code = _mm512_cvtepu8_epi32(_mm_loadu_si128(place.add(16 * v).cast()));
                         t[p * V + v] = _mm512_add_ps(t[p * V + v], _mm512_permutexvar_ps(code, shortcut));
