@@ -104,6 +104,35 @@ fn every_kernel_of_codes_is_chosen_somewhere() {
     }
 }
 
+/// Look-ups followed by each of their tiles' endings, and by those that they leave to another tile.
+#[test]
+fn look_ups_end_in_codes_and_floats() {
+    let tails = [
+        Tail::Codes(2),
+        Tail::Codes(5),
+        Tail::Shortcut(2),
+        Tail::FloatSum(2),
+        Tail::FloatSum(8),
+        Tail::FloatShortcut,
+        Tail::Floats,
+    ];
+    for (seed, tail) in tails.into_iter().enumerate() {
+        for centred in [false, true] {
+            let mut b = network(seed as u64, [250, 7, 9], 190, window(1, 1, 0), [2, 2], tail);
+            if centred {
+                b.centre();
+            }
+            if Tier::Avx512Vbmi.is_available() {
+                assert_eq!(kernels(&b.program, Tier::Avx512Vbmi), BTreeSet::from(["lookup-vbmi-512"]), "{tail:?}");
+            } else {
+                println!("{} is not available here: {tail:?} was not run", Tier::Avx512Vbmi);
+            }
+            let inputs = b.inputs();
+            check(&b.program, &inputs, 0.0);
+        }
+    }
+}
+
 /// The largest sums there are, at the highest codes and the farthest weights.
 #[test]
 fn sums_at_their_ends() {

@@ -15,8 +15,10 @@ use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
 use catc_kernels::precompiled::finish::{FinishTile, Program, function, store};
-use catc_kernels::precompiled::triples::{LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
-use catc_kernels::precompiled::{FINISH_512, LOOKUP_RESULTS_VBMI, LOOKUP_PACK_VBMI, LOOKUP_VBMI};
+use catc_kernels::precompiled::triples::{
+    LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums,
+};
+use catc_kernels::precompiled::{FINISH_512, LOOKUP_PACK_VBMI, LOOKUP_RESULTS_VBMI, LOOKUP_VBMI};
 use catc_kernels::triples::{self, CHANNELS, Order};
 use catc_kernels::{KernelId, QuantizedWeights};
 use catc_program::{Geometry, Step};
