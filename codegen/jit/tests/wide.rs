@@ -117,15 +117,19 @@ fn look_ups_end_in_codes_and_floats() {
         Tail::Floats,
     ];
     for (seed, tail) in tails.into_iter().enumerate() {
-        for centred in [false, true] {
+        for centre in [None, Some(Builder::centre as fn(&mut Builder)), Some(Builder::centre_either_way)] {
             let mut b = network(seed as u64, [250, 7, 9], 190, window(1, 1, 0), [2, 2], tail);
-            if centred {
-                b.centre();
+            if let Some(centre) = centre {
+                centre(&mut b);
             }
             if Tier::Avx512Vbmi.is_available() {
                 assert_eq!(kernels(&b.program, Tier::Avx512Vbmi), BTreeSet::from(["lookup-vbmi-512"]), "{tail:?}");
             } else {
                 println!("{} is not available here: {tail:?} was not run", Tier::Avx512Vbmi);
+            }
+            // Zero-points at random have no table of pairs.
+            if centre.is_some() && Tier::X86V3.is_available() {
+                assert_eq!(kernels(&b.program, Tier::X86V3), BTreeSet::from(["lookup-256"]), "{tail:?}");
             }
             let inputs = b.inputs();
             check(&b.program, &inputs, 0.0);
@@ -162,6 +166,34 @@ fn sums_at_their_ends() {
             let inputs = vec![(0..48 * c).map(|i| if i % 89 == 0 { -1.0 } else { 1.0 }).collect()];
             check(&b.program, &inputs, 0.0);
         }
+    }
+}
+
+/// As many look-ups as 16-bit totals take, and more than that.
+#[test]
+fn look_ups_up_to_their_limit() {
+    // Weights of -2 under activations of 3: entries of up to 12, of which 65535 takes 5461.
+    for (c, looked_up) in [(10_922, true), (10_923, false)] {
+        let mut b = Builder::new(5);
+        let input = b.input(&[c, 1, 3]);
+        let x = b.quantize(input, Format::Codes { signed: false, bits: 2, scale: 1.0, zero_point: 0 });
+        let y = b.conv(x, 40, 1, window(1, 1, 0), 2, Format::F32, vec![]);
+        if let Op::Conv { weights, .. } = b.program.steps.last().unwrap().op {
+            let constant = &mut b.program.constants[weights.0 as usize];
+            if let ConstantData::Codes { codes, zero_point, .. } = &mut constant.data {
+                let (low, zero) = (Format::min_code(codes.signed(), 2), Format::min_code(codes.signed(), 2) + 2);
+                // Every other channel mirrored: weights of 2, zero-points of 1.
+                *zero_point = (0..40).map(|output| zero - output % 2).collect();
+                let all: Vec<i16> =
+                    (0..codes.len()).map(|i| (if i / c % 2 == 0 { low } else { low + 3 }) as i16).collect();
+                *codes = PackedCodes::new(codes.signed(), 2, &all).unwrap();
+            }
+        }
+        b.output(y);
+        if Tier::X86V3.is_available() {
+            assert_eq!(kernels(&b.program, Tier::X86V3).contains("lookup-256"), looked_up, "{c} channels");
+        }
+        check(&b.program, &[vec![1.0; 3 * c]], 0.0);
     }
 }
 
@@ -281,8 +313,10 @@ proptest! {
             g.pads[i + 2] += span.saturating_sub(n + g.pads[i] + g.pads[i + 2]);
         }
         let mut b = network(seed, [c, h, w], outputs, g, bits, tail);
-        if seed.is_multiple_of(2) {
-            b.centre();
+        match seed % 4 {
+            0 => b.centre(),
+            2 if bits[0] < 8 => b.centre_either_way(),
+            _ => {}
         }
         let inputs = b.inputs();
         check(&b.program, &inputs, 0.0);

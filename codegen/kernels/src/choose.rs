@@ -5,7 +5,7 @@ use crate::lookup;
 use crate::table::{Implementation, KernelId};
 use crate::tier::Tier;
 use crate::weights::{QuantizedWeights, WeightShape};
-use crate::{triples, winograd};
+use crate::{cost, pairs, triples, winograd};
 
 /// Depthwise filters of more taps than this go the way of grouped convolutions: the depthwise kernels unroll all taps.
 pub const DEPTHWISE_TAPS: usize = 128;
@@ -139,35 +139,47 @@ pub fn choose(request: &Request<'_>) -> Choice {
             return choice(KernelId::Lookup, lookup::STEPS_PER_DRAIN);
         }
     }
-    let two = winograd::Tile::TwoByTwo;
-    if request.kernels.has_precompiled(Tier::Avx512Vnni) {
-        let mut best = (dot.kernel, multiplied(request));
-        let mut offer = |kernel, cycles| {
-            if cycles < best.1 {
-                best = (kernel, cycles);
-            }
-        };
-        if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
-            offer(KernelId::Lookup512, looked_up(request));
-        }
-        for tile in winograd::Tile::ALL.into_iter().filter(|&tile| takes_winograd(request, tile, largest_result)) {
-            offer(tile.kernel(), winograd(request, tile));
-        }
-        let steps_per_drain = if best.0 == KernelId::Lookup512 { triples::STEPS_PER_DRAIN } else { 0 };
-        return choice(best.0, steps_per_drain);
-    } else if request.kernels.has_precompiled(Tier::X86V3)
-        && takes_winograd(request, two, largest_result)
-        && winograd_saves(request, two)
-    {
-        if request.kernels.has(Tier::X86V3Vnni) {
-            return choice(KernelId::WinogradVnni256, 0);
-        }
-        let steps = winograd::steps_per_drain(request.weights, request.largest_code() as u8);
-        if steps >= LEAST_STEPS_WINOGRAD {
-            return choice(KernelId::WinogradMaddubs256, steps);
+    let mut best = (dot, f64::INFINITY);
+    for (offer, cycles) in offers(request, dot) {
+        if cycles < best.1 {
+            best = (offer, cycles);
         }
     }
-    dot
+    best.0
+}
+
+/// The precompiled kernels that serve a layer of a dense or grouped convolution exactly, and what they cost in cycles.
+fn offers(request: &Request<'_>, dot: Choice) -> Vec<(Choice, f64)> {
+    let kernels = request.kernels;
+    if !kernels.has_precompiled(Tier::X86V3) {
+        return vec![];
+    }
+    let mut all = vec![(dot, cost::multiplied(request, dot.kernel))];
+    let mut add = |kernel, steps_per_drain, cycles| all.push((Choice { kernel, steps_per_drain, ..dot }, cycles));
+    if !kernels.has_precompiled(Tier::Avx512Vnni) {
+        if takes_pairs(request, dot.largest_absolute_sum) {
+            add(KernelId::Lookup256, 0, cost::looked_up(request, KernelId::Lookup256));
+        }
+        let tile = winograd::Tile::TwoByTwo;
+        if takes_winograd(request, tile, dot.largest_result) {
+            let steps = winograd::steps_per_drain(request.weights, request.largest_code() as u8);
+            let (kernel, steps) = match kernels.has(Tier::X86V3Vnni) {
+                true => (KernelId::WinogradVnni256, 0),
+                false => (KernelId::WinogradMaddubs256, steps),
+            };
+            if kernel == KernelId::WinogradVnni256 || steps >= LEAST_STEPS_WINOGRAD {
+                add(kernel, steps, cost::winograd(request, tile, kernel));
+            }
+        }
+        return all;
+    }
+    if kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
+        add(KernelId::Lookup512, triples::STEPS_PER_DRAIN, cost::looked_up(request, KernelId::Lookup512));
+    }
+    for tile in winograd::Tile::ALL.into_iter().filter(|&tile| takes_winograd(request, tile, dot.largest_result)) {
+        add(tile.kernel(), 0, cost::winograd(request, tile, tile.kernel()));
+    }
+    all
 }
 
 /// Every kernel that serves a layer exactly, the one that [`choose`] prefers first.
@@ -177,31 +189,13 @@ pub fn candidates(request: &Request<'_>) -> Vec<Choice> {
     if shape.is_depthwise() && shape.reduction() <= DEPTHWISE_TAPS {
         return all;
     }
-    let mut add = |choice: Choice| {
+    let dot = choose_dot(request);
+    for choice in offers(request, dot).into_iter().map(|offer| offer.0).chain([dot]) {
         if all.iter().all(|known| known.kernel != choice.kernel) {
             all.push(choice);
         }
-    };
-    let dot = choose_dot(request);
-    if request.kernels.has_precompiled(Tier::Avx512Vnni) {
-        let fitting = |tile: &winograd::Tile| takes_winograd(request, *tile, dot.largest_result);
-        for tile in winograd::Tile::ALL.into_iter().filter(fitting) {
-            add(Choice { kernel: tile.kernel(), ..dot });
-        }
     }
-    if request.kernels.has_precompiled(Tier::Avx512Vbmi) && takes_triples(request) {
-        add(Choice { kernel: KernelId::Lookup512, steps_per_drain: triples::STEPS_PER_DRAIN, ..dot });
-    }
-    add(dot);
     all
-}
-
-/// Cycles of all multiplications one by one, and of the epilogue.
-fn multiplied(request: &Request<'_>) -> f64 {
-    let shape = request.weights.shape();
-    let pixels: usize = request.window.output.iter().product();
-    let steps = (shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(crate::dot::UNITS)) as f64;
-    (pixels * shape.groups * shape.outputs.div_ceil(16)) as f64 * (0.53 * steps + 2.5)
 }
 
 /// Whether look-ups of three channels can serve the layer: operands of 2 bits, one group.
@@ -210,17 +204,12 @@ fn takes_triples(request: &Request<'_>) -> bool {
     request.weight_bits == 2 && request.activation_bits == 2 && shape.groups == 1 && triples::fits(shape)
 }
 
-/// Cycles of look-ups: one for each of 64 channels and its share of the widening; then the sums that the table leaves out, the
-/// epilogue, and the packing.
-fn looked_up(request: &Request<'_>) -> f64 {
-    let shape = request.weights.shape();
-    let taps = shape.kernel_height * shape.kernel_width;
-    let channels = triples::triples(shape.inputs) as f64;
-    let vectors = shape.outputs.div_ceil(triples::CHANNELS) as f64;
-    let pixels: usize = request.window.output.iter().product();
-    // Input pixels that are packed for each output pixel.
-    let packed = if taps == 1 { 1 } else { request.window.strides.iter().product() };
-    pixels as f64 * (vectors * (taps as f64 * 1.12 * channels + 20.0) + packed as f64 * (16.0 + channels / 5.5))
+/// Whether look-ups of two channels can serve the layer in 256-bit vectors: operands of 2 bits, one group, zero-points that
+/// mirrored weights have in common.
+fn takes_pairs(request: &Request<'_>, largest_absolute_sum: u64) -> bool {
+    let two_bits = request.weight_bits == 2 && request.activation_bits == 2;
+    let fits = request.weights.shape().groups == 1 && pairs::fits(largest_absolute_sum);
+    two_bits && fits && pairs::centre(request.weights).is_some()
 }
 
 /// Whether Winograd's algorithm with tiles of that form can serve the layer: its transformed operands fit bytes, its sums 32 bits.
@@ -235,31 +224,6 @@ fn takes_winograd(request: &Request<'_>, tile: winograd::Tile, largest_result: u
         && tile.scale() as u64 * largest_result <= i32::MAX as u64
         && u8::try_from(request.largest_code()).is_ok_and(|levels| tile.takes(levels))
         && winograd::fits(request.weights, tile)
-}
-
-/// Whether the image is large enough for tiles to cost less than they save on 256-bit vectors.
-fn winograd_saves(request: &Request<'_>, tile: winograd::Tile) -> bool {
-    let tiles: usize = tile.count(request.window.output).iter().product();
-    let pixels: usize = request.window.output.iter().product();
-    // As many products for a tile as it has positions, nine for a pixel; the transforms and what a tile's sums cost are worth some more.
-    (tile.positions() + 4) * tiles < 9 * pixels
-}
-
-/// Bytes of weights that stay in the second-level cache until the next image.
-const CACHED_WEIGHTS: f64 = 1e6;
-
-/// Cycles of Winograd's algorithm: the products, unless the weights take longer to arrive; the transforms of the input and of the
-/// sums.
-fn winograd(request: &Request<'_>, tile: winograd::Tile) -> f64 {
-    let shape = request.weights.shape();
-    let tiles: usize = tile.count(request.window.output).iter().product();
-    let positions = (tiles * tile.positions()) as f64;
-    let quads = shape.inputs.div_ceil(4) as f64;
-    let vectors = shape.outputs.div_ceil(16) as f64;
-    let weights = tile.positions() as f64 * quads * vectors * 64.0;
-    let products = positions * quads * vectors * 0.54;
-    let arrival = if weights > CACHED_WEIGHTS { weights / 9.0 } else { 0.0 };
-    products.max(arrival) + 0.2 * arrival + positions * (3.8 * (quads / 16.0).ceil() + 1.5 * vectors)
 }
 
 /// The dot kernel for a layer: what [`choose`] falls back to, and the only choice for activations that lie a byte each.
@@ -369,6 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn two_bits_are_looked_up_in_pairs_with_avx2() {
+        let shape = |c, k| WeightShape { groups: 1, outputs: 64, inputs: c, kernel_height: k, kernel_width: k };
+        for (c, kernel, tier) in
+            [(64, 3, Tier::X86V3), (64, 1, Tier::X86V3), (256, 3, Tier::X86V3), (64, 1, Tier::X86V3Vnni)]
+        {
+            assert_eq!(chosen(shape(c, kernel), 3, 1, 2, 2, tier).kernel, KernelId::Lookup256, "{c} {kernel} {tier}");
+        }
+        assert_eq!(chosen(shape(64, 1), 7, 1, 3, 2, Tier::X86V3).kernel, KernelId::DotMaddubs256);
+        // No table has such weights, or 16 bits such sums.
+        assert_eq!(chosen(shape(64, 1), 3, 4, 2, 2, Tier::X86V3).kernel, KernelId::DotMaddubs256);
+        let limit = KernelId::Lookup256.info().k_limit.unwrap();
+        assert_eq!(chosen(shape(limit, 1), 3, 0, 2, 2, Tier::X86V3).kernel, KernelId::Lookup256);
+        assert_eq!(chosen(shape(limit + 2, 1), 3, 0, 2, 2, Tier::X86V3).kernel, KernelId::DotMaddubs256);
+        assert_eq!(chosen(shape(limit + 2, 1), 3, 1, 2, 2, Tier::X86V3).kernel, KernelId::Lookup256);
+    }
+
+    #[test]
     fn winograd_takes_what_fits_bytes() {
         let shape = WeightShape { groups: 1, outputs: 64, inputs: 64, kernel_height: 3, kernel_width: 3 };
         assert_eq!(chosen(shape, 3, 1, 2, 2, Tier::Avx512Vnni).kernel, KernelId::WinogradThreeFour512);
@@ -381,8 +362,8 @@ mod tests {
         assert_eq!(chosen(shape, 15, 0, 4, 4, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
         assert_eq!(chosen(shape, 15, 8, 4, 8, Tier::Avx512Vbmi).kernel, KernelId::DotVnni512);
         assert_eq!(chosen(shape, 3, 0, 2, 2, Tier::X86V3Vnni).kernel, KernelId::WinogradVnni256);
-        let choice = chosen(shape, 3, 0, 2, 2, Tier::X86V3);
-        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::WinogradMaddubs256, 50));
+        let choice = chosen(shape, 3, 0, 2, 3, Tier::X86V3);
+        assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::WinogradMaddubs256, 21));
         // One product in 16 bits: direct sums have room for many.
         let choice = chosen(shape, 0, 8, 4, 6, Tier::X86V3);
         assert_eq!((choice.kernel, choice.steps_per_drain), (KernelId::DotMaddubs256, 32));

@@ -7,11 +7,14 @@
 
 pub mod choose;
 pub mod clock;
+mod cost;
 mod cpu;
 pub mod depthwise;
 pub mod dot;
+pub mod lanes;
 pub mod layout;
 pub mod lookup;
+pub mod pairs;
 pub mod precompiled;
 mod table;
 mod tier;

@@ -55,6 +55,8 @@ pub enum KernelId {
     WinogradThree512,
     /// As [`KernelId::Winograd512`] by F(3x4,3x3).
     WinogradThreeFour512,
+    /// 2-bit table look-up of two channels ([`crate::pairs`]) by `vpshufb`, 256-bit vectors.
+    Lookup256,
 }
 
 /// Where a kernel's code comes from.
@@ -388,7 +390,7 @@ pub const TABLE: &[KernelInfo] = &[
         implementation: Implementation::Precompiled(crate::precompiled::LOOKUP_VBMI),
         weight_bits: 2..=2,
         activation_bits: 2..=2,
-        tile: (crate::precompiled::triples::MOST_PIXELS, crate::precompiled::triples::MOST_VECTORS),
+        tile: (crate::precompiled::lookup::MOST_PIXELS, 2),
         channels_per_vector: crate::triples::CHANNELS,
         units_per_step: 3,
         vector_bytes: 64,
@@ -509,6 +511,22 @@ pub const TABLE: &[KernelInfo] = &[
         k_limit: None,
         rate: 260.0,
     },
+    KernelInfo {
+        id: KernelId::Lookup256,
+        name: "lookup-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled(crate::precompiled::LOOKUP_256),
+        weight_bits: 2..=2,
+        activation_bits: 2..=2,
+        tile: (3, 4),
+        channels_per_vector: crate::pairs::CHANNELS,
+        units_per_step: 2,
+        vector_bytes: 32,
+        form: ActivationForm::Byte,
+        exactness: Exactness::Exact,
+        k_limit: Some(u16::MAX as usize / crate::pairs::LARGEST * 2),
+        rate: 78.0,
+    },
 ];
 
 impl KernelInfo {
@@ -556,7 +574,7 @@ mod tests {
             assert_eq!(info.id.name(), info.name);
             assert_eq!(KernelId::from_name(info.name), Some(info.id));
         }
-        assert_eq!(TABLE.last().unwrap().id, KernelId::WinogradThreeFour512);
+        assert_eq!(TABLE.last().unwrap().id, KernelId::Lookup256);
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! The channels of triple `j` are `j`, `j + n` and `j + 2n` for `n` triples, so that packing takes no shuffles; channels past the last
 //! have code 0 on both sides.
 
+use crate::lanes::{Order, fewest_parts};
 use crate::layout::{Runs, WeightLayout};
 use crate::lookup::activation_share;
 use crate::weights::{PackError, QuantizedWeights, WeightShape};
@@ -75,48 +76,6 @@ pub const fn shares() -> [u8; 64] {
     shares
 }
 
-/// Which byte of an index vector belongs to which output channel of the vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Widening by masks and shifts alone leaves bytes 0 of all double words in order, then bytes 2, 1 and 3: channels 0 to 15, 16 to 31
-    /// and so on.
-    Quarters,
-    /// Channel by channel: after widening every fourth channel, as they lie in the bytes of the output and of a shortcut.
-    Bytes,
-}
-
-impl Order {
-    /// The byte of a channel.
-    pub const fn lane(self, channel: usize) -> usize {
-        const BYTES: [usize; 4] = [0, 2, 1, 3];
-        match self {
-            Order::Quarters => 4 * (channel % 16) + BYTES[channel / 16],
-            Order::Bytes => channel,
-        }
-    }
-}
-
-/// What belongs to channels, in whole vectors, in the order of the widened sums of [`Order::Bytes`]: in each vector channels 0, 4, 8 and so
-/// on, then 1, 5, 9 and so on.
-pub fn quarters<T: Copy>(values: &[T]) -> Vec<T> {
-    let channel = |at: usize| at / CHANNELS * CHANNELS + 4 * (at % 16) + at % CHANNELS / 16;
-    (0..values.len() / CHANNELS * CHANNELS).map(|at| values[channel(at)]).collect()
-}
-
-/// What the two 16-bit totals of a vector are to hold for channels, in whole vectors of that order: for each vector the 32 words of all
-/// bytes, and the 32 of the odd ones, modulo 65536.
-pub fn words(values: &[i32], order: Order) -> Vec<i16> {
-    let vectors = values.chunks_exact(CHANNELS);
-    let words = vectors.flat_map(|vector| {
-        let mut lanes = [0; CHANNELS];
-        vector.iter().enumerate().for_each(|(channel, &value)| lanes[order.lane(channel)] = value as i16);
-        let odd = move |word: usize| lanes[2 * word + 1];
-        let all = move |word: usize| lanes[2 * word].wrapping_add(odd(word) << 8);
-        (0..CHANNELS / 2).map(all).chain((0..CHANNELS / 2).map(odd))
-    });
-    words.collect()
-}
-
 /// Weights packed for the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TripleWeights {
@@ -124,42 +83,8 @@ pub struct TripleWeights {
     pub indices: Vec<u8>,
     /// `sum H - za * sum w + K * za * zw` for each output channel.
     pub constants: Vec<i32>,
-    /// Parts of a run, cut by [`part`], after each of which byte accumulators must be widened.
+    /// Parts of a run, cut by [`crate::lanes::part`], after each of which byte accumulators must be widened.
     pub parts: usize,
-}
-
-/// Steps of the next part where `left` steps are left for `parts` parts.
-pub const fn part(left: usize, parts: usize) -> usize {
-    left / parts
-}
-
-/// The fewest parts of a run for which no byte accumulator overflows.
-fn fewest_parts(indices: &[u8], layout: &WeightLayout) -> usize {
-    let table = table();
-    let most: [u16; 64] =
-        std::array::from_fn(|w| (0..64).map(|a| u16::from(table[64 * a + w])).max().unwrap_or_default());
-    let steps = layout.steps_per_run();
-    let fits = |parts: usize| {
-        (0..layout.vectors()).all(|vector| {
-            (0..layout.run_count()).all(|run| {
-                let mut step = 0;
-                (1..=parts).rev().all(|parts| {
-                    let end = step + part(steps - step, parts);
-                    let mut sums = [0u16; CHANNELS];
-                    for step in step..end {
-                        let at = CHANNELS * layout.vector_index(0, vector, run, step);
-                        for (sum, &index) in sums.iter_mut().zip(&indices[at..at + CHANNELS]) {
-                            *sum = sum.saturating_add(most[usize::from(index) % 64]);
-                        }
-                    }
-                    step = end;
-                    sums.iter().all(|&sum| sum <= u16::from(u8::MAX))
-                })
-            })
-        })
-    };
-    let enough = steps.div_ceil(STEPS_PER_DRAIN).max(1);
-    (1..enough).find(|&parts| fits(parts)).unwrap_or(enough)
 }
 
 /// The order of the weights of a convolution of one group. A run is a filter row where `dense`, else a tap.
@@ -210,14 +135,17 @@ pub fn pack(
             let codes = weights.channel(output);
             let [w0, w1, w2] = places.map(|place| place.map_or(0, |at| codes[at]));
             let index = w0 + 4 * w1 + 16 * w2;
-            lanes[order.lane(output - first)] = index;
+            lanes[order.lane(output - first, CHANNELS)] = index;
             shares[output] += i32::from(weight_share(index));
         }
         Ok::<(), PackError>(())
     })?;
     let sums = weights.centred_sums();
     let constants = shares.iter().zip(sums).map(|(share, sum)| share - activation_zero_point * sum).collect();
-    let parts = fewest_parts(&indices, layout);
+    let table = table();
+    let most: [u16; 64] =
+        std::array::from_fn(|w| (0..64).map(|a| u16::from(table[64 * a + w])).max().unwrap_or_default());
+    let parts = fewest_parts::<CHANNELS>(&indices, layout, &most);
     Ok(TripleWeights { indices, constants, parts })
 }
 
@@ -254,38 +182,5 @@ mod tests {
         // 100 steps of up to 13 or 14, or of up to 5.
         assert_eq!((parts(0), parts(3)), (6, 6));
         assert_eq!(parts(1), 2);
-    }
-
-    /// Totals as the tile keeps them, from bytes as it adds them: they end as sums and what they started with, quarter by quarter.
-    #[test]
-    fn totals_are_sums_and_their_starts() {
-        let starts: Vec<i32> = (0..2 * CHANNELS as i32).map(|c| 61 * c - 3000).collect();
-        let words = words(&starts, Order::Bytes);
-        let order = quarters(&(0..starts.len()).collect::<Vec<_>>());
-        for vector in 0..2 {
-            let bytes: [u8; CHANNELS] = std::array::from_fn(|lane| (lane * 37 + vector * 11) as u8);
-            let (mut even, mut odd) = ([0i16; 32], [0i16; 32]);
-            for word in 0..32 {
-                let at = CHANNELS * vector + word;
-                let sum = i16::from_le_bytes([bytes[2 * word], bytes[2 * word + 1]]);
-                odd[word] = words[at + 32].wrapping_add(i16::from(bytes[2 * word + 1]));
-                even[word] = words[at].wrapping_add(sum).wrapping_sub(odd[word] << 8);
-            }
-            let found = [0, 1, 2, 3].map(|q| if q % 2 == 0 { &even } else { &odd });
-            for (at, &channel) in order[CHANNELS * vector..][..CHANNELS].iter().enumerate() {
-                let (quarter, lane) = (at / 16, at % 16);
-                let total = i32::from(bytes[Order::Bytes.lane(channel - CHANNELS * vector)]) + starts[channel];
-                assert_eq!(i32::from(found[quarter][2 * lane + quarter / 2]), total, "channel {channel}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_lane_has_its_channel() {
-        for order in [Order::Quarters, Order::Bytes] {
-            let mut seen = [false; CHANNELS];
-            (0..CHANNELS).for_each(|channel| seen[order.lane(channel)] = true);
-            assert!(seen.iter().all(|&s| s));
-        }
     }
 }

@@ -4,7 +4,7 @@ use super::conv::{self, Lowering, Scaling};
 use super::tile_sizes::Tiles;
 use super::tiles::{self, TileConstants};
 use super::weights::PreparedWeights;
-use super::{affine, conv_triples, conv_winograd, finish};
+use super::{affine, conv_lookup_tiles, conv_winograd, finish};
 use crate::error::JitError;
 use crate::plan::planner::Planner;
 use crate::plan::wish::TileWish;
@@ -24,8 +24,8 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     // What comes back has an epilogue that the kernel does not know.
     let left = match (winograd::Tile::of(kernel), kernel) {
         (Some(tile), _) => conv_winograd::lower(p, step, low, &view, &scaling, (choice, tile))?,
-        (None, KernelId::Lookup512) => {
-            conv_triples::lower(p, step, geometry, low, &view, &scaling, choice.largest_result)?
+        (None, KernelId::Lookup512 | KernelId::Lookup256) => {
+            conv_lookup_tiles::lower(p, step, geometry, low, &view, &scaling, choice)?
         }
         _ => return direct(p, step, low, &view, &scaling, choice),
     };

@@ -155,6 +155,17 @@ impl Builder {
         }
     }
 
+    /// The same, but every other channel has the other code in the middle, where there are as many zero-points as channels: zero-points as
+    /// quantizers choose them that turn weights over where more are positive.
+    pub fn centre_either_way(&mut self) {
+        self.centre();
+        for constant in &mut self.program.constants {
+            if let ConstantData::Codes { zero_point, .. } = &mut constant.data {
+                zero_point.iter_mut().skip(1).step_by(2).for_each(|zero| *zero -= 1);
+            }
+        }
+    }
+
     /// Random inputs in -1..1 for the program's ports.
     pub fn inputs(&mut self) -> Vec<Vec<f32>> {
         let sizes: Vec<usize> = self.program.inputs.iter().map(|p| self.program.tensor(p.tensor).len()).collect();

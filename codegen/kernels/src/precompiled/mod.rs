@@ -5,7 +5,7 @@
 //! pointer to a block of arguments, a `#[repr(C)]` structure of 64-bit fields that belongs to the kernel's family. Generated code
 //! keeps the block on its stack, writes what never changes once, and the pointers before each call.
 //!
-//! Families: [`dot`], [`winograd`], [`triples`], [`float`], [`depthwise`], and [`finish`] for what follows the sums.
+//! Families: [`dot`], [`winograd`], [`lookup`], [`float`], [`depthwise`], and [`finish`] for what follows the sums.
 
 pub mod depthwise;
 #[cfg(target_arch = "x86_64")]
@@ -25,11 +25,13 @@ pub mod float;
 mod float_avx2;
 #[cfg(target_arch = "x86_64")]
 mod float_avx512;
+pub mod lookup;
+#[cfg(target_arch = "x86_64")]
+mod pairs_avx2;
 pub mod planes;
 #[cfg(target_arch = "x86_64")]
 mod planes_avx512;
 pub mod sums;
-pub mod triples;
 #[cfg(target_arch = "x86_64")]
 mod triples_vbmi;
 pub mod winograd;
@@ -97,13 +99,22 @@ pub const WINOGRAD_PRODUCT_512: &str = "catc_winograd_product_512";
 /// Symbol of Winograd's output transform in 512-bit vectors; arguments [`winograd::OutputTile`].
 pub const WINOGRAD_OUTPUT_512: &str = "catc_winograd_output_512";
 
-/// Symbol of the packing for look-ups; arguments [`triples::PackTile`].
+/// Symbol of the packing for look-ups of two channels; arguments [`lookup::PackTile`].
+pub const LOOKUP_PACK_256: &str = "catc_lookup_pack_256";
+
+/// Symbol of the 2-bit look-ups of two channels; arguments [`lookup::LookupTile`].
+pub const LOOKUP_256: &str = "catc_lookup_256";
+
+/// Symbol of the 2-bit look-ups of two channels with the epilogue behind them; arguments [`lookup::LookupResultsTile`].
+pub const LOOKUP_RESULTS_256: &str = "catc_lookup_results_256";
+
+/// Symbol of the packing for look-ups of three channels; arguments [`lookup::PackTile`].
 pub const LOOKUP_PACK_VBMI: &str = "catc_lookup_pack_vbmi";
 
-/// Symbol of the 2-bit look-ups; arguments [`triples::LookupTile`].
+/// Symbol of the 2-bit look-ups of three channels; arguments [`lookup::LookupTile`].
 pub const LOOKUP_VBMI: &str = "catc_lookup_vbmi";
 
-/// Symbol of the 2-bit look-ups with the epilogue behind them; arguments [`triples::LookupResultsTile`].
+/// Symbol of the 2-bit look-ups of three channels with the epilogue behind them; arguments [`lookup::LookupResultsTile`].
 pub const LOOKUP_RESULTS_VBMI: &str = "catc_lookup_results_vbmi";
 
 /// Symbol of the epilogue in the vectors of a tier's precompiled kernels.
@@ -147,6 +158,9 @@ pub fn functions() -> &'static [Function] {
         Function { symbol: LOOKUP_PACK_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_pack_vbmi },
         Function { symbol: LOOKUP_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_vbmi },
         Function { symbol: LOOKUP_RESULTS_VBMI, tier: Tier::Avx512Vbmi, function: triples_vbmi::lookup_results_vbmi },
+        avx2(LOOKUP_PACK_256, pairs_avx2::lookup_pack_256),
+        avx2(LOOKUP_256, pairs_avx2::lookup_256),
+        avx2(LOOKUP_RESULTS_256, pairs_avx2::lookup_results_256),
         avx2(FLOAT_256, float_avx2::float_256),
         vnni(DOT_VNNI_256, dot_avx2::dot_vnni_256),
         avx2(DOT_MADDUBS_256, dot_avx2::dot_maddubs_256),

@@ -1,8 +1,8 @@
 //! 2-bit look-ups by `vpermb`.
 
 use super::finish::{MOST_OPERANDS, store};
-use super::triples::{LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
-use crate::triples::part;
+use super::lookup::{LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums};
+use crate::lanes::part;
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
@@ -24,14 +24,14 @@ unsafe fn pack(t: &PackTile) {
         let first = |count: i64| if count >= 64 { u64::MAX } else { !(u64::MAX << count.max(0)) };
         for pixel in 0..t.pixels {
             let from = t.input.offset((pixel * t.pixel_bytes) as isize);
-            let to = t.offsets.add((pixel * t.triples) as usize);
+            let to = t.offsets.cast::<u16>().add((pixel * t.units) as usize);
             // Of shares in the lower half of each lane, of codes in the upper.
             let mut met = _mm512_setzero_si512();
             let mut triple = 0;
-            while triple < t.triples {
-                let here = first(t.triples - triple);
+            while triple < t.units {
+                let here = first(t.units - triple);
                 let part = |part: i64| {
-                    let channel = triple + part * t.triples;
+                    let channel = triple + part * t.units;
                     _mm512_maskz_loadu_epi8(
                         here & first(t.channels - channel),
                         from.wrapping_offset(channel as isize).cast(),
@@ -50,7 +50,7 @@ unsafe fn pack(t: &PackTile) {
                 let high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(index));
                 let to = to.add(triple as usize);
                 _mm512_storeu_si512(to.cast(), _mm512_slli_epi16::<6>(low));
-                if t.triples - triple > 32 {
+                if t.units - triple > 32 {
                     _mm512_storeu_si512(to.add(32).cast(), _mm512_slli_epi16::<6>(high));
                 }
                 triple += 64;
@@ -266,14 +266,14 @@ unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut T
     unsafe {
         let mut walk = Walk {
             weights: t.weights,
-            offsets: t.offsets,
+            offsets: t.offsets.cast(),
             pixel_bytes: t.pixel_bytes as isize,
             table: t.table,
             totals: (&raw mut *totals).cast(),
         };
         for row in 0..t.rows {
             for tap in 0..t.taps {
-                walk.offsets = t.offsets.byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                walk.offsets = t.offsets.cast::<u16>().byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
                 let mut left = t.steps as usize;
                 for parts in (1..=t.parts as usize).rev() {
                     let steps = part(left, parts);

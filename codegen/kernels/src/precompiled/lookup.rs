@@ -1,26 +1,40 @@
-//! Arguments of the 2-bit look-up tiles ([`crate::triples`]).
+//! Arguments of the 2-bit look-up tiles: of three channels ([`crate::triples`]), and of two ([`crate::pairs`]). These keep an offset of a
+//! table row in a byte instead of a `u16`, and need no sums over the codes of a pixel, which they neither write nor read.
 
 use super::finish::Finish;
 #[cfg(doc)]
 use super::finish::{function, store};
+use crate::table::KernelId;
 
 /// The most pixels of a tile.
 pub const MOST_PIXELS: usize = 8;
 
-/// The most index vectors of a tile.
+/// The most index vectors of a tile of triples.
 pub const MOST_VECTORS: usize = 2;
+
+/// Whether the kernel has a tile of that shape: its sums and what adds to them fit the registers, 32 of 512 bits or 16 of 256.
+pub const fn takes(kernel: KernelId, pixels: usize, vectors: usize) -> bool {
+    let most = match (kernel, vectors) {
+        (KernelId::Lookup512, 1..=MOST_VECTORS) | (KernelId::Lookup256, 1) => MOST_PIXELS,
+        (KernelId::Lookup256, 2) => 6,
+        (KernelId::Lookup256, 3) => 4,
+        (KernelId::Lookup256, 4) => 3,
+        _ => 0,
+    };
+    pixels >= 1 && pixels <= most
+}
 
 /// Sums over the codes of a pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PixelSums {
-    /// Of `G` over its triples.
+    /// Of `G` ([`crate::triples`]) over its triples.
     pub shares: i32,
     /// Of its codes.
     pub codes: i32,
 }
 
-/// Turns a row of pixels into offsets of table rows, a `u16` for each triple.
+/// Turns a row of pixels into offsets of table rows, one for each pair or triple of channels.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PackTile {
@@ -32,10 +46,10 @@ pub struct PackTile {
     pub pixels: i64,
     /// Channels of a pixel.
     pub channels: i64,
-    /// Triples of a pixel.
-    pub triples: i64,
-    /// Where the offsets go: pixels follow one another, `triples` each. Up to 64 offsets past the last are overwritten.
-    pub offsets: *mut u16,
+    /// Pairs or triples of a pixel.
+    pub units: i64,
+    /// Where the offsets go: pixels follow one another, `units` each. Up to 64 offsets past the last are overwritten.
+    pub offsets: *mut u8,
     /// Where the sums of each pixel go.
     pub sums: *mut PixelSums,
     /// `G` of each index ([`crate::triples::shares`]).
@@ -47,7 +61,7 @@ pub struct PackTile {
 #[repr(C)]
 pub struct LookupTile {
     /// The offset that the first pixel meets first.
-    pub offsets: *const u16,
+    pub offsets: *const u8,
     /// Bytes of offsets from a pixel of the tile to the next.
     pub pixel_bytes: i64,
     /// Filter rows.
@@ -60,11 +74,11 @@ pub struct LookupTile {
     pub tap_bytes: i64,
     /// Offsets in a run.
     pub steps: i64,
-    /// Parts of a run that byte accumulators take ([`crate::triples::part`]), 1 or more.
+    /// Parts of a run that byte accumulators take ([`crate::lanes::part`]), 1 or more.
     pub parts: i64,
     /// Index vectors of the block.
     pub weights: *const u8,
-    /// The table ([`crate::triples::table`]), on a cache line boundary.
+    /// The table ([`crate::triples::table`], [`crate::pairs::table`]), on a cache line boundary.
     pub table: *const u8,
     /// The sums of the first pixel that the first pixel of the tile meets.
     pub sums: *const PixelSums,
@@ -76,17 +90,17 @@ pub struct LookupTile {
     pub sums_tap: i64,
     /// Filter taps in a row.
     pub columns: i64,
-    /// A constant for each output channel, whole vectors of 16.
+    /// A constant for each output channel, whole vectors: what is added ([`crate::triples`]), or taken away ([`crate::pairs`]).
     pub constants: *const i32,
-    /// The zero-point of each output channel, or null if it is one for all.
+    /// The zero-point of each output channel, or null if it is one for all; of pairs the sign of each output channel, never null.
     pub zero_points: *const i32,
     /// That one.
     pub zero_point: i64,
-    /// Where the results go: `vectors * 64` for each pixel, pixels following one another.
+    /// Where the results go: whole vectors for each pixel, pixels following one another.
     pub results: *mut i32,
-    /// Pixels, 1 to [`MOST_PIXELS`].
+    /// Pixels, 1 or more.
     pub pixels: i64,
-    /// Index vectors, 1 to [`MOST_VECTORS`].
+    /// Index vectors, 1 or more; together with `pixels` a shape that [`takes`] allows.
     pub vectors: i64,
 }
 
@@ -99,12 +113,12 @@ pub struct LookupTile {
 pub struct LookupResultsTile {
     /// The look-ups. Constants, zero-points and results are not touched.
     pub lookup: LookupTile,
-    /// [`crate::triples::words`] of the constants times -1: totals end as the sums times -1.
+    /// [`crate::lanes::words`] of the constants times -1: totals end as the sums times -1.
     pub start: *const i16,
-    /// [`crate::triples::words`] of the zero-point of each output channel.
+    /// [`crate::lanes::words`] of the zero-point of each output channel.
     pub zero_points: *const i16,
     /// The epilogue of `65536 * -sum`, for as many channels as the tile has. For [`store::AFFINE`] the weights are in
-    /// [`crate::triples::Order::Bytes`], multipliers and biases in the order of [`crate::triples::quarters`], and codes of operands
-    /// bytes below 16; else the weights are in [`crate::triples::Order::Quarters`].
+    /// [`crate::lanes::Order::Bytes`], multipliers and biases in the order of [`crate::lanes::quarters`], and codes of operands
+    /// bytes below 16; else the weights are in [`crate::lanes::Order::Quarters`].
     pub finish: Finish,
 }

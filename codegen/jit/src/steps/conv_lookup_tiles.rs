@@ -1,5 +1,5 @@
-//! 2-bit convolutions of one group by look-ups of three channels each, from three precompiled tiles: the packing of an input row into
-//! offsets of table rows, the look-ups of some pixels and one or two vectors of output channels, and the epilogue.
+//! 2-bit convolutions of one group by look-ups of two or three channels each, from three precompiled tiles: the packing of an input row
+//! into offsets of table rows, the look-ups of some pixels and a few vectors of output channels, and the epilogue.
 //!
 //! A call takes its output rows in chunks: it packs the input rows that a chunk meets into scratch memory, then goes through the
 //! blocks of output channels outside and the pixels inside.
@@ -7,20 +7,17 @@
 use super::affine::{self, Affine};
 use super::conv::{ConvCursor, ConvStore, Lowering, Scaling};
 use super::finish::{self, FinishArguments};
-use super::tile_sizes::Tiles;
+use super::lookup_kinds::{Kind, PAIRS, TRIPLES};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::bands::RowAccess;
 use crate::plan::planner::Planner;
 use crate::plan::{Slot, StepCode};
+use catc_kernels::lanes::{self, Order};
 use catc_kernels::precompiled::finish::{FinishTile, Program, function, store};
-use catc_kernels::precompiled::triples::{
-    LookupResultsTile, LookupTile, MOST_PIXELS, MOST_VECTORS, PackTile, PixelSums,
-};
-use catc_kernels::precompiled::{FINISH_512, LOOKUP_PACK_VBMI, LOOKUP_RESULTS_VBMI, LOOKUP_VBMI};
-use catc_kernels::triples::{self, CHANNELS, Order};
-use catc_kernels::{KernelId, QuantizedWeights};
+use catc_kernels::precompiled::lookup::{LookupResultsTile, LookupTile, PackTile};
+use catc_kernels::{Choice, KernelId, QuantizedWeights};
 use catc_program::{Geometry, Step};
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -28,17 +25,21 @@ use std::mem::{offset_of, size_of};
 /// Bytes of packed input that a chunk may have.
 const LARGEST_CHUNK: usize = 128 << 10;
 
-/// What the tile of results multiplies sums by before its epilogue.
-const SUM_SCALE: i32 = -65536;
-
 /// Offsets that packing may write past the last, and bytes of a cache line.
 const SLACK: usize = 64;
 
-/// The packed input of a chunk. All sizes are those of offsets, two bytes each, and of sums.
+/// Output channels that a call of the epilogue takes.
+const FINISHED: usize = 64;
+
+/// The packed input of a chunk. All sizes are those of offsets, and of sums.
 #[derive(Clone, Copy, Debug)]
 struct Packed {
     channels: usize,
-    triples: usize,
+    /// Pairs or triples of a pixel, and bytes of the offset of one.
+    units: usize,
+    offset_bytes: usize,
+    /// Bytes of a pixel's sums.
+    sum_bytes: usize,
     /// Pixels of a packed row.
     pixels: usize,
     /// Packed rows of the largest chunk.
@@ -56,8 +57,8 @@ struct Packed {
 }
 
 impl Packed {
-    fn of(low: &Lowering, geometry: &Geometry) -> Packed {
-        let triples = triples::triples(low.shape.inputs);
+    fn of(kind: &Kind, low: &Lowering, geometry: &Geometry) -> Packed {
+        let units = low.shape.inputs.div_ceil(kind.together);
         // Step of the input, step of the packed input, and what the last output meets beyond that step. A window of one tap skips
         // pixels: only those that are met are packed.
         let axis = |axis: usize| {
@@ -68,12 +69,14 @@ impl Packed {
         let (skip_y, row_step, row_rest) = axis(0);
         let (skip_x, pixel_step, pixel_rest) = axis(1);
         let pixels = low.width * pixel_step + pixel_rest;
-        let row_bytes = (2 * pixels * triples).max(1);
+        let row_bytes = (kind.offset_bytes * pixels * units).max(1);
         let most = (LARGEST_CHUNK / row_bytes).saturating_sub(row_rest) / row_step;
         let chunk = most.clamp(1, low.height.max(1));
         Packed {
             channels: low.shape.inputs,
-            triples,
+            units,
+            offset_bytes: kind.offset_bytes,
+            sum_bytes: kind.sum_bytes,
             pixels,
             rows: chunk * row_step + row_rest,
             row_step,
@@ -85,9 +88,14 @@ impl Packed {
         }
     }
 
+    /// Bytes of the offsets of a pixel.
+    fn pixel_bytes(&self) -> usize {
+        self.offset_bytes * self.units
+    }
+
     /// Bytes of the offsets of a row.
     fn row_bytes(&self) -> usize {
-        2 * self.pixels * self.triples
+        self.pixels * self.pixel_bytes()
     }
 
     /// Where the sums lie in scratch memory, behind the offsets.
@@ -96,13 +104,14 @@ impl Packed {
     }
 
     fn scratch(&self) -> usize {
-        self.sums_at() + self.rows * self.pixels * size_of::<PixelSums>()
+        self.sums_at() + self.rows * self.pixels * self.sum_bytes
     }
 }
 
-/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants or where totals start, 5 zero-points, then output and operands.
+/// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants or where totals start, 5 zero-points or signs, then output and operands.
 #[derive(Debug)]
-struct TripleCode {
+struct LookupTiles {
+    kind: Kind,
     packed: Packed,
     kernel: [usize; 2],
     dilations: [usize; 2],
@@ -118,7 +127,7 @@ struct TripleCode {
     program_slot: usize,
     /// Whether the look-ups' tile gives results, so that no other follows.
     results: bool,
-    /// The zero-point of all weights, if they have one in common.
+    /// The zero-point of all weights, if they have one in common and the kernel takes one. Else they, or signs, lie at cursor 5.
     zero_point: Option<i32>,
     /// Parts of a run that the kernel's byte accumulators take.
     parts: usize,
@@ -137,7 +146,7 @@ const FUSED: usize = offset_of!(LookupResultsTile, finish);
 // Both tiles have the arguments of the look-ups at their start.
 const _: () = assert!(offset_of!(LookupResultsTile, lookup) == 0);
 
-impl StepCode for TripleCode {
+impl StepCode for LookupTiles {
     fn rows(&self) -> Option<RowAccess> {
         self.store.rows(&self.cursors)
     }
@@ -158,13 +167,13 @@ impl StepCode for TripleCode {
             .collect();
         let offsets = e.slot(self.scratch_slot);
         let sums = e.offset(offsets, packed.sums_at() as i64);
-        let pack = e.prepare(LOOKUP_PACK_VBMI, size_of::<PackTile>());
+        let pack = e.prepare(self.kind.pack, size_of::<PackTile>());
         let shares = e.slot(self.share_slot);
         e.set(&pack, offset_of!(PackTile, shares), shares);
         e.set_int(&pack, offset_of!(PackTile, pixel_bytes), packed.input_pixel);
         e.set_int(&pack, offset_of!(PackTile, pixels), packed.pixels as i64);
         e.set_int(&pack, offset_of!(PackTile, channels), packed.channels as i64);
-        e.set_int(&pack, offset_of!(PackTile, triples), packed.triples as i64);
+        e.set_int(&pack, offset_of!(PackTile, units), packed.units as i64);
         let calls = self.calls(e);
         // Chunks of output rows.
         let count = e.b.ins().isub(last, first);
@@ -185,7 +194,7 @@ impl StepCode for TripleCode {
             let moves = [
                 (from, packed.input_row),
                 (offsets, packed.row_bytes() as i64),
-                (sums, (packed.pixels * size_of::<PixelSums>()) as i64),
+                (sums, (packed.pixels * packed.sum_bytes) as i64),
             ];
             let zero = e.int(0);
             e.range(zero, met, &moves, vec![], |e, _, pointers, _| {
@@ -196,7 +205,7 @@ impl StepCode for TripleCode {
                 vec![]
             });
             let advances: Vec<_> = bases.iter().zip(&self.cursors).map(|(&b, c)| (b, c.block)).collect();
-            let block = self.tile.1 * CHANNELS;
+            let block = self.tile.1 * self.kind.lanes;
             let (full, rest) = (self.outputs / block, self.outputs % block);
             e.repeat(full, &advances, vec![], |e, pointers, _| {
                 self.block(e, &calls, pointers, (offsets, sums), (start, end), block);
@@ -211,17 +220,17 @@ impl StepCode for TripleCode {
     }
 }
 
-impl TripleCode {
+impl LookupTiles {
     /// Prepares the calls, with all that never changes.
     fn calls(&self, e: &mut Emitter<'_>) -> Calls {
         let packed = self.packed;
-        let pixel = 2 * packed.triples as i64;
-        let pixel_sums = size_of::<PixelSums>() as i64;
+        let pixel = packed.pixel_bytes() as i64;
+        let pixel_sums = packed.sum_bytes as i64;
         let [down, right] = self.dilations.map(|d| d as i64);
         let dense = self.dense();
         let (symbol, bytes) = match self.results {
-            true => (LOOKUP_RESULTS_VBMI, size_of::<LookupResultsTile>()),
-            false => (LOOKUP_VBMI, size_of::<LookupTile>()),
+            true => (self.kind.results, size_of::<LookupResultsTile>()),
+            false => (self.kind.look_up, size_of::<LookupTile>()),
         };
         let lookup = e.prepare(symbol, bytes);
         e.set_int(&lookup, offset_of!(LookupTile, pixel_bytes), packed.pixel_step as i64 * pixel);
@@ -229,7 +238,7 @@ impl TripleCode {
         e.set_int(&lookup, offset_of!(LookupTile, row_bytes), down * packed.row_bytes() as i64);
         e.set_int(&lookup, offset_of!(LookupTile, taps), if dense { 1 } else { self.kernel[1] as i64 });
         e.set_int(&lookup, offset_of!(LookupTile, tap_bytes), right * pixel);
-        let steps = packed.triples * if dense { self.kernel[1] } else { 1 };
+        let steps = packed.units * if dense { self.kernel[1] } else { 1 };
         e.set_int(&lookup, offset_of!(LookupTile, steps), steps as i64);
         e.set_int(&lookup, offset_of!(LookupTile, parts), self.parts as i64);
         let table = e.slot(self.table_slot);
@@ -245,9 +254,9 @@ impl TripleCode {
             FinishArguments { call: &lookup, at: FUSED }.fix(e, self.program_slot, ends);
             return Calls { lookup, finish: None };
         }
-        let results = e.aligned_stack(self.tile.0 * self.tile.1 * CHANNELS * 4);
+        let results = e.aligned_stack(self.tile.0 * self.tile.1 * self.kind.lanes * 4);
         e.set(&lookup, offset_of!(LookupTile, results), results);
-        let finish = e.prepare(FINISH_512, size_of::<FinishTile>());
+        let finish = e.prepare(self.kind.finish, size_of::<FinishTile>());
         FinishArguments { call: &finish, at: offset_of!(FinishTile, finish) }.fix(e, self.program_slot, ends);
         Calls { lookup, finish: Some((finish, results)) }
     }
@@ -267,7 +276,7 @@ impl TripleCode {
         channels: usize,
     ) {
         let packed = self.packed;
-        let vectors = channels.div_ceil(CHANNELS);
+        let vectors = channels.div_ceil(self.kind.lanes);
         e.set(&calls.lookup, offset_of!(LookupTile, weights), pointers[1]);
         e.set_int(&calls.lookup, offset_of!(LookupTile, vectors), vectors as i64);
         if let Some((finish, _)) = &calls.finish {
@@ -275,7 +284,7 @@ impl TripleCode {
             if self.zero_point.is_none() {
                 e.set(&calls.lookup, offset_of!(LookupTile, zero_points), pointers[5]);
             }
-            e.set_int(finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * CHANNELS) as i64);
+            e.set_int(finish, offset_of!(FinishTile, sums_pixel), (4 * vectors * self.kind.lanes) as i64);
         } else {
             e.set(&calls.lookup, offset_of!(LookupResultsTile, start), pointers[4]);
             e.set(&calls.lookup, offset_of!(LookupResultsTile, zero_points), pointers[5]);
@@ -283,14 +292,14 @@ impl TripleCode {
         }
         let ends = &self.cursors[self.store.first_cursor..];
         let row_step = packed.row_step as i64;
-        let sums_pixel = size_of::<PixelSums>() as i64;
+        let sums_pixel = packed.sum_bytes as i64;
         let mut moves =
             vec![(offsets, row_step * packed.row_bytes() as i64), (sums, row_step * packed.pixels as i64 * sums_pixel)];
         for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
             moves.push((e.index(pointer, rows.0, cursor.row), cursor.row));
         }
         let step = packed.pixel_step as i64;
-        let mut pixel_bytes = vec![2 * step * packed.triples as i64, step * sums_pixel];
+        let mut pixel_bytes = vec![step * packed.pixel_bytes() as i64, step * sums_pixel];
         pixel_bytes.extend(ends.iter().map(|c| c.pixel));
         e.range(rows.0, rows.1, &moves, vec![], |e, _, row, _| {
             let (full, rest) = (self.width / self.tile.0, self.width % self.tile.0);
@@ -327,14 +336,14 @@ impl TripleCode {
         e.call(&calls.lookup);
         e.set_int(finish, offset_of!(FinishTile, pixels), pixels as i64);
         let arguments = FinishArguments { call: finish, at: offset_of!(FinishTile, finish) };
-        for at in (0..channels).step_by(CHANNELS) {
+        for at in (0..channels).step_by(FINISHED) {
             let place = 4 * at as i64;
             let (results, multiplier) = (e.offset(*results, place), e.offset(pointers[3], place));
             let bias = e.offset(pointers[2], place);
-            arguments.block(e, multiplier, bias, (channels - at).min(CHANNELS));
+            arguments.block(e, multiplier, bias, (channels - at).min(FINISHED));
             e.set(finish, offset_of!(FinishTile, sums), results);
             // Cursors of the output and of its operands lie a block apart, which gives what a channel takes.
-            let block = (self.tile.1 * CHANNELS) as i64;
+            let block = (self.tile.1 * self.kind.lanes) as i64;
             let ends = self.cursors[self.store.first_cursor..].iter().zip(&moved[2..]);
             let places: Vec<Value> = ends.map(|(c, &p)| e.offset(p, c.block * at as i64 / block)).collect();
             arguments.places(e, &places);
@@ -351,54 +360,63 @@ pub(crate) fn lower(
     mut low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
-    largest: u64,
+    Choice { kernel, largest_result: largest, .. }: Choice,
 ) -> Result<Option<Lowering>, JitError> {
-    let tile = tile(&low);
-    let block = tile.1 * CHANNELS;
+    let kind = if kernel == KernelId::Lookup512 { TRIPLES } else { PAIRS };
+    let lanes = kind.lanes;
+    let tile = kind.tile(&low);
+    let block = tile.1 * lanes;
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, block);
     let Some(program) = finish::program(&store, &ends, slots.as_slice()) else { return Ok(Some(low)) };
     let zero_points: Vec<i32> = (0..low.shape.outputs).map(|output| view.zero_point(output)).collect();
-    let zero_point = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
-    let ending = ending(&program, &store, scaling, largest);
+    let common = zero_points.first().copied().filter(|first| zero_points.iter().all(|z| z == first));
+    // The table of pairs has the zero-points in it.
+    let zero_point = common.filter(|_| kernel == KernelId::Lookup512);
+    let ending = ending(&kind, &program, &store, scaling, largest);
     let (order, results) = match &ending {
         Ending::Codes(_) => (Order::Bytes, true),
         Ending::Exact(_) => (Order::Quarters, true),
         Ending::Sums(_) => (Order::Quarters, false),
     };
-    let packed = Packed::of(&low, geometry);
-    let layout = triples::layout(view.shape(), geometry.dilations[1] == 1, tile.1);
-    let weights = triples::pack(view, &layout, order, i32::from(low.input.zero()))
+    let packed = Packed::of(&kind, &low, geometry);
+    let layout = kind.layout(view, geometry.dilations[1] == 1, tile.1);
+    let weights = kind
+        .weights(view, &layout, order, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-    let affine = match ending {
+    let mut affine = match ending {
         Ending::Codes(Affine { program, multiplier, bias }) => Affine {
             program,
-            multiplier: triples::quarters(&padded(&multiplier)),
-            bias: triples::quarters(&padded(&bias)),
+            multiplier: lanes::quarters(&padded(&kind.signed(multiplier, &weights), lanes), lanes),
+            bias: lanes::quarters(&padded(&bias, lanes), lanes),
         },
         Ending::Exact(affine) | Ending::Sums(affine) => affine,
     };
+    if order == Order::Quarters && results {
+        affine.multiplier = kind.signed(affine.multiplier, &weights);
+    }
     let constants = &mut p.constants;
     let (start, zero_points, bytes) = if results {
         let start: Vec<i32> = weights.constants.iter().map(|&constant| -constant).collect();
-        let mut push = |values: &[i32]| constants.push(&triples::words(&padded(values), order));
+        let mut push = |values: &[i32]| constants.push(&lanes::words(&padded(values, lanes), order, lanes));
         (push(&start), push(&zero_points), 2)
     } else {
-        (constants.push(&padded(&weights.constants)), constants.push(&padded(&zero_points)), 4)
+        let signs_or_zero_points = weights.signs.as_ref().unwrap_or(&zero_points);
+        (constants.push(&padded(&weights.constants, lanes)), constants.push(&padded(signs_or_zero_points, lanes)), 4)
     };
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let weight_slot = add(constants.push(&weights.indices));
-    let bias_slot = add(constants.push(&padded(&affine.bias)));
-    let multiplier_slot = add(constants.push(&padded(&affine.multiplier)));
+    let bias_slot = add(constants.push(&padded(&affine.bias, lanes)));
+    let multiplier_slot = add(constants.push(&padded(&affine.multiplier, lanes)));
     let start_slot = add(start);
     let zero_slot = add(zero_points);
-    let table_slot = add(constants.push(&triples::table()));
-    let share_slot = add(constants.push(&triples::shares()));
+    let table_slot = add(constants.push(&weights.table));
+    let share_slot = add(constants.push(&weights.shares));
     let program_slot = add(constants.push(&affine.program.words()));
     let scratch_slot = low.slots.add(Slot::Scratch);
     let mut cursors = vec![
         low.input_cursor,
-        low.weight_cursor(weight_slot, &layout, CHANNELS),
+        low.weight_cursor(weight_slot, &layout, lanes),
         low.channel_cursor(bias_slot, 4, block),
         low.channel_cursor(multiplier_slot, 4, block),
         low.channel_cursor(start_slot, bytes, block),
@@ -406,7 +424,8 @@ pub(crate) fn lower(
     ];
     let (macs, height, width, outputs) = (low.macs, low.height, low.width, low.shape.outputs);
     let (slots, store) = low.store(&mut cursors, block);
-    let code = TripleCode {
+    let code = LookupTiles {
+        kind,
         packed,
         kernel: geometry.kernel,
         dilations: geometry.dilations,
@@ -423,8 +442,9 @@ pub(crate) fn lower(
         zero_point,
         parts: weights.parts,
     };
-    let pushed = p.push(&step.name, slots, height, code).with_kernel(KernelId::Lookup512, macs);
+    let pushed = p.push(&step.name, slots, height, code).with_kernel(kernel, macs);
     pushed.scratch = packed.scratch();
+    pushed.tile = Some(tile);
     Ok(None)
 }
 
@@ -439,8 +459,13 @@ enum Ending {
 }
 
 /// The shortest way that gives the program's results for all sums `-largest..=largest`.
-fn ending(program: &Program, store: &ConvStore, scaling: &Scaling, largest: u64) -> Ending {
-    if let Some(affine) = affine::of(program, store, scaling, largest, SUM_SCALE) {
+fn ending(kind: &Kind, program: &Program, store: &ConvStore, scaling: &Scaling, largest: u64) -> Ending {
+    let codes = if kind.takes_shortcut(program, store) {
+        affine::of(program, store, scaling, largest, kind.sum_scale)
+    } else {
+        None
+    };
+    if let Some(affine) = codes {
         return Ending::Codes(affine);
     }
     let exact = Affine { program: *program, multiplier: scaling.multiplier.clone(), bias: scaling.bias.clone() };
@@ -450,31 +475,20 @@ fn ending(program: &Program, store: &ConvStore, scaling: &Scaling, largest: u64)
         _ => false,
     };
     // A factor of a power of two rounds nothing, and moves the sign of a zero only where the bias is a negative zero.
-    let multiplier: Vec<f32> = exact.multiplier.iter().map(|&m| m / SUM_SCALE as f32).collect();
-    let same = multiplier.iter().zip(&exact.multiplier).all(|(&scaled, &m)| scaled * SUM_SCALE as f32 == m);
+    let scale = kind.sum_scale as f32;
+    let multiplier: Vec<f32> = exact.multiplier.iter().map(|&m| m / scale).collect();
+    let same = multiplier.iter().zip(&exact.multiplier).all(|(&scaled, &m)| scaled * scale == m);
     let plain = exact.bias.iter().all(|bias| bias.to_bits() != (-0f32).to_bits());
     if known && same && plain && largest <= i16::MAX as u64 {
         return Ending::Exact(Affine { multiplier, ..exact });
     }
-    Ending::Sums(affine::of(program, store, scaling, largest, 1).unwrap_or(exact))
+    let fused = if kind.fuses_after_sums { affine::of(program, store, scaling, largest, 1) } else { None };
+    Ending::Sums(fused.unwrap_or(exact))
 }
 
 /// Up to a whole vector of output channels: the kernel reads all of them.
-fn padded<T: Copy + Default>(values: &[T]) -> Vec<T> {
+fn padded<T: Copy + Default>(values: &[T], lanes: usize) -> Vec<T> {
     let mut padded = values.to_vec();
-    padded.resize(values.len().next_multiple_of(CHANNELS), T::default());
+    padded.resize(values.len().next_multiple_of(lanes), T::default());
     padded
-}
-
-/// Pixels and vectors of a tile: the cheapest by a count of cycles.
-fn tile(low: &Lowering) -> (usize, usize) {
-    let vectors = low.shape.outputs.div_ceil(CHANNELS);
-    let taps = low.shape.kernel_height * low.shape.kernel_width;
-    let steps = (triples::triples(low.shape.inputs) * taps) as f64;
-    let cost = |p: usize, v: usize| {
-        let cell = if v == 1 { 1.2 } else { 1.05 };
-        let drain = 2.5 / triples::STEPS_PER_DRAIN as f64;
-        steps * ((cell + drain) * (p * v) as f64).max(4.0) + (p * v) as f64 * 25.0 + 60.0
-    };
-    Tiles { width: low.width, vectors, exists: &|p, v| p <= MOST_PIXELS && v <= MOST_VECTORS, cost: &cost }.cheapest()
 }
