@@ -23,26 +23,27 @@ pub struct DotWeights {
     pub constants: Vec<i32>,
 }
 
-/// Packs quantized weights. `layout` counts its units in activation codes.
+/// Packs quantized weights. `layout` counts its units in activation codes, four to a step, or two for [`crate::KernelId::DotMadd256`].
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
     activation_zero_point: i32,
 ) -> Result<DotWeights, PackError> {
     let shape = *weights.shape();
-    if layout.shape != shape || layout.units_per_step != UNITS {
+    let units = layout.units_per_step;
+    if layout.shape != shape || !(units == UNITS || units == UNITS / 2) {
         return Err(PackError::Unsupported { kernel: "dot", reason: "the layout is not that of a dot kernel" });
     }
     let channels = layout.channels_per_vector;
-    let mut bytes = vec![0; layout.vector_count() * channels * UNITS];
+    let mut bytes = vec![0; layout.vector_count() * channels * units];
     layout.for_each_vector(|group, vector, run, step, index| {
-        for unit in 0..UNITS {
-            let Some((ky, kx, input)) = layout.position(run, step * UNITS + unit) else { continue };
+        for unit in 0..units {
+            let Some((ky, kx, input)) = layout.position(run, step * units + unit) else { continue };
             for lane in 0..channels {
                 let channel = vector * channels + lane;
                 if channel < shape.outputs {
                     let value = weights.signed_byte(group * shape.outputs + channel, input, ky, kx)?;
-                    bytes[(index * channels + lane) * UNITS + unit] = value;
+                    bytes[(index * channels + lane) * units + unit] = value;
                 }
             }
         }
@@ -97,8 +98,8 @@ mod tests {
     use crate::layout::Runs;
     use crate::weights::WeightShape;
 
-    fn layout(shape: WeightShape, runs: Runs, channels: usize) -> WeightLayout {
-        WeightLayout { shape, runs, channels_per_vector: channels, units_per_step: UNITS, vectors_per_block: 3 }
+    fn layout(shape: WeightShape, runs: Runs, channels: usize, units: usize) -> WeightLayout {
+        WeightLayout { shape, runs, channels_per_vector: channels, units_per_step: units, vectors_per_block: 3 }
     }
 
     #[test]
@@ -114,17 +115,22 @@ mod tests {
         let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
         let activations: Vec<u8> = (0..18).map(|_| next()).collect();
         let za = 3;
-        for (runs, channels) in
-            [(Runs::Row { pixel_stride: 3 }, 4), (Runs::Row { pixel_stride: 4 }, 2), (Runs::Tap, 4), (Runs::Tap, 2)]
-        {
-            let layout = layout(shape, runs, channels);
+        for (runs, channels, units) in [
+            (Runs::Row { pixel_stride: 3 }, 4, UNITS),
+            (Runs::Row { pixel_stride: 4 }, 2, UNITS),
+            (Runs::Row { pixel_stride: 3 }, 8, 2),
+            (Runs::Tap, 4, UNITS),
+            (Runs::Tap, 2, UNITS),
+            (Runs::Tap, 8, 2),
+        ] {
+            let layout = layout(shape, runs, channels, units);
             let packed = pack(&weights, &layout, za).unwrap();
             for output in 0..15 {
                 let mut sum = packed.constants[output];
                 for run in 0..layout.run_count() {
-                    for unit in 0..layout.steps_per_run() * UNITS {
-                        let index = layout.vector_index(0, output / channels, run, unit / UNITS);
-                        let weight = packed.bytes[(index * channels + output % channels) * UNITS + unit % UNITS];
+                    for unit in 0..layout.steps_per_run() * units {
+                        let index = layout.vector_index(0, output / channels, run, unit / units);
+                        let weight = packed.bytes[(index * channels + output % channels) * units + unit % units];
                         match layout.position(run, unit) {
                             Some((ky, kx, c)) => {
                                 sum += i32::from(activations[(ky * 3 + kx) * 3 + c]) * i32::from(weight);
@@ -150,7 +156,7 @@ mod tests {
     fn a_weight_beyond_a_signed_byte_is_refused() {
         let shape = WeightShape { groups: 1, outputs: 1, inputs: 1, kernel_height: 1, kernel_width: 1 };
         let weights = QuantizedWeights::new(shape, &[255], &[0]).unwrap();
-        let error = pack(&weights, &layout(shape, Runs::Tap, 4), 0).unwrap_err();
+        let error = pack(&weights, &layout(shape, Runs::Tap, 4, UNITS), 0).unwrap_err();
         assert_eq!(error, PackError::Range { channel: 0, code: 255, zero_point: 0 });
     }
 

@@ -45,18 +45,24 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
 fn direct(
     p: &mut Planner<'_>,
     step: &Step,
-    low: Lowering,
+    mut low: Lowering,
     view: &QuantizedWeights<'_>,
     scaling: &Scaling,
     Choice { kernel, steps_per_drain, largest_result, .. }: Choice,
 ) -> Result<(), JitError> {
     let info = kernel.info();
+    // A step is of as many codes, a byte each, as this kernel takes.
+    low.reduction.step_bytes = info.units_per_step as i64;
+    low.reduction.steps = low.layout(info.channels_per_vector, info.units_per_step, 1).steps_per_run();
     let (pixels, vectors) = tile(&low, kernel, p.tile);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     let packed = dot::pack(view, &layout, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
     let weights = match kernel {
-        KernelId::DotMadd256 => p.constants.push(&dot::widened::<32>(&packed.bytes)),
+        KernelId::DotMadd256 => {
+            let wide: Vec<i16> = packed.bytes.iter().map(|&byte| i16::from(byte)).collect();
+            p.constants.push(&wide)
+        }
         _ => p.constants.push(&packed.bytes),
     };
     let mut ends = Vec::new();
@@ -83,7 +89,7 @@ fn tile(low: &Lowering, kernel: KernelId, wish: TileWish) -> (usize, usize) {
     let steps = low.reduction.total() as f64;
     // Cycles of a step for each vector of sums and for each pixel, and of the epilogue for each vector.
     let (product, pixel, end) = match kernel {
-        KernelId::DotMadd256 => (1.33, 0.7, 2.5),
+        KernelId::DotMadd256 => (0.75, 0.37, 2.5),
         KernelId::DotMaddubs256 => (0.7, 0.0, 2.5),
         KernelId::DotVnni256 => (0.56, 0.0, 2.5),
         _ => (0.5, 0.0, 5.0),

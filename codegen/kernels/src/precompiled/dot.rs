@@ -18,14 +18,12 @@ pub const fn takes(kernel: KernelId, pixels: usize, vectors: usize) -> bool {
         (KernelId::DotVnni512, 1 | 2) => MOST_PIXELS,
         (KernelId::DotVnni512, 3) => 8,
         (KernelId::DotVnni512, 4) => 6,
-        (KernelId::DotVnni256 | KernelId::DotMaddubs256, 1) => 12,
-        (KernelId::DotVnni256 | KernelId::DotMaddubs256, 2) => 6,
+        (KernelId::DotVnni256 | KernelId::DotMaddubs256 | KernelId::DotMadd256, 1) => 12,
+        (KernelId::DotVnni256 | KernelId::DotMaddubs256 | KernelId::DotMadd256, 2) => 6,
         (KernelId::DotVnni256, 3) => 4,
-        (KernelId::DotVnni256, 4) => 3,
-        (KernelId::DotMaddubs256, 3) => 3,
+        (KernelId::DotVnni256 | KernelId::DotMadd256, 4) => 3,
+        (KernelId::DotMaddubs256 | KernelId::DotMadd256, 3) => 3,
         (KernelId::DotMaddubs256, 4) => 2,
-        (KernelId::DotMadd256, 1) => 8,
-        (KernelId::DotMadd256, 2) => 4,
         _ => 0,
     };
     pixels >= 1 && pixels <= most

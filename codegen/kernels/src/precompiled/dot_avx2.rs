@@ -31,7 +31,7 @@ pub(super) unsafe extern "C" fn dot_maddubs_256(block: *const u64) {
     unsafe { maddubs::dispatch(&*block.cast::<DotTile>()) }
 }
 
-/// The tile of `vpmaddwd`, of weights widened to 16 bits ([`crate::dot::widened`]).
+/// The tile of `vpmaddwd`, of weights widened to 16 bits in steps of two codes.
 ///
 /// # Safety
 /// As [`dot_maddubs_256`].
@@ -237,36 +237,53 @@ mod madd16 {
 
     #[rustfmt::skip]
     dispatch!("avx2", [
-        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
-        (1, 2), (2, 2), (3, 2), (4, 2),
+        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1),
+        (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2),
+        (1, 3), (2, 3), (3, 3),
+        (1, 4), (2, 4), (3, 4),
     ]);
 
     #[target_feature(enable = "avx2")]
     unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
-        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds, and that
+        // a vector can be read behind the input.
         unsafe {
             let mut sums = [initial::<V>(t.start); P];
-            let low = _mm256_set1_epi16(0xff);
+            // The first two of four codes, 16 bits each.
+            let widen = _mm256_set1_epi32(i32::from_le_bytes([0, 0x80, 1, 0x80]));
             let mut weights = t.weights;
             for row in 0..t.rows {
                 for tap in 0..t.taps {
                     let mut input = t.input.offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
                     for _ in 0..t.steps {
-                        let vector = |v: usize| {
-                            let at = weights.add(64 * v).cast::<__m256i>();
-                            [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))]
-                        };
-                        let vectors: [_; V] = std::array::from_fn(vector);
-                        for (p, sums) in sums.iter_mut().enumerate() {
+                        for v in (0..V).step_by(2) {
+                            _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(32 * v + AHEAD));
+                        }
+                        let codes = |p: usize| {
                             let codes = broadcast(input.offset(p as isize * t.input_pixel as isize));
-                            let (even, odd) = (_mm256_and_si256(codes, low), _mm256_srli_epi16::<8>(codes));
-                            for (sum, vectors) in sums.iter_mut().zip(&vectors) {
-                                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(even, vectors[0]));
-                                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(odd, vectors[1]));
+                            _mm256_shuffle_epi8(codes, widen)
+                        };
+                        let vector = |v: usize| _mm256_loadu_si256(weights.add(32 * v).cast());
+                        // What there is less of stays in registers, the other goes by.
+                        if P <= V {
+                            let codes: [_; P] = std::array::from_fn(codes);
+                            for v in 0..V {
+                                let vector = vector(v);
+                                for (sums, &codes) in sums.iter_mut().zip(&codes) {
+                                    sums[v] = _mm256_add_epi32(sums[v], _mm256_madd_epi16(codes, vector));
+                                }
+                            }
+                        } else {
+                            let vectors: [_; V] = std::array::from_fn(vector);
+                            for (p, sums) in sums.iter_mut().enumerate() {
+                                let codes = codes(p);
+                                for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(codes, vector));
+                                }
                             }
                         }
-                        input = input.add(4);
-                        weights = weights.add(64 * V);
+                        input = input.add(2);
+                        weights = weights.add(32 * V);
                     }
                 }
             }
@@ -279,7 +296,6 @@ mod madd16 {
 mod tests {
     use super::super::dot::takes;
     use super::*;
-    use crate::dot::widened;
     use crate::table::KernelId;
 
     /// Every shape of every variant that this CPU runs, against sums in plain arithmetic.
@@ -290,7 +306,7 @@ mod tests {
             return;
         }
         const STEPS: usize = 9;
-        let codes: Vec<u8> = (0..12 * 4 * STEPS).map(|i| (i * 7 % 256) as u8).collect();
+        let codes: Vec<u8> = (0..12 * 4 * STEPS + 16).map(|i| (i * 7 % 256) as u8).collect();
         type Tile = unsafe fn(&DotTile);
         let all: [(KernelId, Tile, bool); 4] = [
             (KernelId::DotVnni256, vex::dispatch, std::is_x86_feature_detected!("avxvnni")),
@@ -309,15 +325,17 @@ mod tests {
             }
             // Sixteen bits hold two steps of these with `vpmaddubsw`.
             let largest = if kernel == KernelId::DotMaddubs256 { 31 } else { 127 };
-            for (pixels, vectors) in (1..15).flat_map(|p| (1..6).map(move |v| (p, v))) {
-                if !takes(kernel, pixels, vectors) {
-                    continue;
-                }
+            // Pixels apart from one another, and such that share codes.
+            let shapes = (1..15).flat_map(|p| (1..6).flat_map(move |v| [(p, v, 4 * STEPS), (p, v, 3)]));
+            for (pixels, vectors, apart) in shapes.filter(|&(p, v, _)| takes(kernel, p, v)) {
                 let count = STEPS * vectors * 32;
                 let code = |i: usize| (i * 5 % (2 * largest + 1)) as i32 - largest as i32;
                 let bytes: Vec<i8> = (0..count).map(|i| code(i) as i8).collect();
-                let wide = widened::<32>(&bytes);
-                let weights = if kernel == KernelId::DotMadd256 { wide.as_ptr().cast() } else { bytes.as_ptr() };
+                let wide: Vec<i16> = bytes.iter().map(|&byte| i16::from(byte)).collect();
+                let (weights, units) = match kernel {
+                    KernelId::DotMadd256 => (wide.as_ptr().cast(), 2),
+                    _ => (bytes.as_ptr(), 4),
+                };
                 let start: Vec<i32> = (0..8 * vectors as i32).map(|i| 1000 - i).collect();
                 let mut sums = vec![0; pixels * vectors * 8];
                 let tile = DotTile {
@@ -326,14 +344,14 @@ mod tests {
                     start: start.as_ptr(),
                     sums: sums.as_mut_ptr(),
                     sums_pixel: 32 * vectors as i64,
-                    input_pixel: 4 * STEPS as i64,
+                    input_pixel: apart as i64,
                     pixels: pixels as i64,
                     vectors: vectors as i64,
                     rows: 3,
                     row_bytes: 12,
                     taps: 1,
                     tap_bytes: 0,
-                    steps: 3,
+                    steps: 12 / units as i64,
                     drain: 2,
                 };
                 // SAFETY: the CPU has the instructions, and all arrays have the sizes that the fields say.
@@ -341,8 +359,8 @@ mod tests {
                 for (at, &sum) in sums.iter().enumerate() {
                     let (pixel, output) = (at / (8 * vectors), at % (8 * vectors));
                     let product = |k: usize| {
-                        let weight = bytes[k / 4 * vectors * 32 + output * 4 + k % 4];
-                        i32::from(codes[pixel * 4 * STEPS + k]) * i32::from(weight)
+                        let weight = bytes[(k / units * vectors * 8 + output) * units + k % units];
+                        i32::from(codes[pixel * apart + k]) * i32::from(weight)
                     };
                     let expected = start[output] + (0..4 * STEPS).map(product).sum::<i32>();
                     assert_eq!(sum, expected, "{} {pixels}x{vectors}", kernel.name());
