@@ -23,7 +23,14 @@ pub struct DotWeights {
     pub constants: Vec<i32>,
 }
 
-/// Packs quantized weights. `layout` counts its units in activation codes, four to a step, or two for [`crate::KernelId::DotMadd256`].
+impl DotWeights {
+    /// The bytes as 16-bit integers.
+    pub fn widened(&self) -> Vec<i16> {
+        self.bytes.iter().map(|&byte| i16::from(byte)).collect()
+    }
+}
+
+/// Packs quantized weights. `layout` counts its units in activation codes, four to a step, or two for the kernels of 16-bit products.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
@@ -51,17 +58,6 @@ pub fn pack(
     })?;
     let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
     Ok(DotWeights { bytes, constants })
-}
-
-/// The 16-bit form of vectors of `N` signed bytes: for each channel the even bytes of a step, then for each the odd ones.
-pub fn widened<const N: usize>(bytes: &[i8]) -> Vec<i16> {
-    let mut wide = Vec::with_capacity(bytes.len());
-    for vector in bytes.as_chunks::<N>().0 {
-        for half in 0..2 {
-            wide.extend(vector.iter().skip(half).step_by(2).map(|&byte| i16::from(byte)));
-        }
-    }
-    wide
 }
 
 /// Packs float weights: one input value per step.

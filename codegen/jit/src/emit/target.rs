@@ -150,6 +150,16 @@ impl Emitter<'_> {
         self.shuffle(bytes, bytes, lanes)
     }
 
+    /// Bytes `2 * pair` and the next of a vector, widened to 16 bits, in each 32-bit lane: i16x8, by one `pshufb` or `tbl`.
+    pub fn widened_pair(&mut self, vector: Value, pair: usize) -> Value {
+        const ZERO: u8 = 0x80;
+        let bytes = self.cast(I8X16, vector);
+        let lanes = std::array::from_fn(|i| if i % 2 == 0 { (2 * pair + i / 2 % 2) as u8 } else { ZERO });
+        let index = self.constant(I8X16, lanes);
+        let pairs = self.lookup(bytes, index);
+        self.cast(I16X8, pairs)
+    }
+
     fn shuffle(&mut self, x: Value, y: Value, lanes: [u8; 16]) -> Value {
         let mask = self.b.func.dfg.immediates.push(cranelift_codegen::ir::ConstantData::from(&lanes[..]));
         self.b.ins().shuffle(x, y, mask)

@@ -1,7 +1,7 @@
 //! Convolutions by multiply and add: codes of up to 8 bits, or f32.
 //!
-//! A step of the inner loop broadcasts four codes (or one float) of each pixel of the tile and multiplies them with the weight
-//! vectors. Accumulators stay in registers from the first step to the last.
+//! A step of the inner loop broadcasts four codes (two where they are widened to 16 bits, or one float) of each pixel of the tile and
+//! multiplies them with the weight vectors. Accumulators stay in registers from the first step to the last.
 
 use super::conv::{
     self, ConvCursor, ConvLoops, ConvStore, Lowering, Reduction, Scaling, Tile, channel_vectors, scale_pixels,
@@ -26,6 +26,9 @@ const TURN: usize = 8;
 /// Steps whose activations AArch64 loads together.
 const FOUR: usize = 4;
 
+/// The same of steps of two codes.
+const TWO: usize = 2;
+
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
 #[derive(Debug)]
 struct DotCode {
@@ -48,11 +51,8 @@ struct Operands {
     pairs_fit: bool,
 }
 
-/// The operand of a step: the even and the odd codes where they are widened to 16 bits, else twice the same.
-type Halves = [Value; 2];
-
-/// Activations of a pixel for four steps.
-type Four = Option<Value>;
+/// Activations of a pixel for the steps that share a load.
+type Shared = Option<Value>;
 
 impl StepCode for DotCode {
     fn emit(&self, e: &mut Emitter<'_>) {
@@ -121,23 +121,27 @@ impl DotCode {
         mut sums: Vec<Value>,
     ) -> Vec<Value> {
         let mut shorts: Vec<Option<Value>> = vec![None; sums.len()];
-        let lanes = if e.is_arm() { fours(steps) } else { vec![None; steps.len()] };
-        let mut fours: Vec<Four> = vec![None; tile.pixels];
+        let lanes = match self.kernel {
+            KernelId::DotMadd16 => groups::<TWO>(steps, 2),
+            _ if e.is_arm() => groups::<FOUR>(steps, 4),
+            _ => vec![None; steps.len()],
+        };
+        let mut loads: Vec<Shared> = vec![None; tile.pixels];
         for (&(at, weight_at), lane) in steps.iter().zip(lanes) {
             // The smaller side waits in registers, the other streams by.
             if tile.vectors <= tile.pixels {
-                let vectors: Vec<Halves> = (0..tile.vectors).map(|v| self.weight(e, weights, weight_at, v)).collect();
-                for (pixel, four) in fours.iter_mut().enumerate() {
-                    let codes = self.broadcast(e, input, at, (pixel, lane), four);
+                let vectors: Vec<Value> = (0..tile.vectors).map(|v| self.weight(e, weights, weight_at, v)).collect();
+                for (pixel, load) in loads.iter_mut().enumerate() {
+                    let codes = self.broadcast(e, input, at, (pixel, lane), load);
                     for (v, &vector) in vectors.iter().enumerate() {
                         let cell = pixel * tile.vectors + v;
                         self.step(e, &mut sums[cell], &mut shorts[cell], codes, vector);
                     }
                 }
             } else {
-                let pixels = fours.iter_mut().enumerate();
-                let pixels: Vec<Halves> =
-                    pixels.map(|(p, four)| self.broadcast(e, input, at, (p, lane), four)).collect();
+                let pixels = loads.iter_mut().enumerate();
+                let pixels: Vec<Value> =
+                    pixels.map(|(p, load)| self.broadcast(e, input, at, (p, lane), load)).collect();
                 for v in 0..tile.vectors {
                     let vector = self.weight(e, weights, weight_at, v);
                     for (p, &codes) in pixels.iter().enumerate() {
@@ -156,52 +160,57 @@ impl DotCode {
         sums
     }
 
-    fn weight(&self, e: &mut Emitter<'_>, weights: Value, at: i64, vector: usize) -> Halves {
+    fn weight(&self, e: &mut Emitter<'_>, weights: Value, at: i64, vector: usize) -> Value {
         let at = at + (vector * self.kernel.info().vector_bytes) as i64;
-        match self.kernel {
-            KernelId::FloatDot => [e.load(F32X4, weights, at); 2],
-            KernelId::DotMadd16 => [0, 16].map(|half| e.load(I16X8, weights, at + half)),
-            _ => [e.load(I8X16, weights, at); 2],
-        }
+        let kind = match self.kernel {
+            KernelId::FloatDot => F32X4,
+            KernelId::DotMadd16 => I16X8,
+            _ => I8X16,
+        };
+        e.load(kind, weights, at)
     }
 
-    /// The activations of a step in every channel's lanes. AArch64 cannot broadcast from memory at a displacement: where `lane` says so,
-    /// the step takes its part of a vector that four steps share.
+    /// The activations of a step in every channel's lanes. Where `lane` says so, the step takes its part of a vector that some steps
+    /// share: AArch64 cannot broadcast from memory at a displacement, and widening takes one shuffle.
     fn broadcast(
         &self,
         e: &mut Emitter<'_>,
         input: Value,
         at: i64,
         (pixel, lane): (usize, Option<usize>),
-        four: &mut Four,
-    ) -> Halves {
+        load: &mut Shared,
+    ) -> Value {
         let at = at + pixel as i64 * self.cursors[0].pixel;
+        if self.kernel == KernelId::DotMadd16 {
+            let word = match *load {
+                Some(word) if lane.is_some_and(|lane| lane > 0) => word,
+                _ => {
+                    let word = e.load(F32, input, at);
+                    e.b.ins().scalar_to_vector(F32X4, word)
+                }
+            };
+            *load = Some(word);
+            return e.widened_pair(word, lane.unwrap_or(0));
+        }
         let Some(lane) = lane else {
             let word = e.load(F32, input, at);
             let words = e.b.ins().splat(F32X4, word);
-            return match self.kernel {
-                KernelId::FloatDot => [words; 2],
-                KernelId::DotMadd16 => e.split_shorts(words).into(),
-                _ => {
-                    let bytes = e.cast(I8X16, words);
-                    [self.centre(e, bytes); 2]
-                }
-            };
+            if self.kernel == KernelId::FloatDot {
+                return words;
+            }
+            let bytes = e.cast(I8X16, words);
+            return self.centre(e, bytes);
         };
-        let vector = match *four {
+        let vector = match *load {
             Some(vector) if lane > 0 => vector,
             _ => {
                 let vector = e.load(I8X16, input, at);
                 self.centre(e, vector)
             }
         };
-        *four = Some(vector);
+        *load = Some(vector);
         let words = e.broadcast_word(vector, lane);
-        match self.kernel {
-            KernelId::FloatDot => [e.cast(F32X4, words); 2],
-            KernelId::DotMadd16 => e.split_shorts(words).into(),
-            _ => [words; 2],
-        }
+        if self.kernel == KernelId::FloatDot { e.cast(F32X4, words) } else { words }
     }
 
     /// Codes of 8 bits less 128, for the kernel of signed bytes.
@@ -213,24 +222,15 @@ impl DotCode {
         e.b.ins().bxor(codes, half)
     }
 
-    fn step(
-        &self,
-        e: &mut Emitter<'_>,
-        sum: &mut Value,
-        short: &mut Option<Value>,
-        [codes, odd_codes]: Halves,
-        [weights, odd_weights]: Halves,
-    ) {
+    fn step(&self, e: &mut Emitter<'_>, sum: &mut Value, short: &mut Option<Value>, codes: Value, weights: Value) {
         match self.kernel {
             KernelId::FloatDot => *sum = e.multiply_add(*sum, codes, weights),
             KernelId::DotVnni | KernelId::DotUsdot => *sum = e.dot(*sum, codes, weights),
             KernelId::DotSigned if self.operands.pairs_fit => *sum = e.dot_signed_pairs(*sum, codes, weights),
             KernelId::DotSigned => *sum = e.dot_signed(*sum, codes, weights),
             KernelId::DotMadd16 => {
-                for (codes, weights) in [(codes, weights), (odd_codes, odd_weights)] {
-                    let products = e.multiply_add_shorts(codes, weights);
-                    *sum = e.b.ins().iadd(*sum, products);
-                }
+                let products = e.multiply_add_shorts(weights, codes);
+                *sum = e.b.ins().iadd(*sum, products);
             }
             _ => {
                 let products = match self.operands.small {
@@ -246,14 +246,14 @@ impl DotCode {
     }
 }
 
-/// For each step its place among four whose activations lie together, `None` for what is left between such groups.
-fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
+/// For each step its place among `N` whose activations, of `bytes` each, lie together; `None` for what is left between such groups.
+fn groups<const N: usize>(steps: &[(i64, i64)], bytes: i64) -> Vec<Option<usize>> {
     let mut places = vec![None; steps.len()];
     let mut first = 0;
-    while let Some(group) = steps.get(first..first + FOUR) {
-        if (1..FOUR).all(|i| group[i].0 == group[0].0 + 4 * i as i64) {
-            (0..FOUR).for_each(|i| places[first + i] = Some(i));
-            first += FOUR;
+    while let Some(group) = steps.get(first..first + N) {
+        if (1..N).all(|i| group[i].0 == group[0].0 + bytes * i as i64) {
+            (0..N).for_each(|i| places[first + i] = Some(i));
+            first += N;
         } else {
             first += 1;
         }
@@ -280,7 +280,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     let packed = dot::pack(&view, &layout, i32::from(low.input.zero()) - shift).map_err(failed)?;
     let constants = &mut p.constants;
     let weights = match kernel {
-        KernelId::DotMadd16 => constants.push(&dot::widened::<16>(&packed.bytes)),
+        KernelId::DotMadd16 => constants.push(&packed.widened()),
         _ => constants.push(&packed.bytes),
     };
     let bias = constants.push(&scaling.bias);
@@ -374,12 +374,12 @@ fn tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (us
     let (cycles, latency, spare) = match kernel {
         KernelId::DotVnni => (0.5, 5.0, 1),
         KernelId::DotMaddubs => (0.7, 1.0, 2),
-        KernelId::DotMadd16 => (1.33, 1.0, 3),
+        KernelId::DotMadd16 => (0.67, 1.0, 3),
         _ if fuses(tier) => (0.5, 4.0, 1),
         _ => (1.0, 3.0, 2),
     };
-    // Codes of a pixel take two registers once they are widened, and instructions to get there.
-    let (registers, pixel) = if kernel == KernelId::DotMadd16 { (2, 1.33) } else { (1, 0.0) };
+    // Codes of a pixel take a shuffle to be widened.
+    let pixel = if kernel == KernelId::DotMadd16 { 0.37 } else { 0.0 };
     let steps = low.reduction.total() as f64;
     let tile_cost = |p: usize, v: usize| {
         let (p, v) = (p as f64, v as f64);
@@ -387,7 +387,7 @@ fn tile(low: &Lowering, kernel: KernelId, tier: Tier, operands: Operands) -> (us
         steps * ((cycles * v + pixel) * p).max(latency).max((p + v) * 0.4) + p * (2.5 * v + 4.0 * stores) + 20.0
     };
     let allowed = |p: usize, v: usize| {
-        let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { registers * p.min(v) };
+        let waiting = if p == 1 && kernel == KernelId::DotVnni { 0 } else { p.min(v) };
         p * v + waiting + spare <= 16
     };
     Tiles { width: low.width, vectors, exists: &allowed, cost: &tile_cost }.cheapest()

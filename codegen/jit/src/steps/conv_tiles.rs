@@ -59,10 +59,7 @@ fn direct(
     let packed = dot::pack(view, &layout, i32::from(low.input.zero()))
         .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
     let weights = match kernel {
-        KernelId::DotMadd256 => {
-            let wide: Vec<i16> = packed.bytes.iter().map(|&byte| i16::from(byte)).collect();
-            p.constants.push(&wide)
-        }
+        KernelId::DotMadd256 => p.constants.push(&packed.widened()),
         _ => p.constants.push(&packed.bytes),
     };
     let mut ends = Vec::new();
