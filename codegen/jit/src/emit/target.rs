@@ -150,11 +150,11 @@ impl Emitter<'_> {
         self.shuffle(bytes, bytes, lanes)
     }
 
-    /// Bytes `2 * pair` and the next of a vector, widened to 16 bits, in each 32-bit lane: i16x8, by one `pshufb` or `tbl`.
-    pub fn widened_pair(&mut self, vector: Value, pair: usize) -> Value {
+    /// Byte `first` of a vector and the next, widened to 16 bits, in each 32-bit lane: i16x8, by one `pshufb` or `tbl`.
+    pub fn widened_pair(&mut self, vector: Value, first: usize) -> Value {
         const ZERO: u8 = 0x80;
         let bytes = self.cast(I8X16, vector);
-        let lanes = std::array::from_fn(|i| if i % 2 == 0 { (2 * pair + i / 2 % 2) as u8 } else { ZERO });
+        let lanes = std::array::from_fn(|i| if i % 2 == 0 { (first + i / 2 % 2) as u8 } else { ZERO });
         let index = self.constant(I8X16, lanes);
         let pairs = self.lookup(bytes, index);
         self.cast(I16X8, pairs)

@@ -26,8 +26,8 @@ const TURN: usize = 8;
 /// Steps whose activations AArch64 loads together.
 const FOUR: usize = 4;
 
-/// The same of steps of two codes.
-const TWO: usize = 2;
+/// Bytes that steps of two codes load together. Some are not theirs where fewer steps lie together: behind every array there is room.
+const SIXTEEN: i64 = 16;
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ struct Operands {
     pairs_fit: bool,
 }
 
-/// Activations of a pixel for the steps that share a load.
-type Shared = Option<Value>;
+/// Activations of a pixel for the steps that share a load, and where they start.
+type Shared = Option<(i64, Value)>;
 
 impl StepCode for DotCode {
     fn emit(&self, e: &mut Emitter<'_>) {
@@ -121,11 +121,7 @@ impl DotCode {
         mut sums: Vec<Value>,
     ) -> Vec<Value> {
         let mut shorts: Vec<Option<Value>> = vec![None; sums.len()];
-        let lanes = match self.kernel {
-            KernelId::DotMadd16 => groups::<TWO>(steps, 2),
-            _ if e.is_arm() => groups::<FOUR>(steps, 4),
-            _ => vec![None; steps.len()],
-        };
+        let lanes = if e.is_arm() { fours(steps) } else { vec![None; steps.len()] };
         let mut loads: Vec<Shared> = vec![None; tile.pixels];
         for (&(at, weight_at), lane) in steps.iter().zip(lanes) {
             // The smaller side waits in registers, the other streams by.
@@ -170,8 +166,8 @@ impl DotCode {
         e.load(kind, weights, at)
     }
 
-    /// The activations of a step in every channel's lanes. Where `lane` says so, the step takes its part of a vector that some steps
-    /// share: AArch64 cannot broadcast from memory at a displacement, and widening takes one shuffle.
+    /// The activations of a step in every channel's lanes. AArch64 cannot broadcast from memory at a displacement: where `lane` says so,
+    /// the step takes its part of a vector that four steps share. So do steps of two codes, which a shuffle widens.
     fn broadcast(
         &self,
         e: &mut Emitter<'_>,
@@ -182,15 +178,13 @@ impl DotCode {
     ) -> Value {
         let at = at + pixel as i64 * self.cursors[0].pixel;
         if self.kernel == KernelId::DotMadd16 {
-            let word = match *load {
-                Some(word) if lane.is_some_and(|lane| lane > 0) => word,
-                _ => {
-                    let word = e.load(F32, input, at);
-                    e.b.ins().scalar_to_vector(F32X4, word)
-                }
+            let (start, vector) = match *load {
+                // Both codes.
+                Some((start, vector)) if (start..start + SIXTEEN - 1).contains(&at) => (start, vector),
+                _ => (at, e.load(I8X16, input, at)),
             };
-            *load = Some(word);
-            return e.widened_pair(word, lane.unwrap_or(0));
+            *load = Some((start, vector));
+            return e.widened_pair(vector, (at - start) as usize);
         }
         let Some(lane) = lane else {
             let word = e.load(F32, input, at);
@@ -202,13 +196,13 @@ impl DotCode {
             return self.centre(e, bytes);
         };
         let vector = match *load {
-            Some(vector) if lane > 0 => vector,
+            Some((_, vector)) if lane > 0 => vector,
             _ => {
                 let vector = e.load(I8X16, input, at);
                 self.centre(e, vector)
             }
         };
-        *load = Some(vector);
+        *load = Some((at, vector));
         let words = e.broadcast_word(vector, lane);
         if self.kernel == KernelId::FloatDot { e.cast(F32X4, words) } else { words }
     }
@@ -246,14 +240,14 @@ impl DotCode {
     }
 }
 
-/// For each step its place among `N` whose activations, of `bytes` each, lie together; `None` for what is left between such groups.
-fn groups<const N: usize>(steps: &[(i64, i64)], bytes: i64) -> Vec<Option<usize>> {
+/// For each step its place among four whose activations lie together, `None` for what is left between such groups.
+fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
     let mut places = vec![None; steps.len()];
     let mut first = 0;
-    while let Some(group) = steps.get(first..first + N) {
-        if (1..N).all(|i| group[i].0 == group[0].0 + bytes * i as i64) {
-            (0..N).for_each(|i| places[first + i] = Some(i));
-            first += N;
+    while let Some(group) = steps.get(first..first + FOUR) {
+        if (1..FOUR).all(|i| group[i].0 == group[0].0 + 4 * i as i64) {
+            (0..FOUR).for_each(|i| places[first + i] = Some(i));
+            first += FOUR;
         } else {
             first += 1;
         }
