@@ -27,7 +27,7 @@ const TURN: usize = 8;
 const FOUR: usize = 4;
 
 /// Bytes that steps of two codes load together. Some are not theirs where fewer steps lie together: behind every array there is room.
-const SIXTEEN: i64 = 16;
+const SHARED_BYTES: i64 = 16;
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
 #[derive(Debug)]
@@ -179,8 +179,8 @@ impl DotCode {
         let at = at + pixel as i64 * self.cursors[0].pixel;
         if self.kernel == KernelId::DotMadd16 {
             let (start, vector) = match *load {
-                // Both codes.
-                Some((start, vector)) if (start..start + SIXTEEN - 1).contains(&at) => (start, vector),
+                // Both codes of the step lie in it.
+                Some((start, vector)) if (start..start + SHARED_BYTES - 1).contains(&at) => (start, vector),
                 _ => (at, e.load(I8X16, input, at)),
             };
             *load = Some((start, vector));
@@ -223,6 +223,7 @@ impl DotCode {
             KernelId::DotSigned if self.operands.pairs_fit => *sum = e.dot_signed_pairs(*sum, codes, weights),
             KernelId::DotSigned => *sum = e.dot_signed(*sum, codes, weights),
             KernelId::DotMadd16 => {
+                // The first operand is overwritten: weights are not needed again, or are fewer to copy.
                 let products = e.multiply_add_shorts(weights, codes);
                 *sum = e.b.ins().iadd(*sum, products);
             }

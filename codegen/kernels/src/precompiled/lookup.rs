@@ -113,12 +113,14 @@ pub struct LookupTile {
 pub struct LookupResultsTile {
     /// The look-ups. Constants, zero-points and results are not touched.
     pub lookup: LookupTile,
-    /// [`crate::lanes::words`] of the constants times -1: totals end as the sums times -1.
+    /// [`crate::lanes::words`] of the constants times -1: totals end as the sums times -1 (triples), or as the sums, times -1 in the
+    /// channels that are mirrored (pairs).
     pub start: *const i16,
-    /// [`crate::lanes::words`] of the zero-point of each output channel.
+    /// [`crate::lanes::words`] of the zero-point of each output channel; of pairs they are not read.
     pub zero_points: *const i16,
-    /// The epilogue of `65536 * -sum`, for as many channels as the tile has. For [`store::AFFINE`] the weights are in
-    /// [`crate::lanes::Order::Bytes`], multipliers and biases in the order of [`crate::lanes::quarters`], and codes of operands
-    /// bytes below 16; else the weights are in [`crate::lanes::Order::Quarters`].
+    /// The epilogue of 65536 times the totals, for as many channels as the tile has; its multipliers take back their sign. For
+    /// [`store::AFFINE`] the weights are in [`crate::lanes::Order::Bytes`], multipliers and biases in the order of
+    /// [`crate::lanes::quarters`], and codes of operands bytes below 16 (pairs: 8); else the weights are in
+    /// [`crate::lanes::Order::Quarters`].
     pub finish: Finish,
 }
