@@ -49,6 +49,7 @@ fn evaluate(
             ..CalibrationSource::default()
         },
         recipe: RecipeOptions { method: Method::MinMax, wbits: bits, abits: bits, ..RecipeOptions::default() },
+        objective: Default::default(),
         seed: SEED,
         max_memory: usize::MAX,
     };

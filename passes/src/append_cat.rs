@@ -1,12 +1,12 @@
 //! `append-cat`: appends the cluster-wise affine correction of the logits (CAT).
 //!
-//! - Before: qdq phase, one output `[N,C]` of logits, or a softmax of them over the classes; data
-//!   ([`PassContext::cat_data`]); the float reference. After: the output is (the softmax of) the corrected logits. Nothing else
+//! - Before: qdq phase, outputs that hold or are made of rows `[N,C]`: class scores or values ([`crate::objective`]); data
+//!   ([`PassContext::cat_data`]); the float reference. After: whatever took the rows takes the corrected ones. Nothing else
 //!   changes.
-//! - The correction is fitted to the logits of the quantized and the float graph on that data ([`crate::cat::fit()`]):
-//!   every image once through both graphs, held are the logits alone, `16 N C` bytes.
-//! - It does nothing, and says why, without such data, on outputs that are no logits, and where the fit finds no
-//!   correction that lowers the divergence to the float logits on images it was not fitted to.
+//! - The correction is fitted to the rows of the quantized and the float graph on that data ([`crate::cat::fit()`]):
+//!   every image once through both graphs, held are the rows alone, `16 N C` bytes.
+//! - It does nothing, and says why, without such data, on outputs of another shape, and where the fit finds no
+//!   correction that lowers the divergence from the float logits, or the squared error of values, on images it was not fitted to.
 //! - Other passes: after everything that refines scales, since the correction fits the logits as they are; before
 //!   `fold-cat`, which makes it cheap, and before lowering.
 //! - Example, with K = 4, p = 5, alpha = 0.4 (a single cluster needs the last three nodes alone):
@@ -25,16 +25,17 @@
 //! - Reference: arXiv 2509.26277, section 3.1, algorithms 1 and 2.
 //! - Deviations: parameters that are not given come from cross-validation, "no correction" included, not from test
 //!   images (`select=regime` takes the paper's); small clusters are pulled to the plain map (`shrinkage=0` does not);
-//!   a cross-validated correction keeps the common factor of the logits that suits them (`rescale=false` does not).
+//!   candidates are compared at the common factor of the logits that suits each best (`rescale=true` keeps that factor); outputs that are no
+//!   class scores are corrected too, judged by their squared error.
 //! - Which data: the images that everything else was fitted to do well. On them the quantized network is nearer to the
 //!   float one than on others, so that the correction errs on the side of too little; other images give a little more,
 //!   but images held back from the rest cost the network more than the correction gives back.
 //! - Rejected: fitting gamma and beta to the divergence itself, with a ridge towards 1 and 0. It lowers the divergence further
 //!   and the agreement of the top-1 class with the float network's falls (CIFAR-10 at 2 bits).
 
-use crate::cat::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
+use crate::cat::{CatFit, CatModel, CatOptions, FitReport, HeldOut, Judge, Selection, fit};
 use crate::context::PassContext;
-use crate::logits::{evaluate_logits, find_logits};
+use crate::objective::{Measure, Target, evaluate_rows};
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_ir::ops::{ArgMin, Binary, Blend, Gather, MatMul, SquaredDistance};
@@ -51,7 +52,7 @@ impl AppendCat {
     /// Its entry in the registry.
     pub const ENTRY: PassEntry = PassEntry {
         name: "append-cat",
-        summary: "appends a correction of the logits, fitted to those of the float network (CAT)",
+        summary: "appends a correction of the outputs, fitted to those of the float network (CAT)",
         options: &[
             PassOption {
                 name: "clusters",
@@ -86,8 +87,9 @@ impl AppendCat {
             PassOption {
                 name: "rescale",
                 values: "true|false",
-                default: "true",
-                help: "with select=cv and alpha=auto: keep the common factor of the logits that suits them",
+                default: "false",
+                help: "with select=cv and alpha=auto: multiply the logits by the common factor of least divergence; it changes no \
+                       top-1 class, but every threshold on a probability",
             },
             PassOption { name: "folds", values: "2-100", default: "5", help: "folds of the cross-validation" },
             PassOption { name: "restarts", values: "1-1000", default: "8", help: "restarts of k-means" },
@@ -126,7 +128,7 @@ fn automatic<T: std::str::FromStr>(text: &str, fits: impl Fn(&T) -> bool) -> Opt
 }
 
 /// What is said before the reason why nothing was done.
-const SKIPPED: &str = "no correction of the logits";
+const SKIPPED: &str = "no correction of the outputs";
 
 impl Pass for AppendCat {
     fn name(&self) -> &'static str {
@@ -138,32 +140,59 @@ impl Pass for AppendCat {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let logits = match find_logits(graph) {
-            Ok(logits) => logits,
+        if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_))) {
+            return cx.skip(SKIPPED, "the outputs are corrected already");
+        }
+        if cx.cat_data.is_none_or(|data| data.is_empty()) {
+            return cx.skip(SKIPPED, "there are no images to fit one to (--calib, --cat-data)");
+        }
+        let objective = match cx.objective_of(graph)? {
+            Ok(objective) => objective,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        if graph.nodes().iter().any(|n| matches!(n.op, Op::Blend(_) | Op::ArgMin(_))) {
-            return cx.skip(SKIPPED, "the logits are corrected already");
+        let several = objective.targets().len() > 1;
+        let (mut changed, mut reasons) = (false, vec![]);
+        for target in objective.targets() {
+            let of = |text: String| if several { format!("output \"{}\": {text}", target.output) } else { text };
+            match self.correct(graph, target, cx)? {
+                Ok(note) => {
+                    changed = true;
+                    cx.note(of(note));
+                }
+                Err(reason) => reasons.push(of(reason)),
+            }
         }
-        let data = match cx.cat_data {
-            Some(data) if !data.is_empty() => data,
-            _ => return cx.skip(SKIPPED, "there are no images to fit one to (--calib, --cat-data)"),
+        if !changed {
+            return cx.skip(SKIPPED, reasons.join("; "));
+        }
+        reasons.into_iter().for_each(|reason| cx.note(format!("{SKIPPED}: {reason}")));
+        Ok(Changed::Yes)
+    }
+}
+
+impl AppendCat {
+    /// Fits the correction of one output and appends it; what to say of it, or why there is none.
+    fn correct(&self, graph: &mut Graph, target: &Target, cx: &PassContext) -> Result<Result<String, String>, PassError> {
+        if !target.is_row() {
+            let shape = &graph.value_type(target.value).shape;
+            return Ok(Err(format!("the output has shape {shape}, a correction takes [N,C]")));
+        }
+        let Some(data) = cx.cat_data else { return Ok(Err("there are no images".into())) };
+        let lq = evaluate_rows(graph, target.value, data, self.name(), cx.progress)?;
+        let fp = evaluate_rows(cx.require_reference()?, target.value, data, self.name(), cx.progress)?;
+        let judge = match &target.measure {
+            Measure::Divergence => Judge::Divergence,
+            Measure::SquaredError { weights } => Judge::SquaredError { weights: weights.clone() },
         };
-        let reference = cx.require_reference()?;
-        if !reference.has_value(logits) || reference.definitions()[logits].is_none() {
-            return cx.skip(SKIPPED, format!("the float graph does not compute {logits}"));
-        }
-        let lq = evaluate_logits(graph, logits, data, self.name(), cx.progress)?;
-        let fp = evaluate_logits(reference, logits, data, self.name(), cx.progress)?;
-        let options = CatOptions { seed: cx.seed, activation_bits: activation_bits(graph), ..self.options.clone() };
+        let activation_bits = activation_bits(graph);
+        let options = CatOptions { judge, seed: cx.seed, activation_bits, ..self.options.clone() };
         match fit(&lq, &fp, &options) {
-            CatFit::Skipped(reason) => cx.skip(SKIPPED, reason),
+            CatFit::Skipped(reason) => Ok(Err(reason)),
             CatFit::Model(model, report) => match Tables::new(&model) {
-                None => cx.skip(SKIPPED, OVERFLOW),
+                None => Ok(Err(OVERFLOW.into())),
                 Some(tables) => {
-                    append(graph, logits, tables)?;
-                    cx.note(describe(&model, &report));
-                    Ok(Changed::Yes)
+                    append(graph, target.value, tables)?;
+                    Ok(Ok(describe(&model, &report)))
                 }
             },
         }
@@ -228,25 +257,29 @@ impl Tables {
     }
 }
 
-/// Appends the nodes right after the logits and lets what the output is made of take them.
+/// Appends the nodes right after the logits and lets everything that takes the logits take what they give.
 fn append(graph: &mut Graph, logits: ValueId, tables: Tables) -> Result<(), PassError> {
+    let mut rest = graph.take_nodes();
+    let made = rest.iter().position(|n| n.output == logits).map_or(0, |i| i + 1);
+    let later = rest.split_off(made);
+    for node in rest {
+        append_again(graph, node)?;
+    }
+    let corrected = append_correction(graph, logits, tables)?;
+    for mut node in later {
+        node.inputs.iter_mut().filter(|o| o.value() == Some(logits)).for_each(|o| *o = corrected.into());
+        append_again(graph, node)?;
+    }
+    graph.outputs.iter_mut().filter(|o| o.value == logits).for_each(|o| o.value = corrected);
+    Ok(())
+}
+
+/// Appends the nodes of a correction; the corrected logits.
+fn append_correction(graph: &mut Graph, logits: ValueId, tables: Tables) -> Result<ValueId, PassError> {
     let single = tables.gamma.shape().len() == 1;
     let [mean, basis, centroids] =
         [tables.mean, tables.basis, tables.centroids].map(|t| (!single).then(|| graph.add_constant(t)));
     let (gamma, beta) = (graph.add_constant(tables.gamma), graph.add_constant(tables.beta));
-    // A softmax of the logits, if there is one, comes after the correction.
-    let output = graph.outputs[0].value;
-    let softmax: Vec<Node> = match graph.nodes().iter().position(|n| n.output == output && output != logits) {
-        Some(i) => {
-            let mut nodes = graph.take_nodes();
-            let softmax = nodes.remove(i);
-            for node in nodes {
-                append_again(graph, node)?;
-            }
-            vec![softmax]
-        }
-        None => vec![],
-    };
     let mut node = |op: Op, inputs: &[Operand], name: &str| {
         graph.append(op, inputs.iter().copied(), name).map_err(PassError::infer(AppendCat::ENTRY.name, name))
     };
@@ -267,15 +300,7 @@ fn append(graph: &mut Graph, logits: ValueId, tables: Tables) -> Result<(), Pass
     };
     let scaled = node(Op::Binary(Binary::Mul), &[z, gamma], "cat_scale")?;
     let shifted = node(Op::Binary(Binary::Add), &[scaled.into(), beta], "cat_shift")?;
-    let corrected = node(Op::Blend(Blend { alpha: tables.alpha }), &[z, shifted.into()], "cat_blend")?;
-    match softmax.into_iter().next() {
-        Some(mut softmax) => {
-            softmax.inputs[0] = corrected.into();
-            append_again(graph, softmax)?;
-        }
-        None => graph.outputs[0].value = corrected,
-    }
-    Ok(())
+    node(Op::Blend(Blend { alpha: tables.alpha }), &[z, shifted.into()], "cat_blend")
 }
 
 fn append_again(graph: &mut Graph, node: Node) -> Result<(), PassError> {
@@ -295,15 +320,19 @@ fn describe(model: &CatModel, report: &FitReport) -> String {
             report.samples
         ),
     };
-    if let Some([kl, agreement]) = report.held_out {
-        text += &format!(
-            "; on images it was not fitted to, the divergence to the float logits falls from {:.4} to {:.4} nats and the \
-             top-1 class is that of the float network for {:.1} % instead of {:.1} %",
-            kl.0,
-            kl.1,
-            100.0 * agreement.1,
-            100.0 * agreement.0
-        );
+    if let Some(HeldOut { loss, agreement }) = report.held_out {
+        text += "; on images it was not fitted to, ";
+        text += &match agreement {
+            Some(agreement) => format!(
+                "the divergence from the float logits falls from {:.4} to {:.4} nats and the top-1 class is that of the float network for \
+                 {:.1} % instead of {:.1} %",
+                loss.0,
+                loss.1,
+                100.0 * agreement.1,
+                100.0 * agreement.0
+            ),
+            None => format!("the squared error relative to the variance falls from {:.4} to {:.4}", loss.0, loss.1),
+        };
     }
     text
 }

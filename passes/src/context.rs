@@ -1,9 +1,11 @@
 //! What passes share: calibration data, the float graph to compare with, the seed, progress and notes.
 
+use crate::objective::{Objective, ObjectiveChoice};
 use crate::pass::{BoxError, Changed, PassError};
 use crate::range::Observed;
 use catc_ir::{Graph, Tensor, ValueId};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Inputs to calibrate on. Passes ask for samples in any order, from several threads, and more than once.
 pub trait CalibrationData: Sync {
@@ -94,6 +96,10 @@ pub struct PassContext<'a> {
     /// The float graph as it was before quantizers came in; set by the manager. Its values and inputs have the numbers
     /// they have in the quantized graph.
     pub reference: Option<Graph>,
+    /// How the network's outputs are compared with the float network's.
+    pub objective: ObjectiveChoice,
+    /// The objective that was found, or why there is none.
+    decided: Option<Result<Arc<Objective>, String>>,
     /// The seed of everything random.
     pub seed: u64,
     /// Where progress is shown.
@@ -116,6 +122,8 @@ impl PassContext<'static> {
             cat_data: None,
             activations: BTreeMap::new(),
             reference: None,
+            objective: ObjectiveChoice::Auto,
+            decided: None,
             seed: 0,
             progress: &Silent,
             notes: vec![],
@@ -160,6 +168,31 @@ impl<'a> PassContext<'a> {
     pub fn require_reference(&self) -> Result<&Graph, PassError> {
         let what = "the float graph: run it on a graph that holds quantize and dequantize nodes";
         self.reference.as_ref().ok_or_else(|| PassError::missing(self.pass, what))
+    }
+
+    /// What the outputs of `graph` are compared with the float network's by, or why they cannot be (a sentence fragment). Found once for all
+    /// passes, from the float graph and the calibration set, and noted then.
+    ///
+    /// # Errors
+    /// If there is no float graph, if it cannot be evaluated, or if no output is what [`PassContext::objective`] says.
+    pub(crate) fn objective_of(&mut self, graph: &Graph) -> Result<Result<Arc<Objective>, String>, PassError> {
+        let decided = match &self.decided {
+            Some(decided) => decided.clone(),
+            None => {
+                let data = [self.calibration, self.cat_data].into_iter().flatten().find(|d| !d.is_empty());
+                let Some(data) = data else { return Ok(Err("there are no calibration samples".into())) };
+                let decision = Objective::choose(self.require_reference()?, data, self.objective, self.pass)?;
+                decision.note.into_iter().for_each(|note| self.note(note));
+                let decided = decision.objective.map(Arc::new);
+                self.decided = Some(decided.clone());
+                decided
+            }
+        };
+        let computes = |v: ValueId| graph.has_value(v) && graph.definitions()[v].is_some();
+        Ok(decided.and_then(|objective| match objective.targets().iter().find(|t| !computes(t.value)) {
+            None => Ok(objective.clone()),
+            Some(t) => Err(format!("the graph no longer computes what output \"{}\" is made of", t.output)),
+        }))
     }
 }
 

@@ -1,14 +1,14 @@
 //! `correct-channels`: gives each output channel of every layer the gain and the offset that bring it nearest to the float network.
 //!
-//! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other biases and
-//!   other scales of weights (per output channel), if the divergence fell on calibration images that were not used; else
+//! - Before: qdq phase; calibration data; the float reference. After: other biases and
+//!   other scales of weights (per output channel), if the distance of the outputs ([`crate::objective`]) fell on calibration images that were not used; else
 //!   nothing. Weights of corrected layers stand as codes, which stay what they were. The graph needs nothing more at run time.
 //! - For each layer in order, its inputs as the network with all corrections before it gives them: with a the layer's
 //!   products (its output less the bias) and y the float layer's output, over images and positions of a channel, the new
 //!   bias is `mean(y) - g mean(a)`, and the channel's weight scale is multiplied by
 //!   `g = (cov(a, y) / var(a))^p (dev(y) / dev(a))^(1 - p)`: least squares for p = 1, equal deviations for p = 0. Least squares
 //!   draws noisy channels towards their mean, layer after layer; equal deviations keep the noise as loud as the signal. Of
-//!   p = 0, 1/2 and 1 the one with the least divergence on the images that were not used is taken, unless one is given.
+//!   p = 0, 1/2 and 1 the one with the least distance on the images that were not used is taken, unless one is given.
 //! - Not corrected: gains of layers whose weights are in float, have one scale for all channels, or serve several layers.
 //! - Work: three runs of the network on each image for each p that is tried; the number of images follows from the
 //!   graph's own work ([`crate::work`]) and `budget`. Memory: as `refine-scales`.
@@ -27,9 +27,8 @@
 
 use crate::context::PassContext;
 use crate::learn::layers::{Layer, prepare};
-use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
-use crate::refine::comparison::Comparison;
+use crate::refine::comparison::{Comparison, Distance, Holdout};
 use crate::refine::layout::Layout;
 use crate::refine::split::Split;
 use crate::refine::tail::{Tail, images_that_fit};
@@ -129,14 +128,15 @@ impl Pass for CorrectChannels {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let target = match find_logits(graph) {
-            Ok(target) => target,
+        let data = cx.require_calibration()?;
+        let objective = match cx.objective_of(graph)? {
+            Ok(objective) => objective,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let data = cx.require_calibration()?;
         let reference = cx.require_reference()?;
         let (prepared, mut layers) = prepare(self.name(), graph, reference)?;
-        let layouts = [Layout::new(&prepared, target), Layout::new(reference, target)];
+        let targets = objective.values();
+        let layouts = [Layout::new(&prepared, &targets), Layout::new(reference, &targets)];
         layers.retain(|l| layouts[0].is_needed(l.node) && layouts[1].is_needed(l.reference_node));
         if layers.is_empty() {
             return cx.skip(SKIPPED, "the float network computes the outputs of none of its layers");
@@ -151,23 +151,23 @@ impl Pass for CorrectChannels {
             Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let compare = Comparison { pass: self.name(), reference, data, target, temperature: 1.0 };
+        let compare = Comparison { pass: self.name(), reference, data, objective: &objective };
         cx.progress.start("correcting channels", (exponents.len() * layers.len()) as u64);
         let outcome = best(&prepared, &layers, &layouts, &compare, &split, exponents, cx);
         cx.progress.finish();
         let (before, best) = outcome?;
-        // Written so that NaN is no gain.
-        let Some((after, exponent, corrected)) = best.filter(|b| b.0 < before) else {
-            let reason = format!("it does not lower the divergence to the float network ({before:.4} nats)");
-            return cx.skip(SKIPPED, reason);
+        let (name, amount) = (objective.name(), |d: &Distance| objective.amount(d.loss));
+        let Some((after, exponent, corrected)) = best.filter(|b| b.0.improves_on(&before)) else {
+            return cx.skip(SKIPPED, format!("it does not lower the {name} ({})", amount(&before)));
         };
         let gain = exponent.map_or("none".to_string(), |p| p.to_string());
         cx.note(format!(
-            "corrected the channels of {} layers (gain={gain}) from {} images; on {} others the divergence to the float \
-             network falls from {before:.4} to {after:.4} nats",
+            "corrected the channels of {} layers (gain={gain}) from {} images; on {} others the {name} falls from {} to {}",
             layers.len(),
             split.fit.len(),
-            split.held_out.len()
+            split.held_out.len(),
+            amount(&before),
+            amount(&after)
         ));
         *graph = corrected;
         Ok(Changed::Yes)
@@ -194,10 +194,10 @@ impl CorrectChannels {
     }
 }
 
-/// Divergence, exponent and graph of a corrected network.
-type Corrected = (f64, Option<f64>, Graph);
+/// Distance, exponent and graph of a corrected network.
+type Corrected = (Distance, Option<f64>, Graph);
 
-/// The divergence before, and the best of the corrections by divergence, both on images that no statistics come from.
+/// The distance before, and the best of the corrections by their loss, both on images that no statistics come from.
 fn best(
     graph: &Graph,
     layers: &[Layer],
@@ -206,20 +206,19 @@ fn best(
     split: &Split,
     exponents: &[Option<f64>],
     cx: &PassContext,
-) -> Result<(f64, Option<Corrected>), PassError> {
+) -> Result<(Distance, Option<Corrected>), PassError> {
     let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
     let initial = Interpreter::new(graph).map_err(|e| compare.error(e))?;
-    let unseen = compare.float_logits(&split.held_out)?;
-    let divergence = |of: &Interpreter| compare.mean_divergence(of, &split.held_out, &unseen);
-    let before = divergence(&initial)?;
+    let holdout = Holdout::new(compare, &split.held_out, cx.max_memory)?;
+    let before = holdout.distance(&initial)?;
     let inputs = compare.inputs(&split.fit)?;
     let mut best: Option<Corrected> = None;
     for &exponent in exponents {
         let mut quantized = initial.clone();
         let tails = [Tail::new(&quantized, inputs.clone()), Tail::new(&float, inputs.clone())];
         correct(&mut quantized, &float, layers, layouts, tails, exponent, cx).map_err(|e| compare.error(e))?;
-        let after = divergence(&quantized)?;
-        if best.as_ref().is_none_or(|b| after < b.0) {
+        let after = holdout.distance(&quantized)?;
+        if best.as_ref().is_none_or(|b| after.loss < b.0.loss) {
             best = Some((after, exponent, quantized.graph().clone()));
         }
     }

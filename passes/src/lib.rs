@@ -19,9 +19,9 @@ pub mod fold_scales;
 pub mod insert_qdq;
 pub mod layer_bits;
 mod learn;
-pub mod logits;
 pub mod lower_integer;
 pub mod manager;
+pub mod objective;
 pub mod pass;
 mod patterns;
 pub mod placement;
@@ -42,6 +42,7 @@ pub use context::{
 };
 pub use layer_bits::{LayerBits, LayerBitsError, check_layer_bits};
 pub use manager::{PassManager, PassReport};
+pub use objective::{OBJECTIVES, Objective, ObjectiveChoice};
 pub use pass::{BoxError, Changed, Pass, PassError};
 pub use recipe::{
     EFFORTS, Effort, METHODS, Method, Override, QUANTIZED_RECIPE, RecipeError, RecipeOptions, recipe, recipe_passes,

@@ -8,14 +8,16 @@
 //! - Per unit, in the order of the network, from the values that the network learned so far gives: each weight is
 //!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h, and Adam moves v, the scales of activations and, if
 //!   asked for, scales of weights and biases. The loss is the squared error of the unit's output, summed over channels, averaged over
-//!   the rest (`loss=fisher`: weighted by the gradient of the output's divergence); plus `lambda Σ (1 - |2 h(v) - 1|^beta)`, beta from
-//!   20 to 2 after the warm-up; plus, where `pd` is above 0, `pd KL(float || this unit quantized, all after it in float)` of the logits
-//!   at temperature 4.
+//!   the rest (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); plus `lambda Σ (1 - |2 h(v) - 1|^beta)`, beta from
+//!   20 to 2 after the warm-up; plus, where `pd` is above 0, `pd` times the distance of the network's outputs with this unit quantized and all
+//!   after it in float, for class scores their divergence at temperature 4. The squared error is taken in parts of the variance of the
+//!   unit's output, times 32, and rates of scales and biases are relative, so that results do not depend on the magnitude of activations.
 //! - Elements of tensors stay unquantized with probability `drop`, elements of the unit's input come from the float network with
 //!   probability `mix`: what is learned then suits more than the images at hand.
 //! - At the end weights are rounded as their variables say. A unit whose error on the images is not lower than with every weight rounded to
-//!   the nearest code keeps those.
-//! - Does nothing, and says why, without enough images or where the weights are codes already. Without logits the divergence is left out.
+//!   the nearest code keeps those. Where an output holds
+//!   values ([`crate::objective`]), the whole is kept if the distance of the outputs falls on held-out images.
+//! - Does nothing, and says why, without enough images or where the weights are codes already. Without outputs that can be compared that distance is left out.
 //! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a unit's inputs
 //!   of both networks and its output for every image, within [`PassContext::max_memory`]: fewer images where that is not enough.
 //! - Other passes: after `insert-qdq`; before `correct-channels` and `refine-scales`, which keep codes; before `append-cat`.
@@ -31,12 +33,14 @@
 
 use crate::context::{PassContext, checked_sample};
 use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, is_batch_of_reals, unit_nodes};
-use crate::learn::folds::{Folds, MIN_IMAGES};
+use crate::learn::deviations::output_deviations;
+use crate::learn::folds::Folds;
 use crate::learn::layers::prepare;
-use crate::learn::reconstruction::{Objective, Outcome, Reconstruction, RunError};
+use crate::learn::reconstruction::{Goal, Outcome, Reconstruction, RunError};
 use crate::learn::unit_training::Schedule;
-use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
+use crate::refine::comparison::{Comparison, Distance, Holdout};
+use crate::refine::split::MIN_IMAGES;
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use crate::work::{node_time, node_work, scaled_budget};
 use catc_interp::images::map_images;
@@ -226,7 +230,22 @@ impl Pass for Reconstruct {
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
         let learnable = |l: &usize| layers[*l].weights.is_some_and(|w| w.float.is_some());
-        let mut blocks = find_blocks(&prepared, &layers, self.granularity);
+        let goal = Goal {
+            fisher: self.fisher,
+            prediction: self.prediction,
+            temperature: self.temperature,
+            prediction_images: self.prediction_images,
+        };
+        let objective = cx.objective_of(graph)?;
+        if let (Err(reason), true) = (&objective, goal.needs_outputs()) {
+            cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
+        }
+        let objective = objective.ok();
+        let ends = match &objective {
+            Some(objective) => objective.values(),
+            None => graph.outputs.iter().map(|o| o.value).collect(),
+        };
+        let mut blocks = find_blocks(&prepared, &layers, self.granularity, &ends);
         for block in &mut blocks {
             block.units.retain(|u| u.layers.iter().any(learnable) && is_comparable(&prepared, &reference, u));
         }
@@ -235,16 +254,6 @@ impl Pass for Reconstruct {
                 SKIPPED,
                 "no layer has weights that are still to be rounded, between tensors that the float graph has",
             );
-        }
-        let logits = find_logits(graph);
-        let objective = Objective {
-            fisher: self.fisher,
-            prediction: self.prediction,
-            temperature: self.temperature,
-            prediction_images: self.prediction_images,
-        };
-        if let (Err(reason), true) = (&logits, objective.needs_logits()) {
-            cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
         }
         let (whole, step) = self.work(&prepared, &reference, &blocks, node_work);
         let affordable =
@@ -269,16 +278,23 @@ impl Pass for Reconstruct {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
         })?;
+        let compare = objective
+            .as_deref()
+            .map(|objective| Comparison { pass: self.name(), reference: &reference, data, objective });
+        let holdout = compare.as_ref().map(|c| Holdout::new(c, &folds.held_out, cx.max_memory)).transpose()?;
+        let start = holdout.as_ref().map(|h| h.distance(&quantized)).transpose()?;
+        let deviations = output_deviations(&float, &layers, data, images, self.name())?;
         let mut run = Reconstruction {
             pass: self.name(),
             schedule: self.schedule(iterations),
-            objective,
+            goal,
             layers: &layers,
+            units: deviations,
             reference: &reference,
-            target: logits.ok(),
+            objective: objective.clone(),
             float,
             quantized,
-            logits: vec![],
+            outputs: vec![],
             learned: BTreeSet::new(),
             outcome: Outcome::default(),
             curve: vec![],
@@ -294,11 +310,26 @@ impl Pass for Reconstruct {
         if kept == 0 {
             return cx.skip(SKIPPED, "no unit's error falls below that of rounding to the nearest code");
         }
-        cx.note(format!(
+        let mut note = format!(
             "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
              to {:.1} % of that of nearest rounding",
             100.0 * after / before
-        ));
+        );
+        if let (Some(holdout), Some(start), Some(objective)) = (&holdout, &start, &objective) {
+            let reached = holdout.distance(&run.quantized)?;
+            let (name, amount, others) = (objective.name(), |d: &Distance| objective.amount(d.loss), holdout.len());
+            // Few images say little of classes, but much of values.
+            if objective.has_values() && !reached.improves_on(start) {
+                let reason = format!(
+                    "it does not lower the {name} on {others} calibration images that were not learned from ({}, then {})",
+                    amount(start),
+                    amount(&reached)
+                );
+                return cx.skip(SKIPPED, reason);
+            }
+            note += &format!("; on {others} others the {name} goes from {} to {}", amount(start), amount(&reached));
+        }
+        cx.note(note);
         *graph = run.quantized.graph().clone();
         Ok(Changed::Yes)
     }

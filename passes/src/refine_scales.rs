@@ -1,11 +1,11 @@
-//! `refine-scales`: moves all scales and biases, and if asked for zero-points and codes, together so that the network's output comes nearer
-//! to that of the float network.
+//! `refine-scales`: moves all scales and biases, and if asked for zero-points and codes, together so that the network's outputs come nearer
+//! to those of the float network.
 //!
-//! - Before: qdq phase; calibration data; the float reference; an output of logits or a softmax of them. After: other scales of weights (per
-//!   output channel) and tensors, other zero-points of tensors, other biases, if the divergence fell on calibration images that were not
-//!   learned from; else nothing. Weights stand as codes, which stay what they were unless `code_rate` is above 0. The graph needs nothing
+//! - Before: qdq phase; calibration data; the float reference. After: other scales of weights (per
+//!   output channel) and tensors, other zero-points of tensors, other biases, if the distance of the outputs ([`crate::objective`]) fell on
+//!   calibration images that were not learned from, and the squared error of no output of values rose there; else nothing. Weights stand as codes, which stay what they were unless `code_rate` is above 0. The graph needs nothing
 //!   more at run time.
-//! - Minimises `KL(softmax(fp / T) || softmax(lq / T)) + lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
+//! - Minimises the distance, for class scores `KL(softmax(fp / T) || softmax(lq / T))`, plus `lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
 //!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
 //!   ([`catc_interp::Wrt`]).
 //! - Zero-points stay unless `zero_point_rate` is above 0. After a ReLU none can help: with a larger one the codes below it stand for nothing, and
@@ -14,15 +14,15 @@
 //! - With `code_rate` the codes of weights move too: behind each stands a real, at first the float weight or what is nearest to it among the
 //!   reals of this code, that follows the gradient of the weight (`learn::latent`). What blocks learned one after the other is then
 //!   finished on the output of the whole network.
-//! - On held-out images (`learn::folds`) the divergence is measured eight times on the way. Of the states that lower it the one is kept whose logits,
-//!   multiplied by the factor that suits them best, diverge least: more confidence than the images warrant changes no class, and
-//!   `append-cat` corrects it. With
+//! - On held-out images (`learn::folds`) the distance is measured eight times on the way. Of the states that lower it the one is kept whose class
+//!   scores, multiplied by the factor that suits them best, diverge least: more confidence than the images warrant changes no class. With
 //!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
 //! - `augment` mirrors half of the images, moves them by up to a sixteenth, or mixes half of the batches; the float network is then run on the
 //!   same images. With `auto` images are moved and mixed, and
 //!   mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
+//! - Rates of biases are in parts of the deviation of their layer's outputs: results do not depend on the magnitude of activations.
 //! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
-//!   eight images for each thread.
+//!   eight images for each thread; the float network's outputs for every image while they fit a quarter of [`PassContext::max_memory`].
 //! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
 //! - Example: lines of quantizers and constants change.
 //!   ```text
@@ -37,12 +37,12 @@
 use crate::context::{LossPoint, PassContext, checked_sample};
 use crate::learn::augment::{Augment, Change};
 use crate::learn::blocks::is_batch_of_reals;
+use crate::learn::deviations::output_deviations;
 use crate::learn::folds::Folds;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
-use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
-use crate::refine::comparison::Comparison;
+use crate::refine::comparison::{Comparison, Distance, Holdout, KEPT_SHARE};
 use crate::refine::layout::Layout;
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use crate::work::{graph_time, scaled_budget};
@@ -52,7 +52,7 @@ use catc_ir::{Graph, Phase, Tensor};
 
 /// Steps that no budget goes below or above.
 const STEPS: [usize; 2] = [20, 1000];
-/// How often the divergence is measured on held-out images.
+/// How often the distance is measured on held-out images.
 const CHECKS: usize = 8;
 /// The part of mirrored images that must keep their class for mirroring to be used.
 const MIRRORED_ALIKE: f64 = 0.5;
@@ -78,7 +78,7 @@ pub struct RefineScales {
     pub zero_point_rate: f64,
     /// Rate of the logarithms of weight scales.
     pub scale_rate: f64,
-    /// Rate of biases.
+    /// Rate of biases, in deviations of their layer's outputs.
     pub bias_rate: f64,
     /// Rate of weights, in codes; 0 keeps the codes.
     pub code_rate: f64,
@@ -148,7 +148,12 @@ impl RefineScales {
                 "0.001",
                 "Adam's rate of the logarithms of weight scales, falling to 0",
             ),
-            PassOption::new("bias_rate", "0-1", "0.001", "Adam's rate of biases, falling to 0"),
+            PassOption::new(
+                "bias_rate",
+                "0-1",
+                "0.001",
+                "Adam's rate of biases, in deviations of their layer's outputs, falling to 0",
+            ),
             PassOption::new(
                 "code_rate",
                 "0-1",
@@ -194,15 +199,12 @@ impl Pass for RefineScales {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let target = match find_logits(graph) {
-            Ok(target) => target,
+        let data = cx.require_calibration()?;
+        let objective = match cx.objective_of(graph)? {
+            Ok(objective) => objective,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let data = cx.require_calibration()?;
         let reference = cx.require_reference()?.clone();
-        if !reference.has_value(target) || reference.definitions()[target].is_none() {
-            return cx.skip(SKIPPED, format!("the float graph does not compute {target}"));
-        }
         if let Some((v, name)) = graph.inputs.iter().find(|(v, _)| !is_batch_of_reals(graph, *v)) {
             return cx.skip(SKIPPED, format!("input \"{name}\" ({v}) is no batch of reals"));
         }
@@ -214,8 +216,8 @@ impl Pass for RefineScales {
         if prepared.used_quantizers().is_empty() {
             return cx.skip(SKIPPED, "nothing is quantized");
         }
-        let layout = Layout::new(&prepared, target);
-        let compare = Comparison { pass: self.name(), reference: &reference, data, target, temperature: 1.0 };
+        let layout = Layout::new(&prepared, &objective.values());
+        let compare = Comparison { pass: self.name(), reference: &reference, data, objective: &objective };
         let temperatures: &[f64] = match &self.temperature {
             Some(t) => std::slice::from_ref(t),
             None => &TEMPERATURES,
@@ -224,38 +226,42 @@ impl Pass for RefineScales {
             Some(augment) => augment,
             None => suitable(&compare, &folds)?,
         };
-        // Forward and backward to inputs; changed images take a run of the float network.
+        // What does not fit the memory is computed again for every batch.
+        let kept = folds.fit.len().saturating_mul(objective.bytes()) <= cx.max_memory / KEPT_SHARE;
+        let float = if kept && augment == Augment::default() { 0.0 } else { 1.0 };
         let whole = layout.remaining[0] as f64;
-        let runs = if augment == Augment::default() { 2.2 } else { 3.2 };
-        let step = runs * self.batch as f64 * whole * temperatures.len() as f64;
+        // Forward and backward to inputs, and a run of the float network.
+        let step = (2.2 + float) * self.batch as f64 * whole * temperatures.len() as f64;
         let affordable = || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(STEPS[0], STEPS[1]);
         let steps = self.steps.unwrap_or_else(affordable);
         let backward = if self.code_rate > 0.0 { 2.0 } else { 1.2 };
-        let float = if augment == Augment::default() { 0.0 } else { 1.0 };
         let learned = (1.0 + backward + float) * (self.batch * steps * temperatures.len()) as f64;
         let judged = (folds.fit.len() + CHECKS * temperatures.len() * folds.held_out.len()) as f64;
         cx.progress.expect("refining scales", graph_time(&prepared) * (learned + judged));
         cx.progress.start("refining scales", (steps * temperatures.len()) as u64);
-        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, (temperatures, steps, augment), cx);
+        let course = Course { temperatures, steps, augment, kept };
+        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, course, cx);
         cx.progress.finish();
         let Outcome { before, best, curve } = outcome?;
         cx.losses.extend(curve);
         let others = folds.held_out.len();
+        let (name, amount) = (objective.name(), |d: &Distance| objective.amount(d.loss));
         let Some((after, temperature, step, refined)) = best else {
             let reason = format!(
-                "nothing lowers the divergence to the float network on {others} calibration images that were not learned from \
-                 ({before:.4} nats)"
+                "nothing lowers the {name} on {others} calibration images that were not learned from ({})",
+                amount(&before)
             );
             return cx.skip(SKIPPED, reason);
         };
         let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
         cx.note(format!(
             "moved scales of {scales} and zero-points of {zero_points} of {quantizers} quantizers, and the biases of {} layers, in {step} \
-             steps at temperature {temperature} on {} images{}; on {others} others the divergence to the float network falls from \
-             {before:.4} to {after:.4} nats",
+             steps at temperature {temperature} on {} images{}; on {others} others the {name} falls from {} to {}",
             layers.len(),
             folds.fit.len(),
-            augment.description()
+            augment.description(),
+            amount(&before),
+            amount(&after)
         ));
         *graph = refined;
         Ok(Changed::Yes)
@@ -264,11 +270,20 @@ impl Pass for RefineScales {
 
 /// What came of it.
 struct Outcome {
-    /// The divergence on held-out images at the start.
-    before: f64,
-    /// The least one that is lower: its value, temperature, steps and network.
-    best: Option<(f64, f64, usize, Graph)>,
+    /// The distance on held-out images at the start.
+    before: Distance,
+    /// The least one that is lower: the distance, temperature, steps and network.
+    best: Option<(Distance, f64, usize, Graph)>,
     curve: Vec<LossPoint>,
+}
+
+/// How it is learned.
+struct Course<'t> {
+    temperatures: &'t [f64],
+    steps: usize,
+    augment: Augment,
+    /// Whether the float network's outputs are kept for every image.
+    kept: bool,
 }
 
 impl RefineScales {
@@ -280,23 +295,24 @@ impl RefineScales {
         layout: &Layout,
         compare: &Comparison,
         folds: &Folds,
-        (temperatures, steps, augment): (&[f64], usize, Augment),
+        course: Course,
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
         let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
         let start = Interpreter::new(prepared).map_err(|e| compare.error(e))?;
-        let unseen = compare.float_logits(&folds.held_out)?;
-        let logits = compare.float_logits(&folds.fit)?;
-        let divergence = |of: &Interpreter| compare.divergence_and_order(of, &folds.held_out, &unseen);
-        let [before, _] = divergence(&start)?;
+        let Course { temperatures, steps, augment, kept } = course;
+        let holdout = Holdout::new(compare, &folds.held_out, cx.max_memory)?;
+        let wanted = if kept { Some(compare.wanted(&folds.fit)?) } else { None };
+        let units = output_deviations(&float, layers, compare.data, &folds.fit, self.name())?;
+        let before = holdout.distance(&start)?;
         let mut least = f64::INFINITY;
-        let mut outcome = Outcome { before, best: None, curve: vec![] };
+        let mut outcome = Outcome { before: before.clone(), best: None, curve: vec![] };
         for &temperature in temperatures {
             let schedule = NetworkSchedule {
                 steps,
                 batch: self.batch,
                 temperature,
-                lambda: self.lambda * before,
+                lambda: self.lambda * before.loss,
                 activation_rate: self.activation_rate,
                 zero_point_rate: self.zero_point_rate,
                 scale_rate: self.scale_rate,
@@ -308,14 +324,15 @@ impl RefineScales {
                 pass: self.name(),
                 quantized: start.clone(),
                 float: &float,
-                target: compare.target,
+                objective: compare.objective,
                 data: compare.data,
                 images: &folds.fit,
-                logits: &logits,
+                wanted: wanted.as_deref(),
                 parameters: Parameters::new(
                     prepared,
                     (self.code_rate > 0.0).then_some(compare.reference),
                     layers,
+                    &units,
                     |node| layout.is_needed(node),
                 ),
                 seed: cx.seed,
@@ -326,11 +343,11 @@ impl RefineScales {
                 if (step + 1) % every != 0 && step + 1 != steps {
                     return Ok(());
                 }
-                let [reached, order] = divergence(quantized)?;
-                cx.progress.status(&format!("divergence {reached:.4}"));
+                let reached = holdout.distance(quantized)?;
+                cx.progress.status(&compare.objective.amount(reached.loss));
                 // Written so that NaN is never kept.
-                if reached < before && order < least {
-                    least = order;
+                if reached.improves_on(&before) && reached.order < least {
+                    least = reached.order;
                     outcome.best = Some((reached, temperature, step + 1, quantized.graph().clone()));
                 }
                 Ok(())
@@ -340,18 +357,20 @@ impl RefineScales {
     }
 }
 
-/// Every change of images, mirroring if the float network gives mirrored images the class of the images themselves.
+/// Every change of images. Mirroring only for classifiers, if the float network gives mirrored images the class of the images themselves.
 fn suitable(compare: &Comparison, folds: &Folds) -> Result<Augment, PassError> {
+    let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
     let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
-    let class = |row: &[f32]| (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best });
-    let plain = compare.float_logits(&folds.held_out)?;
-    let alike = map_images(folds.held_out.len(), |i| {
+    let values = compare.objective.values();
+    let plain = compare.wanted(&folds.held_out)?;
+    let alike = map_images(if images { folds.held_out.len() } else { 0 }, |i| {
         let sample = checked_sample(compare.reference, compare.data, folds.held_out[i])?;
         let mirrored: Vec<Tensor> = sample.into_iter().map(|t| Change::MIRROR.apply(t)).collect();
-        let logits = float.run_to(&mirrored, &[compare.target]).map_err(|e| compare.error(e))?.remove(0);
-        Ok::<_, PassError>(class(logits.as_f32().unwrap_or(&[])) == class(&plain[i]))
+        let tensors = float.run_to(&mirrored, &values).map_err(|e| compare.error(e))?;
+        let row = compare.objective.rows(&tensors.iter().collect::<Vec<_>>()).remove(0);
+        let class = compare.objective.class(&row);
+        Ok::<_, PassError>(class.is_some() && class == compare.objective.class(&plain[i]))
     })?;
-    let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
     let kept = alike.iter().filter(|a| **a).count() as f64;
     Ok(Augment { flip: images && kept >= MIRRORED_ALIKE * alike.len() as f64, shift: images, mix: images })
 }

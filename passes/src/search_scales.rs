@@ -1,9 +1,9 @@
 //! `search-scales`: loss-aware scales (LAPQ): the best of several L_p starts, then Powell's search of all scales together on the
-//! divergence of the network's output from the float network's.
+//! distance of the network's outputs from the float network's ([`crate::objective`]).
 //!
 //! - Before: qdq phase, right after `calibrate` and `insert-qdq` (the context holds what was observed); calibration data; the
-//!   float reference; an output of logits or a softmax of them. After: other scales and zero-points of quantizers of up to 6
-//!   bits, if the divergence fell on calibration images that the search did not see; else nothing.
+//!   float reference. After: other scales and zero-points of quantizers of up to 6
+//!   bits, if the distance fell on calibration images that the search did not see; else nothing.
 //! - Start: every such quantizer by the least L_p error, p = 2, 2.4, 3 and 4, and the p where a parabola through the divergences of
 //!   the best and its neighbours is least.
 //! - Search: Powell's method on the binary logarithms of the scales; the scales of a layer's weights have a common factor.
@@ -18,11 +18,10 @@
 //!   left as they are where they have 8 bits.
 
 use crate::context::PassContext;
-use crate::logits::find_logits;
 use crate::pass::{Changed, Pass, PassError};
 use crate::range::lp_search::DEFAULT_P;
 use crate::range::{quantizer_by_lp, weight_quantizer_by_lp};
-use crate::refine::comparison::Comparison;
+use crate::refine::comparison::{Comparison, Distance};
 use crate::refine::layout::Layout;
 use crate::refine::powell::{Found, PER_LINE, minimize};
 use crate::refine::split::{MIN_IMAGES, Split};
@@ -92,21 +91,18 @@ impl Pass for SearchScales {
     }
 
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
-        let target = match find_logits(graph) {
-            Ok(target) => target,
+        let data = cx.require_calibration()?;
+        let objective = match cx.objective_of(graph)? {
+            Ok(objective) => objective,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let layout = Layout::new(graph, target);
+        let layout = Layout::new(graph, &objective.values());
         let searched = searched(graph, &layout);
         let count = searched.len();
         if count == 0 {
             return cx.skip(SKIPPED, "every quantizer has more than 6 bits");
         }
-        let data = cx.require_calibration()?;
         let reference = cx.require_reference()?;
-        if !reference.has_value(target) || reference.definitions()[target].is_none() {
-            return cx.skip(SKIPPED, format!("the float graph does not compute {target}"));
-        }
         let lines = self.sweeps * (count + 1);
         let work = (lines * PER_LINE + EXPONENTS.len() + 1) as f64 * layout.remaining[0] as f64;
         let affordable = ((self.budget * 1e9 / work.max(1.0)) as usize).max(MIN_IMAGES);
@@ -114,7 +110,7 @@ impl Pass for SearchScales {
             Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let compare = Comparison { pass: self.name(), reference, data, target, temperature: 1.0 };
+        let compare = Comparison { pass: self.name(), reference, data, objective: &objective };
         cx.progress.start("searching scales", (self.sweeps * count) as u64);
         let outcome = self.search(graph, &searched, &compare, &split, cx);
         cx.progress.finish();
@@ -151,24 +147,24 @@ impl SearchScales {
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
         let mut interpreter = Interpreter::new(graph).map_err(|e| compare.error(e))?;
-        let unseen = compare.float_logits(&split.held_out)?;
-        let before = compare.mean_divergence(&interpreter, &split.held_out, &unseen)?;
-        let float = compare.float_logits(&split.fit)?;
-        let mut evaluate = |quantizers: &Quantizers, images: &[usize], float: &[Vec<f32>]| -> Result<f64, PassError> {
+        let unseen = compare.wanted(&split.held_out)?;
+        let before = compare.distance(&interpreter, &split.held_out, &unseen)?;
+        let float = compare.wanted(&split.fit)?;
+        let mut evaluate = |quantizers: &Quantizers, images: &[usize], float: &[Vec<f32>]| -> Result<Distance, PassError> {
             for (&id, quantizer) in quantizers {
                 interpreter.set_quantizer(id, quantizer.clone()).map_err(|e| compare.error(e))?;
             }
-            compare.mean_divergence(&interpreter, images, float)
+            compare.distance(&interpreter, images, float)
         };
 
         let mut starts: Vec<(f64, f64, Quantizers)> = vec![];
         for p in EXPONENTS {
             let quantizers = by_lp(graph, searched, p, cx)?;
-            starts.push((p, evaluate(&quantizers, &split.fit, &float)?, quantizers));
+            starts.push((p, evaluate(&quantizers, &split.fit, &float)?.loss, quantizers));
         }
         if let Some(p) = parabola(&starts.iter().map(|(p, loss, _)| (*p, *loss)).collect::<Vec<_>>()) {
             let quantizers = by_lp(graph, searched, p, cx)?;
-            starts.push((p, evaluate(&quantizers, &split.fit, &float)?, quantizers));
+            starts.push((p, evaluate(&quantizers, &split.fit, &float)?.loss, quantizers));
         }
         let Some((p, value, start)) = starts.into_iter().reduce(|a, b| if b.1 < a.1 { b } else { a }) else {
             return Ok(Outcome::Dropped("there is no start".into()));
@@ -180,7 +176,7 @@ impl SearchScales {
         };
         let first = Found { point: vec![0.0; searched.len()], value };
         let loss = |point: &[f64]| match at(point) {
-            Some(quantizers) => evaluate(&quantizers, &split.fit, &float),
+            Some(quantizers) => Ok(evaluate(&quantizers, &split.fit, &float)?.loss),
             // A scale that no quantizer can have.
             None => Ok(f64::INFINITY),
         };
@@ -190,19 +186,20 @@ impl SearchScales {
         };
         let after = evaluate(&quantizers, &split.held_out, &unseen)?;
         let others = split.held_out.len();
-        // Written so that NaN is no gain.
-        if after < before {
+        let (name, amount) = (compare.objective.name(), |d: &Distance| compare.objective.amount(d.loss));
+        if after.improves_on(&before) {
             let text = format!(
-                "searched {} scales on {} images from an L{p:.1} start; on {others} others the divergence to the float network \
-                 falls from {before:.4} to {after:.4} nats",
+                "searched {} scales on {} images from an L{p:.1} start; on {others} others the {name} falls from {} to {}",
                 searched.len(),
-                split.fit.len()
+                split.fit.len(),
+                amount(&before),
+                amount(&after)
             );
             return Ok(Outcome::Kept { quantizers, text });
         }
         Ok(Outcome::Dropped(format!(
-            "it does not lower the divergence to the float network on {others} calibration images that it did not see \
-             ({before:.4} nats)"
+            "it does not lower the {name} on {others} calibration images that it did not see ({})",
+            amount(&before)
         )))
     }
 }

@@ -7,7 +7,7 @@ use catc_interp::{Evaluator, Interpreter};
 use catc_ir::text::{NoBlobs, parse};
 use catc_ir::{Graph, Op, Tensor};
 use catc_passes::registry::parse_passes;
-use catc_passes::{PassContext, PassManager, Samples};
+use catc_passes::{ObjectiveChoice, PassContext, PassManager, Samples};
 
 const NETWORK: &str = "graph @small float {
   c0 = const f32[12,2,3,3] random(3, normal, 0.4)
@@ -41,6 +41,7 @@ fn compile(passes: &str, seed: u64) -> (Graph, Graph) {
     let float = graph.clone();
     let (calibration, cat) = (images(0, 32), images(1000, 400));
     let mut cx = PassContext::with_calibration(&calibration, seed);
+    cx.objective = ObjectiveChoice::Logits;
     cx.cat_data = Some(&cat);
     let list = format!("calibrate{{method=mse}}, insert-qdq{{wbits=2, abits=2}}, {passes}");
     PassManager::new().run(&parse_passes(&list).unwrap(), &mut graph, &mut cx).unwrap();

@@ -6,7 +6,8 @@
 //! // options: wbits=2, abits=2
 //! // before: calibrate{method=minmax}     passes that run first, not part of the snapshot
 //! // calibration: 16                      that many random samples
-//! // cat: 64                              that many others for the correction of the logits
+//! // cat: 64                              that many others for the correction of the outputs
+//! // objective: regression                how outputs are compared; class scores unless it says otherwise
 //! // constants: hidden                    elements of new constants and scales are left out: the CPU's rounding shows in them
 //! // again: changes                       a search that may go on from where it ended
 //! ```
@@ -16,7 +17,7 @@
 use catc_ir::text::{NoBlobs, parse};
 use catc_ir::{Graph, Tensor};
 use catc_passes::registry::{PASSES, parse_passes};
-use catc_passes::{Changed, PassContext, PassError, PassManager, Samples};
+use catc_passes::{Changed, ObjectiveChoice, PassContext, PassError, PassManager, Samples};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,7 @@ fn run(pass: &str, text: &str) -> Result<(String, bool), Box<dyn std::error::Err
     let count = directive(text, "calibration").map_or(Ok(0), str::parse)?;
     let samples = random_samples(&graph, 0, count);
     let mut cx = PassContext::with_calibration(&samples, 7);
+    cx.objective = directive(text, "objective").map_or(Ok(ObjectiveChoice::Logits), str::parse)?;
     let cat = random_samples(&graph, 1000, directive(text, "cat").map_or(Ok(0), str::parse)?);
     cx.cat_data = Some(&cat);
     if let Some(before) = directive(text, "before") {

@@ -1,7 +1,7 @@
 //! The command line as it is written.
 
 use catc_kernels::Architecture;
-use catc_passes::LayerBits;
+use catc_passes::{LayerBits, ObjectiveChoice};
 use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -112,6 +112,10 @@ pub struct CompileArgs {
     /// What the correction is fitted on.
     #[command(flatten)]
     pub correction: CorrectionArgs,
+    /// What outputs are compared by where something is fitted to them: auto, logits (class scores, by the divergence of their softmax) or
+    /// regression (values, by the mean squared error).
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub objective: ObjectiveChoice,
     /// Seed of everything random.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
@@ -292,6 +296,10 @@ pub struct OptArgs {
     /// Calibration inputs without labels.
     #[command(flatten)]
     pub calibration: CalibrationArgs,
+    /// What outputs are compared by where something is fitted to them: auto, logits (class scores, by the divergence of their softmax) or
+    /// regression (values, by the mean squared error).
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub objective: ObjectiveChoice,
     /// Seed of everything random.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,

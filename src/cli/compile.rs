@@ -46,6 +46,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             held_back: args.correction.cat_held_back.map_or(0, |n| n as usize),
         },
         recipe: recipe_options(args, method)?,
+        objective: args.objective,
         seed: args.seed,
         max_memory: args.learning.max_memory,
     };

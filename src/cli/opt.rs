@@ -41,6 +41,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         let mut cx = PassContext::with_calibration(&calibration.ranges, args.seed);
         cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
         cx.progress = &bars;
+        cx.objective = args.objective;
         let after = |report: &PassReport, graph: &Graph| print_after(args.print_after.as_deref(), report, graph);
         PassManager::new().observe(after).run(&passes, &mut graph, &mut cx).map(|reports| (reports, cx.notes))
     })?;

@@ -4,7 +4,7 @@ use super::calibration::{Calibration, CalibrationSource};
 use crate::data::DataError;
 use catc_ir::{Graph, Phase, TensorData};
 use catc_passes::{
-    LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
+    LossPoint, Note, ObjectiveChoice, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
     RecipeOptions, parse_passes, recipe,
 };
 use catc_program::{BuildInfo, Program};
@@ -21,6 +21,8 @@ pub struct CompileOptions<'a> {
     pub calibration: CalibrationSource<'a>,
     /// Method, bits and correction.
     pub recipe: RecipeOptions,
+    /// How outputs are compared with the float network's.
+    pub objective: ObjectiveChoice,
     /// Seed of everything random.
     pub seed: u64,
     /// Bytes of values that passes may keep for their images.
@@ -107,6 +109,7 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
     cx.progress = watch.progress;
     cx.max_memory = options.max_memory;
+    cx.objective = options.objective;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
     let program = catc_codegen::lower(&graph, info)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })

@@ -5,7 +5,7 @@ use super::compile::CompileError;
 use catc_ir::{Graph, ValueId};
 use catc_passes::range::Observed;
 use catc_passes::{
-    CalibrationData, Note, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions, parse_passes, recipe,
+    CalibrationData, Note, ObjectiveChoice, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions, parse_passes, recipe,
 };
 use catc_program::{BuildInfo, Program};
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ impl<'a> Inputs<'a> {
         let mut cx = PassContext::with_calibration(self.data, self.seed);
         cx.progress = self.progress;
         cx.max_memory = self.max_memory;
+        // What is measured is the accuracy of a classifier.
+        cx.objective = ObjectiveChoice::Logits;
         cx
     }
 }

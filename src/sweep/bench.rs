@@ -7,7 +7,7 @@ use super::run::SweepError;
 use crate::data::{DataSet, Preprocess, read_labels};
 use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, Steps};
 use catc_ir::{Graph, ValueId};
-use catc_passes::logits::{evaluate_logits, find_logits};
+use catc_passes::objective::{class_scores, evaluate_rows};
 use catc_passes::{CalibrationData, Progress};
 use nalgebra::DMatrix;
 use std::collections::BTreeMap;
@@ -127,7 +127,7 @@ impl<'a> Bench<'a> {
             return Ok(found.clone());
         }
         let graph = steps.fold(self.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
-        let logits = find_logits(&graph);
+        let logits = class_scores(&graph);
         let folded = Arc::new(Folded { graph, logits, float: Mutex::default() });
         Ok(all.entry(steps.fold_key()).or_insert(folded).clone())
     }
@@ -162,7 +162,7 @@ impl Folded {
         if let Some(found) = &*float {
             return Ok(found.clone());
         }
-        let found = evaluate_logits(&self.graph, logits, data, "append-cat", progress);
+        let found = evaluate_rows(&self.graph, logits, data, "append-cat", progress);
         let found = Arc::new(found.map_err(crate::driver::CompileError::from)?);
         *float = Some(found.clone());
         Ok(found)

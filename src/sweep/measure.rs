@@ -13,7 +13,7 @@ use catc_interp::metrics::in_top_k;
 use catc_ir::Graph;
 use catc_passes::append_cat::correction_network;
 use catc_passes::cat::{CatFit, CatModel, fit};
-use catc_passes::logits::{evaluate_logits, find_logits};
+use catc_passes::objective::{class_scores, evaluate_rows};
 use catc_passes::{CalibrationData, Progress};
 use catc_runtime::{InputArray, Model, SessionOptions};
 use nalgebra::DMatrix;
@@ -110,9 +110,9 @@ fn network_logits(
     progress: &dyn Progress,
 ) -> Result<Logits, SweepError> {
     let mut fit = vec![];
-    if let Ok(v) = find_logits(&graph) {
+    if let Ok(v) = class_scores(&graph) {
         if let Some(data) = correction {
-            let found = evaluate_logits(&graph, v, data, "append-cat", progress).map_err(CompileError::from)?;
+            let found = evaluate_rows(&graph, v, data, "append-cat", progress).map_err(CompileError::from)?;
             fit = found.iter().map(|&z| z as f32).collect();
         }
         // Up to the logits: a softmax that follows them changes no place of a class.

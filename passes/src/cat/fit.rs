@@ -4,7 +4,7 @@
 use crate::cat::affine::{Affine, pseudo_counts};
 use crate::cat::kmeans::{KMeans, nearest};
 use crate::cat::pca::Pca;
-use crate::cat::select::{ALPHAS, Candidates, Choice, choose};
+use crate::cat::select::{ALPHAS, Candidates, Choice, Judge, choose};
 use nalgebra::{DMatrix, DVector};
 
 /// Samples for each cluster, at least, unless the number of clusters is given.
@@ -27,6 +27,8 @@ pub enum Selection {
 /// Options of a fit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatOptions {
+    /// What outputs are judged by.
+    pub judge: Judge,
     /// Number of clusters K; 1 is the plain affine map of the paper.
     pub clusters: Option<usize>,
     /// Dimensions p of the space that clusters are formed in.
@@ -38,8 +40,9 @@ pub struct CatOptions {
     pub pseudo_counts: Option<f64>,
     /// How the others are found.
     pub selection: Selection,
-    /// Whether a cross-validated fit keeps the common factor of the logits that it found ([`Choice::rescale`]), which
-    /// changes no top-1 class. Not where alpha is given: its formula then stands as it is in the paper.
+    /// Whether a cross-validated fit multiplies the logits by the common factor that brings their divergence down furthest
+    /// ([`Choice::rescale`]). It changes no top-1 class, but every threshold on a probability. Not where alpha is given: its formula then
+    /// stands as it is in the paper.
     pub rescale: bool,
     /// Folds of the cross-validation.
     pub folds: usize,
@@ -54,12 +57,13 @@ pub struct CatOptions {
 impl Default for CatOptions {
     fn default() -> Self {
         CatOptions {
+            judge: Judge::Divergence,
             clusters: None,
             dims: None,
             alpha: None,
             pseudo_counts: None,
             selection: Selection::CrossValidated,
-            rescale: true,
+            rescale: false,
             folds: 5,
             restarts: 8,
             seed: 0,
@@ -121,10 +125,17 @@ pub struct FitReport {
     pub samples: usize,
     /// Samples of the smallest and the largest cluster.
     pub cluster_sizes: (usize, usize),
-    /// For a cross-validated fit the mean divergence to the float logits in nats, before and after, and the part of
-    /// the samples with the float network's top-1 class, before and after: all on samples it was not fitted to, and
-    /// the divergence at the best common factor of the logits.
-    pub held_out: Option<[(f64, f64); 2]>,
+    /// What a cross-validated fit reaches on samples it was not fitted to.
+    pub held_out: Option<HeldOut>,
+}
+
+/// What a correction reaches on samples that it was not fitted to, before and after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeldOut {
+    /// The mean divergence from the float logits in nats, or the weighted squared error.
+    pub loss: (f64, f64),
+    /// The part of the samples with the float network's top-1 class; of logits alone.
+    pub agreement: Option<(f64, f64)>,
 }
 
 /// The outcome of a fit.
@@ -162,8 +173,9 @@ fn try_fit(lq: &DMatrix<f64>, fp: &DMatrix<f64>, options: &CatOptions) -> Result
         Some(k) => k.max(2),
         None => 2 * SAMPLES_PER_CLUSTER,
     };
-    if classes < 2 || samples < needed {
-        return Err(format!("{samples} samples of {classes} classes are too few: {needed} of 2 are needed"));
+    let least = if options.judge == Judge::Divergence { 2 } else { 1 };
+    if classes < least || samples < needed {
+        return Err(format!("{samples} samples of {classes} outputs are too few: {needed} of {least} are needed"));
     }
     let most = classes.min(samples - 1);
     let clusters = cluster_candidates(options, samples)?;
@@ -217,8 +229,6 @@ struct Chosen {
     clusters: usize,
 }
 
-type HeldOut = Option<[(f64, f64); 2]>;
-
 fn cross_validate(
     lq: &DMatrix<f64>,
     fp: &DMatrix<f64>,
@@ -226,8 +236,11 @@ fn cross_validate(
     options: &CatOptions,
     clusters: Vec<usize>,
     dims: Vec<usize>,
-) -> Result<(Chosen, HeldOut), String> {
+) -> Result<(Chosen, Option<HeldOut>), String> {
+    let rescales = options.rescale && options.alpha.is_none() && options.judge == Judge::Divergence;
     let candidates = Candidates {
+        judge: options.judge.clone(),
+        rescale: rescales,
         clusters,
         dims,
         alphas: options.alpha.map_or(weights(lq.ncols()), |a| vec![a]),
@@ -238,14 +251,18 @@ fn cross_validate(
     };
     let Choice { clusters, dims, alpha, rescale, score, base } = choose(lq, fp, pca, &candidates);
     if alpha == 0.0 {
+        let what = match options.judge {
+            Judge::Divergence => "divergence from the float logits",
+            Judge::SquaredError { .. } => "squared error of the outputs",
+        };
+        let without = base.plain;
         return Err(format!(
-            "no correction lowers the divergence to the float logits beyond doubt on samples it was not fitted to \
-             ({:.4} nats without one)",
-            base.kl
+            "no correction lowers the {what} beyond doubt on samples it was not fitted to ({without:.4} without one)"
         ));
     }
-    let rescale = if options.rescale && options.alpha.is_none() { rescale } else { 1.0 };
-    let held_out = Some([(base.kl, score.kl), (base.agreement, score.agreement)]);
+    let rescale = if rescales { rescale } else { 1.0 };
+    let reached = if rescales { score.loss } else { score.plain };
+    let held_out = Some(HeldOut { loss: (base.plain, reached), agreement: base.agreement.zip(score.agreement) });
     Ok((Chosen { dims, alpha, rescale, clusters }, held_out))
 }
 
@@ -255,7 +272,7 @@ fn assemble(
     pca: &Pca,
     options: &CatOptions,
     chosen: Chosen,
-    held_out: HeldOut,
+    held_out: Option<HeldOut>,
 ) -> (CatModel, FitReport) {
     let Chosen { dims, alpha, rescale, clusters } = chosen;
     let samples = lq.ncols();
@@ -322,8 +339,9 @@ mod tests {
         let (before, after) = (quality(&fp, &lq), quality(&fp, &found.apply(&lq)));
         assert!(after.0 < 0.3 * before.0 && after.1 > before.1 + 0.1, "{before:?} {after:?}");
         assert!(found.clusters() >= 4, "{}", found.clusters());
-        let [kl, agreement] = report.held_out.unwrap();
-        assert!((kl.1 - after.0).abs() < 0.05 && (agreement.1 - after.1).abs() < 0.05, "{report:?} {after:?}");
+        let HeldOut { loss, agreement } = report.held_out.unwrap();
+        assert!((loss.1 - after.0).abs() < 0.05, "{report:?} {after:?}");
+        assert!((agreement.unwrap().1 - after.1).abs() < 0.05, "{report:?} {after:?}");
     }
 
     #[test]
@@ -334,8 +352,8 @@ mod tests {
             (lq.map(|z| z + rng.random_range(-4.0..4.0)), fp)
         };
         let (lq, fp) = noisy(512, 2);
-        let (with, _) = model(fit(&lq, &fp, &CatOptions::default()));
-        let (without, _) = model(fit(&lq, &fp, &CatOptions { rescale: false, ..CatOptions::default() }));
+        let (with, _) = model(fit(&lq, &fp, &CatOptions { rescale: true, ..CatOptions::default() }));
+        let (without, _) = model(fit(&lq, &fp, &CatOptions::default()));
         let (unseen, fp) = noisy(1000, 5);
         let (with, without) = (quality(&fp, &with.apply(&unseen)), quality(&fp, &without.apply(&unseen)));
         assert_eq!(with.1, without.1);
@@ -376,7 +394,7 @@ mod tests {
         };
         let cv = CatOptions::default;
         let few = skipped(&lq.columns(0, 40).into_owned(), &fp.columns(0, 40).into_owned(), cv());
-        assert_eq!(few, "40 samples of 6 classes are too few: 64 of 2 are needed");
+        assert_eq!(few, "40 samples of 6 outputs are too few: 64 of 2 are needed");
         assert!(skipped(&lq, &lq, cv()).starts_with("no correction lowers"));
         assert!(skipped(&lq, &fp, CatOptions { alpha: Some(0.0), ..cv() }).starts_with("alpha is 0"));
         let mut broken = lq.clone();

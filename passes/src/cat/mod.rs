@@ -13,4 +13,5 @@ pub mod kmeans;
 pub mod pca;
 pub mod select;
 
-pub use fit::{CatFit, CatModel, CatOptions, FitReport, Selection, fit};
+pub use fit::{CatFit, CatModel, CatOptions, FitReport, HeldOut, Selection, fit};
+pub use select::Judge;

@@ -49,8 +49,9 @@ struct Segment {
     activations: bool,
 }
 
-/// The blocks of a graph that have layers, in order.
-pub(crate) fn find_blocks(graph: &Graph, layers: &[Layer], granularity: Granularity) -> Vec<Block> {
+/// The blocks of a graph that have layers, in order. What follows the last layer belongs to the last block up to one of `ends`, the values
+/// that the network is compared by: a softmax behind the class scores is no part of it.
+pub(crate) fn find_blocks(graph: &Graph, layers: &[Layer], granularity: Granularity, ends: &[ValueId]) -> Vec<Block> {
     let block = |s: Segment| {
         let whole = |output| Unit { inputs: s.inputs.clone(), output, layers: s.layers.clone(), separates: true };
         let units = match s.outputs[..] {
@@ -59,7 +60,7 @@ pub(crate) fn find_blocks(graph: &Graph, layers: &[Layer], granularity: Granular
         };
         Block { inputs: s.inputs, outputs: s.outputs, units }
     };
-    merge(graph, segments(graph, layers), layers).into_iter().map(block).collect()
+    merge(graph, segments(graph, layers), layers, ends).into_iter().map(block).collect()
 }
 
 /// A layer alone: from what its input's quantizer takes to its activation.
@@ -148,24 +149,32 @@ pub(crate) fn is_batch_of_reals(graph: &Graph, v: ValueId) -> bool {
 }
 
 /// Joins segments until each has layers.
-fn merge(graph: &Graph, segments: Vec<Segment>, layers: &[Layer]) -> Vec<Segment> {
+fn merge(graph: &Graph, segments: Vec<Segment>, layers: &[Layer], ends: &[ValueId]) -> Vec<Segment> {
+    let is_end = |outputs: &[ValueId]| matches!(outputs, [v] if ends.contains(v));
     let mut merged: Vec<Segment> = vec![];
     let mut waiting: Option<Segment> = None;
+    // Where the segments that wait reach an end.
+    let mut reached: Option<Vec<ValueId>> = None;
     for mut s in segments {
         if let Some(before) = waiting.take() {
             s.inputs = before.inputs;
             s.activations = false;
         }
+        let ended = merged.last().is_some_and(|before| is_end(&before.outputs));
         if !s.layers.is_empty() {
+            reached = None;
             merged.push(s);
-        } else if let (true, Some(before)) = (s.activations, merged.last_mut()) {
+        } else if let (true, false, Some(before)) = (s.activations, ended, merged.last_mut()) {
             before.outputs = s.outputs;
         } else {
+            if is_end(&s.outputs) {
+                reached = Some(s.outputs.clone());
+            }
             waiting = Some(s);
         }
     }
-    if let (Some(rest), Some(before)) = (waiting, merged.last_mut()) {
-        before.outputs = rest.outputs;
+    if let (Some(outputs), Some(before)) = (reached, merged.last_mut()) {
+        before.outputs = outputs;
     }
     let mut i = 0;
     while i + 2 < merged.len() {
@@ -227,7 +236,8 @@ mod tests {
         let unit = |u: &Unit| {
             format!("{}>{}:{:?}{}", names(&u.inputs), u.output, u.layers, if u.separates { "" } else { "~" })
         };
-        let found = find_blocks(&prepared, &layers, granularity);
+        let ends: Vec<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
+        let found = find_blocks(&prepared, &layers, granularity, &ends);
         found.iter().map(|b| b.units.iter().map(unit).collect::<Vec<_>>().join(" ")).collect()
     }
 
@@ -294,6 +304,34 @@ input(v0: f32[N,4,8,8] \"x\"):
         assert_eq!(blocks(&branches, Granularity::Block), ["v0>v2:[0]", "v2>v8:[1, 2, 3]", "v8>v10:[4]"]);
         let two = RESIDUAL.replace("output v10 \"y\"", "output v10 \"y\"\n  output v4 \"z\"");
         assert_eq!(blocks(&two, Granularity::Block), ["v0>v2:[0]", "v2>v4:[1]~ v4>v5:[2]~ v2>v6:[3]~ v9>v10:[4]~"]);
+    }
+
+    #[test]
+    fn the_last_block_ends_at_what_is_compared() {
+        let tail = |rest: &str, output: &str, end: &str| {
+            let text = RESIDUAL.replace("  output v10 \"y\"\n", &format!("{rest}  output {output} \"y\"\n"));
+            let graph = parse(&text, &NoBlobs).unwrap();
+            let (prepared, layers) = prepare("test", &graph, &graph).unwrap();
+            let end = graph.nodes().iter().find(|n| n.output.to_string() == end).unwrap().output;
+            let found = find_blocks(&prepared, &layers, Granularity::Block, &[end]);
+            found.last().unwrap().units[0].output.to_string()
+        };
+        let softmax = "  v11: f32[N,5] = softmax v10 {axis=1}\n";
+        assert_eq!(tail(softmax, "v11", "v10"), "v10");
+        let sigmoid = "  v11: f32[N,5] = sigmoid v10\n";
+        assert_eq!(tail(sigmoid, "v11", "v10"), "v10");
+        assert_eq!(tail(sigmoid, "v11", "v11"), "v11");
+        let tempered = "  c9 = const f32[] [0.5]\n";
+        let text = RESIDUAL.replace("input(v0", &format!("{tempered}input(v0"));
+        let text = text.replace(
+            "  output v10 \"y\"\n",
+            "  v11: f32[N,5] = mul v10, c9\n  v12: f32[N,5] = softmax v11 {axis=1}\n  output v12 \"y\"\n",
+        );
+        let graph = parse(&text, &NoBlobs).unwrap();
+        let (prepared, layers) = prepare("test", &graph, &graph).unwrap();
+        let end = graph.nodes().iter().find(|n| n.output.to_string() == "v11").unwrap().output;
+        let found = find_blocks(&prepared, &layers, Granularity::Block, &[end]);
+        assert_eq!(found.last().unwrap().units[0].output, end);
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! Which calibration images are learned from, and which decide whether that helped.
 
+use crate::refine::split::{MIN_HELD_OUT, MIN_IMAGES};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Images to learn from, at least.
-pub(crate) const MIN_IMAGES: usize = 16;
-/// Images that decide, at least.
-const MIN_HELD_OUT: usize = 8;
 /// One image in this many decides.
 const HELD_OUT_SHARE: usize = 8;
 

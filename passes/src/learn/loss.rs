@@ -1,13 +1,4 @@
-//! Losses with their gradients.
-
-use catc_interp::metrics::{kl_divergence, softmax};
-
-/// `weight KL(softmax(reference / T) || softmax(found / T))` of one row of logits, and its gradient at `found`.
-pub(crate) fn divergence(reference: &[f32], found: &[f32], temperature: f64, weight: f64) -> (f64, Vec<f32>) {
-    let (p, q) = (softmax(reference, temperature), softmax(found, temperature));
-    let gradient = p.iter().zip(&q).map(|(p, q)| (weight * (q - p) / temperature) as f32).collect();
-    (weight * kl_divergence(reference, found, temperature), gradient)
-}
+//! The loss of a unit with its gradient.
 
 /// `weight Σ importance² (found - wanted)²` over all elements, and its gradient at `found`. Without importance it is 1.
 pub(crate) fn squared_error(found: &[f32], wanted: &[f32], importance: Option<&[f32]>, weight: f32) -> (f64, Vec<f32>) {
@@ -45,9 +36,6 @@ mod tests {
     #[test]
     fn gradients_are_those_of_finite_differences() {
         let (reference, found) = ([1.0, -2.0, 0.5, 0.0], [0.2, -1.0, 1.5, 0.7]);
-        for temperature in [0.4, 1.0, 4.0] {
-            check(&found, |x| divergence(&reference, x, temperature, 1.7));
-        }
         check(&found, |x| squared_error(x, &reference, None, 0.3));
         check(&found, |x| squared_error(x, &reference, Some(&[1.0, 2.0, 0.0, 0.5]), 0.3));
         assert_eq!(squared_error(&[3.0], &[1.0], Some(&[2.0]), 0.5).0, 8.0);

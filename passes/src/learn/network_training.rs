@@ -1,5 +1,5 @@
-//! Learns scales, zero-points and biases of a whole quantized network together, its weight codes kept, by the divergence of its logits
-//! from the float network's: arXiv 2509.26277, equation 3.
+//! Learns scales, zero-points and biases of a whole quantized network together, its weight codes kept, by the distance of its outputs
+//! from the float network's: arXiv 2509.26277, equation 3, for class scores.
 //!
 //! A layer's products are linear in the scale of their channel, so the gradient of that scale's logarithm is the sum of the output's
 //! gradient times what the products contribute to it (the output less the bias): no gradient of weights is computed for it. Where codes
@@ -11,10 +11,10 @@ use crate::learn::adam::{Adam, cosine};
 use crate::learn::augment::{Augment, Change, Changes};
 use crate::learn::latent::Latent;
 use crate::learn::layers::Layer;
-use crate::learn::loss::divergence;
 use crate::learn::unit_training::{Batches, stack};
+use crate::objective::Objective;
 use crate::pass::PassError;
-use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
+use catc_interp::{EvalError, Evaluator, Interpreter, Tape, Wrt};
 use catc_ir::{Graph, Op, Operand, Quantizer, QuantizerId, Tensor, ValueId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -76,8 +76,17 @@ struct Channels<'a> {
     layer: &'a Layer,
     initial: Option<Quantizer>,
     log: Group,
-    bias: Group,
+    /// Biases at the start, and how far they have moved in units of `unit`, the deviation of the layer's outputs.
+    start: Vec<f32>,
+    moved: Group,
+    unit: f32,
     latent: Option<Latent>,
+}
+
+impl Channels<'_> {
+    fn biases(&self) -> Vec<f32> {
+        self.start.iter().zip(&self.moved.values).map(|(b, moved)| b + moved * self.unit).collect()
+    }
 }
 
 /// A network being learned.
@@ -85,12 +94,12 @@ pub(crate) struct NetworkTraining<'a> {
     pub pass: &'static str,
     pub quantized: Interpreter,
     pub float: &'a Interpreter,
-    /// The logits, in both networks.
-    pub target: ValueId,
+    /// What is compared, in both networks.
+    pub objective: &'a Objective,
     pub data: &'a dyn CalibrationData,
-    /// The images to learn from and the float network's logits of them.
+    /// The images to learn from, and the float network's compared values of them; without these it is run on every batch.
     pub images: &'a [usize],
-    pub logits: &'a [Vec<f32>],
+    pub wanted: Option<&'a [Vec<f32>]>,
     pub parameters: Parameters<'a>,
     pub seed: u64,
 }
@@ -127,11 +136,12 @@ impl Sums {
 
 impl<'a> Parameters<'a> {
     /// The quantizers of tensors and the channels of the layers that `needed` names, where they are now. With the float network
-    /// `reference` codes can move.
+    /// `reference` codes can move. `units` holds the deviation of each layer's outputs.
     pub fn new(
         graph: &Graph,
         reference: Option<&Graph>,
         layers: &'a [Layer],
+        units: &[f32],
         needed: impl Fn(usize) -> bool,
     ) -> Parameters<'a> {
         let mut ids: Vec<QuantizerId> = vec![];
@@ -148,16 +158,18 @@ impl<'a> Parameters<'a> {
             let zero_point = Group::new(vec![initial.zero_point[0] as f32]);
             Activation { id, initial, log: Group::new(vec![0.0]), zero_point }
         };
-        let channels = |layer: &'a Layer| Channels {
+        let channels = |(layer, &unit): (&'a Layer, &f32)| Channels {
             layer,
             initial: layer.scales.map(|q| graph.quantizer(q).clone()),
             log: Group::new(vec![0.0; layer.channels]),
-            bias: Group::new(graph.constant(layer.bias).tensor.as_f32().unwrap_or(&[]).to_vec()),
+            start: graph.constant(layer.bias).tensor.as_f32().unwrap_or(&[]).to_vec(),
+            moved: Group::new(vec![0.0; layer.channels]),
+            unit,
             latent: reference.and_then(|r| Latent::of_layer(graph, r, layer)),
         };
         Parameters {
             activations: ids.into_iter().map(activation).collect(),
-            channels: layers.iter().filter(|l| needed(l.node)).map(channels).collect(),
+            channels: layers.iter().zip(units).filter(|(l, _)| needed(l.node)).map(channels).collect(),
         }
     }
 
@@ -230,8 +242,9 @@ impl NetworkTraining<'_> {
                 q.scale.iter_mut().zip(&c.log.values).for_each(|(s, l)| *s *= l.exp());
                 self.quantized.set_quantizer(id, q)?;
             }
-            c.bias.step(d_bias, rate(s.bias_rate));
-            let bias = Tensor::f32(&[c.bias.values.len()], c.bias.values.clone());
+            let d_bias: Vec<f64> = d_bias.iter().map(|d| d * f64::from(c.unit)).collect();
+            c.moved.step(&d_bias, rate(s.bias_rate));
+            let bias = Tensor::f32(&[c.start.len()], c.biases());
             self.quantized.set_constant(c.layer.bias, Arc::new(bias))?;
         }
         Ok(())
@@ -269,43 +282,47 @@ impl NetworkTraining<'_> {
         let inputs: Vec<Tensor> =
             (0..graph.inputs.len()).map(|n| changes.mix(stack(samples.iter().map(|tensors| &tensors[n])))).collect();
         let given: Vec<(ValueId, &Tensor)> = graph.inputs.iter().map(|(v, _)| *v).zip(&inputs).collect();
-        let wanted = match changes.is_none() {
-            true => None,
-            // Recorded for the shorter way of its convolutions.
-            false => self.float.record(&given, &[self.target]).map_err(fail)?.value(self.target).cloned(),
+        let wanted = match self.wanted {
+            Some(all) if changes.is_none() => images.iter().map(|&i| all[i].clone()).collect(),
+            _ => {
+                // Recorded for the shorter way of its convolutions.
+                let tape = self.float.record(&given, &self.objective.values()).map_err(fail)?;
+                self.compared(&tape).map_err(fail)?
+            }
         };
-        self.sums(&given, images, wanted.as_ref(), batch, temperature).map_err(fail)
+        self.sums(&given, &wanted, batch, temperature).map_err(fail)
     }
 
-    /// Loss and gradients of images; `wanted` holds the float network's logits if they are not those known.
+    /// The compared values of each image of a batch.
+    fn compared(&self, tape: &Tape) -> Result<Vec<Vec<f32>>, EvalError> {
+        let values = self.objective.values();
+        let tensor = |v: &ValueId| tape.value(*v).ok_or(EvalError::Unknown(*v));
+        Ok(self.objective.rows(&values.iter().map(tensor).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    /// Loss and gradients of images; `wanted` holds the float network's compared values of each.
     fn sums(
         &self,
         given: &[(ValueId, &Tensor)],
-        images: &[usize],
-        wanted: Option<&Tensor>,
+        wanted: &[Vec<f32>],
         batch: usize,
         temperature: f64,
     ) -> Result<Sums, EvalError> {
-        let tape = self.quantized.record(given, &[self.target])?;
-        let logits = tape.value(self.target).ok_or(EvalError::Unknown(self.target))?;
-        let classes = logits.shape().get(1).copied().unwrap_or(1).max(1);
-        let rows = logits.as_f32().unwrap_or(&[]).chunks_exact(classes);
-        let (mut loss, mut seed) = (0.0, Vec::with_capacity(logits.len()));
-        for (n, (row, &image)) in rows.zip(images).enumerate() {
-            let reference = match wanted.and_then(|t| t.as_f32()) {
-                Some(all) => &all[n * classes..][..classes],
-                None => &self.logits[image],
-            };
-            let (value, gradient) = divergence(reference, row, temperature, 1.0 / batch as f64);
+        let values = self.objective.values();
+        let tape = self.quantized.record(given, &values)?;
+        let (mut loss, mut rows) = (0.0, Vec::with_capacity(wanted.len()));
+        for (wanted, found) in wanted.iter().zip(self.compared(&tape)?) {
+            let (value, gradient) = self.objective.gradient(wanted, &found, temperature, 1.0 / batch as f64);
             loss += value;
-            seed.extend(gradient);
+            rows.push(gradient);
         }
-        let seed = Tensor::f32(logits.shape(), seed);
+        let tensors: Vec<&Tensor> = values.iter().filter_map(|v| tape.value(*v)).collect();
+        let seeds = self.objective.seeds(&tensors, &rows);
         let Parameters { activations, channels } = &self.parameters;
         let mut wrt: Vec<Wrt> = activations.iter().flat_map(|a| [Wrt::Scale(a.id), Wrt::ZeroPoint(a.id)]).collect();
         wrt.extend(channels.iter().map(|c| Wrt::Value(c.layer.output)));
         wrt.extend(channels.iter().filter_map(|c| c.latent.as_ref()).map(|l| Wrt::Value(l.dequantized)));
-        let mut gradients = tape.gradients(&[(self.target, seed)], &wrt)?;
+        let mut gradients = tape.gradients(&seeds, &wrt)?;
         let of_weights = |c: &Channels| {
             let taken = c.latent.as_ref().and_then(|l| gradients.take(Wrt::Value(l.dequantized)));
             taken.and_then(|t| t.as_f32().map(<[f32]>::to_vec)).unwrap_or_default()
@@ -316,7 +333,7 @@ impl NetworkTraining<'_> {
             let v = c.layer.output;
             let gradient = gradients.get(Wrt::Value(v)).and_then(|t| t.as_f32()).unwrap_or(&[]);
             let output = tape.value(v).and_then(|t| t.as_f32()).unwrap_or(&[]);
-            channel_sums(c.layer, gradient, output, &c.bias.values)
+            channel_sums(c.layer, gradient, output, &c.biases())
         };
         Ok(Sums {
             loss,

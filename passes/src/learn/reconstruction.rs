@@ -7,6 +7,7 @@ use crate::learn::layers::Layer;
 use crate::learn::rounding::Rounding;
 use crate::learn::training_graph::TrainingGraph;
 use crate::learn::unit_training::{Parameters, Prediction, Schedule, UnitData, UnitTraining};
+use crate::objective::{Objective, downstream};
 use crate::pass::PassError;
 use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
@@ -16,21 +17,24 @@ use std::sync::Arc;
 
 /// Losses of each unit that are kept for the curve.
 const CURVE_POINTS: usize = 500;
+/// What the energy of every unit's outputs is brought to, so that the regularizer of the rounding and the distance of the network's outputs
+/// weigh as much against the unit's own error whatever the magnitude of its activations.
+const ENERGY: f64 = 32.0;
 
 /// What every unit is fitted to beside its own output.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Objective {
-    /// Whether errors are weighted by the gradient of the output's divergence.
+pub(crate) struct Goal {
+    /// Whether errors are weighted by the gradient of the distance of the network's outputs.
     pub fisher: bool,
-    /// Weight of the divergence at the network's output, its temperature, and the images of a batch that it is computed on.
+    /// Weight of the distance of the network's outputs, its temperature, and the images of a batch that it is computed on.
     pub prediction: f64,
     pub temperature: f64,
     pub prediction_images: usize,
 }
 
-impl Objective {
-    /// Whether logits are needed.
-    pub fn needs_logits(&self) -> bool {
+impl Goal {
+    /// Whether the network's outputs are needed.
+    pub fn needs_outputs(&self) -> bool {
         self.fisher || self.prediction > 0.0
     }
 }
@@ -71,16 +75,18 @@ pub(crate) struct Reconstruction<'a> {
     /// The pass.
     pub pass: &'static str,
     pub schedule: Schedule,
-    pub objective: Objective,
+    pub goal: Goal,
+    /// The layers, and the deviation of the outputs of each.
     pub layers: &'a [Layer],
+    pub units: Vec<f32>,
     pub reference: &'a Graph,
-    /// The logits, if there are any.
-    pub target: Option<ValueId>,
+    /// What the network's outputs are compared by, if they can be.
+    pub objective: Option<Arc<Objective>>,
     pub float: Interpreter,
     /// The network as learned so far.
     pub quantized: Interpreter,
-    /// The float network's logits of each image.
-    pub logits: Vec<Vec<f32>>,
+    /// The float network's compared values of each image.
+    pub outputs: Vec<Vec<f32>>,
     /// Quantizers of activations that a unit has learned.
     pub learned: BTreeSet<QuantizerId>,
     pub outcome: Outcome,
@@ -104,9 +110,12 @@ impl Reconstruction<'_> {
     /// Learns every unit, from the network's inputs for each image.
     pub fn run(&mut self, blocks: &[Block], inputs: Values, cx: &PassContext) -> Result<(), RunError> {
         let names: Vec<ValueId> = self.reference.inputs.iter().map(|(v, _)| *v).collect();
-        if let (Some(target), true) = (self.target, self.objective.needs_logits()) {
-            let logits = evaluate(&self.float, &names, &inputs, &[target])?;
-            self.logits = logits.iter().map(|v| v[0].as_f32().unwrap_or(&[]).to_vec()).collect();
+        if let (Some(objective), true) = (&self.objective, self.goal.needs_outputs()) {
+            let outputs = evaluate(&self.float, &names, &inputs, &objective.values())?;
+            let row = |tensors: &Vec<Arc<Tensor>>| {
+                tensors.iter().flat_map(|t| t.as_f32().unwrap_or(&[]).iter().copied()).collect()
+            };
+            self.outputs = outputs.iter().map(row).collect();
         }
         let select = |wanted: &[ValueId]| -> Values {
             let at: Vec<usize> = wanted.iter().filter_map(|v| names.iter().position(|n| n == v)).collect();
@@ -153,19 +162,23 @@ impl Reconstruction<'_> {
         wanted: &Values,
         cx: &PassContext,
     ) -> Result<(), RunError> {
-        let (pass, objective) = (self.pass, self.objective);
+        let (pass, goal) = (self.pass, self.goal);
         let wanted: Vec<Arc<Tensor>> = wanted.iter().map(|v| v[0].clone()).collect();
+        let after = downstream(self.reference, unit.output);
         let prediction = |images, weight, temperature| {
-            self.target.filter(|_| unit.separates).map(|target| Prediction {
+            let objective = self.objective.as_ref().filter(|_| unit.separates && goal.needs_outputs())?;
+            let (objective, places) = objective.part(|v| after.contains(&v))?;
+            Some(Prediction {
                 float: &self.float,
-                target,
-                logits: &self.logits,
+                objective,
+                wanted: &self.outputs,
+                places,
                 temperature,
                 weight,
                 images,
             })
         };
-        let importance = match prediction(1, 1.0, 1.0).filter(|_| objective.fisher) {
+        let importance = match prediction(1, 1.0, 1.0).filter(|_| goal.fisher) {
             Some(p) => Some(self.importance(unit, from, &p)?),
             None => None,
         };
@@ -194,9 +207,16 @@ impl Reconstruction<'_> {
             output: unit.output,
             parameters: Parameters { rounding, bias: layers.iter().map(bias).collect(), activations },
             layers,
-            data: UnitData { quantized: from, float: float_from, wanted: &wanted, importance: importance.as_deref() },
-            prediction: prediction(objective.prediction_images, objective.prediction, objective.temperature)
-                .filter(|_| objective.prediction > 0.0),
+            units: unit.layers.iter().map(|&l| self.units[l]).collect(),
+            data: UnitData {
+                quantized: from,
+                float: float_from,
+                wanted: &wanted,
+                importance: importance.as_deref(),
+                weight: ENERGY / energy(&wanted),
+            },
+            prediction: prediction(goal.prediction_images, goal.prediction, goal.temperature)
+                .filter(|_| goal.prediction > 0.0),
             seed: cx.seed,
             number,
         };
@@ -242,7 +262,7 @@ impl Reconstruction<'_> {
         Ok(())
     }
 
-    /// For each image how much the elements of a unit's output matter: the gradient of the logits' divergence, over its root mean square,
+    /// For each image how much the elements of a unit's output matter: the gradient of the distance of the network's outputs, over its root mean square,
     /// plus 1; scaled so that the mean square is 1.
     fn importance(&self, unit: &Unit, from: &Values, p: &Prediction) -> Result<Vec<Tensor>, EvalError> {
         let found = evaluate(&self.quantized, &unit.inputs, from, &[unit.output])?;
@@ -260,6 +280,24 @@ impl Reconstruction<'_> {
         };
         Ok(raised.into_iter().zip(&found).map(tensor).collect())
     }
+}
+
+/// The mean over images and positions of the squared deviation of a unit's outputs from the mean of their channel, summed over channels; 1 if
+/// they are constant.
+fn energy(outputs: &[Arc<Tensor>]) -> f64 {
+    let Some(shape) = outputs.first().map(|t| t.shape()) else { return 1.0 };
+    let channels = shape.get(1).copied().unwrap_or(1).max(1);
+    let plane: usize = shape[2.min(shape.len())..].iter().product();
+    let mut sums = vec![[0.0f64; 2]; channels];
+    for output in outputs {
+        for (i, x) in output.as_f32().unwrap_or(&[]).iter().enumerate() {
+            let (sum, x) = (&mut sums[i / plane.max(1) % channels], f64::from(*x));
+            *sum = [sum[0] + x, sum[1] + x * x];
+        }
+    }
+    let n = (outputs.len() * plane).max(1) as f64;
+    let energy: f64 = sums.iter().map(|[sum, squares]| (squares / n - (sum / n).powi(2)).max(0.0)).sum();
+    if energy > 0.0 && energy.is_finite() { energy } else { 1.0 }
 }
 
 /// The squared error of a unit's outputs over all images, relative to the squares of what is wanted.

@@ -6,19 +6,23 @@
 use crate::context::PassContext;
 use crate::learn::adam::{Adam, cosine};
 use crate::learn::layers::Layer;
-use crate::learn::loss::{divergence, squared_error};
+use crate::learn::loss::squared_error;
 use crate::learn::rounding::{Pull, Rounding};
 use crate::learn::training_graph::{Mask, TrainingGraph};
+use crate::objective::Objective;
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
 use catc_ir::{QuantizerId, Tensor, TensorData, ValueId};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Images of a chunk.
 const CHUNK: usize = 8;
+/// Logarithms of the scales of activations stay within this of their start.
+const MAX_LOG: f32 = 1.4;
 
 /// How a unit is learned.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +31,8 @@ pub(crate) struct Schedule {
     pub batch: usize,
     /// Rate of the rounding variables.
     pub rate: f64,
-    /// Rates at the start of a cosine; 0 keeps what they belong to.
+    /// Rates at the start of a cosine, of logarithms of scales and of biases in deviations of their layer's outputs; 0 keeps what they belong
+    /// to.
     pub activation_rate: f64,
     pub scale_rate: f64,
     pub bias_rate: f64,
@@ -50,15 +55,18 @@ pub(crate) struct UnitData<'a> {
     pub wanted: &'a [Arc<Tensor>],
     /// How much each element of the output matters.
     pub importance: Option<&'a [Tensor]>,
+    /// What the squared error of one position, summed over its channels, is multiplied by.
+    pub weight: f64,
 }
 
-/// The divergence of the network's output with the unit quantized and everything after it in float.
+/// The distance of the network's outputs with the unit quantized and everything after it in float.
 pub(crate) struct Prediction<'a> {
     pub float: &'a Interpreter,
-    /// The logits.
-    pub target: ValueId,
-    /// The float network's, for each image.
-    pub logits: &'a [Vec<f32>],
+    /// What is compared of what comes after the unit.
+    pub objective: Objective,
+    /// The float network's compared values of each image, and where among them are those of `objective`.
+    pub wanted: &'a [Vec<f32>],
+    pub places: Vec<Range<usize>>,
     pub temperature: f64,
     /// Its weight against the unit's own error.
     pub weight: f64,
@@ -113,8 +121,9 @@ pub(crate) struct UnitTraining<'a> {
     pub graph: TrainingGraph,
     pub inputs: Vec<ValueId>,
     pub output: ValueId,
-    /// The unit's layers.
+    /// The unit's layers, and the deviation of the outputs of each.
     pub layers: Vec<&'a Layer>,
+    pub units: Vec<f32>,
     pub data: UnitData<'a>,
     pub prediction: Option<Prediction<'a>>,
     pub parameters: Parameters,
@@ -131,7 +140,9 @@ impl UnitTraining<'_> {
         let batch = s.batch.min(images);
         let mut batches = Batches::new(images, self.rng(u64::MAX));
         let sizes = |all: &[Vec<f32>]| all.iter().map(|x| Adam::new(x.len())).collect::<Vec<_>>();
-        let mut bias_adam = sizes(&self.parameters.bias);
+        let first_biases = self.parameters.bias.clone();
+        let mut moved: Vec<Vec<f32>> = first_biases.iter().map(|b| vec![0.0; b.len()]).collect();
+        let mut bias_adam = sizes(&moved);
         let mut log_scales: Vec<Vec<f32>> =
             self.parameters.rounding.iter().map(|r| vec![0.0; r.as_ref().map_or(0, |r| r.scale.len())]).collect();
         let first_scales: Vec<Vec<f32>> =
@@ -164,18 +175,21 @@ impl UnitTraining<'_> {
                 }
             }
             if s.bias_rate > 0.0 {
-                for ((bias, adam), gradient) in self.parameters.bias.iter_mut().zip(&mut bias_adam).zip(&sums.biases) {
-                    adam.step(bias, gradient, rate(s.bias_rate));
+                for (l, bias) in self.parameters.bias.iter_mut().enumerate() {
+                    let unit = self.units[l];
+                    let gradient: Vec<f32> = sums.biases[l].iter().map(|g| g * unit).collect();
+                    bias_adam[l].step(&mut moved[l], &gradient, rate(s.bias_rate));
+                    let at = first_biases[l].iter().zip(&moved[l]);
+                    bias.iter_mut().zip(at).for_each(|(bias, (first, moved))| *bias = first + moved * unit);
                 }
             }
             if s.activation_rate > 0.0 {
                 let moved = self.parameters.activations.iter_mut().zip(&mut activation_adam);
-                for (((id, log), adam), (gradient, first)) in moved.zip(sums.scales.iter().zip(&first_activations)) {
+                for (((id, log), adam), gradient) in moved.zip(&sums.scales) {
                     let scale = &self.graph.interpreter.graph().quantizer(*id).scale;
                     let in_logs: Vec<f32> = gradient.iter().zip(scale).map(|(g, s)| g * s).collect();
-                    // The rate is that of the scale itself: relative to where it started.
-                    let relative = s.activation_rate / f64::from(first[0]);
-                    adam.step(log, &in_logs, rate(relative));
+                    adam.step(log, &in_logs, rate(s.activation_rate));
+                    log.iter_mut().for_each(|l| *l = l.clamp(-MAX_LOG, MAX_LOG));
                 }
             }
             self.apply(&first_activations)?;
@@ -266,7 +280,7 @@ impl UnitTraining<'_> {
         let importance = self.data.importance.map(|all| stack(images.iter().map(|&n| &all[n])));
         // The mean over images and positions of the sum over channels.
         let positions: usize = output.shape()[2.min(output.shape().len())..].iter().product();
-        let weight = 1.0 / (batch * positions.max(1)) as f32;
+        let weight = (self.data.weight / (batch * positions.max(1)) as f64) as f32;
         let (found, wanted) = (output.as_f32().unwrap_or(&[]), wanted.as_f32().unwrap_or(&[]));
         let importance = importance.as_ref().and_then(|t| t.as_f32());
         let (reconstruction, mut seed) = squared_error(found, wanted, importance, weight);
@@ -305,7 +319,7 @@ impl UnitTraining<'_> {
 }
 
 impl Prediction<'_> {
-    /// The weighted divergence for `output`, the unit's output for these images, averaged over `count` images, and its gradient at the
+    /// The weighted distance for `output`, the unit's output for these images, averaged over `count` images, and its gradient at the
     /// output.
     pub fn pull(
         &self,
@@ -314,17 +328,21 @@ impl Prediction<'_> {
         images: &[usize],
         count: usize,
     ) -> Result<(f64, Vec<f32>), EvalError> {
-        let tape = self.float.record(&[(unit, output)], &[self.target])?;
-        let logits = tape.value(self.target).ok_or(EvalError::Unknown(self.target))?;
-        let rows = logits.as_f32().unwrap_or(&[]).chunks_exact(logits.shape().get(1).copied().unwrap_or(1).max(1));
-        let (mut loss, mut seed) = (0.0, Vec::with_capacity(logits.len()));
-        for (row, &image) in rows.zip(images) {
-            let (value, gradient) = divergence(&self.logits[image], row, self.temperature, self.weight / count as f64);
+        let values = self.objective.values();
+        let tape = self.float.record(&[(unit, output)], &values)?;
+        let tensors: Vec<&Tensor> =
+            values.iter().map(|v| tape.value(*v).ok_or(EvalError::Unknown(*v))).collect::<Result<_, _>>()?;
+        let (mut loss, mut rows) = (0.0, Vec::with_capacity(images.len()));
+        for (found, &image) in self.objective.rows(&tensors).iter().zip(images) {
+            let all = &self.wanted[image];
+            let wanted: Vec<f32> = self.places.iter().flat_map(|p| all[p.clone()].iter().copied()).collect();
+            let (value, gradient) =
+                self.objective.gradient(&wanted, found, self.temperature, self.weight / count as f64);
             loss += value;
-            seed.extend(gradient);
+            rows.push(gradient);
         }
-        let seed = Tensor::f32(logits.shape(), seed);
-        let mut gradients = tape.gradients(&[(self.target, seed)], &[Wrt::Value(unit)])?;
+        let seeds = self.objective.seeds(&tensors, &rows);
+        let mut gradients = tape.gradients(&seeds, &[Wrt::Value(unit)])?;
         let gradient = gradients.take(Wrt::Value(unit)).and_then(|t| t.as_f32().map(<[f32]>::to_vec));
         Ok((loss, gradient.unwrap_or_default()))
     }

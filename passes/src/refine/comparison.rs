@@ -1,13 +1,14 @@
 //! How near a quantized network comes to the float one on calibration images.
 
 use crate::context::{CalibrationData, checked_sample};
+use crate::objective::Objective;
 use crate::pass::PassError;
+use crate::refine::split::MIN_HELD_OUT;
 use catc_interp::images::map_images;
-use catc_interp::metrics::kl_divergence;
 use catc_interp::{EvalError, Evaluator, Interpreter};
-use catc_ir::{Graph, Tensor, ValueId};
+use catc_ir::{Graph, Tensor};
 
-/// What logits are multiplied by where their confidence is not to count.
+/// What class scores are multiplied by where their confidence is not to count.
 const SCALES: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
 
 /// Two networks on the same images.
@@ -18,10 +19,31 @@ pub(crate) struct Comparison<'a> {
     pub reference: &'a Graph,
     /// The images.
     pub data: &'a dyn CalibrationData,
-    /// The logits, in both networks.
-    pub target: ValueId,
-    /// Temperature of both softmaxes.
-    pub temperature: f64,
+    /// What is compared, in both networks.
+    pub objective: &'a Objective,
+}
+
+/// How far a network is from the float one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Distance {
+    /// The mean loss.
+    pub loss: f64,
+    /// The mean loss with class scores multiplied by the one of a few factors that suits them best. Learning makes scores too confident on
+    /// other images before it makes their order worse; this one tells of the order.
+    pub order: f64,
+    /// For each output of values the sum of squared errors.
+    squares: Vec<f64>,
+}
+
+/// A loss must fall by this much to count: less is not worth a change.
+const MIN_GAIN: f64 = 1e-5;
+
+impl Distance {
+    /// Whether the loss is less than that of another network and no output of values has a larger squared error. Written so that NaN is
+    /// never less.
+    pub fn improves_on(&self, other: &Distance) -> bool {
+        other.loss - self.loss > MIN_GAIN && self.squares.iter().zip(&other.squares).all(|(own, other)| own <= other)
+    }
 }
 
 impl Comparison<'_> {
@@ -35,48 +57,62 @@ impl Comparison<'_> {
         map_images(images.len(), |i| checked_sample(self.reference, self.data, images[i]))
     }
 
-    /// The float network's logits for these images.
-    pub fn float_logits(&self, images: &[usize]) -> Result<Vec<Vec<f32>>, PassError> {
+    /// The float network's compared values for these images.
+    pub fn wanted(&self, images: &[usize]) -> Result<Vec<Vec<f32>>, PassError> {
         let interpreter = Interpreter::new(self.reference).map_err(|e| self.error(e))?;
-        map_images(images.len(), |i| Ok(self.logits(&interpreter, images[i])?.as_f32().unwrap_or(&[]).to_vec()))
+        self.objective.evaluate(&interpreter, self.data, images, self.pass)
     }
 
-    fn logits(&self, interpreter: &Interpreter, image: usize) -> Result<Tensor, PassError> {
-        let inputs = checked_sample(self.reference, self.data, image)?;
-        Ok(interpreter.run_to(&inputs, &[self.target]).map_err(|e| self.error(e))?.remove(0))
-    }
-
-    /// The mean divergence of a network's logits for these images from `float`, the float network's.
-    pub fn mean_divergence(
+    /// The distance of a network from `wanted`, the float network's values for these images.
+    pub fn distance(
         &self,
         interpreter: &Interpreter,
         images: &[usize],
-        float: &[Vec<f32>],
-    ) -> Result<f64, PassError> {
+        wanted: &[Vec<f32>],
+    ) -> Result<Distance, PassError> {
+        let values = self.objective.values();
         let losses = map_images(images.len(), |i| {
-            let logits = self.logits(interpreter, images[i])?;
-            Ok::<_, PassError>(kl_divergence(&float[i], logits.as_f32().unwrap_or(&[]), self.temperature))
+            let inputs = checked_sample(self.reference, self.data, images[i])?;
+            let tensors = interpreter.run_to(&inputs, &values).map_err(|e| self.error(e))?;
+            let found = self.objective.rows(&tensors.iter().collect::<Vec<_>>()).remove(0);
+            let scaled = SCALES.map(|scale| self.objective.scaled_loss(&wanted[i], &found, 1.0, scale));
+            Ok::<_, PassError>((scaled, self.objective.squares(&wanted[i], &found)))
         })?;
-        Ok(losses.iter().sum::<f64>() / losses.len().max(1) as f64)
+        let mean = |k: usize| losses.iter().map(|(l, _)| l[k]).sum::<f64>() / losses.len().max(1) as f64;
+        let mut squares: Vec<f64> = vec![];
+        for (_, image) in &losses {
+            squares.resize(image.len(), 0.0);
+            squares.iter_mut().zip(image).for_each(|(t, s)| *t += s);
+        }
+        Ok(Distance { loss: mean(0), order: (0..SCALES.len()).map(mean).fold(f64::INFINITY, f64::min), squares })
+    }
+}
+
+/// Images that decide whether something helped, with the float network's compared values of them.
+pub(crate) struct Holdout<'a> {
+    compare: &'a Comparison<'a>,
+    images: &'a [usize],
+    wanted: Vec<Vec<f32>>,
+}
+
+/// The part of the memory, one in this many, that kept outputs may take.
+pub(crate) const KEPT_SHARE: usize = 4;
+
+impl<'a> Holdout<'a> {
+    /// As many of `images` as have outputs that fit a quarter of `max_memory` bytes, at least [`MIN_HELD_OUT`].
+    pub fn new(compare: &'a Comparison<'a>, images: &'a [usize], max_memory: usize) -> Result<Holdout<'a>, PassError> {
+        let fitting = (max_memory / KEPT_SHARE / compare.objective.bytes()).max(MIN_HELD_OUT);
+        let images = &images[..images.len().min(fitting)];
+        Ok(Holdout { compare, images, wanted: compare.wanted(images)? })
     }
 
-    /// [`Comparison::mean_divergence`], as it is and with the network's logits multiplied by the one of a few factors that suits them best.
-    /// Learning makes logits too confident on other images before it makes their order worse; the second tells of the order.
-    pub fn divergence_and_order(
-        &self,
-        interpreter: &Interpreter,
-        images: &[usize],
-        float: &[Vec<f32>],
-    ) -> Result<[f64; 2], PassError> {
-        let losses = map_images(images.len(), |i| {
-            let logits = self.logits(interpreter, images[i])?;
-            let scaled = SCALES.map(|scale| {
-                let scaled: Vec<f32> = logits.as_f32().unwrap_or(&[]).iter().map(|z| scale * z).collect();
-                kl_divergence(&float[i], &scaled, self.temperature)
-            });
-            Ok::<_, PassError>(scaled)
-        })?;
-        let mean = |k: usize| losses.iter().map(|l| l[k]).sum::<f64>() / losses.len().max(1) as f64;
-        Ok([mean(0), (0..SCALES.len()).map(mean).fold(f64::INFINITY, f64::min)])
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    /// The distance of a network from the float one on these images.
+    pub fn distance(&self, interpreter: &Interpreter) -> Result<Distance, PassError> {
+        self.compare.distance(interpreter, self.images, &self.wanted)
     }
 }

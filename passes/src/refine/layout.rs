@@ -4,22 +4,22 @@ use crate::work::node_work;
 use catc_ir::{Element, Graph, ValueId};
 use std::collections::HashSet;
 
-/// The graph's nodes, seen from one of its values.
+/// The graph's nodes, seen from some of its values.
 pub(crate) struct Layout {
-    /// Whether the target depends on the node.
+    /// Whether a target depends on the node.
     needed: Vec<bool>,
     /// Values that depend on constants alone.
     constant: HashSet<ValueId>,
-    target: ValueId,
+    targets: Vec<ValueId>,
     /// `remaining[i]` is the cost for one image of the needed nodes from i on, in multiply-adds.
     pub remaining: Vec<u64>,
 }
 
 impl Layout {
-    /// The layout of `graph` for what computes the value `target`.
-    pub fn new(graph: &Graph, target: ValueId) -> Layout {
+    /// The layout of `graph` for what computes the values `targets`.
+    pub fn new(graph: &Graph, targets: &[ValueId]) -> Layout {
         let nodes = graph.nodes();
-        let mut wanted: HashSet<ValueId> = [target].into();
+        let mut wanted: HashSet<ValueId> = targets.iter().copied().collect();
         let mut needed = vec![false; nodes.len()];
         for (i, node) in nodes.iter().enumerate().rev() {
             if wanted.contains(&node.output) {
@@ -38,10 +38,10 @@ impl Layout {
             let counts = needed[i] && !constant.contains(&node.output);
             remaining[i] = remaining[i + 1].saturating_add(if counts { node_work(graph, node) } else { 0 });
         }
-        Layout { needed, constant, target, remaining }
+        Layout { needed, constant, targets: targets.to_vec(), remaining }
     }
 
-    /// Whether the target depends on a node.
+    /// Whether a target depends on a node.
     pub fn is_needed(&self, node: usize) -> bool {
         self.needed[node]
     }
@@ -53,7 +53,7 @@ impl Layout {
         let taken = graph.nodes()[cut..].iter().zip(&self.needed[cut..]).filter(|(_, needed)| **needed);
         let mut kept: Vec<ValueId> = taken
             .flat_map(|(n, _)| n.inputs.iter().filter_map(|o| o.value()))
-            .chain([self.target])
+            .chain(self.targets.iter().copied())
             .filter(|v| !later.contains(v) && !self.constant.contains(v))
             .collect();
         kept.sort_unstable();
@@ -108,7 +108,7 @@ input(v0: f32[N,2,4,4] \"x\"):
     #[test]
     fn frontiers_hold_what_later_nodes_take() {
         let graph = parse(TEXT, &NoBlobs).unwrap();
-        let layout = Layout::new(&graph, graph.outputs[0].value);
+        let layout = Layout::new(&graph, &[graph.outputs[0].value]);
         let frontier = |cut| layout.frontier(&graph, cut).iter().map(|v| v.to_string()).collect::<Vec<_>>();
         assert_eq!(frontier(0), ["v0"]);
         assert_eq!(frontier(5), ["v2", "v5"]);
