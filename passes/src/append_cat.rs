@@ -172,7 +172,12 @@ impl Pass for AppendCat {
 
 impl AppendCat {
     /// Fits the correction of one output and appends it; what to say of it, or why there is none.
-    fn correct(&self, graph: &mut Graph, target: &Target, cx: &PassContext) -> Result<Result<String, String>, PassError> {
+    fn correct(
+        &self,
+        graph: &mut Graph,
+        target: &Target,
+        cx: &PassContext,
+    ) -> Result<Result<String, String>, PassError> {
         if !target.is_row() {
             let shape = &graph.value_type(target.value).shape;
             return Ok(Err(format!("the output has shape {shape}, a correction takes [N,C]")));

@@ -278,9 +278,12 @@ impl Pass for Reconstruct {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
         })?;
-        let compare = objective
-            .as_deref()
-            .map(|objective| Comparison { pass: self.name(), reference: &reference, data, objective });
+        let compare = objective.as_deref().map(|objective| Comparison {
+            pass: self.name(),
+            reference: &reference,
+            data,
+            objective,
+        });
         let holdout = compare.as_ref().map(|c| Holdout::new(c, &folds.held_out, cx.max_memory)).transpose()?;
         let start = holdout.as_ref().map(|h| h.distance(&quantized)).transpose()?;
         let deviations = output_deviations(&float, &layers, data, images, self.name())?;

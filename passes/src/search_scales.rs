@@ -150,12 +150,13 @@ impl SearchScales {
         let unseen = compare.wanted(&split.held_out)?;
         let before = compare.distance(&interpreter, &split.held_out, &unseen)?;
         let float = compare.wanted(&split.fit)?;
-        let mut evaluate = |quantizers: &Quantizers, images: &[usize], float: &[Vec<f32>]| -> Result<Distance, PassError> {
-            for (&id, quantizer) in quantizers {
-                interpreter.set_quantizer(id, quantizer.clone()).map_err(|e| compare.error(e))?;
-            }
-            compare.distance(&interpreter, images, float)
-        };
+        let mut evaluate =
+            |quantizers: &Quantizers, images: &[usize], float: &[Vec<f32>]| -> Result<Distance, PassError> {
+                for (&id, quantizer) in quantizers {
+                    interpreter.set_quantizer(id, quantizer.clone()).map_err(|e| compare.error(e))?;
+                }
+                compare.distance(&interpreter, images, float)
+            };
 
         let mut starts: Vec<(f64, f64, Quantizers)> = vec![];
         for p in EXPONENTS {

@@ -4,8 +4,8 @@ use super::calibration::{Calibration, CalibrationSource};
 use crate::data::DataError;
 use catc_ir::{Graph, Phase, TensorData};
 use catc_passes::{
-    LossPoint, Note, ObjectiveChoice, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
-    RecipeOptions, parse_passes, recipe,
+    LossPoint, Note, ObjectiveChoice, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE,
+    RecipeError, RecipeOptions, parse_passes, recipe,
 };
 use catc_program::{BuildInfo, Program};
 use std::collections::BTreeSet;

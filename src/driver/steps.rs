@@ -5,7 +5,8 @@ use super::compile::CompileError;
 use catc_ir::{Graph, ValueId};
 use catc_passes::range::Observed;
 use catc_passes::{
-    CalibrationData, Note, ObjectiveChoice, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions, parse_passes, recipe,
+    CalibrationData, Note, ObjectiveChoice, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions,
+    parse_passes, recipe,
 };
 use catc_program::{BuildInfo, Program};
 use std::collections::BTreeMap;

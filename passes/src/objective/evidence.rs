@@ -42,16 +42,18 @@ pub(super) fn decide(
     for ((c, sizes), statistics) in candidates.into_iter().zip(sizes).zip(statistics) {
         let (classes, reason) = match choice {
             ObjectiveChoice::Regression => (false, "as asked for".to_string()),
+            ObjectiveChoice::Logits if c.no_scores.is_some() => (false, c.no_scores.unwrap_or_default().to_string()),
             ObjectiveChoice::Logits if sizes[1] < 2 => (false, "a single number is no class score".into()),
             ObjectiveChoice::Logits => (true, "as asked for".into()),
             ObjectiveChoice::Auto => statistics.classes(&c, sizes),
         };
-        reasons.push(format!("output \"{}\" {} ({reason})", c.output, if classes { "as class scores" } else { "as values" }));
-        let measure = if classes {
-            Measure::Divergence
-        } else {
-            Measure::SquaredError { weights: statistics.weights(sizes) }
-        };
+        reasons.push(format!(
+            "output \"{}\" {} ({reason})",
+            c.output,
+            if classes { "as class scores" } else { "as values" }
+        ));
+        let measure =
+            if classes { Measure::Divergence } else { Measure::SquaredError { weights: statistics.weights(sizes) } };
         targets.push(Target { value: c.value, output: c.output, sizes, measure });
     }
     if choice == ObjectiveChoice::Logits && targets.iter().all(|t| t.measure != Measure::Divergence) {
@@ -150,8 +152,8 @@ impl Statistics {
         if let (Some((_, what)), true) = (c.scores, classes >= 2) {
             return (true, format!("{what} follows"));
         }
-        if c.bounded {
-            return (false, "a function to a bounded range makes it".into());
+        if let Some(reason) = c.no_scores {
+            return (false, reason.into());
         }
         if outer * inner != 1 {
             return (false, "several positions, no softmax".into());
@@ -163,10 +165,8 @@ impl Statistics {
             return (false, format!("{} samples are too few to tell", self.samples));
         }
         let marks = Marks::of(&self.rows, classes);
-        let shown = format!(
-            "information {:.2}, skewness {:.2}, margin {:.2}",
-            marks.information, marks.skewness, marks.margin
-        );
+        let shown =
+            format!("information {:.2}, skewness {:.2}, margin {:.2}", marks.information, marks.skewness, marks.margin);
         (marks.are_of_classes(), shown)
     }
 }
@@ -245,7 +245,11 @@ mod tests {
         let row = |i: usize, rng: &mut ChaCha8Rng| {
             let (own, other) = (i * 7 % classes, rng.random_range(0..classes));
             (0..classes)
-                .map(|c| normal(rng) + if c == own { 4.0 + (classes as f32).ln() } else { 0.0 } + if c == other { 3.0 } else { 0.0 })
+                .map(|c| {
+                    normal(rng)
+                        + if c == own { 4.0 + (classes as f32).ln() } else { 0.0 }
+                        + if c == other { 3.0 } else { 0.0 }
+                })
                 .collect()
         };
         (0..n).map(|i| row(i, &mut rng)).collect()

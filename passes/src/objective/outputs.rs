@@ -17,8 +17,8 @@ pub(crate) struct Candidate {
     pub output: String,
     /// The axis of the class scores, and the operation that shows that they are class scores.
     pub scores: Option<(usize, &'static str)>,
-    /// Whether a function to a bounded range makes the output, so that it holds no class scores.
-    pub bounded: bool,
+    /// Why it holds no class scores whatever its values are, if that is so.
+    pub no_scores: Option<&'static str>,
 }
 
 /// The values to compare, one for each output that depends on the inputs; outputs made of the same value count once. Else why there are none
@@ -39,8 +39,14 @@ pub(crate) fn candidates(graph: &Graph) -> Result<Vec<Candidate>, String> {
         } else if let Some(same) = found.iter_mut().find(|c| c.value == value) {
             same.scores = same.scores.or(scores);
         } else {
-            let bounded = node_of(graph, value).is_some_and(is_bounded);
-            found.push(Candidate { value, output: output.name.clone(), scores, bounded });
+            let no_scores = if node_of(graph, value).is_some_and(is_bounded) {
+                Some("a function to a bounded range makes it")
+            } else if value != output.value && scores.is_none() {
+                Some("the least component is chosen")
+            } else {
+                None
+            };
+            found.push(Candidate { value, output: output.name.clone(), scores, no_scores });
         }
     }
     if found.is_empty() { Err(format!("no output holds reals to compare: {}", skipped.join(", "))) } else { Ok(found) }
@@ -78,10 +84,10 @@ fn scores_behind(graph: &Graph, output: ValueId) -> (ValueId, Option<(usize, &'s
         let Some(input) = node.inputs.first().and_then(|o| o.value()) else { break };
         match &node.op {
             Op::Softmax(Softmax { axis }) => return (input, Some((*axis, "a softmax"))),
-            // The largest is the least of what is negated.
+            // The largest is the least of what is negated; where a layer has taken the sign, its outputs are values.
             Op::ArgMin(ArgMin { axis }) => match negated(graph, input) {
                 Some(v) => found = (v, Some((*axis, "an argmax"))),
-                None => break,
+                None => found = (input, None),
             },
             Op::TopK(TopK { axis, largest: true, .. }) => found = (input, Some((*axis, "a choice of the largest"))),
             Op::Binary(Binary::Sub) => match log_softmax(graph, node) {
@@ -208,7 +214,7 @@ mod tests {
             Ok(all) => {
                 let text = |c: &Candidate| match c.scores {
                     Some((axis, what)) => format!("{} {what} {axis}", c.value),
-                    None => format!("{}{}", c.value, if c.bounded { " bounded" } else { "" }),
+                    None => format!("{} {}", c.value, c.no_scores.unwrap_or("")).trim_end().to_string(),
                 };
                 all.iter().map(text).collect()
             }
@@ -219,17 +225,23 @@ mod tests {
     fn scores_are_found_behind_what_makes_outputs_of_them() {
         assert_eq!(found("", &["v1"]), ["v1"]);
         assert_eq!(found("  v2: f32[N,6] = softmax v1 {axis=1}\n", &["v2"]), ["v1 a softmax 1"]);
-        let tempered = "  v2: f32[N,6] = mul v1, c1\n  v3: f32[N,6] = softmax v2 {axis=1}\n  v4: f32[N,6] = identity v3\n";
+        let tempered =
+            "  v2: f32[N,6] = mul v1, c1\n  v3: f32[N,6] = softmax v2 {axis=1}\n  v4: f32[N,6] = identity v3\n";
         assert_eq!(found(tempered, &["v4"]), ["v2 a softmax 1"]);
-        let both = "  v2: f32[N,6] = softmax v1 {axis=1}\n  v3: f32[N,6] = mul v2, c2\n  v4: i64[N] = argmin v3 {axis=1}\n";
+        let both =
+            "  v2: f32[N,6] = softmax v1 {axis=1}\n  v3: f32[N,6] = mul v2, c2\n  v4: i64[N] = argmin v3 {axis=1}\n";
         assert_eq!(found(both, &["v1", "v2", "v4"]), ["v1 a softmax 1"]);
+        assert_eq!(found("  v2: i64[N] = argmin v1 {axis=1}\n", &["v2"]), ["v1 the least component is chosen"]);
         let largest = "  v2: f32[N,2] = top_k v1 {axis=1, k=2, largest=true}\n";
         assert_eq!(found(largest, &["v2"]), ["v1 a choice of the largest 1"]);
         let folded = "  v2: f32[N,2,3] = reshape v1 {shape=[N,2,3]}\n  v3: f32[N,2,3] = softmax v2 {axis=2}\n  \
                       v4: f32[N,3,2] = transpose v3 {perm=[0,2,1]}\n";
         assert_eq!(found(folded, &["v4"]), ["v2 a softmax 2"]);
         assert_eq!(found("  v2: f32[N,3,2] = reshape v1 {shape=[N,3,2]}\n", &["v2"]), ["v2"]);
-        assert_eq!(found("  v2: f32[N,6] = sigmoid v1\n", &["v2", "v1"]), ["v2 bounded", "v1"]);
+        assert_eq!(
+            found("  v2: f32[N,6] = sigmoid v1\n", &["v2", "v1"]),
+            ["v2 a function to a bounded range makes it", "v1"]
+        );
     }
 
     #[test]

@@ -1,29 +1,115 @@
-//! Histograms of what a tensor holds over all calibration images, in one pass and fixed memory.
+//! Histograms of what a tensor holds over all calibration images, in one pass and little memory.
 
-/// Bins on each side of zero. The largest value seen lies in the upper half of its side.
+/// Bins of equal width on each side of zero. The largest value seen lies in the upper half of its side.
 const BINS: usize = 8192;
-/// Bins are never narrower than 2 to the power of this.
+/// Bins of each power of two below those of equal width.
+const TAIL_BINS: usize = 512;
+/// Bins of equal width are never narrower than 2 to the power of this.
 const FINEST: i32 = -110;
 
-/// How often values occurred: exact least and largest value, exact number of zeros, and bins of equal width.
+/// How often values occurred: exact least and largest value, exact number of zeros, and bins.
 ///
-/// Bin `k` of a side holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two. When a
-/// value does not fit, `w` doubles and pairs of bins are added up. Bins of a doubled width are unions of old ones, so
-/// the histogram depends only on which values were counted, not on their order nor on how the work was split. It takes
-/// 128 KiB.
+/// Bin `k` of a side, from 512 on, holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two: a
+/// sixteenth of the range and more has bins of equal width. Smaller values have 512 bins for each power of two, so that a lone far
+/// outlier does not hide how the others are distributed. When a value does not fit, `w` doubles and pairs of bins are added up. Bins of a
+/// doubled width are unions of old ones, so the histogram depends only on which values were counted, not on their order nor on
+/// how the work was split. It takes 128 KiB and 8 KiB for each power of two that smaller values reach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     exponent: i32,
-    negative: Vec<u64>,
-    positive: Vec<u64>,
+    negative: Side,
+    positive: Side,
     zeros: u64,
     min: f32,
     max: f32,
 }
 
+/// The bins of the values of one sign.
+#[derive(Clone, Debug, PartialEq)]
+struct Side {
+    /// Bins of equal width; those below [`TAIL_BINS`] stay empty.
+    linear: Vec<u64>,
+    /// Bins of smaller values, the first of them number `first`, a multiple of [`TAIL_BINS`] ([`tail_bin`]).
+    tail: Vec<u64>,
+    first: usize,
+}
+
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram { exponent: FINEST, negative: vec![0; BINS], positive: vec![0; BINS], zeros: 0, min: 0.0, max: 0.0 }
+        let side = || Side { linear: vec![0; BINS], tail: vec![], first: 0 };
+        Histogram { exponent: FINEST, negative: side(), positive: side(), zeros: 0, min: 0.0, max: 0.0 }
+    }
+}
+
+/// The bin of a magnitude among those that each power of two has 512 of: its exponent and the first nine bits behind its leading one.
+fn tail_bin(magnitude: f32) -> usize {
+    const { assert!(TAIL_BINS == 1 << 9) };
+    (magnitude.to_bits() >> 14) as usize
+}
+
+/// The ends of such a bin.
+fn tail_ends(bin: usize) -> (f64, f64) {
+    let end = |bin: usize| f64::from(f32::from_bits((bin as u32) << 14));
+    (end(bin), end(bin + 1))
+}
+
+impl Side {
+    fn add_tail(&mut self, bin: usize, n: u64) {
+        let block = bin / TAIL_BINS * TAIL_BINS;
+        if self.tail.is_empty() {
+            self.first = block;
+        }
+        if block < self.first {
+            let missing = self.first - block;
+            self.tail.splice(0..0, std::iter::repeat_n(0, missing));
+            self.first = block;
+        }
+        if block + TAIL_BINS > self.first + self.tail.len() {
+            self.tail.resize(block + TAIL_BINS - self.first, 0);
+        }
+        self.tail[bin - self.first] += n;
+    }
+
+    /// Adds `n` values of the bin `k` of equal width `2^exponent`, which was `2^(exponent - shift)` when they were counted.
+    fn add_linear(&mut self, k: usize, shift: u32, exponent: i32, n: u64) {
+        match narrowed(k, shift) {
+            small if small < TAIL_BINS => {
+                // Exact: k has at most 13 bits, and 2^exponent is no less than the finest width.
+                let least = k as f64 * 2f64.powi(exponent - shift as i32);
+                self.add_tail(tail_bin(least as f32), n);
+            }
+            large => self.linear[large] += n,
+        }
+    }
+
+    fn widen(&mut self, shift: u32, exponent: i32) {
+        for k in TAIL_BINS..BINS {
+            let n = std::mem::take(&mut self.linear[k]);
+            if n > 0 {
+                self.add_linear(k, shift, exponent, n);
+            }
+        }
+    }
+
+    fn merge(&mut self, other: &Side, shift: u32, exponent: i32) {
+        for (k, &n) in other.linear.iter().enumerate().filter(|(_, n)| **n > 0) {
+            self.add_linear(k, shift, exponent, n);
+        }
+        for (k, &n) in other.tail.iter().enumerate().filter(|(_, n)| **n > 0) {
+            self.add_tail(other.first + k, n);
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.linear.iter().chain(&self.tail).sum()
+    }
+
+    /// The bins that are not empty, by magnitude: their ends and what they hold.
+    fn bins(&self, width: f64) -> impl DoubleEndedIterator<Item = ((f64, f64), u64)> {
+        let tail = self.tail.iter().enumerate().map(|(k, &n)| (tail_ends(self.first + k), n));
+        let linear = self.linear.iter().enumerate();
+        let linear = linear.map(move |(k, &n)| ((k as f64 * width, (k as f64 + 1.0) * width), n));
+        tail.chain(linear).filter(|(_, n)| *n > 0)
     }
 }
 
@@ -55,7 +141,10 @@ impl Histogram {
                 self.zeros += 1;
             } else {
                 let side = if x > 0.0 { &mut self.positive } else { &mut self.negative };
-                side[(x.abs() * per_width) as usize] += 1;
+                match (x.abs() * per_width) as usize {
+                    k if k < TAIL_BINS => side.add_tail(tail_bin(x.abs()), 1),
+                    k => side.linear[k] += 1,
+                }
             }
         }
         Ok(())
@@ -65,11 +154,8 @@ impl Histogram {
     pub fn merge(&mut self, other: &Histogram) {
         self.widen(other.exponent);
         let shift = (self.exponent - other.exponent) as u32;
-        for (mine, theirs) in [(&mut self.negative, &other.negative), (&mut self.positive, &other.positive)] {
-            for (k, n) in theirs.iter().enumerate().filter(|(_, n)| **n > 0) {
-                mine[narrowed(k, shift)] += n;
-            }
-        }
+        self.negative.merge(&other.negative, shift, self.exponent);
+        self.positive.merge(&other.positive, shift, self.exponent);
         self.zeros += other.zeros;
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -80,12 +166,8 @@ impl Histogram {
             return;
         }
         let shift = (exponent - self.exponent) as u32;
-        for side in [&mut self.negative, &mut self.positive] {
-            for k in 0..BINS {
-                let n = std::mem::take(&mut side[k]);
-                side[narrowed(k, shift)] += n;
-            }
-        }
+        self.negative.widen(shift, exponent);
+        self.positive.widen(shift, exponent);
         self.exponent = exponent;
     }
 
@@ -101,7 +183,7 @@ impl Histogram {
 
     /// Number of values counted.
     pub fn count(&self) -> u64 {
-        self.zeros + self.negative.iter().sum::<u64>() + self.positive.iter().sum::<u64>()
+        self.zeros + self.negative.count() + self.positive.count()
     }
 
     /// Number of zeros.
@@ -109,7 +191,7 @@ impl Histogram {
         self.zeros
     }
 
-    /// The width of a bin.
+    /// The width of the bins of equal width.
     pub fn width(&self) -> f64 {
         2f64.powi(self.exponent)
     }
@@ -119,18 +201,17 @@ impl Histogram {
     pub fn bins(&self) -> impl Iterator<Item = (f64, u64)> {
         let width = self.width();
         let (min, max) = (f64::from(self.min), f64::from(self.max));
-        let centre = move |k: usize, sign: f64| (sign * (k as f64 + 0.5) * width).clamp(min, max);
-        let negative = self.negative.iter().enumerate().rev().map(move |(k, &n)| (centre(k, -1.0), n));
-        let positive = self.positive.iter().enumerate().map(move |(k, &n)| (centre(k, 1.0), n));
-        negative.chain(positive).filter(|(_, n)| *n > 0)
+        let centre = move |((lo, hi), n): ((f64, f64), u64), sign: f64| ((sign * 0.5 * (lo + hi)).clamp(min, max), n);
+        let negative = self.negative.bins(width).rev().map(move |bin| centre(bin, -1.0));
+        negative.chain(self.positive.bins(width).map(move |bin| centre(bin, 1.0)))
     }
 
     /// The least value that at least this fraction of all values does not exceed, to the width of a bin.
     pub fn quantile(&self, fraction: f64) -> f64 {
         let wanted = (fraction.clamp(0.0, 1.0) * self.count() as f64).ceil() as u64;
         let mut seen = 0;
-        let below = self.negative.iter().enumerate().rev().map(|(k, &n)| (-(k as f64) * self.width(), n));
-        let above = self.positive.iter().enumerate().map(|(k, &n)| ((k as f64 + 1.0) * self.width(), n));
+        let below = self.negative.bins(self.width()).rev().map(|((lo, _), n)| (-lo, n));
+        let above = self.positive.bins(self.width()).map(|((_, hi), n)| (hi, n));
         for (edge, n) in below.chain([(0.0, self.zeros)]).chain(above) {
             seen += n;
             if seen >= wanted && n > 0 {
@@ -141,7 +222,7 @@ impl Histogram {
     }
 }
 
-/// `k` after the width doubled `shift` times.
+/// Bin `k` after the width doubled `shift` times.
 fn narrowed(k: usize, shift: u32) -> usize {
     k.checked_shr(shift).unwrap_or(0)
 }
@@ -195,6 +276,24 @@ mod tests {
         // The largest magnitude of each bin row still fits.
         for x in [f32::MAX, f32::MIN_POSITIVE, 1e-45, 2.0 - f32::EPSILON] {
             Histogram::default().add(&[x, -x]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_far_outlier_hides_nothing() {
+        let body: Vec<f32> = (0..20_000).map(|i| 4.0 * (i as f32 * 0.37).sin()).collect();
+        let mut h = Histogram::default();
+        h.add(&body).unwrap();
+        let wanted = h.quantile(0.9999);
+        for outlier in [1e3, 1e6, 3e38] {
+            let mut with = h.clone();
+            with.add(&[outlier]).unwrap();
+            let mut first = Histogram::default();
+            first.add(&[outlier]).unwrap();
+            first.add(&body).unwrap();
+            assert_eq!(with, first);
+            assert!((with.quantile(0.9999) / wanted - 1.0).abs() < 0.01, "{} {wanted}", with.quantile(0.9999));
+            assert_eq!(with.count(), h.count() + 1);
         }
     }
 
