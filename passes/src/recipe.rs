@@ -253,7 +253,7 @@ pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError
 
 /// The passes that bring a network that was quantized elsewhere to the integer phase: its scales stay.
 pub const QUANTIZED_RECIPE: &str =
-    "fold-constants,canonicalize,batch-first,canonicalize,dead-code,lower-integer,fold-scales,dead-code";
+    "fold-constants,canonicalize,whole-as-real,batch-first,canonicalize,dead-code,lower-integer,fold-scales,dead-code";
 
 /// A pass and its options.
 struct Item {

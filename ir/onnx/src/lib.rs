@@ -49,6 +49,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod types;
 mod value;
 
 pub use error::{ImportError, ImportErrorKind, NodeName, NodeProblem, TensorProblem, UnsupportedNode};

@@ -4,7 +4,6 @@ use super::writer::{Writer, code_bytes, container};
 use crate::message::{float, int, ints};
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use crate::quantized::slice_of;
 use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary, Window};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
@@ -375,7 +374,7 @@ fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String>
     };
     let q = graph.type_of(operand).element.quantizer().ok_or("it takes no codes")?;
     let (quantizer, tensor) = (graph.quantizer(q), &graph.constant(c).tensor);
-    let (slice, _) = slice_of(quantizer, tensor.shape());
+    let slice = quantizer.slice_of(tensor.shape());
     let codes = match tensor.data() {
         TensorData::Code(v) => v.iter().map(|&c| c.into()).collect(),
         TensorData::F32(v) => v.iter().enumerate().map(|(i, &x)| quantizer.quantize(x, slice(i))).collect(),
@@ -386,7 +385,7 @@ fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String>
 
 /// Constant codes: around 0 where a signed byte holds them, which is what runtimes have kernels for.
 fn constant(w: &mut Writer, node: &Node, codes: &[i32], shape: &[usize], quantizer: &Quantizer) -> Written {
-    let (slice, slices) = slice_of(quantizer, shape);
+    let (slice, slices) = (quantizer.slice_of(shape), quantizer.scale.len());
     let centered: Vec<i32> = codes.iter().enumerate().map(|(i, &c)| c - quantizer.zero_point[slice(i)]).collect();
     let fits = centered.iter().all(|c| (-128..=127).contains(c));
     let (mut codes, ty, zero) = if fits {
