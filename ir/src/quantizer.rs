@@ -84,11 +84,7 @@ impl Quantizer {
 
     /// The slice that an element of a tensor of this shape is in, by the element's place; 0 for a per-tensor quantizer.
     pub fn slice_of(&self, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
-        let (run, slices) = match self.axis {
-            None => (1, 1),
-            Some(axis) => (shape[axis + 1..].iter().product::<usize>().max(1), shape[axis].max(1)),
-        };
-        move |i| i / run % slices
+        slice_along(self.axis, shape)
     }
 
     /// The code of `x` in slice `slice` (0 for a per-tensor quantizer). NaN becomes the zero-point.
@@ -100,6 +96,15 @@ impl Quantizer {
     pub fn dequantize(&self, code: i32, slice: usize) -> f32 {
         self.scale[slice] * (code - self.zero_point[slice]) as f32
     }
+}
+
+/// The slice of `axis` that an element of a tensor of this shape is in, by the element's place; 0 without an axis.
+pub fn slice_along(axis: Option<usize>, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
+    let (run, slices) = match axis {
+        None => (1, 1),
+        Some(axis) => (shape[axis + 1..].iter().product::<usize>().max(1), shape[axis].max(1)),
+    };
+    move |i| i / run % slices
 }
 
 /// `saturate(round_half_even(t) + zero_point)` to `format`: the last step of every quantization, in evaluator and

@@ -1,10 +1,11 @@
 //! The operators that stand for each operation.
 
+use super::pool;
 use super::writer::{Writer, code_bytes, container};
 use crate::message::{float, int, ints};
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary, Window};
+use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
 type Written = Result<(), String>;
@@ -13,27 +14,14 @@ fn sizes(items: &[usize]) -> Vec<i64> {
     items.iter().map(|&n| n as i64).collect()
 }
 
-fn window(w: &Window) -> Vec<AttributeProto> {
-    let mut attributes = vec![
-        ints("kernel_shape", &sizes(&w.kernel)),
-        ints("strides", &sizes(&w.strides)),
-        ints("pads", &sizes(&w.pads)),
-    ];
-    if w.dilations != [1, 1] {
-        attributes.push(ints("dilations", &sizes(&w.dilations)));
-    }
-    if w.ceil_mode {
-        attributes.push(int("ceil_mode", 1));
-    }
-    attributes
-}
-
 /// Writes one node of the graph.
 pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
     match &node.op {
         Op::Quantize(q) => return quantize(w, node, q.quantizer),
         Op::Dequantize(_) => return dequantize(w, node),
         Op::Linear(_) => return linear(w, node),
+        Op::MaxPool(pool) => return pool::max(w, node, pool),
+        Op::AvgPool(pool) => return pool::average(w, node, pool),
         _ => {}
     }
     // Biases of quantized convolutions are written by themselves.
@@ -78,12 +66,6 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             return Err("the remainder of reals with the sign of the divisor has no operator".into());
         }
         Op::Binary(binary) => self::binary(*binary),
-        Op::MaxPool(pool) => ("MaxPool", window(&pool.0)),
-        Op::AvgPool(pool) => {
-            let mut attributes = window(&pool.window);
-            attributes.push(int("count_include_pad", pool.count_include_pad.into()));
-            ("AveragePool", attributes)
-        }
         Op::ReduceMean(m) if m.keep_dims && shape.rank() == 4 && m.axes == [2, 3] => ("GlobalAveragePool", vec![]),
         Op::ReduceMean(m) => {
             extra = axes(w, &m.axes, 18);
@@ -183,7 +165,10 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             ("CumSum", vec![int("exclusive", c.exclusive.into()), int("reverse", c.reverse.into())])
         }
         Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err("it is evaluated only".into()),
-        Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::Fused(_) => return Err("it is fused".into()),
+        Op::Fused(_) => return Err("it is fused".into()),
+        Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::MaxPool(_) | Op::AvgPool(_) => {
+            return Err("it is written above".into());
+        }
     };
     w.node(op, &node.name, &inputs, out, attributes);
     Ok(())

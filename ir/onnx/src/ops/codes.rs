@@ -9,8 +9,8 @@ use crate::proto::tensor_proto::DataType;
 use crate::quantized::{Parameters, format};
 use crate::value::{Known, Value};
 use catc_ir::ops::{Binary, CastTo, Dequantize, Quantize, Unary};
-use catc_ir::quantizer::narrowed;
-use catc_ir::{Dim, Element, Op, Operand, QFormat, Quantizer, Shape, Tensor};
+use catc_ir::quantizer::{narrowed, slice_along};
+use catc_ir::{Dim, Op, Operand, QFormat, Quantizer, Shape, Tensor};
 
 /// Where a node has scale and zero-point, and how they lie along what is quantized.
 #[derive(Clone, Copy)]
@@ -274,17 +274,30 @@ pub(super) fn rounded(cx: &mut NodeContext, t: &Value, zero: &Value, ty: DataTyp
     cast(cx, &y, CastTo::I64)
 }
 
-/// The codes of a known tensor by known scales, as whole numbers; `None` where they are left to the graph.
+/// The codes of a known tensor by known scales of any sign, as whole numbers; `None` where they are left to the graph.
 fn known_codes(cx: &mut NodeContext, x: &Known, place: Place, ty: DataType) -> Result<Option<Value>, NodeProblem> {
-    let Some(file) = parameters(cx, place, Some(ty))?.ok() else { return Ok(None) };
-    let (Some(items), Some(quantizer)) = (x.as_f32(), file.quantizer(x.shape().len())) else { return Ok(None) };
-    let fits = quantizer.axis.is_none_or(|a| x.shape()[a] == quantizer.scale.len());
-    let (moved, whole) = (x.len(), Known::from(Tensor::i64(&[0], vec![])));
-    if !fits || !cx.folds(&whole, moved) {
+    let (scale, zero) = (cx.input(place.scale)?, zero_point(cx, place)?);
+    let (Some(items), Value::Known(scale), Some((low, high))) = (x.as_f32(), &scale, range(ty)) else {
+        return Ok(None);
+    };
+    let zeros = match &zero {
+        None => Some(vec![0; scale.len()]),
+        Some(Value::Known(Known::Tensor(z))) => z.as_i64().map(<[i64]>::to_vec),
+        Some(_) => None,
+    };
+    let (Some(scale), Some(zeros)) = (scale.as_f32(), zeros) else { return Ok(None) };
+    let axis = if scale.len() == 1 { None } else { Some(axis(place.axis, x.shape().len())?) };
+    let fits = place.block == 0 && zeros.len() == scale.len() && axis.is_none_or(|a| x.shape()[a] == scale.len());
+    if !fits || !cx.folds(&Known::from(Tensor::i64(&[0], vec![])), x.len()) {
         return Ok(None);
     }
-    let slice = quantizer.slice_of(x.shape());
-    let codes = items.iter().enumerate().map(|(i, &x)| quantizer.quantize(x, slice(i)).into()).collect();
+    let slice = slice_along(axis, x.shape());
+    let bounds = Unary::Clip { min: low as f32, max: high as f32 };
+    let code = |(i, &x): (usize, &f32)| {
+        let t = Unary::Round.apply(x / scale[slice(i)]) + zeros[slice(i)] as f32;
+        bounds.apply(t) as i64
+    };
+    let codes = items.iter().enumerate().map(code).collect();
     Ok(Some(Known::from(Tensor::i64(x.shape(), codes)).into()))
 }
 
@@ -361,8 +374,10 @@ pub(crate) fn numbers(cx: &mut NodeContext, codes: &Value) -> Built {
     let y = combine(cx, Binary::Div, &y, &scale)?;
     let y = apply(cx, Unary::Round, &y)?;
     let y = combine(cx, Binary::Add, &y, &zero_point)?;
+    // Changes nothing, and says to passes how far the numbers go.
+    let bounds = Unary::Clip { min: file.format.min() as f32, max: file.format.max() as f32 };
+    let y = apply(cx, bounds, &y)?;
     let y = cast(cx, &y, CastTo::I64)?;
-    debug_assert_eq!(cx.element(&y), Element::I64);
     cx.note_numbers(id, &y);
     Ok(y)
 }

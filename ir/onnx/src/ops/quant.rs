@@ -38,7 +38,14 @@ pub(super) fn dequantize_linear(cx: &mut NodeContext) -> RuleResult {
 pub(super) fn dynamic_quantize_linear(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
-    let axes: Vec<usize> = (0..cx.shape(&x).rank()).collect();
+    let shape = cx.shape(&x);
+    if shape.as_fixed().is_none() {
+        return Err(NodeProblem::unsupported(
+            "it finds its scale in each input, over the whole batch: take the network it was made from, which is in float, or one \
+             quantized with fixed scales (static quantization)",
+        ));
+    }
+    let axes: Vec<usize> = (0..shape.rank()).collect();
     let bound = |cx: &mut NodeContext, kind, clip| {
         let y = cx.emit_on(Op::Reduce(Reduce { kind, axes: axes.clone(), keep_dims: false }), &x)?;
         apply(cx, clip, &y)
