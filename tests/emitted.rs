@@ -1,8 +1,7 @@
 //! What `--emit qdq-onnx` writes, read by others: `tests/emitted/check.py` runs ONNX's checker, ONNX Runtime and OpenVINO on it
-//! where Python has them (`$CATC_PYTHON` names it, and the module search path may lead to them), and says so where it has not.
+//! where `python3` has them, in the folder `$CATC_ONNX_READERS` or anywhere else, and says so where it has not.
 
 mod common;
-use catc::data::Array;
 use catc_ir::text::{NoBlobs, parse};
 use common::catc;
 use std::path::Path;
@@ -130,12 +129,13 @@ fn written_models_are_read_by_others() {
             run(&bin, &stem);
         }
     }
-    let count = Array::open(&at("gate.input.npy".into()), "float32").unwrap().floats(0..8).unwrap().unwrap().len();
-    assert_eq!(count, 8);
-    let python = std::env::var_os("CATC_PYTHON").unwrap_or_else(|| "python3".into());
-    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emitted/check.py");
-    match Command::new(&python).arg(check).arg(dir.path()).output() {
-        Err(error) => println!("skipped: {} cannot be run: {error}", python.to_string_lossy()),
+    let mut python = Command::new("python3");
+    python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emitted/check.py")).arg(dir.path());
+    if let Some(folder) = std::env::var_os("CATC_ONNX_READERS") {
+        python.env("PYTHONPATH", folder);
+    }
+    match python.output() {
+        Err(error) => println!("skipped: python3 cannot be run: {error}"),
         Ok(out) => {
             let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
             print!("{said}");

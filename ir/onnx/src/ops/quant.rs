@@ -40,9 +40,9 @@ pub(super) fn dynamic_quantize_linear(cx: &mut NodeContext) -> RuleResult {
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
     if shape.as_fixed().is_none() {
-        return Err(NodeProblem::unsupported(
-            "it finds its scale in each input, over the whole batch: take the network it was made from, which is in float, or one \
-             quantized with fixed scales (static quantization)",
+        return Err(NodeProblem::invalid(
+            "finds its scale in each input, over the whole batch, which must have a fixed size then: take the network it was made from, \
+             which is in float, or one quantized with fixed scales (static quantization)",
         ));
     }
     let axes: Vec<usize> = (0..shape.rank()).collect();
