@@ -71,11 +71,12 @@ fn a_scale_for_each_channel_and_scales_that_are_not_positive() {
 fn codes_as_numbers() {
     check(
         "graph @g qdq {\n  q0 = quantizer u8 per_tensor scale [0.05] zero_point [100]\n  c0 = const f32[] [0.05]\n  \
-         c1 = const f32[] [100.0]\n  c2 = const i64[2,1,1] [5, -3]\n\
+         c1 = const f32[] [100.0]\n  c2 = const i64[2,1,1] [5, -3]\n  c3 = const i64[] [100]\n\
          input(v0: f32[N,2,3,3] \"x\"):\n  v1: u8<q0>[N,2,3,3] = quantize v0, q0\n  v2: f32[N,2,3,3] = dequantize v1\n  \
          v3: f32[N,2,3,3] = div v2, c0\n  v4: f32[N,2,3,3] = round v3\n  v5: f32[N,2,3,3] = add v4, c1\n  \
          v6: f32[N,2,3,3] = clip v5 {min=0.0, max=255.0}\n  v7: i64[N,2,3,3] = cast_i64 v6\n  \
          v8: i64[N,2,3,3] = add v7, c2\n  v9: f32[N,2,3,3] = cast_f32 v7\n  v10: i64[N,3,3] = argmin v9 {axis=1}\n  \
-         output v7 \"codes\"\n  output v8 \"sums\"\n  output v9 \"reals\"\n  output v10 \"least\"\n}\n",
+         v11: i64[N,2,3,3] = max v7, c3\n  \
+         output v7 \"codes\"\n  output v8 \"sums\"\n  output v9 \"reals\"\n  output v10 \"least\"\n  output v11 \"larger\"\n}\n",
     );
 }

@@ -1,6 +1,7 @@
 //! `whole-as-real`: computes whole numbers as reals, where those are the same numbers.
 //!
-//! - Before and after: float or qdq phase. Exact: f32 holds every whole number up to 2^24, and what is computed here stays below.
+//! - Before and after: float or qdq phase. Exact: f32 holds every whole number up to 2^24, and sums and products that are computed as
+//!   reals here stay below.
 //! - Codes that no quantizer of the graph gives are whole numbers: those of 16 bits, or of several scales, and what a model computes
 //!   from its codes. The importer rounds and clips reals and casts them to i64, which programs do not have. The cast of a real that is
 //!   whole and bounded is that real; what moves whole numbers, adds or multiplies them does the same to reals; the cast back is
@@ -23,6 +24,9 @@ use std::collections::HashMap;
 
 /// Whole numbers up to here are exact in f32.
 const EXACT: f64 = 16_777_216.0;
+
+/// Reals up to here that are whole are exact in i64.
+const LARGEST: f64 = (1u64 << 62) as f64;
 
 /// Computes whole numbers as reals.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,6 +125,16 @@ impl Found {
             }
             Op::Binary(f @ (Binary::Add | Binary::Sub | Binary::Mul)) => combined(*f, of(0)?, of(1)?),
             Op::MaxPool(_) => of(0),
+            Op::Conv2d(_) | Op::Linear(_) | Op::MatMul(_) => {
+                let shape = |i: usize| sweep.graph.type_of(node.inputs[i]).shape.as_fixed();
+                // Products in a sum: those of a row of weights, or of a column of the right operand.
+                let depth: usize = match op {
+                    Op::MatMul(_) => *shape(1)?.iter().rev().take(2).next_back()?,
+                    _ => shape(1)?[1..].iter().product(),
+                };
+                let bias = if node.inputs.len() > 2 { of(2)? } else { 0.0 };
+                Some(depth as f64 * of(0)? * of(1)? + bias).filter(|b| !b.is_nan())
+            }
             _ if moves(op) => {
                 let padding = if let Op::Pad(pad) = op { f64::from(pad.value.abs()) } else { 0.0 };
                 let parts = moved(op, node).iter().map(|&o| self.bound(sweep, o)).collect::<Option<Vec<f64>>>()?;
@@ -134,7 +148,10 @@ impl Found {
     fn real(&self, sweep: &mut Sweep, op: &Op, node: &Node) -> Option<(Operand, f64)> {
         if let Op::Cast(Cast { to: CastTo::I64 }) = op {
             let bound = self.bound(sweep, node.inputs[0])?;
-            return (bound <= EXACT).then_some((node.inputs[0], bound));
+            return (bound <= LARGEST).then_some((node.inputs[0], bound));
+        }
+        if let Op::Binary(f @ (Binary::Max | Binary::Min)) = op {
+            return self.clipped(sweep, *f, node);
         }
         let mut inputs = node.inputs.clone();
         let sum = matches!(op, Op::Binary(Binary::Add | Binary::Sub | Binary::Mul));
@@ -159,6 +176,21 @@ impl Found {
             return None;
         }
         Some((sweep.insert(op.clone(), &inputs, &node.name)?, bound))
+    }
+
+    /// The larger or smaller one of a whole number and one that is constant: a clip of reals.
+    fn clipped(&self, sweep: &mut Sweep, f: Binary, node: &Node) -> Option<(Operand, f64)> {
+        let shape = sweep.graph.value_type(node.output).shape.clone();
+        let at = node.inputs.iter().position(|o| o.value().is_some() && sweep.graph.type_of(*o).shape == shape)?;
+        let (real, limit) = (self.same_real(sweep, node.inputs[at])?, node.inputs[1 - at].constant()?);
+        let &[limit] = sweep.graph.constant(limit).tensor.as_i64()? else { return None };
+        let bound = self.bound(sweep, real)?.max(limit.unsigned_abs() as f64);
+        let clip = match f {
+            Binary::Max => Unary::Clip { min: limit as f32, max: f32::INFINITY },
+            _ => Unary::Clip { min: f32::NEG_INFINITY, max: limit as f32 },
+        };
+        let clipped = (bound <= EXACT).then(|| sweep.insert(Op::Unary(clip), &[real], &node.name))??;
+        Some((clipped, bound))
     }
 
     /// An operand of whole numbers as one of reals.
