@@ -82,6 +82,11 @@ impl Quantizer {
         Quantizer { format, axis: Some(axis), scale, zero_point }
     }
 
+    /// The slice that an element of a tensor of this shape is in, by the element's place; 0 for a per-tensor quantizer.
+    pub fn slice_of(&self, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
+        slice_along(self.axis, shape)
+    }
+
     /// The code of `x` in slice `slice` (0 for a per-tensor quantizer). NaN becomes the zero-point.
     pub fn quantize(&self, x: f32, slice: usize) -> i32 {
         round_to_code(x / self.scale[slice], self.zero_point[slice], self.format)
@@ -93,6 +98,15 @@ impl Quantizer {
     }
 }
 
+/// The slice of `axis` that an element of a tensor of this shape is in, by the element's place; 0 without an axis.
+pub fn slice_along(axis: Option<usize>, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
+    let (run, slices) = match axis {
+        None => (1, 1),
+        Some(axis) => (shape[axis + 1..].iter().product::<usize>().max(1), shape[axis].max(1)),
+    };
+    move |i| i / run % slices
+}
+
 /// `saturate(round_half_even(t) + zero_point)` to `format`: the last step of every quantization, in evaluator and
 /// generated code alike.
 pub fn round_to_code(t: f32, zero_point: i32, format: QFormat) -> i32 {
@@ -102,9 +116,52 @@ pub fn round_to_code(t: f32, zero_point: i32, format: QFormat) -> i32 {
     t.round_ties_even().clamp(lo, hi) as i32 + zero_point
 }
 
+/// Constant codes, given less their zero-points, in the fewest bits of what kernels take: signed ones of 2 to 4 bits or of 8;
+/// unsigned ones of 8 bits where no signed ones hold them. The same reals; `None` if 8 bits hold them nowhere. Scale, axis and the
+/// zero-points wished for are those of `quantizer`.
+pub fn narrowed(centered: &[i32], shape: &[usize], quantizer: Quantizer) -> Option<(Vec<i16>, Quantizer)> {
+    let slice = quantizer.slice_of(shape);
+    let mut bounds = vec![(0i32, 0i32); quantizer.scale.len()];
+    for (i, &c) in centered.iter().enumerate() {
+        let (low, high) = &mut bounds[slice(i)];
+        (*low, *high) = ((*low).min(c), (*high).max(c));
+    }
+    for (signed, bits) in [(true, 2), (true, 3), (true, 4), (true, 8), (false, 8)] {
+        let Some(format) = QFormat::new(signed, bits) else { continue };
+        let zero = |(&(low, high), &wish): (&(i32, i32), &i32)| {
+            let (least, most, wish) = match (signed, bits) {
+                // Kernels take 8-bit weights around 0 only.
+                (true, 8) => (0, 0, 0),
+                (true, _) => (format.min(), format.max(), 0),
+                (false, _) => (format.min(), format.max(), wish),
+            };
+            let (from, to) = ((format.min() - low).max(least), (format.max() - high).min(most));
+            (from <= to).then(|| wish.clamp(from, to))
+        };
+        if let Some(zero_point) = bounds.iter().zip(&quantizer.zero_point).map(zero).collect::<Option<Vec<i32>>>() {
+            let codes = centered.iter().enumerate().map(|(i, c)| (c + zero_point[slice(i)]) as i16).collect();
+            return Some((codes, Quantizer { format, zero_point, ..quantizer }));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn constant_codes_take_the_fewest_bits() {
+        let of = |centered: &[i32], zero: i32| {
+            let q = Quantizer::per_tensor(QFormat { signed: false, bits: 8 }, 1.0, zero);
+            narrowed(centered, &[centered.len()], q).map(|(c, q)| (c, q.format.to_string(), q.zero_point[0]))
+        };
+        assert_eq!(of(&[0, 3], 0), Some((vec![-2, 1], "i2".into(), -2)));
+        assert_eq!(of(&[-8, 7], 0), Some((vec![-8, 7], "i4".into(), 0)));
+        assert_eq!(of(&[-128, 127], 0), Some((vec![-128, 127], "i8".into(), 0)));
+        assert_eq!(of(&[-3, 252], 3), Some((vec![0, 255], "u8".into(), 3)));
+        assert_eq!(of(&[-128, 128], 0), None);
+    }
 
     #[test]
     fn formats_have_their_ranges() {

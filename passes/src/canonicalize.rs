@@ -5,8 +5,8 @@
 //!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
 //!   out are one node each; the scale of attention stands behind the product of queries and keys, where lowering takes it into
 //!   that product. Exact but for gelu, hard sigmoid, hard swish and that scale, which round differently (1e-6 relative). What
-//!   transposes or reshapes dequantized weights is done to their codes, so that a layer takes what a `dequantize` gives; a
-//!   `matmul` by such a matrix is a `linear` too, and what is added to each channel of such a convolution is its bias.
+//!   moves or scales dequantized constants is done to their codes, so that a layer takes what a `dequantize` gives, and what else
+//!   is computed from them becomes a constant; a `matmul` by such a matrix is a `linear` too, and what is added to each channel of such a convolution is its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text
@@ -17,12 +17,13 @@
 //! - Left alone: a `softmax` at the end, which belongs to the model's contract; padding before pooling, where the
 //!   padded elements count differently; `x * sigmoid(x)`, which has no operation of its own.
 
+use crate::constant_codes::fold_codes;
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
 use crate::patterns::{gelu, layer_norm, scaled_product};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
-use crate::weight_codes::{bias_of_codes, move_codes, product_of_codes};
+use crate::weight_codes::{bias_of_codes, bias_of_reals, product_of_codes};
 use catc_ir::ops::{Binary, Conv2d, Linear, Pad, Reshape, Transpose, Unary};
 use catc_ir::{Dim, Graph, Node, Op, Operand, Phase, Shape, Tensor};
 use smallvec::smallvec;
@@ -58,10 +59,14 @@ impl Pass for Canonicalize {
 }
 
 fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
+    local(sweep, node).or_else(|| fold_codes(sweep, node))
+}
+
+fn local(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
     match &node.op {
         Op::Identity(_) => forward(sweep, node, node.inputs[0]),
-        Op::Reshape(reshape) => merge_reshape(sweep, node, reshape).or_else(|| move_codes(sweep, node)),
-        Op::Transpose(transpose) => merge_transpose(sweep, node, transpose).or_else(|| move_codes(sweep, node)),
+        Op::Reshape(reshape) => merge_reshape(sweep, node, reshape),
+        Op::Transpose(transpose) => merge_transpose(sweep, node, transpose),
         Op::Concat(_) if node.inputs.len() == 1 => forward(sweep, node, node.inputs[0]),
         Op::Slice(s)
             if s.step == 1
@@ -70,7 +75,8 @@ fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
             forward(sweep, node, node.inputs[0])
         }
         Op::Pad(p) if p.before.iter().chain(&p.after).all(|&n| n == 0) => forward(sweep, node, node.inputs[0]),
-        Op::Conv2d(conv) => absorb_padding(sweep, node, conv),
+        Op::Conv2d(conv) => absorb_padding(sweep, node, conv).or_else(|| bias_of_reals(sweep, node)),
+        Op::Linear(_) => bias_of_reals(sweep, node),
         Op::MatMul(_) => matmul_to_linear(sweep, node)
             .or_else(|| product_of_codes(sweep, node))
             .or_else(|| scaled_product(sweep, node)),

@@ -8,7 +8,8 @@ pub mod batch_first;
 pub mod calibrate;
 pub mod canonicalize;
 pub mod cat;
-pub mod context;
+pub mod constant_codes;
+mod context;
 pub mod correct_channels;
 pub mod dead_code;
 pub mod equalize_channels;
@@ -35,6 +36,7 @@ pub mod registry;
 mod rewrite;
 pub mod search_scales;
 mod weight_codes;
+pub mod whole_as_real;
 pub mod work;
 
 pub use context::{

@@ -251,9 +251,9 @@ pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError
     Ok(parse_passes(&recipe_text(options))?)
 }
 
-/// The passes that bring a network that was quantized elsewhere to the integer phase: its scales stay.
-pub const QUANTIZED_RECIPE: &str =
-    "fold-constants,canonicalize,batch-first,canonicalize,dead-code,lower-integer,fold-scales,dead-code";
+/// The passes that bring a network that was quantized elsewhere to the integer phase: its scales stay. Constants are folded again
+/// behind those of codes that became reals.
+pub const QUANTIZED_RECIPE: &str = "fold-constants,canonicalize,fold-constants,whole-as-real,batch-first,canonicalize,dead-code,lower-integer,fold-scales,dead-code";
 
 /// A pass and its options.
 struct Item {

@@ -20,6 +20,7 @@ use crate::pass::Pass;
 use crate::reconstruct::Reconstruct;
 use crate::refine_scales::RefineScales;
 use crate::search_scales::SearchScales;
+use crate::whole_as_real::WholeAsReal;
 use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -61,6 +62,7 @@ impl PassOption {
 pub const PASSES: &[PassEntry] = &[
     FoldConstants::ENTRY,
     Canonicalize::ENTRY,
+    WholeAsReal::ENTRY,
     BatchFirst::ENTRY,
     FoldBatchNorm::ENTRY,
     DeadCode::ENTRY,

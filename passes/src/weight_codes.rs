@@ -5,17 +5,8 @@ use catc_ir::ops::{Binary, Dequantize, Linear};
 use catc_ir::{Node, Op, Operand, Quantizer, Tensor};
 use smallvec::smallvec;
 
-/// The slice of a quantizer that an element of a tensor is in, by the element's place.
-pub(crate) fn slice_of(quantizer: &Quantizer, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
-    let (run, slices) = match quantizer.axis {
-        None => (1, 1),
-        Some(axis) => (shape[axis + 1..].iter().product::<usize>().max(1), shape[axis].max(1)),
-    };
-    move |i| i / run % slices
-}
-
 /// The codes behind a `dequantize` of a constant, or of the `quantize` of one, with their shape and quantizer.
-fn constant_codes(sweep: &Sweep, operand: Operand) -> Option<(Vec<i16>, Vec<usize>, Quantizer)> {
+pub(crate) fn constant_codes(sweep: &Sweep, operand: Operand) -> Option<(Vec<i16>, Vec<usize>, Quantizer)> {
     let dequantize = sweep.definition(operand)?;
     if !matches!(dequantize.op, Op::Dequantize(_)) {
         return None;
@@ -29,7 +20,7 @@ fn constant_codes(sweep: &Sweep, operand: Operand) -> Option<(Vec<i16>, Vec<usiz
     let Op::Quantize(q) = quantize.op else { return None };
     let (id, reals) = sweep.f32_constant(quantize.inputs[0])?;
     let (quantizer, shape) = (sweep.graph.quantizer(q.quantizer).clone(), sweep.graph.constant(id).tensor.shape());
-    let slice = slice_of(&quantizer, shape);
+    let slice = quantizer.slice_of(shape);
     let codes = reals.iter().enumerate().map(|(i, &x)| quantizer.quantize(x, slice(i)) as i16).collect();
     Some((codes, shape.to_vec(), quantizer))
 }
@@ -52,35 +43,9 @@ fn transposed(codes: &[i16], shape: &[usize], perm: &[usize]) -> Vec<i16> {
     moved
 }
 
-fn add_codes(sweep: &mut Sweep, codes: Vec<i16>, shape: &[usize], quantizer: Quantizer) -> Operand {
+pub(crate) fn add_codes(sweep: &mut Sweep, codes: Vec<i16>, shape: &[usize], quantizer: Quantizer) -> Operand {
     let q = sweep.graph.add_quantizer(quantizer);
     sweep.graph.add_codes(Tensor::codes(shape, codes), q).into()
-}
-
-/// `transpose` or `reshape` of dequantized constant codes is a `dequantize` of codes.
-pub(crate) fn move_codes(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
-    let (codes, shape, mut quantizer) = constant_codes(sweep, node.inputs[0])?;
-    let to = sweep.graph.value_type(node.output).shape.as_fixed()?;
-    let codes = match &node.op {
-        Op::Transpose(t) => {
-            quantizer.axis = match quantizer.axis {
-                None => None,
-                Some(axis) => Some(t.perm.iter().position(|&p| p == axis)?),
-            };
-            transposed(&codes, &shape, &t.perm)
-        }
-        _ => {
-            // Slices stay slices where as many elements lie before and in them.
-            if let Some(axis) = quantizer.axis {
-                let before: usize = shape[..axis].iter().product();
-                let same = |a: &usize| to[..*a].iter().product::<usize>() == before && to[*a] == shape[axis];
-                quantizer.axis = Some((0..to.len()).find(same)?);
-            }
-            codes
-        }
-    };
-    let codes = add_codes(sweep, codes, &to, quantizer);
-    Some(Rewrite::Replace(Op::Dequantize(Dequantize), smallvec![codes]))
 }
 
 /// `conv2d(x, dequantized weights) + c [1,C,1,1]` is the convolution with a bias.
@@ -112,4 +77,19 @@ pub(crate) fn product_of_codes(sweep: &mut Sweep, node: &Node) -> Option<Rewrite
     let codes = add_codes(sweep, transposed(&codes, &shape, &[1, 0]), &[p, k], quantizer);
     let weights = sweep.insert(Op::Dequantize(Dequantize), &[codes], "")?;
     Some(Rewrite::Replace(Op::Linear(Linear), smallvec![node.inputs[0], weights]))
+}
+
+/// A bias of constant codes is one of reals.
+pub(crate) fn bias_of_reals(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
+    let (codes, shape, quantizer) = constant_codes(sweep, *node.inputs.get(2)?)?;
+    let reals = dequantized(&codes, &shape, &quantizer);
+    let mut inputs = node.inputs.clone();
+    inputs[2] = sweep.graph.add_constant(Tensor::f32(&shape, reals)).into();
+    Some(Rewrite::Replace(node.op.clone(), inputs))
+}
+
+/// The reals that codes stand for.
+pub(crate) fn dequantized(codes: &[i16], shape: &[usize], quantizer: &Quantizer) -> Vec<f32> {
+    let slice = quantizer.slice_of(shape);
+    codes.iter().enumerate().map(|(i, &c)| quantizer.dequantize(c.into(), slice(i))).collect()
 }

@@ -54,6 +54,17 @@ pub enum CompileError {
         "{0} is quantized already, and its layers have the bits of the file: leave out --layer-bits and --keep-float"
     )]
     Quantized(String),
+    /// A scale for each input.
+    #[error(
+        "{model}: node {node:?} (DynamicQuantizeLinear) finds its scale in each input, which no compiled network does: compile the \
+         network it was made from, which is in float, or one quantized with fixed scales (static quantization)"
+    )]
+    DynamicQuantizer {
+        /// The file.
+        model: String,
+        /// The node.
+        node: String,
+    },
     /// Calibration data.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -86,6 +97,9 @@ pub struct Watch<'a> {
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
     let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
     let imported = catc_onnx::import(options.model, &import)?;
+    if let Some(node) = imported.dynamic_quantizer {
+        return Err(CompileError::DynamicQuantizer { model: options.model.display().to_string(), node });
+    }
     if imported.graph.phase == Phase::Qdq {
         return compile_quantized(options, imported, watch);
     }

@@ -78,6 +78,7 @@ impl<'m> Importer<'_, 'm> {
         }
         self.enter(taken, node, versions)?;
         let outputs = self.inner(taken, vec![], node, versions);
+        taken.output.iter().zip(&node.output).for_each(|(inner, outer)| self.pass_type(inner.name(), outer));
         self.leave(taken);
         Ok(outputs?.into())
     }
@@ -115,6 +116,7 @@ impl<'m> Importer<'_, 'm> {
             .map_err(fail)?;
         let mut scans: Vec<Vec<Value>> = vec![vec![]; scanned];
         self.enter(body, node, versions)?;
+        node.input.iter().zip(&body.input).skip(2).for_each(|(outer, inner)| self.pass_type(outer, inner.name()));
         let mut round = 0;
         while goes_on && most.is_none_or(|most| round < most) {
             if most.is_none() && !checked {
@@ -133,6 +135,7 @@ impl<'m> Importer<'_, 'm> {
             }
             round += 1;
         }
+        body.output.iter().skip(1).zip(&node.output).for_each(|(inner, outer)| self.pass_type(inner.name(), outer));
         self.leave(body);
         let mut outputs = Outputs::from_vec(state);
         for scan in scans {

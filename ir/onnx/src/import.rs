@@ -6,9 +6,9 @@ use crate::file::{MapError, map};
 use crate::functions;
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
 use crate::options::{BatchPolicy, ImportOptions};
-use crate::order::live_nodes;
+use crate::order::{label, live_nodes};
 use crate::proto::ModelProto;
-use crate::quantized::Quantized;
+use crate::quantized::quantizes_data;
 use crate::support::check_supported;
 use crate::translate::{Importer, Tensors};
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct Imported {
     pub producer: String,
     /// The batch size that the file fixes, where it became the symbolic `N`.
     pub file_batch: Option<usize>,
+    /// The first node that finds its scale in the data it quantizes (DynamicQuantizeLinear), if there is one.
+    pub dynamic_quantizer: Option<String>,
     /// What the user should be told, each a sentence.
     pub warnings: Vec<String>,
 }
@@ -69,9 +71,9 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     check_supported(&nodes, &versions)?;
 
     let mut tensors = Tensors::new(graph, folder);
-    let quantized = Quantized::find(graph, &nodes, &mut tensors);
+    let quantized = quantizes_data(graph, &nodes);
     let mut attempt = |policy| {
-        let importer = Importer::new(graph, options, policy, &mut tensors, &quantized)?;
+        let importer = Importer::new(graph, options, policy, &mut tensors, quantized)?;
         let file_batch = importer.file_batch;
         Ok((file_batch, importer.run(&nodes, &versions)))
     };
@@ -94,6 +96,7 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
         opset,
         producer: [model.producer_name(), model.producer_version()].join(" ").trim().to_string(),
         file_batch: translated.file_batch,
+        dynamic_quantizer: nodes.iter().find(|n| n.op_type() == "DynamicQuantizeLinear").map(|n| label(n).into()),
         warnings: translated.warnings,
     })
 }

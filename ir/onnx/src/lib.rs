@@ -16,9 +16,10 @@
 //!   input, so that each image keeps its elements; with a batch of `b` the graph always computes what the file says.
 //!   Where no dimension fits, or a node mixes images, the batch stays at `b`, and a warning says why.
 //!
-//! - **Quantized models.** Where `QuantizeLinear`, `DequantizeLinear` and `QLinear` operators fit the codes of the IR (`quantized`),
-//!   they become quantize and dequantize nodes with the scales of the file, and the graph is in the qdq phase. Other ones are
-//!   evaluated in reals, with a warning.
+//! - **Quantized models.** A model that quantizes what it computes (`quantized`) gives a graph in the qdq phase. Where
+//!   `QuantizeLinear`, `DequantizeLinear` and `QLinear` operators fit the codes of the IR, they become quantize and dequantize nodes with
+//!   the scales of the file. Other ones are computed in f32, with a warning; what takes codes and works on numbers gets the numbers
+//!   that they are in the file. Types of zero-points follow node by node (`types`).
 //!
 //! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
 
@@ -49,6 +50,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod types;
 mod value;
 
 pub use error::{ImportError, ImportErrorKind, NodeName, NodeProblem, TensorProblem, UnsupportedNode};

@@ -1,22 +1,26 @@
 //! What the rules of the operators see: one node, its attributes and inputs, and the graph that grows.
 
 use crate::error::{NodeName, NodeProblem};
+use crate::fold::FOLD_ELEMENTS;
 use crate::opset;
 use crate::order::label;
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
-use crate::quantized::CodeTensor;
+use crate::quantized::Parameters;
 use crate::size::Size;
 use crate::tensor::MAX_ELEMENTS;
 use crate::translate::Importer;
 use crate::value::{Known, Value};
-use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor};
+use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor, ValueId};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most elements of all tensors together that a few bytes of the file ask for: 1 GiB of reals.
 const MOST_FILLED: usize = 1 << 28;
+
+/// The most elements of known whole numbers that are moved or computed here: 1 GiB.
+const MOST_MOVED: usize = 1 << 27;
 
 /// What a rule gives: values of the node's outputs, from the first on. Outputs beyond them are not computed.
 pub(crate) type Outputs = SmallVec<[Value; 1]>;
@@ -38,6 +42,11 @@ pub(crate) fn node_name(node: &NodeProto, versions: &BTreeMap<String, i64>) -> N
         domain: domain.into(),
         opset: versions.get(domain).copied(),
     }
+}
+
+/// The name of input `index` of a node, if it is given.
+pub(crate) fn input_name(node: &NodeProto, index: usize) -> Option<&str> {
+    node.input.get(index).map(String::as_str).filter(|n| !n.is_empty())
 }
 
 /// One node while it is translated.
@@ -171,11 +180,29 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         self.node.input.get(index).is_some_and(|n| !n.is_empty())
     }
 
-    /// An input that is given.
+    /// An input that is given. Codes come as the whole numbers that they are in the file.
     pub fn input(&mut self, index: usize) -> Result<Value, NodeProblem> {
-        match self.node.input.get(index) {
-            Some(name) if !name.is_empty() => self.importer.value(name, index),
-            _ => Err(NodeProblem::input(index, "is missing")),
+        let value = self.input_as_it_is(index)?;
+        match self.element(&value) {
+            Element::Code(_) => crate::ops::numbers(self, &value),
+            _ => Ok(value),
+        }
+    }
+
+    /// An input that is given, for a rule that only moves elements or compares them: codes of one scale stay codes.
+    pub fn moved_input(&mut self, index: usize) -> Result<Value, NodeProblem> {
+        let value = self.input_as_it_is(index)?;
+        match self.quantizer_of(&value) {
+            Some(Quantizer { axis: Some(_), .. }) => crate::ops::numbers(self, &value),
+            _ => Ok(value),
+        }
+    }
+
+    /// An input that is given; codes stay codes.
+    pub fn input_as_it_is(&mut self, index: usize) -> Result<Value, NodeProblem> {
+        match input_name(self.node, index) {
+            Some(name) => self.importer.value(name, index),
+            None => Err(NodeProblem::input(index, "is missing")),
         }
     }
 
@@ -190,9 +217,9 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         self.importer.operand(value).map_err(|problem| NodeProblem::input(index, problem))
     }
 
-    /// The element type that the file gives an input, where it stands in the file: for whole numbers, which are i64 here.
+    /// The element type that the file gives an input: for whole numbers, which are i64 here.
     pub fn input_type(&self, index: usize) -> Option<DataType> {
-        self.importer.declared_type(self.node.input.get(index)?)
+        self.importer.type_of(input_name(self.node, index)?)
     }
 
     /// The shape of a value.
@@ -265,6 +292,21 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         Ok(())
     }
 
+    /// Whether a known tensor's elements are moved here, into one of `elements`, and not in the graph: where it is small, and
+    /// where it holds whole numbers, which may be codes of weights, as long as all of those together take no more than a
+    /// large model.
+    pub fn folds(&mut self, known: &Known, elements: usize) -> bool {
+        if known.len().max(elements) <= FOLD_ELEMENTS {
+            return true;
+        }
+        let moved = self.importer.moved.saturating_add(elements);
+        let folds = known.element() == Element::I64 && moved <= MOST_MOVED;
+        if folds {
+            self.importer.moved = moved;
+        }
+        folds
+    }
+
     /// Whether anything takes an output.
     pub fn output_is_taken(&self, index: usize) -> bool {
         self.node.output.get(index).is_some_and(|name| !name.is_empty() && self.importer.is_taken(name))
@@ -272,24 +314,39 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
 
     // ---- codes
 
-    /// What the first output is kept as, if it is codes.
-    pub fn kept_output(&self) -> Option<&'a CodeTensor> {
-        self.importer.quantized.get(self.node.output.first()?)
+    /// Whether the model quantizes its data, so that codes stay codes.
+    pub fn quantizes_data(&self) -> bool {
+        self.importer.quantizes_data
     }
 
-    /// Whether an input is kept as codes.
-    pub fn keeps_input(&self, index: usize) -> bool {
-        self.node.input.get(index).is_some_and(|n| self.importer.quantized.get(n).is_some())
+    /// The quantizer of codes as the file has it, whose codes may be other numbers than those of the graph.
+    pub fn file_codes(&self, codes: &Value) -> Option<Parameters> {
+        let Value::Computed(v) = codes else { return None };
+        let q = self.importer.graph.value_type(*v).element.quantizer()?;
+        let noted = self.importer.file_codes.get(v).cloned();
+        Some(noted.unwrap_or_else(|| Parameters::of(self.importer.graph.quantizer(q))))
     }
 
-    /// Whether anything in the model is kept as codes.
-    pub fn keeps_codes(&self) -> bool {
-        self.importer.quantized.any()
+    /// Notes the quantizer that codes have in the file.
+    pub fn note_file_codes(&mut self, codes: &Value, file: &Parameters) {
+        if let Value::Computed(v) = codes {
+            self.importer.file_codes.insert(*v, file.clone());
+        }
     }
 
-    /// Why the first output is not kept as codes.
-    pub fn kept_not(&self) -> Option<&'a str> {
-        self.importer.quantized.reason(self.node.output.first()?)
+    /// The quantizer of codes in the graph.
+    pub fn quantizer_of(&self, codes: &Value) -> Option<Quantizer> {
+        Some(self.importer.graph.quantizer(self.element(codes).quantizer()?).clone())
+    }
+
+    /// The whole numbers that codes were worked out to be, if they were.
+    pub fn noted_numbers(&self, codes: ValueId) -> Option<Value> {
+        self.importer.numbers.get(&codes).cloned()
+    }
+
+    /// Notes the whole numbers that codes are.
+    pub fn note_numbers(&mut self, codes: ValueId, numbers: &Value) {
+        self.importer.numbers.insert(codes, numbers.clone());
     }
 
     /// A quantizer of the graph.

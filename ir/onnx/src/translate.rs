@@ -12,11 +12,14 @@ use crate::order::takes;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
-use crate::quantized::Quantized;
+use crate::quantized::Parameters;
 use crate::tensor;
+use crate::types;
 use crate::value::{Known, Value};
 use catc_ir::ops::Identity;
-use catc_ir::{ConstId, Constant, Dim, Graph, Op, Operand, Phase, Quantizer, QuantizerId, Shape, Tensor, verify};
+use catc_ir::{
+    ConstId, Constant, Dim, Graph, Op, Operand, Phase, Quantizer, QuantizerId, Shape, Tensor, ValueId, verify,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,11 +41,6 @@ impl<'m> Tensors<'m> {
     /// The message of an initializer.
     pub fn proto(&self, name: &str) -> Option<&'m TensorProto> {
         self.initializers.get(name).copied()
-    }
-
-    /// Reads a tensor that stands elsewhere in the file.
-    pub fn read(&mut self, proto: &TensorProto) -> Result<Arc<Tensor>, TensorProblem> {
-        tensor::read(proto, &mut self.external).map(Arc::new)
     }
 
     /// An initializer.
@@ -86,8 +84,14 @@ pub(crate) struct Importer<'a, 'm> {
     bindings: HashMap<&'m str, Binding>,
     /// The constants that tensors became, by address; the graph keeps the tensors, so addresses are not reused.
     constants: HashMap<*const Tensor, ConstId>,
-    /// What is kept as codes.
-    pub quantized: &'a Quantized<'m>,
+    /// Whether the model quantizes its data, so that codes stay codes.
+    pub quantizes_data: bool,
+    /// The quantizers that codes have in the file, where their numbers differ from those of the graph.
+    pub file_codes: HashMap<ValueId, Parameters>,
+    /// The whole numbers that codes are, where something takes them as such.
+    pub numbers: HashMap<ValueId, Value>,
+    /// The element types of what nodes gave so far.
+    types: HashMap<&'m str, DataType>,
     /// The quantizers of the graph: equal ones are one.
     quantizers: Vec<QuantizerId>,
     /// The graphs inside nodes that are being translated, the innermost last.
@@ -96,6 +100,8 @@ pub(crate) struct Importer<'a, 'm> {
     pub nodes_inside: usize,
     /// Elements of tensors so far that the file asks for without holding them.
     pub filled: usize,
+    /// Elements of known whole numbers so far that were moved or computed here.
+    pub moved: usize,
 }
 
 impl<'a, 'm> Importer<'a, 'm> {
@@ -105,10 +111,13 @@ impl<'a, 'm> Importer<'a, 'm> {
         options: &ImportOptions,
         policy: BatchPolicy,
         tensors: &'a mut Tensors<'m>,
-        quantized: &'a Quantized<'m>,
+        quantizes_data: bool,
     ) -> Result<Self, ImportErrorKind> {
         let interface = interface::inputs(proto, options, policy)?;
         let mut graph = Graph::new(graph_word(proto.name()));
+        if quantizes_data {
+            graph.phase = Phase::Qdq;
+        }
         let mut bindings = HashMap::new();
         for (name, ty) in interface.inputs {
             let v = graph.add_input(name, ty);
@@ -125,17 +134,20 @@ impl<'a, 'm> Importer<'a, 'm> {
             warnings: interface.warnings,
             bindings,
             constants: HashMap::new(),
-            quantized,
+            quantizes_data,
+            file_codes: HashMap::new(),
+            numbers: HashMap::new(),
+            types: HashMap::new(),
             quantizers: vec![],
             inside: vec![],
             nodes_inside: 0,
             filled: 0,
+            moved: 0,
         })
     }
 
-    /// A quantizer of the graph, which is then in the qdq phase. Equal ones are one, so that codes can be seen to be of one kind.
+    /// A quantizer of the graph. Equal ones are one, so that codes can be seen to be of one kind.
     pub fn quantizer(&mut self, quantizer: &Quantizer) -> QuantizerId {
-        self.graph.phase = Phase::Qdq;
         if let Some(&q) = self.quantizers.iter().find(|&&q| self.graph.quantizer(q) == quantizer) {
             return q;
         }
@@ -152,7 +164,7 @@ impl<'a, 'm> Importer<'a, 'm> {
     ) -> Result<Translated, ImportErrorKind> {
         self.nodes(nodes, versions)?;
         let proto = self.proto;
-        proto.output.iter().try_for_each(|o| self.output(o))?;
+        proto.output.iter().try_for_each(|o| self.output(o, versions[STANDARD]))?;
         verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
         Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
     }
@@ -170,6 +182,11 @@ impl<'a, 'm> Importer<'a, 'm> {
                 let not_computed = || Binding::NotComputed(node.op_type().to_string(), i);
                 let binding = outputs.next().map_or_else(not_computed, Binding::Value);
                 self.bindings.insert(name, binding);
+                if !control::written_out(node)
+                    && let Some(ty) = types::of_output(node, i, |n| self.type_of(n))
+                {
+                    self.types.insert(name, ty);
+                }
             }
         }
         Ok(())
@@ -183,6 +200,14 @@ impl<'a, 'm> Importer<'a, 'm> {
     /// Takes the meaning of a name away again.
     pub fn unbind(&mut self, name: &str) {
         self.bindings.remove(name);
+        self.types.remove(name);
+    }
+
+    /// Gives a name the element type of another.
+    pub fn pass_type(&mut self, from: &str, to: &'m str) {
+        if let Some(ty) = self.type_of(from) {
+            self.types.insert(to, ty);
+        }
     }
 
     /// Whether a name has a meaning.
@@ -204,10 +229,27 @@ impl<'a, 'm> Importer<'a, 'm> {
         let mut cx = NodeContext::new(self, node, opset);
         let outputs = (rule.translate)(&mut cx)?;
         cx.check_attributes()?;
+        self.pass_file_codes(node, &outputs);
         Ok(outputs)
     }
 
-    fn output(&mut self, info: &'m ValueInfoProto) -> Result<(), ImportErrorKind> {
+    /// Codes that a node moved have the quantizer that those which it took have in the file.
+    fn pass_file_codes(&mut self, node: &NodeProto, outputs: &Outputs) {
+        let taken = node.input.iter().find_map(|name| match self.bindings.get(name.as_str()) {
+            Some(Binding::Value(Value::Computed(v))) => self.file_codes.get(v).cloned(),
+            _ => None,
+        });
+        let Some(file) = taken else { return };
+        for output in outputs {
+            if let Value::Computed(v) = output
+                && self.graph.value_type(*v).element.quantizer().is_some()
+            {
+                self.file_codes.entry(*v).or_insert_with(|| file.clone());
+            }
+        }
+    }
+
+    fn output(&mut self, info: &'m ValueInfoProto, opset: i64) -> Result<(), ImportErrorKind> {
         let name = info.name();
         let fail = |problem: String| ImportErrorKind::Graph(format!("has an output `{name}` {problem}"));
         let value = self.lookup(name).map_err(|problem| match problem {
@@ -215,6 +257,10 @@ impl<'a, 'm> Importer<'a, 'm> {
             LookupProblem::Other(problem) => fail(format!("that {problem}")),
         })?;
         let value = match value {
+            Value::Computed(v) if self.graph.value_type(v).element.quantizer().is_some() => {
+                let given = self.numbers_of_output(name, v, opset);
+                given.map_err(|problem| fail(format!("that cannot be given: {problem}")))?
+            }
             Value::Computed(v) => v,
             known => {
                 let operand = self.operand(&known).map_err(|problem| fail(format!("that {problem}")))?;
@@ -232,6 +278,17 @@ impl<'a, 'm> Importer<'a, 'm> {
         }
         self.graph.add_output(name, value);
         Ok(())
+    }
+
+    /// The whole numbers that codes are which the graph gives, under the name of the node that gives them.
+    fn numbers_of_output(&mut self, name: &str, codes: ValueId, opset: i64) -> Result<ValueId, NodeProblem> {
+        let Some(node) = self.proto.node.iter().find(|n| n.output.iter().any(|o| o == name)) else {
+            return Err(NodeProblem::invalid("is given by no node"));
+        };
+        match ops::numbers(&mut NodeContext::new(self, node, opset), &Value::Computed(codes))? {
+            Value::Computed(v) => Ok(v),
+            Value::Known(_) => Err(NodeProblem::invalid("is known")),
+        }
     }
 
     /// What a name stands for. Every name that a live node takes stands for something.
@@ -258,9 +315,11 @@ impl<'a, 'm> Importer<'a, 'm> {
         tensor::read(proto, &mut self.tensors.external)
     }
 
-    /// The element type that the file declares for a name: an initializer, an input, or what `Constant` gives.
-    pub fn declared_type(&self, name: &str) -> Option<DataType> {
-        self.inside.iter().rev().chain([&self.proto]).find_map(|graph| declared_type(graph, name))
+    /// The element type that the file gives a name: that of an initializer or an input, or what follows from the node that
+    /// computes it. What the file declares besides counts where nothing follows.
+    pub fn type_of(&self, name: &str) -> Option<DataType> {
+        let followed = self.types.get(name).copied();
+        followed.or_else(|| self.inside.iter().rev().chain([&self.proto]).find_map(|graph| declared_type(graph, name)))
     }
 
     /// A value as an operand; what is known becomes a constant, once.
@@ -297,13 +356,7 @@ fn declared_type(graph: &GraphProto, name: &str) -> Option<DataType> {
             _ => None,
         }
     };
-    let constant = || {
-        let node = graph.node.iter().find(|n| n.output.iter().any(|o| o == name))?;
-        let value = node.attribute.iter().find(|a| a.name() == "value")?;
-        (node.op_type() == "Constant").then_some(value.t.as_ref()?.data_type())
-    };
-    let number = initial.or_else(declared).or_else(constant)?;
-    DataType::try_from(number).ok().filter(|t| *t != DataType::Undefined)
+    types::data_type(initial.or_else(declared)?.into())
 }
 
 /// A problem of a node as one of the import.

@@ -3,7 +3,6 @@
 use super::chains::{Chain, Chains, Start, Step, Weights, weights_of};
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
-use crate::weight_codes::slice_of;
 use catc_ir::ops::{Body, Epilogue, EpilogueStep, Fused};
 use catc_ir::{ConstId, Graph, Node, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, ValueId};
 use smallvec::{SmallVec, smallvec};
@@ -157,7 +156,7 @@ impl Emitter<'_> {
         let constant = self.graph.constant(tensor);
         let q = self.graph.quantizer(quantizer);
         let shape = constant.tensor.shape().to_vec();
-        let of = slice_of(q, &shape);
+        let of = q.slice_of(&shape);
         let reals: Vec<f32> = match constant.tensor.data() {
             TensorData::Code(codes) => codes.iter().enumerate().map(|(i, &c)| q.dequantize(c.into(), of(i))).collect(),
             _ => {

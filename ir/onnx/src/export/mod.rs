@@ -7,6 +7,7 @@
 //! - The batch is a dimension called `N`.
 
 mod nodes;
+mod pool;
 mod writer;
 
 use crate::proto::tensor_proto::DataType;

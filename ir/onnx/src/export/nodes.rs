@@ -1,11 +1,11 @@
 //! The operators that stand for each operation.
 
+use super::pool;
 use super::writer::{Writer, code_bytes, container};
 use crate::message::{float, int, ints};
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use crate::quantized::slice_of;
-use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary, Window};
+use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
 type Written = Result<(), String>;
@@ -14,27 +14,14 @@ fn sizes(items: &[usize]) -> Vec<i64> {
     items.iter().map(|&n| n as i64).collect()
 }
 
-fn window(w: &Window) -> Vec<AttributeProto> {
-    let mut attributes = vec![
-        ints("kernel_shape", &sizes(&w.kernel)),
-        ints("strides", &sizes(&w.strides)),
-        ints("pads", &sizes(&w.pads)),
-    ];
-    if w.dilations != [1, 1] {
-        attributes.push(ints("dilations", &sizes(&w.dilations)));
-    }
-    if w.ceil_mode {
-        attributes.push(int("ceil_mode", 1));
-    }
-    attributes
-}
-
 /// Writes one node of the graph.
 pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
     match &node.op {
         Op::Quantize(q) => return quantize(w, node, q.quantizer),
         Op::Dequantize(_) => return dequantize(w, node),
         Op::Linear(_) => return linear(w, node),
+        Op::MaxPool(pool) => return pool::max(w, node, pool),
+        Op::AvgPool(pool) => return pool::average(w, node, pool),
         _ => {}
     }
     // Biases of quantized convolutions are written by themselves.
@@ -79,12 +66,6 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             return Err("the remainder of reals with the sign of the divisor has no operator".into());
         }
         Op::Binary(binary) => self::binary(*binary),
-        Op::MaxPool(pool) => ("MaxPool", window(&pool.0)),
-        Op::AvgPool(pool) => {
-            let mut attributes = window(&pool.window);
-            attributes.push(int("count_include_pad", pool.count_include_pad.into()));
-            ("AveragePool", attributes)
-        }
         Op::ReduceMean(m) if m.keep_dims && shape.rank() == 4 && m.axes == [2, 3] => ("GlobalAveragePool", vec![]),
         Op::ReduceMean(m) => {
             extra = axes(w, &m.axes, 18);
@@ -184,7 +165,10 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             ("CumSum", vec![int("exclusive", c.exclusive.into()), int("reverse", c.reverse.into())])
         }
         Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err("it is evaluated only".into()),
-        Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::Fused(_) => return Err("it is fused".into()),
+        Op::Fused(_) => return Err("it is fused".into()),
+        Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::MaxPool(_) | Op::AvgPool(_) => {
+            return Err("it is written above".into());
+        }
     };
     w.node(op, &node.name, &inputs, out, attributes);
     Ok(())
@@ -375,7 +359,7 @@ fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String>
     };
     let q = graph.type_of(operand).element.quantizer().ok_or("it takes no codes")?;
     let (quantizer, tensor) = (graph.quantizer(q), &graph.constant(c).tensor);
-    let (slice, _) = slice_of(quantizer, tensor.shape());
+    let slice = quantizer.slice_of(tensor.shape());
     let codes = match tensor.data() {
         TensorData::Code(v) => v.iter().map(|&c| c.into()).collect(),
         TensorData::F32(v) => v.iter().enumerate().map(|(i, &x)| quantizer.quantize(x, slice(i))).collect(),
@@ -386,7 +370,7 @@ fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String>
 
 /// Constant codes: around 0 where a signed byte holds them, which is what runtimes have kernels for.
 fn constant(w: &mut Writer, node: &Node, codes: &[i32], shape: &[usize], quantizer: &Quantizer) -> Written {
-    let (slice, slices) = slice_of(quantizer, shape);
+    let (slice, slices) = (quantizer.slice_of(shape), quantizer.scale.len());
     let centered: Vec<i32> = codes.iter().enumerate().map(|(i, &c)| c - quantizer.zero_point[slice(i)]).collect();
     let fits = centered.iter().all(|c| (-128..=127).contains(c));
     let (mut codes, ty, zero) = if fits {

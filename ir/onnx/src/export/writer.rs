@@ -20,6 +20,7 @@ pub(super) struct Writer<'g> {
     constants: HashMap<(ConstId, bool), String>,
     parameters: HashMap<QuantizerId, [String; 2]>,
     taken: Names,
+    node_names: Names,
 }
 
 /// The type that holds the codes of a quantizer.
@@ -49,6 +50,7 @@ impl<'g> Writer<'g> {
             constants: HashMap::new(),
             parameters: HashMap::new(),
             taken: graph.inputs.iter().map(|(_, n)| n).chain(graph.outputs.iter().map(|o| &o.name)).cloned().collect(),
+            node_names: Names::from_iter([]),
         };
         writer.names.extend(graph.inputs.iter().map(|(v, name)| (*v, name.clone())));
         for output in &graph.outputs {
@@ -138,12 +140,12 @@ impl<'g> Writer<'g> {
         names
     }
 
-    /// Appends a node.
+    /// Appends a node. Nodes without a name are called as what they give; where a name stands twice, one gets a number.
     pub fn node(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) {
         self.nodes.push(NodeProto {
             input: inputs.iter().map(|n| n.to_string()).collect(),
             output: vec![output.into()],
-            name: Some(name.into()).filter(|n: &String| !n.is_empty()),
+            name: Some(self.node_names.fresh(if name.is_empty() { output } else { name })),
             op_type: Some(op.into()),
             attribute: attributes,
             ..Default::default()

@@ -1,11 +1,12 @@
 //! Functions of one real. Those that a few others give are written as these: Elu, Selu, Celu, Softplus, Mish, ...
 
 use super::build::{Built, apply, choose, combine, compare, real};
+use super::codes::clipped_codes;
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
-use crate::value::Value;
+use crate::value::{Known, Value};
 use catc_ir::ops::{Binary, Compare, Function, Identity, Unary};
-use catc_ir::{Element, Op};
+use catc_ir::{Element, Op, Tensor};
 
 fn only_input(cx: &mut NodeContext) -> Built {
     cx.arity(1, 1)?;
@@ -226,7 +227,21 @@ pub(super) fn clip(cx: &mut NodeContext) -> RuleResult {
     if min.is_nan() || max.is_nan() {
         return Err(NodeProblem::invalid(format!("its bounds are {min} and {max}")));
     }
+    let x = cx.moved_input(0)?;
+    if cx.file_codes(&x).is_some()
+        && let Some(codes) = clipped_codes(cx, &x, min, max)?
+    {
+        return one(codes);
+    }
     let x = cx.input(0)?;
+    if let Value::Known(Known::Tensor(tensor)) = &x
+        && let Some(items) = tensor.as_i64()
+        && cx.folds(&Known::Tensor(tensor.clone()), items.len())
+    {
+        // Bounds of whole numbers are such, and exact in f32 where types of codes are.
+        let clipped = items.iter().map(|&n| n.max(min as i64).min(max as i64)).collect();
+        return one(Known::from(Tensor::i64(tensor.shape(), clipped)));
+    }
     if min == f32::NEG_INFINITY && max == f32::INFINITY {
         return one(cx.emit_on(Op::Identity(Identity), &x)?);
     }

@@ -245,9 +245,9 @@ pub(super) fn permute(cx: &mut NodeContext, x: &Value, perm: Vec<usize>) -> Buil
     if perm.iter().copied().eq(0..perm.len()) {
         return Ok(x.clone());
     }
-    match small(x) {
-        Some(known) => Ok(crate::fold::transpose(known, &perm).into()),
-        None => cx.emit_on(Op::Transpose(Transpose { perm }), x),
+    match x {
+        Value::Known(known) if cx.folds(known, known.len()) => Ok(crate::fold::transpose(known, &perm).into()),
+        _ => cx.emit_on(Op::Transpose(Transpose { perm }), x),
     }
 }
 
@@ -276,7 +276,9 @@ pub(super) fn expand(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
 
 /// A part of one axis.
 pub(super) fn slice(cx: &mut NodeContext, x: &Value, axis: usize, start: usize, end: usize, step: usize) -> Built {
-    if let Some(known) = small(x) {
+    if let Value::Known(known) = x
+        && cx.folds(known, known.len())
+    {
         return Ok(crate::fold::pick_along(known, axis, &(start..end).step_by(step).collect::<Vec<_>>()).into());
     }
     cx.emit_on(Op::Slice(Slice { axis, start, end, step }), x)
@@ -284,7 +286,10 @@ pub(super) fn slice(cx: &mut NodeContext, x: &Value, axis: usize, start: usize, 
 
 /// Slices at indices that are known.
 pub(super) fn pick(cx: &mut NodeContext, x: &Value, axis: usize, picks: &[usize]) -> Built {
-    if let Some(known) = small(x) {
+    if let Value::Known(known) = x
+        && let Some(size) = known.shape().get(axis)
+        && cx.folds(known, (known.len() / (*size).max(1)).saturating_mul(picks.len()))
+    {
         return Ok(crate::fold::pick_along(known, axis, picks).into());
     }
     let items = indices(&[picks.len()], picks.iter().map(|&i| i as i64).collect());

@@ -70,6 +70,9 @@ pub(super) fn cast_to_like(cx: &mut NodeContext) -> RuleResult {
     cx.ignore("saturate");
     cx.ignore("round_mode");
     cx.arity(2, 2)?;
+    if let Some(to) = cx.input_type(1) {
+        return super::constant::cast_to(cx, to as i64);
+    }
     let (x, like) = (cx.input(0)?, cx.input(1)?);
     let y = cast_like(cx, &x, &like)?;
     super::layout::same(cx, y)

@@ -61,9 +61,14 @@ pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     // They concern 8-bit floats only.
     cx.ignore("saturate");
     cx.ignore("round_mode");
-    let Some(to) = cx.int("to")? else {
-        return Err(NodeProblem::attribute("to", "is missing"));
-    };
+    match cx.int("to")? {
+        Some(to) => cast_to(cx, to),
+        None => Err(NodeProblem::attribute("to", "is missing")),
+    }
+}
+
+/// The first input as elements of a type, given by its number.
+pub(super) fn cast_to(cx: &mut NodeContext, to: i64) -> RuleResult {
     let to_type = i32::try_from(to).ok().and_then(|t| DataType::try_from(t).ok()).unwrap_or(DataType::Undefined);
     use DataType::*;
     let element = match to_type {

@@ -4,11 +4,14 @@
 
 use super::activation;
 use super::build::{Built, apply, combine, concat, mean};
+use super::codes::{Place, codes_of, reals_of};
 use super::norm::soft_max;
 use super::pool::pool_of;
-use super::quant::{bias, codes_of, dequantize_linear, quantize_linear, reals_of};
+use super::qlinear::bias;
+use super::quant::{dequantize_linear, quantize_linear};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, axes, axis, one};
+use crate::proto::tensor_proto::DataType;
 use crate::value::Value;
 use catc_ir::Op;
 use catc_ir::ops::{AvgPool, Binary, Unary};
@@ -33,19 +36,24 @@ pub(super) fn rule(op: &str) -> Option<fn(&mut NodeContext) -> RuleResult> {
     })
 }
 
+/// `y` as codes, whose scale and zero-point are the inputs from `at` on. Without a zero-point they are u8.
+fn codes(cx: &mut NodeContext, y: &Value, at: usize) -> Built {
+    codes_of(cx, y, Place::at(at, 1), DataType::Uint8)
+}
+
 /// A function of the first input's reals, as codes.
 fn of_one(cx: &mut NodeContext, f: impl FnOnce(&mut NodeContext, &Value) -> Built) -> RuleResult {
     cx.arity(4, 5)?;
-    let x = reals_of(cx, 0, 1, 0)?;
+    let x = reals_of(cx, 0, Place::at(1, 1))?;
     let y = f(cx, &x)?;
-    one(codes_of(cx, &y, 3)?)
+    one(codes(cx, &y, 3)?)
 }
 
 fn of_two(cx: &mut NodeContext, f: Binary) -> RuleResult {
     cx.arity(7, 8)?;
-    let (a, b) = (reals_of(cx, 0, 1, 0)?, reals_of(cx, 3, 1, 0)?);
+    let (a, b) = (reals_of(cx, 0, Place::at(1, 1))?, reals_of(cx, 3, Place::at(4, 1))?);
     let y = combine(cx, f, &a, &b)?;
-    one(codes_of(cx, &y, 6)?)
+    one(codes(cx, &y, 6)?)
 }
 
 fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
@@ -94,20 +102,20 @@ fn reduce_mean(cx: &mut NodeContext) -> RuleResult {
 fn concatenation(cx: &mut NodeContext) -> RuleResult {
     cx.arity(4, usize::MAX)?;
     let parts: Vec<Value> =
-        (2..cx.input_count()).step_by(3).map(|i| reals_of(cx, i, 1, 0)).collect::<Result<_, _>>()?;
+        (2..cx.input_count()).step_by(3).map(|i| reals_of(cx, i, Place::at(i + 1, 1))).collect::<Result<_, _>>()?;
     let Some(written) = cx.int("axis")? else { return Err(NodeProblem::attribute("axis", "is missing")) };
     let at = axis(written, cx.shape(&parts[0]).rank())?;
     let y = concat(cx, &parts, at)?;
-    one(codes_of(cx, &y, 0)?)
+    one(codes(cx, &y, 0)?)
 }
 
 /// A Gemm of codes; without a scale of the output it gives reals.
 fn gemm(cx: &mut NodeContext) -> RuleResult {
     cx.arity(5, 9)?;
-    let a = reals_of(cx, 0, 1, 0)?;
+    let a = reals_of(cx, 0, Place::at(1, 1))?;
     // A scale for each output, wherever outputs lie.
     let outputs = if cx.flag("transB", false)? { 0 } else { 1 };
-    let b = reals_of(cx, 3, outputs, 0)?;
+    let b = reals_of(cx, 3, Place::at(4, outputs))?;
     let c = cx.has_input(6).then(|| bias(cx, 6, [1, 4])).transpose()?;
     if c.is_some() && cx.float("alpha")?.is_some_and(|alpha| alpha != 1.0) {
         return Err(NodeProblem::unsupported("its bias is scaled by `alpha`"));
@@ -116,5 +124,5 @@ fn gemm(cx: &mut NodeContext) -> RuleResult {
     if !cx.has_input(7) {
         return Ok(y);
     }
-    one(codes_of(cx, &y[0], 7)?)
+    one(codes(cx, &y[0], 7)?)
 }

@@ -5,6 +5,7 @@ use super::build::{permute, pick, reshape, slice};
 use super::window::{lift, lower, spatial_rank};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
+use crate::tensor::MAX_ELEMENTS;
 use crate::value::Value;
 use catc_ir::ops::{Conv2d, Pad};
 use catc_ir::{Dim, Op, Shape};
@@ -48,10 +49,14 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
     let Some(&[ci, og, kh, kw]) = cx.shape(&w).as_fixed().as_deref() else {
         return Err(NodeProblem::input(1, format!("has shape {}, [C,O/groups,..] is needed", cx.shape(&w))));
     };
-    if ci != c || c % groups != 0 || kh * kw == 0 || strides.contains(&0) || dilations.contains(&0) {
+    if ci != c || c % groups != 0 || [kh, kw, h, width].contains(&0) || strides.contains(&0) || dilations.contains(&0) {
         return Err(NodeProblem::invalid(format!("its weights of {ci} channels do not fit {c} in {groups} groups")));
     }
     let (input, kernel) = ([h, width], [kh, kw]);
+    let spread = |n: usize, by: usize| (n - 1).checked_mul(by).filter(|&n| n <= MAX_ELEMENTS);
+    if (0..2).any(|i| spread(kernel[i], dilations[i]).is_none() || spread(input[i], strides[i]).is_none()) {
+        return Err(NodeProblem::invalid("its output is too large"));
+    }
     let span = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
     // Crops before and behind; negative ones pad.
     let mut crop = [[0i64; 2]; 2];

@@ -165,7 +165,7 @@ pub(super) fn prelu(cx: &mut NodeContext) -> RuleResult {
     let (x, mut slope) = (cx.input(0)?, cx.input(1)?);
     if cx.opset < 9 && cx.shape(&slope).rank() == 1 && cx.shape(&x).rank() > 1 {
         // The slopes were those of the channels, axis 1.
-        let trailing = cx.shape(&x).rank() - 2;
+        let trailing = cx.shape(&x).rank().saturating_sub(2);
         let shape = Shape::new(cx.shape(&slope).dims().iter().copied().chain(vec![Dim::Fixed(1); trailing]));
         slope = reshaped(cx, &slope, shape)?;
     }

@@ -2,7 +2,7 @@
 //! 15, ...), Size.
 
 use super::build::{pick, reshape};
-use super::layout::{folds, same};
+use super::layout::same;
 use crate::error::NodeProblem;
 use crate::fold;
 use crate::node::{NodeContext, Outputs, RuleResult, axis, one};
@@ -35,7 +35,7 @@ pub(super) fn size(cx: &mut NodeContext) -> RuleResult {
 
 pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
-    let (data, indices) = (cx.input(0)?, cx.input(1)?);
+    let (data, indices) = (cx.moved_input(0)?, cx.input(1)?);
     let shape = cx.shape(&data);
     let axis = axis(cx.int("axis")?.unwrap_or(0), shape.rank())?;
     let op = Op::Gather(ops::Gather { axis });
@@ -44,7 +44,7 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
             return Err(NodeProblem::unsupported(format!("it picks along the batch, axis {axis} of {shape}")));
         };
         let indices = super::scatter::from_zero(cx, &indices, size)?;
-        let operands = [cx.input_operand(0)?, cx.operand(1, &indices)?];
+        let operands = [cx.operand(0, &data)?, cx.operand(1, &indices)?];
         return one(cx.emit(op, &operands)?);
     };
     let Dim::Fixed(size) = shape.dims()[axis] else {
@@ -65,7 +65,7 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::input(1, format!("holds an index outside of axis {axis} of {shape}")));
     };
     match &data {
-        Value::Known(known) if folds(known) && known.len() / size.max(1) * picks.len() <= fold::FOLD_ELEMENTS => {
+        Value::Known(known) if cx.folds(known, (known.len() / size.max(1)).saturating_mul(picks.len())) => {
             let picked = fold::pick_along(known, axis, &picks);
             let mut sizes = known.shape().to_vec();
             sizes.splice(axis..=axis, indices.shape().iter().copied());
@@ -74,7 +74,7 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
         _ => {
             let picks = picks.into_iter().map(|i| i as i64).collect();
             let picks = Known::from(Tensor::i64(indices.shape(), picks));
-            let operands = [cx.input_operand(0)?, cx.operand(1, &picks.into())?];
+            let operands = [cx.operand(0, &data)?, cx.operand(1, &picks.into())?];
             one(cx.emit(op, &operands)?)
         }
     }
@@ -119,7 +119,7 @@ struct Range {
 }
 
 pub(super) fn slice(cx: &mut NodeContext) -> RuleResult {
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let rank = cx.shape(&x).rank();
     let fixed = |list: &[i64]| list.iter().map(|&n| Size::Fixed(n)).collect::<Vec<_>>();
     // Everything became an input in opset 10, when steps came.
@@ -154,7 +154,7 @@ pub(super) fn slice(cx: &mut NodeContext) -> RuleResult {
 
 /// The value, or an `identity` of what came in if nothing was cut off.
 fn same_if_uncut(cx: &mut NodeContext, y: Value) -> RuleResult {
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     match (&x, &y) {
         (Value::Computed(a), Value::Computed(b)) if a == b => same(cx, y),
         _ => one(y),
@@ -204,7 +204,7 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
         return Ok(x);
     }
     match &x {
-        Value::Known(known) if folds(known) => take(cx, &x, axis, (start..end).step_by(step).collect()),
+        Value::Known(known) if cx.folds(known, 0) => take(cx, &x, axis, (start..end).step_by(step).collect()),
         _ => cx.emit_on(Op::Slice(ops::Slice { axis, start, end, step }), &x),
     }
 }
@@ -217,7 +217,7 @@ fn end_backwards(end: i64, size: i64) -> i64 {
 /// The positions `picks` of an axis, in their order.
 fn take(cx: &mut NodeContext, x: &Value, axis: usize, picks: Vec<usize>) -> Result<Value, NodeProblem> {
     if let Value::Known(known) = x
-        && folds(known)
+        && cx.folds(known, known.len())
     {
         return Ok(fold::pick_along(known, axis, &picks).into());
     }
@@ -227,7 +227,7 @@ fn take(cx: &mut NodeContext, x: &Value, axis: usize, picks: Vec<usize>) -> Resu
 }
 
 pub(super) fn split(cx: &mut NodeContext) -> RuleResult {
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     let axis = axis(cx.int("axis")?.unwrap_or(0), shape.rank())?;
     let Dim::Fixed(size) = shape.dims()[axis] else {

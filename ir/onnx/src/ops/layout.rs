@@ -2,16 +2,11 @@
 //! Identity, Dropout (6, 7, 10, 12, 13, 22).
 
 use crate::error::NodeProblem;
-use crate::fold::{self, FOLD_ELEMENTS};
+use crate::fold;
 use crate::node::{NodeContext, RuleResult, axis, one};
 use crate::tensor::MAX_ELEMENTS;
 use crate::value::{Known, Value};
-use catc_ir::{Dim, Op, Operand, Shape, ops};
-
-/// Whether a known tensor's elements are moved here, not in the graph.
-pub(super) fn folds(known: &Known) -> bool {
-    known.len() <= FOLD_ELEMENTS
-}
+use catc_ir::{Dim, Op, Operand, Shape, Tensor, ops};
 
 /// A `rows x columns` matrix as one of `columns x rows`.
 pub(super) fn transposed(items: &[f32], rows: usize, columns: usize) -> Vec<f32> {
@@ -20,7 +15,7 @@ pub(super) fn transposed(items: &[f32], rows: usize, columns: usize) -> Vec<f32>
 
 pub(super) fn transpose(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let rank = cx.shape(&x).rank();
     let perm = match cx.ints("perm")? {
         None => (0..rank).rev().collect(),
@@ -35,20 +30,31 @@ pub(super) fn transpose(cx: &mut NodeContext) -> RuleResult {
         }
     };
     match &x {
-        Value::Known(known) if folds(known) => one(fold::transpose(known, &perm)),
+        Value::Known(known) if cx.folds(known, known.len()) => one(fold::transpose(known, &perm)),
         _ => one(cx.emit_on(Op::Transpose(ops::Transpose { perm }), &x)?),
     }
 }
 
 pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, usize::MAX)?;
-    let parts = (0..cx.input_count()).map(|i| cx.input(i)).collect::<Result<Vec<_>, _>>()?;
+    let parts = parts(cx)?;
     let rank = cx.shape(&parts[0]).rank();
     let Some(written) = cx.int("axis")? else {
         return Err(NodeProblem::attribute("axis", "is missing"));
     };
     let axis = axis(written, rank)?;
     joined(cx, parts, axis)
+}
+
+/// What stands side by side: codes where all are codes of one quantizer.
+fn parts(cx: &mut NodeContext) -> Result<Vec<Value>, NodeProblem> {
+    let count = cx.input_count();
+    let parts = (0..count).map(|i| cx.moved_input(i)).collect::<Result<Vec<_>, _>>()?;
+    let same = |p: &Value| cx.element(p) == cx.element(&parts[0]) && cx.file_codes(p) == cx.file_codes(&parts[0]);
+    match parts.iter().all(same) {
+        true => Ok(parts),
+        false => (0..count).map(|i| cx.input(i)).collect(),
+    }
 }
 
 /// Values of one shape along a new first axis.
@@ -70,14 +76,12 @@ fn joined(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> RuleResult {
             Value::Computed(_) => None,
         })
         .collect();
-    let shapes = || parts.iter().map(|p| cx.shape(p).to_string()).collect::<Vec<_>>().join(", ");
     if let Some(known) = known
-        && known.iter().fold(0usize, |n, k| n.saturating_add(k.len())) <= FOLD_ELEMENTS
+        && cx.folds(&known[0], known.iter().fold(0usize, |n, k| n.saturating_add(k.len())))
     {
-        let joined = fold::concat(&known, axis);
-        return one(
-            joined.ok_or_else(|| NodeProblem::invalid(format!("its inputs do not fit side by side: {}", shapes())))?
-        );
+        let shapes = || known.iter().map(|k| k.ir_shape().to_string()).collect::<Vec<_>>().join(", ");
+        let misfit = || NodeProblem::invalid(format!("its inputs do not fit side by side: {}", shapes()));
+        return one(fold::concat(&known, axis).ok_or_else(misfit)?);
     }
     let parts = with_batch(cx, parts, axis)?;
     // Inference adds the sizes up.
@@ -116,7 +120,7 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::attribute("mode", format!("is {mode:?}, which is not defined")));
     }
     // Amounts and value became inputs in opset 11, the axes came in 18.
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let rank = cx.shape(&x).rank();
     let (amounts, value, axes) = if cx.opset < 11 {
         cx.arity(1, 1)?;
@@ -170,17 +174,46 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     if mode != "constant" {
         return one(super::rearrange::pad_by_copies(cx, x, mode, &before, &after)?);
     }
-    if cx.keeps_input(0) {
-        // The number written is a code, 0 if none is.
-        let Some(kept) = cx.kept_output() else { return Err(NodeProblem::unsupported("its codes are not kept")) };
+    // The number written is a code, 0 if none is.
+    let taken = cx.moved_input(0)?;
+    if let Some(file) = cx.file_codes(&taken) {
+        if file.zero_point[0] as f32 == value {
+            return one(cx.emit_on(Op::Pad(ops::Pad { before, after, value: 0.0 }), &x)?);
+        }
         let real = cx.emit_on(Op::Dequantize(ops::Dequantize), &x)?;
-        let value = (value - kept.zero_point()) * kept.scale();
+        let value = (value - file.zero_point[0] as f32) * file.scale[0];
         let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &real)?;
-        return one(super::quant::keep(cx, &padded)?);
+        return one(super::codes::keep(cx, &padded, &file)?);
+    }
+    if let Value::Known(known) = &x
+        && let Some(padded) = known_padded(cx, known, &before, &after, value)
+    {
+        return one(padded);
     }
     let real = super::build::cast(cx, &x, ops::CastTo::F32)?;
     let padded = cx.emit_on(Op::Pad(ops::Pad { before, after, value }), &real)?;
     one(super::build::cast_like(cx, &padded, &x)?)
+}
+
+/// Known whole numbers with a border of a whole number.
+fn known_padded(cx: &mut NodeContext, known: &Known, before: &[usize], after: &[usize], value: f32) -> Option<Known> {
+    let Known::Tensor(tensor) = known else { return None };
+    let items = tensor.as_i64()?;
+    let sizes = tensor.shape().iter().zip(before.iter().zip(after)).map(|(n, (b, a))| n + b + a).collect::<Vec<_>>();
+    let elements = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    if !cx.folds(known, elements) {
+        return None;
+    }
+    let steps = fold::strides(tensor.shape());
+    let mut padded = Vec::with_capacity(elements);
+    fold::each_index(&sizes, |at| {
+        let inside = at.iter().enumerate().try_fold(0usize, |place, (axis, &i)| {
+            let i = i.checked_sub(before[axis]).filter(|&i| i < tensor.shape()[axis])?;
+            Some(place + i * steps[axis])
+        });
+        padded.push(inside.map_or(value as i64, |place| items[place]));
+    });
+    Some(Tensor::i64(&sizes, padded).into())
 }
 
 /// What is known stays known, everything else gets an `identity`, which a pass removes.
@@ -193,7 +226,7 @@ pub(super) fn same(cx: &mut NodeContext, x: Value) -> RuleResult {
 
 pub(super) fn identity(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     same(cx, x)
 }
 
@@ -222,14 +255,14 @@ pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
             }
         }
     }
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let mut outputs = same(cx, x.clone())?;
     if cx.output_count() > 1 {
         // Everything passes: a mask of truth, in old files of ones.
         let yes: Value = if cx.opset < 12 {
             super::build::real(1.0)
         } else {
-            Known::from(catc_ir::Tensor::new(vec![], catc_ir::TensorData::Bool(vec![true]))).into()
+            Known::from(Tensor::new(vec![], catc_ir::TensorData::Bool(vec![true]))).into()
         };
         let shape = cx.shape(&x);
         outputs.push(super::build::expand(cx, &yes, shape)?);

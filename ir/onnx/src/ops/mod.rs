@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod build;
 mod choose;
+mod codes;
 mod constant;
 mod contrib;
 mod conv;
@@ -19,6 +20,7 @@ mod layout;
 mod linear;
 mod norm;
 mod pool;
+mod qlinear;
 mod quant;
 mod rearrange;
 mod reduce;
@@ -28,6 +30,7 @@ mod scatter;
 mod volume;
 mod window;
 
+pub(crate) use codes::numbers;
 pub(crate) use layout::stacked;
 
 use crate::node::{NodeContext, RuleResult};
@@ -79,7 +82,7 @@ fn standard(op: &str) -> Option<Rule> {
         "Constant" => (1, constant::constant),
         "ConstantOfShape" => (9, constant::constant_of_shape),
         "Conv" => (1, conv::conv),
-        "ConvInteger" => (10, quant::conv_integer),
+        "ConvInteger" => (10, qlinear::conv_integer),
         "ConvTranspose" => (1, deconv::conv_transpose),
         "Cos" => (7, activation::cos),
         "Cosh" => (9, activation::cosh),
@@ -126,7 +129,7 @@ fn standard(op: &str) -> Option<Rule> {
         "LpPool" => (2, pool::lp_pool),
         "LpNormalization" => (1, norm::lp_normalization),
         "MatMul" => (1, linear::matmul),
-        "MatMulInteger" => (10, quant::matmul_integer),
+        "MatMulInteger" => (10, qlinear::matmul_integer),
         "Max" => (1, elementwise::max),
         "MaxPool" => (1, pool::max_pool),
         "Mean" => (1, elementwise::mean),
@@ -143,8 +146,8 @@ fn standard(op: &str) -> Option<Rule> {
         "PRelu" => (1, elementwise::prelu),
         "Pad" => (1, layout::pad),
         "Pow" => (1, elementwise::pow),
-        "QLinearConv" => (10, quant::qlinear_conv),
-        "QLinearMatMul" => (10, quant::qlinear_matmul),
+        "QLinearConv" => (10, qlinear::qlinear_conv),
+        "QLinearMatMul" => (10, qlinear::qlinear_matmul),
         "QuantizeLinear" => (10, quant::quantize_linear),
         "RMSNormalization" => (23, norm::rms_normalization),
         "Range" => (11, rearrange::range),

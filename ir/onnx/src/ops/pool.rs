@@ -9,7 +9,7 @@ use crate::value::Value;
 use catc_ir::ops::{
     ArgMin, AvgPool, Binary, CastTo, Gather, MaxPool, Pad, Reduce, ReduceMean, Reduction, Unary, Window,
 };
-use catc_ir::{Dim, Op, Shape};
+use catc_ir::{Dim, Element, Op, Shape};
 
 /// A pooling whose operation is made from its window.
 fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResult {
@@ -72,12 +72,12 @@ pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
     if cx.output_is_taken(1) {
         return with_places(cx, columns);
     }
-    if let Ok(x) = cx.input(0)
-        && cx.element(&x) == catc_ir::Element::I64
-    {
-        return whole_numbers(cx, x);
+    cx.arity(1, 1)?;
+    let x = cx.moved_input(0)?;
+    match cx.element(&x) {
+        Element::I64 => whole_numbers(cx, x),
+        _ => one(pool_of(cx, x, "a pooling", |w| Op::MaxPool(MaxPool(w)))?),
     }
-    pool(cx, "a pooling", |w| Op::MaxPool(MaxPool(w)))
 }
 
 /// The most places of a window whose maximum is looked for by name: each is a slice of the input.

@@ -75,7 +75,7 @@ fn block(cx: &mut NodeContext) -> Result<(Value, Dim, [usize; 3], usize), NodePr
     cx.arity(1, 1)?;
     let size = cx.int("blocksize")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0 && n < 1 << 16);
     let Some(size) = size else { return Err(NodeProblem::attribute("blocksize", "is missing or not positive")) };
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     match shape.dims() {
         &[n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok((x, n, [c, h, w], size)),

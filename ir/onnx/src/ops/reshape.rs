@@ -1,6 +1,5 @@
 //! The same elements under another shape: Reshape (5, 13, 14, ...), Flatten, Squeeze and Unsqueeze (1, 11, 13, ...).
 
-use super::layout::folds;
 use crate::error::NodeProblem;
 use crate::fold;
 use crate::node::{NodeContext, RuleResult, axes, axis, one};
@@ -12,7 +11,7 @@ pub(super) fn reshape(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let allow_zero = cx.opset >= 14 && cx.flag("allowzero", false)?;
     let target = cx.sizes(1, "the shape")?;
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     if let Value::Known(Known::Sizes { .. }) = x {
         // Its dimensions are numbers, whatever its elements are.
@@ -30,8 +29,8 @@ pub(super) fn reshape(cx: &mut NodeContext) -> RuleResult {
 /// A value under another shape of as many elements: reshaped now if it is known, by the graph otherwise.
 pub(super) fn reshaped(cx: &mut NodeContext, x: &Value, shape: Shape) -> Result<Value, NodeProblem> {
     if let Value::Known(known) = x
-        && folds(known)
         && let Some(sizes) = shape.as_fixed()
+        && cx.folds(known, known.len())
     {
         if shape.volume() != known.ir_shape().volume() {
             return Err(NodeProblem::input(
@@ -136,7 +135,7 @@ fn place_batch(shape: &Shape, sizes: &mut [Size], file_batch: usize) -> Option<(
 
 pub(super) fn flatten(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     let rank = shape.rank();
     let split = match cx.int("axis")?.unwrap_or(1) {
@@ -171,7 +170,7 @@ fn axes_of(cx: &mut NodeContext) -> Result<Option<Vec<i64>>, NodeProblem> {
 
 pub(super) fn squeeze(cx: &mut NodeContext) -> RuleResult {
     let list = axes_of(cx)?;
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     let drop = match list {
         Some(list) => axes(&list, shape.rank())?,
@@ -192,7 +191,7 @@ pub(super) fn unsqueeze(cx: &mut NodeContext) -> RuleResult {
     let Some(list) = axes_of(cx)? else {
         return Err(NodeProblem::invalid("has no axes"));
     };
-    let x = cx.input(0)?;
+    let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     let rank = shape.rank() + list.len();
     let new = axes(&list, rank)?;

@@ -164,7 +164,8 @@ fn reals_of(cx: &mut NodeContext, index: usize) -> Result<Option<Vec<f32>>, Node
 pub(super) fn resize(cx: &mut NodeContext) -> RuleResult {
     let settings = settings(cx)?;
     let policy = cx.word("keep_aspect_ratio_policy")?.unwrap_or("stretch");
-    let x = cx.input(0)?;
+    let moves = settings.mode == Mode::Nearest && settings.coordinates != "tf_crop_and_resize";
+    let x = if moves { cx.moved_input(0)? } else { cx.input(0)? };
     let rank = cx.shape(&x).rank();
     let axes: Vec<usize> = match cx.ints("axes")? {
         Some(list) => list.iter().map(|&a| axis(a, rank)).collect::<Result<_, _>>()?,

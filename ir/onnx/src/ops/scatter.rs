@@ -49,7 +49,9 @@ pub(super) fn gather_elements(cx: &mut NodeContext) -> RuleResult {
 /// Row-major positions from coordinates in the last axis of `index`: the sum of each coordinate times its distance.
 fn positions(cx: &mut NodeContext, index: &Value, sizes: &[usize], distances: &[usize]) -> Built {
     let lead = fixed(cx, index, "its indices")?;
-    let rank = lead.len() - 1;
+    let Some(rank) = lead.len().checked_sub(1) else {
+        return Err(NodeProblem::input(1, "is a single number, a list of coordinates is needed"));
+    };
     let mut sum: Option<Value> = None;
     for (i, (&size, &distance)) in sizes.iter().zip(distances).enumerate() {
         let part = super::build::slice(cx, index, rank, i, i + 1, 1)?;

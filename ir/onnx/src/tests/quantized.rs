@@ -56,32 +56,133 @@ fn codes_stay_codes() {
     insta::assert_snapshot!(text);
 }
 
+/// A quantizer of `x` with a zero-point `z` and a scale of 0.5, and back; `chain` gives `z`.
+fn round_trip(opset: i64, chain: impl Fn(ModelBuilder) -> ModelBuilder) -> ModelBuilder {
+    let m = model(opset).input("x", &["N", "4"]).output("y").f32("s", &[], &[0.5]);
+    chain(m).node("QuantizeLinear", "x s z", "q", &[]).node("DequantizeLinear", "q s z", "y", &[])
+}
+
 #[test]
-fn what_cannot_be_codes_is_named() {
-    let sixteen = |ty: DataType| {
-        let m = model(21).input("x", &["N", "4"]).output("y").f32("s", &[], &[0.5]);
-        m.initializer(raw_tensor("z", ty, &[], vec![0, 0])).node("QuantizeLinear", "x s z", "q", &[]).node(
-            "DequantizeLinear",
-            "q s z",
-            "y",
-            &[],
-        )
-    };
-    let taken = || {
-        let m =
-            quantizer(model(13).input("x", &["N", "4"]).output("y").output("q"), "x", &[0.5], DataType::Uint8, &[0]);
+fn what_cannot_be_codes_is_named_and_stays_quantized() {
+    let of = |ty| round_trip(21, |m| m.initializer(raw_tensor("z", ty, &[], vec![0, 0])));
+    let several = || {
+        let m = quantizer(model(13).input("x", &["N", "2"]).output("y"), "x", &[0.5, 1.0], DataType::Int8, &[0, 1]);
         m.node("QuantizeLinear", "x x_s x_z", "q", &[]).node("DequantizeLinear", "q x_s x_z", "y", &[])
     };
     for (m, reason) in [
-        (sixteen(DataType::Uint16), "its codes are of type uint16; those of 2 to 8 bits compile"),
-        (sixteen(DataType::Int16), "its codes are of type int16; those of 2 to 8 bits compile"),
-        (taken(), "its codes are an output of the model"),
+        (of(DataType::Uint16), "its codes are of type uint16, and kernels take those of 2 to 8 bits"),
+        (of(DataType::Int16), "its codes are of type int16, and kernels take those of 2 to 8 bits"),
+        (several(), "it has several scales for a computed tensor"),
     ] {
         let imported = m.import().unwrap();
-        assert_eq!(imported.graph.phase, Phase::Float);
+        assert_eq!(imported.graph.phase, Phase::Qdq);
         let expected =
-            format!("node \"/q\" (QuantizeLinear): is evaluated in reals and not compiled to codes: {reason}");
+            format!("node \"/q\" (QuantizeLinear): its codes are computed in f32, not by integer kernels: {reason}");
         assert_eq!(imported.warnings, [expected]);
+    }
+}
+
+#[test]
+fn codes_that_something_else_takes_are_numbers_there() {
+    let m = quantizer(model(13).input("x", &["N", "4"]).output("y").output("q"), "x", &[0.5], DataType::Uint8, &[9]);
+    let m = m.node("QuantizeLinear", "x x_s x_z", "q", &[]).node("DequantizeLinear", "q x_s x_z", "y", &[]);
+    let imported = m.import().unwrap();
+    assert!(imported.warnings.is_empty(), "{:?}", imported.warnings);
+    let text = imported.graph.to_string();
+    for part in ["v1: u8<q0>[N,4] = quantize v0, q0", "= round ", "i64[N,4] = cast_i64 "] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+/// The type of a zero-point decides which codes there are, whatever nodes lie between it and its constant.
+#[test]
+fn types_of_zero_points_follow_from_constants() {
+    let byte =
+        |m: ModelBuilder, name: &str, dims: &[i64]| m.initializer(raw_tensor(name, DataType::Int8, dims, bytes(&[3])));
+    let to = || int("to", DataType::Int8 as i64);
+    type Chain<'c> = &'c dyn Fn(ModelBuilder) -> ModelBuilder;
+    let chains: [(&str, Chain); 10] = [
+        ("Cast", &|m| m.i64("z0", &[3]).node("Squeeze", "z0", "z1", &[]).node("Cast", "z1", "z", &[to()])),
+        ("CastLike", &|m| byte(m.f32("z0", &[], &[3.0]), "t", &[]).node("CastLike", "z0 t", "z", &[])),
+        ("Identity", &|m| byte(m, "z0", &[]).node("Identity", "z0", "z", &[])),
+        ("Squeeze", &|m| byte(m, "z0", &[1]).node("Squeeze", "z0", "z", &[])),
+        ("Reshape", &|m| byte(m, "z0", &[1, 1]).i64("to", &[1]).node("Reshape", "z0 to", "z", &[])),
+        ("Unsqueeze", &|m| byte(m, "z0", &[]).i64("to", &[0]).node("Unsqueeze", "z0 to", "z", &[])),
+        ("Transpose", &|m| byte(m, "z0", &[1]).node("Transpose", "z0", "z", &[])),
+        ("Concat", &|m| byte(m, "z0", &[1]).node("Concat", "z0", "z", &[int("axis", 0)])),
+        ("Gather", &|m| byte(m, "z0", &[1]).initializer(i64_tensor("at", &[], &[0])).node("Gather", "z0 at", "z", &[])),
+        ("ConstantOfShape", &|m| {
+            let value = raw_tensor("", DataType::Int8, &[1], bytes(&[3]));
+            m.i64("shape", &[1]).node("ConstantOfShape", "shape", "z", &[super::tensor("value", value)])
+        }),
+    ];
+    for (name, chain) in chains {
+        let text = round_trip(15, chain).text();
+        assert!(text.contains("i8 per_tensor scale [0.5] zero_point [3]"), "{name}:\n{text}");
+    }
+}
+
+#[test]
+fn a_computed_zero_point_keeps_its_type() {
+    let m = round_trip(13, |m| m.typed_input("z0", DataType::Int8, &["1"]).node("Identity", "z0", "z", &[]));
+    let text = m.text();
+    assert!(text.contains("clip v") && text.contains("{min=-128.0, max=127.0}"), "{text}");
+}
+
+/// The wider type saturates at 5.5, before the bound of the clip.
+#[test]
+fn a_clip_beyond_the_codes_of_the_type_does_not_widen_them() {
+    for (low, high) in [(0.0, 6.0), (0.0, f32::INFINITY), (-0.5, 9.0)] {
+        let m = model(13).input("x", &["N", "4"]).output("y").f32("lo", &[], &[low]).f32("hi", &[], &[high]);
+        let m = quantizer(m, "x", &[0.1], DataType::Uint8, &[200]).node("Clip", "x lo hi", "c", &[]);
+        let m = m.node("QuantizeLinear", "c x_s x_z", "q", &[]).node("DequantizeLinear", "q x_s x_z", "y", &[]);
+        let text = m.text();
+        assert!(text.contains("u6 per_tensor") && text.contains("max=5.5}"), "{text}");
+    }
+}
+
+#[test]
+fn clipped_codes_have_as_few_bits_as_their_range_needs() {
+    let m = quantizer(model(13).input("x", &["N", "4"]).output("y"), "x", &[0.5], DataType::Int8, &[0]);
+    let m = m
+        .initializer(raw_tensor("lo", DataType::Int8, &[], bytes(&[-8])))
+        .initializer(raw_tensor("hi", DataType::Int8, &[], bytes(&[7])))
+        .node("QuantizeLinear", "x x_s x_z", "q", &[])
+        .node("Clip", "q lo hi", "c", &[])
+        .node("DequantizeLinear", "c x_s x_z", "y", &[]);
+    let text = m.text();
+    assert!(text.contains("u4 per_tensor scale [0.5] zero_point [8]"), "{text}");
+}
+
+/// Codes of a negative scale are turned around; those of scale 0 are 0.
+#[test]
+fn weights_of_odd_scales_stay_codes() {
+    let m = quantizer(model(13).input("x", &["N", "2"]).output("y"), "x", &[0.5], DataType::Uint8, &[9]);
+    let m = quantizer(m, "w", &[0.5, -0.25, 0.0], DataType::Int8, &[0, 0, 0]);
+    let m = m
+        .initializer(raw_tensor("w_q", DataType::Int8, &[3, 2], bytes(&[90, -2, 100, 5, 77, 78])))
+        .node("QuantizeLinear", "x x_s x_z", "q", &[])
+        .node("DequantizeLinear", "q x_s x_z", "d", &[])
+        .node("DequantizeLinear", "w_q w_s w_z", "w", &[int("axis", 0)])
+        .node("Gemm", "d w", "y", &[int("transB", 1)]);
+    let text = m.text();
+    assert!(text.contains("i8 per_axis 0 scale [0.5, 0.25, 1.0]"), "{text}");
+    assert!(text.contains("[90, -2, -100, -5, 0, 0]"), "{text}");
+}
+
+#[test]
+fn weights_without_axes_are_refused() {
+    let m = quantizer(model(13).input("x", &["N", "2", "4", "4"]).output("y"), "x", &[0.5], DataType::Uint8, &[9]);
+    let m = quantizer(m, "w", &[0.5], DataType::Int8, &[0]);
+    let m = m.initializer(raw_tensor("w_q", DataType::Int8, &[], bytes(&[1])));
+    let m = m.node("QuantizeLinear", "x x_s x_z", "q", &[]);
+    let layers = [
+        m.clone().node("QLinearConv", "q x_s x_z w_q w_s w_z x_s x_z", "y", &[]),
+        m.node("ConvInteger", "q w_q x_z w_z", "y", &[]),
+    ];
+    for m in layers {
+        let error = m.error();
+        assert!(error.contains("has shape [], 4 dimensions are needed"), "{error}");
     }
 }
 
