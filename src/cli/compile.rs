@@ -3,6 +3,7 @@
 use super::args::{CompileArgs, EmitKind};
 use super::bench::peak_resident_bytes;
 use super::emit::Plan;
+use super::files::Files;
 use super::progress::Bars;
 use super::{Failure, human_bytes, on_threads, overrides, preprocess, print, print_json};
 use crate::data::write_atomically;
@@ -24,6 +25,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("a model is needed: catc MODEL.onnx -o OUT.bin".into()));
     };
     let plan = Plan::of(args, model)?;
+    files(args, model).check()?;
     if is_compiled(model).unwrap_or(false) {
         return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
     }
@@ -83,6 +85,18 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     }
     let emitted = plan.write(&compiled.program, Some(&compiled.graph), quantized.as_ref())?;
     report(args, emitted, &compiled, bytes.len() as u64, start)
+}
+
+/// What is read and written.
+fn files(args: &CompileArgs, model: &Path) -> Files {
+    let files = Files::new()
+        .read("the model", model)
+        .read("--calib", args.calibration.calib.as_deref())
+        .read("--preprocess", args.calibration.preprocess.as_deref())
+        .read("--cat-data", args.correction.cat_data.as_deref())
+        .write("-o", args.output.as_deref())
+        .write("--loss-curve", args.loss_curve.as_deref());
+    args.emit.iter().fold(files, |files, e| files.write(format!("--emit {}", e.kind.name()), e.path.as_path()))
 }
 
 /// Measures kernels and tiles, and keeps what is fastest in the program. What was known of this CPU before is forgotten.

@@ -6,6 +6,7 @@ mod bench;
 mod compile;
 mod emit;
 mod eval;
+mod files;
 mod inspect;
 mod opt;
 mod profile;

@@ -1,6 +1,7 @@
 //! `catc opt FILE.catir --passes a,b{opt=..}`
 
 use super::args::OptArgs;
+use super::files::Files;
 use super::progress::Bars;
 use super::{Failure, on_threads, preprocess, print};
 use crate::data::{Elements, Npz, write_atomically, write_npz};
@@ -24,6 +25,14 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
     if let Some(pass) = &args.print_after {
         check_print_after(pass)?;
     }
+    Files::new()
+        .read("the graph", path.as_path())
+        .read("--blobs", args.blobs.as_deref())
+        .read("--calib", args.calibration.calib.as_deref())
+        .read("--preprocess", args.calibration.preprocess.as_deref())
+        .write("-o", args.output.as_deref())
+        .write("--emit-blobs", args.emit_blobs.as_deref())
+        .check()?;
     let mut graph = read_graph(path, args.blobs.as_deref(), &args.shape)?;
     let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
     let source = CalibrationSource {

@@ -33,7 +33,7 @@ mod split;
 mod synthetic;
 
 pub use array::{Array, MAX_IN_MEMORY};
-pub use atomic::{remove_unfinished, write_atomically};
+pub use atomic::{Target, check_target, remove_unfinished, write_atomically};
 pub use dataset::{DataSet, InputSpec};
 pub use error::DataError;
 pub use image::MAX_PIXELS;

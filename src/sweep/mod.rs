@@ -18,5 +18,5 @@ pub mod svg;
 pub mod tables;
 
 pub use plan::{Correction, Plan, SweepOptions};
-pub use run::{Status, SweepError, run};
+pub use run::{Status, SweepError, file_names, run};
 pub use summary::Results;

@@ -3,7 +3,7 @@
 use super::bench::Bench;
 use super::journal::{Journal, Outcome};
 use super::measure::{float_outcome, measure, outcome_key};
-use super::plan::{Network, SweepOptions, Variant};
+use super::plan::{Axis, Network, Plan, SweepOptions, Variant};
 use super::summary::{Measured, Results};
 use super::{curves, tables};
 use crate::data::{DataError, write_atomically};
@@ -13,6 +13,9 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// The file in the folder of a sweep that keeps what was measured.
+const JOURNAL: &str = "journal.jsonl";
 
 /// Why a sweep ended early. What was measured until then is in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +64,7 @@ pub fn run(
     let at = |path: &Path, error: io::Error| SweepError::File { path: path.display().to_string(), error };
     let logits = options.out.join("logits");
     std::fs::create_dir_all(&logits).map_err(|e| at(&logits, e))?;
-    let path = options.out.join("journal.jsonl");
+    let path = options.out.join(JOURNAL);
     let journal = Journal::open(&path).map_err(|e| at(&path, e))?;
     let (networks, variants) = (options.plan.networks(), options.plan.variants());
     let total = networks.len() * variants.len() + 1;
@@ -133,6 +136,13 @@ pub fn run(
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     write(options, &results)?;
     Ok(results)
+}
+
+/// The names of the files that a sweep writes to its folder, beside its logits.
+pub fn file_names(plan: &Plan) -> impl Iterator<Item = String> {
+    let curves = Axis::ALL.into_iter().filter(|&axis| !plan.curve(axis).is_empty());
+    let tables = [JOURNAL, "results.csv", "results.json", "results.md"].map(String::from);
+    tables.into_iter().chain(curves.map(|axis| format!("{}.svg", axis.name())).collect::<Vec<_>>())
 }
 
 /// Writes tables and curves.
