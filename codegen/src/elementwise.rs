@@ -3,7 +3,7 @@
 use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation};
 use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
-use catc_ir::ops::{self, Unary};
+use catc_ir::ops::{self, CastTo, Unary};
 use catc_ir::{Node, Operand, ValueId};
 use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId};
 
@@ -123,6 +123,22 @@ impl Lowering<'_> {
             steps.push(Pending::binary(op, source));
         }
         self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
+    }
+
+    /// Whole numbers and truth values as reals; reals as whole numbers are evaluated only.
+    pub(crate) fn cast(&mut self, node: &Node, to: CastTo) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        match (self.format(x)?, self.format(node.output)?) {
+            (Format::Index, Format::F32) => self.apply(node.output, x, 1.0, PendingEpilogue::default()),
+            // Truth values are the numbers 0 and 1, but not the other way round.
+            (Format::Index, Format::Index) if to == CastTo::I64 => {
+                let (input, dims) = (self.in_layout(x, Layout::RowMajor)?, self.dims(x)?);
+                let view = self.view(input, &dims, Layout::RowMajor);
+                self.define(node.output, view, Order::Rows);
+                Ok(())
+            }
+            _ => Err(self.evaluated_only()),
+        }
     }
 
     /// A value broadcast to the shape of the output.

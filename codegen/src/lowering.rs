@@ -4,8 +4,10 @@ use crate::CodegenError;
 use crate::builder::Builder;
 use crate::forms::{Forms, Order};
 use catc_ir::ops::{Body, Op};
-use catc_ir::{Dim, Element, Graph, Node, Operand, Phase, Shape, ValueId, verify};
-use catc_program::{BuildInfo, Epilogue, Format, Layout, Op as StepOp, Port, Program, Step, TensorDecl, TensorId};
+use catc_ir::{Dim, Element, Graph, Indexed, Node, Operand, Phase, Shape, ValueId, indexed_inputs, verify};
+use catc_program::{
+    BuildInfo, Epilogue, Format, Layout, Op as StepOp, Port, Program, Range, Step, TensorDecl, TensorId,
+};
 use cranelift_entity::SecondaryMap;
 use std::collections::HashSet;
 
@@ -139,8 +141,8 @@ impl<'g> Lowering<'g> {
     pub(crate) fn format(&self, value: ValueId) -> Lowered<Format> {
         match self.graph.value_type(value).element {
             Element::F32 => Ok(Format::F32),
-            Element::I64 => Ok(Format::Index),
-            Element::Bool => Err(self.reject(format!("{value} holds truth values, which no compiled step computes"))),
+            // Truth values are 0 and 1.
+            Element::I64 | Element::Bool => Ok(Format::Index),
             Element::Code(q) => {
                 let q = self.graph.quantizer(q);
                 if q.axis.is_some() {
@@ -161,7 +163,8 @@ impl<'g> Lowering<'g> {
 
     /// The layout in which the nodes that use a value would like it; `otherwise` if it is all the same to them.
     pub(crate) fn wished_layout(&self, value: ValueId, otherwise: Layout) -> Lowered<Layout> {
-        if self.dims(value)?.len() != 3 {
+        // Only maps change layouts, and none makes whole numbers.
+        if self.dims(value)?.len() != 3 || self.format(value)? == Format::Index {
             return Ok(Layout::RowMajor);
         }
         let mut rows = self.output_uses[value] > 0;
@@ -180,18 +183,24 @@ impl<'g> Lowering<'g> {
 
     fn inputs(&mut self) -> Lowered<Vec<Port>> {
         let mut ports = vec![];
-        for (v, name) in &self.graph.inputs {
+        for ((v, name), indexed) in self.graph.inputs.iter().zip(indexed_inputs(self.graph)) {
             let reject = |reason: String| CodegenError::Port { port: format!("input {name:?}"), reason };
             let ty = self.graph.value_type(*v);
             let dims = image_dims(&ty.shape).map_err(reject)?;
-            if ty.element != Element::F32 {
-                return Err(reject("a compiled network takes f32; quantization belongs in the graph".into()));
-            }
-            let name_in_graph = v.to_string();
-            let declared = TensorDecl { name: name_in_graph, format: Format::F32, dims, layout: Layout::RowMajor };
+            let (format, range) = match ty.element {
+                Element::F32 => (Format::F32, None),
+                Element::I64 => (Format::Index, Some(index_range(indexed))),
+                Element::Bool => (Format::Index, Some(Range { low: 0, high: 1 })),
+                Element::Code(_) => {
+                    return Err(reject(
+                        "a compiled network takes reals or whole numbers; quantize it in the graph".into(),
+                    ));
+                }
+            };
+            let declared = TensorDecl { name: v.to_string(), format, dims, layout: Layout::RowMajor };
             let tensor = self.builder.add_tensor(declared);
             self.define(*v, tensor, Order::Rows);
-            ports.push(Port { name: name.clone(), tensor });
+            ports.push(Port { name: name.clone(), tensor, range });
         }
         Ok(ports)
     }
@@ -213,7 +222,7 @@ impl<'g> Lowering<'g> {
             if taken || self.builder.writer(tensor).is_none() {
                 tensor = self.duplicate(tensor);
             }
-            ports.push(Port { name: output.name.clone(), tensor });
+            ports.push(Port::new(&*output.name, tensor));
         }
         Ok(ports)
     }
@@ -269,10 +278,10 @@ impl<'g> Lowering<'g> {
             Op::Identity(_) => self.value(node.inputs[0]).map(|_| ()),
             Op::Expand(_) => self.expand(node),
             Op::LayerNorm(norm) => self.layer_norm(node, norm.eps),
+            Op::Cast(cast) => self.cast(node, cast.to),
             Op::Function(_)
             | Op::Compare(_)
             | Op::Where(_)
-            | Op::Cast(_)
             | Op::Reduce(_)
             | Op::GatherElements(_)
             | Op::ScatterFlat(_)
@@ -280,6 +289,14 @@ impl<'g> Lowering<'g> {
             | Op::Cumulate(_) => Err(self.evaluated_only()),
             Op::Quantize(_) | Op::Dequantize(_) => Err(self.reject("it belongs to the qdq phase")),
         }
+    }
+}
+
+/// What an input of whole numbers may hold: what runs refuse, so that no index is outside of its table.
+fn index_range(indexed: Indexed) -> Range {
+    match indexed.every.and_then(|length| i32::try_from(length).ok()) {
+        Some(length) => Range { low: -length, high: length - 1 },
+        None => Range::ALL,
     }
 }
 

@@ -85,15 +85,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// A row of a constant table by a computed index.
+    /// Rows of a constant table by computed indices.
     fn gather_row(&mut self, node: &Node, axis: usize) -> Lowered<()> {
         let index = self.value(node.inputs[1])?;
         let input = self.in_layout(index, Layout::RowMajor)?;
         let table = self.reals(node, 0, "table")?;
-        let count: usize = self.builder.tensor(input).dims.iter().product();
-        if axis != 0 || count != 1 {
+        if axis != 0 {
             return Err(self.reject(format!(
-                "it picks {count} slices of axis {axis} for each image; only one of axis 0 is compiled"
+                "it picks slices of axis {axis} of a table for each image; only those of axis 0 are compiled: transpose \
+                 the table in the model, or run the ONNX file"
             )));
         }
         self.push_step(Op::GatherRow { table }, vec![input], node.output, Layout::RowMajor)

@@ -193,6 +193,26 @@ pub enum DataError {
         value: f64,
     },
 
+    /// A number that an input of whole numbers does not take.
+    #[error(
+        "{place}: sample {sample} holds {value} at position {position:?}; the network takes whole numbers{} there",
+        bounds(*.low, *.high)
+    )]
+    NotWhole {
+        /// The file or archive member.
+        place: String,
+        /// Index of the sample, from 0.
+        sample: usize,
+        /// Position within the sample, one index per axis.
+        position: Vec<usize>,
+        /// The value as stored.
+        value: String,
+        /// The least number.
+        low: i64,
+        /// The greatest number.
+        high: i64,
+    },
+
     /// An image that cannot be decoded.
     #[error("cannot decode image {place}: {reason}; remove it or save it again")]
     Image {
@@ -205,7 +225,7 @@ pub enum DataError {
     /// Images without a preprocess file.
     #[error(
         "{place} holds {what}, and how to turn pixels into the network's input is not known: give a preprocess file with \
-         --preprocess P.toml (keys layout, color, scale, mean, std, resize, crop), or save float32 samples as the network \
+         --preprocess P.toml (keys layout, network_layout, color, scale, mean, std, resize, crop), or save float32 samples as the network \
          takes them"
     )]
     NeedsPreprocess {
@@ -310,6 +330,11 @@ fn listed(names: &[String]) -> String {
         text.push(format!("and {} more", names.len() - SHOWN));
     }
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
+/// From which number to which; of 64 bits nothing is left to say.
+fn bounds(low: i64, high: i64) -> String {
+    if (low, high) == (i64::MIN, i64::MAX) { String::new() } else { format!(" from {low} to {high}") }
 }
 
 fn not_finite(value: f64) -> String {

@@ -3,6 +3,7 @@
 use super::calibration::{Calibration, CalibrationSource};
 use crate::data::DataError;
 use catc_ir::{Graph, Phase, TensorData};
+use catc_onnx::WholeType;
 use catc_passes::{
     LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
     RecipeOptions, parse_passes, recipe,
@@ -90,7 +91,7 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     let passes = recipe(&options.recipe)?;
     catc_passes::check_layer_bits(&options.recipe.layers, &imported.graph)?;
     let correct = options.recipe.cat && options.recipe.real_inputs;
-    let calibration = Calibration::open(&options.calibration, &imported.graph, correct, options.seed)?;
+    let calibration = Calibration::open(&options.calibration, &imported.graph, &imported.whole, correct, options.seed)?;
     (watch.begin)(&imported, Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
@@ -108,8 +109,20 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     cx.progress = watch.progress;
     cx.max_memory = options.max_memory;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
-    let program = catc_codegen::lower(&graph, info)?;
+    let program = lowered(&graph, info, &imported.whole)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
+}
+
+/// The program of an integer graph. Its inputs of whole numbers take no others than the model's file does.
+fn lowered(graph: &Graph, info: BuildInfo, whole: &[Option<WholeType>]) -> Result<Program, CompileError> {
+    let mut program = catc_codegen::lower(graph, info)?;
+    for (port, whole) in program.inputs.iter_mut().zip(whole) {
+        if let (Some(range), Some(whole)) = (&mut port.range, whole) {
+            range.low = range.low.max(i32::try_from(whole.low).unwrap_or(i32::MIN));
+            range.high = range.high.min(i32::try_from(whole.high).unwrap_or(i32::MAX));
+        }
+    }
+    Ok(program)
 }
 
 /// Lowers a network that the file holds quantized.
@@ -145,7 +158,7 @@ fn compile_quantized(
         float_bytes,
         layer_bits: vec![],
     };
-    let program = catc_codegen::lower(&graph, info)?;
+    let program = lowered(&graph, info, &imported.whole)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 

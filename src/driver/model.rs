@@ -1,6 +1,6 @@
 //! A model file of either kind, ready to run: ONNX through the float evaluator, compiled through its machine code.
 
-use super::calibration::input_specs;
+use super::inputs::{input_specs, port_spec, tensor_of};
 use crate::data::{DataError, DataSet, Elements, InputSpec};
 use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
@@ -78,7 +78,8 @@ pub enum ModelError {
 }
 
 enum Engine {
-    Float(Box<Interpreter>),
+    /// The evaluator, and what the inputs hold.
+    Float(Box<Interpreter>, Vec<Element>),
     Compiled(Box<Session>),
 }
 
@@ -124,11 +125,12 @@ impl OpenModel {
                 let found = graph.type_text(ty);
                 return Err(ModelError::Output { path: name, name: output.name.clone(), found });
             }
-            outputs.push(InputSpec { name: output.name.clone(), shape: shape[1..].to_vec() });
+            outputs.push(InputSpec::reals(&*output.name, &shape[1..]));
         }
-        let inputs = input_specs(&graph);
+        let inputs = input_specs(&graph, &imported.whole);
+        let elements = graph.inputs.iter().map(|(v, _)| graph.value_type(*v).element).collect();
         let reals_first = graph.outputs.first().is_some_and(|o| graph.value_type(o.value).element == Element::F32);
-        let engine = Engine::Float(Box::new(Interpreter::new(&graph)?));
+        let engine = Engine::Float(Box::new(Interpreter::new(&graph)?), elements);
         Ok(OpenModel { path: name, inputs, outputs, reals_first, engine, threads })
     }
 
@@ -139,8 +141,8 @@ impl OpenModel {
 
     fn compiled(model: Model, path: String, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
         let session = model.session(&SessionOptions { threads, tier: cpu })?;
-        let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
-        let inputs = model.inputs().iter().map(spec).collect();
+        let spec = |p: &catc_runtime::PortInfo| InputSpec::reals(&*p.name, &p.dims);
+        let inputs = model.inputs().iter().map(port_spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();
         let reals_first = model.outputs().first().is_some_and(|o| o.element == catc_runtime::Element::F32);
         Ok(OpenModel { path, inputs, outputs, reals_first, engine: Engine::Compiled(Box::new(session)), threads })
@@ -178,7 +180,9 @@ impl OpenModel {
         let n = sets.first().map_or(0, DataSet::len);
         progress.start("running", n as u64);
         match &self.engine {
-            Engine::Float(evaluator) => self.run_float(evaluator, sets, n, progress, consume)?,
+            Engine::Float(evaluator, elements) => {
+                self.run_float(evaluator, elements, sets, n, progress, consume)?;
+            }
             Engine::Compiled(session) => self.run_compiled(session, sets, n, progress, consume)?,
         }
         progress.finish();
@@ -188,14 +192,15 @@ impl OpenModel {
     fn run_float(
         &self,
         evaluator: &Interpreter,
+        elements: &[Element],
         sets: &[DataSet],
         n: usize,
         progress: &dyn Progress,
         consume: &mut dyn FnMut(usize, &[Elements]),
     ) -> Result<(), ModelError> {
         let compute = |i: usize| -> Result<Vec<Tensor>, ModelError> {
-            let tensor = |set: &DataSet| Ok(Tensor::f32(&batched(1, set.shape()), set.sample(i)?));
-            let inputs = sets.iter().map(tensor).collect::<Result<Vec<_>, DataError>>()?;
+            let tensor = |(set, element): (&DataSet, &Element)| tensor_of(set, *element, i);
+            let inputs = sets.iter().zip(elements).map(tensor).collect::<Result<Vec<_>, DataError>>()?;
             Ok(evaluator.run(&inputs)?)
         };
         for_each_image(n, compute, |i, outputs| {
@@ -216,9 +221,9 @@ impl OpenModel {
     ) -> Result<(), ModelError> {
         for start in (0..n).step_by(BATCH_PER_THREAD * self.threads) {
             let indices: Vec<usize> = (start..n.min(start + BATCH_PER_THREAD * self.threads)).collect();
-            let data = sets.iter().map(|set| set.samples(&indices)).collect::<Result<Vec<_>, DataError>>()?;
+            let data = sets.iter().map(|set| array_of(set, &indices)).collect::<Result<Vec<_>, DataError>>()?;
             let shapes: Vec<Vec<usize>> = sets.iter().map(|set| batched(indices.len(), set.shape())).collect();
-            let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| InputArray::f32(shape, data)).collect();
+            let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| input_array(shape, data)).collect();
             let outputs = session.run(&arrays)?;
             let whole = |data: &ArrayData| match data {
                 ArrayData::Index(v) => v.iter().map(|&i| i.into()).collect(),
@@ -242,6 +247,23 @@ impl OpenModel {
             progress.advance(indices.len() as u64);
         }
         Ok(())
+    }
+}
+
+/// Samples of a data set as a compiled model takes them.
+pub fn array_of(set: &DataSet, indices: &[usize]) -> Result<ArrayData, DataError> {
+    Ok(match set.whole() {
+        None => ArrayData::F32(set.samples(indices)?),
+        // The bounds that the set was opened with are those of 32 bits or less.
+        Some(_) => ArrayData::Index(set.samples(indices)?.into_iter().map(|n: i64| n as i32).collect()),
+    })
+}
+
+/// An input array of these elements.
+pub fn input_array<'a>(shape: &'a [usize], data: &'a ArrayData) -> InputArray<'a> {
+    match data {
+        ArrayData::F32(reals) => InputArray::f32(shape, reals),
+        ArrayData::Index(whole) => InputArray::index(shape, whole),
     }
 }
 

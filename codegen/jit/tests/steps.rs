@@ -373,7 +373,7 @@ proptest! {
         out.remove(axis);
         let index = b.tensor(Format::Index, &out, Layout::RowMajor);
         b.step(Op::ArgMin { axis }, &[x], Epilogue::default(), index);
-        b.program.outputs.push(Port { name: "index".into(), tensor: index });
+        b.program.outputs.push(Port::new("index", index));
         let mut inputs = b.inputs();
         // Ties.
         inputs[0].iter_mut().for_each(|x| *x = (*x * 3.0).round());

@@ -23,7 +23,8 @@ impl Display for Program {
             writeln!(f, "  c{i} = {c}")?;
         }
         for port in &self.inputs {
-            writeln!(f, "  input {} {:?}", Declared(self, port.tensor), port.name)?;
+            let range = port.range.map_or(String::new(), |r| format!(" {}..={}", r.low, r.high));
+            writeln!(f, "  input {}{range} {:?}", Declared(self, port.tensor), port.name)?;
         }
         for step in &self.steps {
             writeln!(f, "  {} = {step} {:?}", Declared(self, step.output), step.name)?;

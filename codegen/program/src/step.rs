@@ -87,7 +87,8 @@ pub enum Op {
         /// Factor for codes.
         scale: f32,
     },
-    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
+    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x as f32 * scale` for indices (rounded to
+    /// nearest), `t = x * scale` for f32.
     Map {
         /// Factor.
         scale: f32,
@@ -143,8 +144,9 @@ pub enum Op {
         /// The axis, which goes away.
         axis: usize,
     },
-    /// Row `i` of an f32 table `[A,..]`, `i` the single element of the `Index` input. Indices are below A by construction of `ArgMin`; code
-    /// clamps them all the same. No epilogue.
+    /// For each element `i` of the `Index` input row `i` of an f32 table `[A,..]`, counted from the end where `i` is negative: the rows take
+    /// the place of the elements. Indices lie in -A..A by construction of `ArgMin` and by the range of an input; code clamps them all the
+    /// same. No epilogue.
     GatherRow {
         /// f32 table.
         table: ConstantId,

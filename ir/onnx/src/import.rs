@@ -4,6 +4,7 @@ use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
 use crate::file::{MapError, map};
 use crate::functions;
+use crate::interface::WholeType;
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
 use crate::options::{BatchPolicy, ImportOptions};
 use crate::order::live_nodes;
@@ -25,6 +26,8 @@ pub struct Imported {
     pub opset: i64,
     /// The program that wrote the file, and its version; empty if it does not say.
     pub producer: String,
+    /// For each input of the graph the type that the file gives it, if that holds whole numbers or truth values.
+    pub whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became the symbolic `N`.
     pub file_batch: Option<usize>,
     /// What the user should be told, each a sentence.
@@ -93,6 +96,7 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
         graph: translated.graph,
         opset,
         producer: [model.producer_name(), model.producer_version()].join(" ").trim().to_string(),
+        whole: translated.whole,
         file_batch: translated.file_batch,
         warnings: translated.warnings,
     })

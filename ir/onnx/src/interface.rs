@@ -17,9 +17,45 @@ enum Declared {
     Unknown,
 }
 
+/// The numbers of a type of the file that is no type of reals: whole numbers, or truth values as 0 and 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeType {
+    /// Its name, as ONNX spells it.
+    pub name: String,
+    /// The least number.
+    pub low: i64,
+    /// The greatest number.
+    pub high: i64,
+}
+
+impl WholeType {
+    /// `None` for reals and whatever else is no whole number.
+    fn of(data_type: i32) -> Option<WholeType> {
+        let (low, high) = match DataType::try_from(data_type).ok()? {
+            DataType::Bool => (0, 1),
+            DataType::Int64 => (i64::MIN, i64::MAX),
+            DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+            DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+            DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+            DataType::Int4 => (-8, 7),
+            DataType::Int2 => (-2, 1),
+            // What is beyond int64 the importer does not hold.
+            DataType::Uint64 => (0, i64::MAX),
+            DataType::Uint32 => (0, u32::MAX.into()),
+            DataType::Uint16 => (0, u16::MAX.into()),
+            DataType::Uint8 => (0, u8::MAX.into()),
+            DataType::Uint4 => (0, 15),
+            DataType::Uint2 => (0, 3),
+            _ => return None,
+        };
+        Some(WholeType { name: type_name(data_type), low, high })
+    }
+}
+
 struct Input<'m> {
     name: &'m str,
     element: Element,
+    whole: Option<WholeType>,
     dims: Vec<Declared>,
     /// Whether the file declares dimensions at all.
     has_shape: bool,
@@ -30,6 +66,8 @@ struct Input<'m> {
 pub(crate) struct Interface<'m> {
     /// Names and types in the order of the file.
     pub inputs: Vec<(&'m str, TensorType)>,
+    /// For each of them the type that the file gives it, if that holds whole numbers.
+    pub whole: Vec<Option<WholeType>>,
     /// Inputs that the caller gave a value, and the value.
     pub values: Vec<(&'m str, Tensor)>,
     /// The size that the file fixes for what became the batch, if it does: shapes written as numbers contain it.
@@ -70,8 +108,9 @@ pub(crate) fn inputs<'m>(
     }
     let shapes = decide(&inputs, policy)?;
     let file_batch = shapes.1;
+    let whole = inputs.iter().map(|i| i.whole.clone()).collect();
     let inputs = inputs.iter().zip(shapes.0).map(|(i, shape)| (i.name, TensorType::new(i.element, shape))).collect();
-    Ok(Interface { inputs, values, file_batch, warnings })
+    Ok(Interface { inputs, whole, values, file_batch, warnings })
 }
 
 /// Takes out the inputs that the caller gave a value.
@@ -155,7 +194,8 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
             _ => Declared::Unknown,
         })
         .collect();
-    Ok(Input { name, element, dims, has_shape: tensor.shape.is_some() })
+    let whole = WholeType::of(tensor.elem_type());
+    Ok(Input { name, element, whole, dims, has_shape: tensor.shape.is_some() })
 }
 
 /// Takes the sizes that the caller gave for an input. The first one says nothing where the batch is dynamic.

@@ -3,7 +3,7 @@
 use crate::control;
 use crate::error::{ImportErrorKind, NodeProblem, TensorProblem};
 use crate::external::ExternalData;
-use crate::interface;
+use crate::interface::{self, WholeType};
 use crate::node::{NodeContext, Outputs, node_name};
 use crate::ops;
 use crate::opset::STANDARD;
@@ -69,6 +69,7 @@ enum Binding {
 /// What one attempt makes of a model.
 pub(crate) struct Translated {
     pub graph: Graph,
+    pub whole: Vec<Option<WholeType>>,
     pub file_batch: Option<usize>,
     pub warnings: Vec<String>,
 }
@@ -79,6 +80,8 @@ pub(crate) struct Importer<'a, 'm> {
     tensors: &'a mut Tensors<'m>,
     /// The graph so far.
     pub graph: Graph,
+    /// The types of the inputs that hold whole numbers.
+    whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became `N`.
     pub file_batch: Option<usize>,
     /// What the user should be told.
@@ -121,6 +124,7 @@ impl<'a, 'm> Importer<'a, 'm> {
             proto,
             tensors,
             graph,
+            whole: interface.whole,
             file_batch: interface.file_batch,
             warnings: interface.warnings,
             bindings,
@@ -154,7 +158,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         let proto = self.proto;
         proto.output.iter().try_for_each(|o| self.output(o))?;
         verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
-        Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
+        Ok(Translated { graph: self.graph, whole: self.whole, file_batch: self.file_batch, warnings: self.warnings })
     }
 
     /// Translates nodes in topological order.

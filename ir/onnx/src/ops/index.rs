@@ -40,10 +40,9 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
     let axis = axis(cx.int("axis")?.unwrap_or(0), shape.rank())?;
     let op = Op::Gather(ops::Gather { axis });
     let Value::Known(indices) = indices else {
-        let Dim::Fixed(size) = shape.dims()[axis] else {
+        let Dim::Fixed(_) = shape.dims()[axis] else {
             return Err(NodeProblem::unsupported(format!("it picks along the batch, axis {axis} of {shape}")));
         };
-        let indices = super::scatter::from_zero(cx, &indices, size)?;
         let operands = [cx.input_operand(0)?, cx.operand(1, &indices)?];
         return one(cx.emit(op, &operands)?);
     };

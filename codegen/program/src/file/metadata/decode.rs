@@ -4,7 +4,7 @@ use super::schema as s;
 use crate::codes::PackedCodes;
 use crate::{
     Activation, Binary, BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Geometry,
-    Layout, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
+    Layout, Op, Operand, Port, Program, Range, Step, TensorDecl, TensorId,
 };
 
 type Decoded<T> = Result<T, String>;
@@ -87,7 +87,8 @@ fn constant(m: s::Constant) -> Decoded<Constant> {
 }
 
 fn port(m: s::Port) -> Port {
-    Port { name: m.name, tensor: TensorId(m.tensor) }
+    let range = m.range.map(|r| Range { low: r.low, high: r.high });
+    Port { name: m.name, tensor: TensorId(m.tensor), range }
 }
 
 fn window(m: Option<s::Window>) -> Decoded<Geometry> {

@@ -65,7 +65,8 @@ fn constant(c: &Constant) -> s::Constant {
 }
 
 fn port(p: &Port) -> s::Port {
-    s::Port { name: p.name.clone(), tensor: p.tensor.0 }
+    let range = p.range.map(|r| s::Range { low: r.low, high: r.high });
+    s::Port { name: p.name.clone(), tensor: p.tensor.0, range }
 }
 
 fn window(g: &Geometry) -> Option<s::Window> {
