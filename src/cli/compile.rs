@@ -5,7 +5,7 @@ use super::bench::peak_resident_bytes;
 use super::emit::Plan;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, human_bytes, on_threads, overrides, preprocess, print, print_json};
+use super::{Failure, NO_CALIBRATION_DATA, human_bytes, on_threads, overrides, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
 use catc_ir::{Graph, Phase};
@@ -227,10 +227,7 @@ fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, ca
     );
     eprintln!("catc: calibration: {}", calibration.description);
     if calibration.synthetic {
-        eprintln!(
-            "warning: NO CALIBRATION DATA: ranges come from random inputs and the outputs are not corrected. Sizes and speed are \
-             real, accuracy is not; give a few hundred unlabelled inputs with --calib."
-        );
+        eprintln!("{NO_CALIBRATION_DATA}");
     }
 }
 

@@ -3,7 +3,7 @@
 use super::args::OptArgs;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, on_threads, preprocess, print};
+use super::{Failure, NO_CALIBRATION_DATA, on_threads, preprocess, print};
 use crate::data::{Elements, Npz, write_atomically, write_npz};
 use crate::driver::{Calibration, CalibrationSource};
 use catc_ir::text::{Blobs, INLINE_ELEMENTS, NoBlobs, parse};
@@ -56,6 +56,9 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
     })?;
     bars.clear();
     let (reports, notes) = result?;
+    if calibration.synthetic && calibration.ranges.was_read() {
+        eprintln!("{NO_CALIBRATION_DATA}");
+    }
     for report in reports {
         eprintln!("{}: {}", report.pass, report.changed);
     }

@@ -15,6 +15,15 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         .read("--preprocess", args.preprocess.as_deref())
         .write("--output", args.output.as_path())
         .check()?;
+    let extension = args.output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    // Devices and pipes have names of their own.
+    let named = !args.output.exists() || args.output.is_file();
+    if named && !matches!(extension.as_deref(), Some("npy" | "npz")) {
+        let place = args.output.display();
+        return Err(Failure::Usage(format!(
+            "--output {place}: outputs are written as .npy, or .npz if there are several"
+        )));
+    }
     let preprocess = preprocess(args.preprocess.as_deref())?;
     let bars = Bars::new();
     let threads = thread_count(args.threads);

@@ -3,9 +3,9 @@
 use super::args::SweepArgs;
 use super::files::Files;
 use super::progress::SweepBars;
-use super::{Failure, overrides, print, print_json, thread_count};
+use super::{ADVICE, Failure, overrides, print, print_json, thread_count};
 use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
-use crate::sweep::{Correction, file_names, run as sweep, tables};
+use crate::sweep::{Correction, SweepError, file_names, run as sweep, tables};
 use catc_passes::{Method, Progress, RecipeOptions};
 use std::collections::BTreeSet;
 
@@ -76,11 +76,17 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         threads: thread_count(args.threads),
     };
     files(args, &options.plan).check()?;
+    let journal = args.out.display();
+    let _ =
+        ADVICE.set(format!("interrupted: what was measured is kept in {journal}; the same command goes on from there"));
     let bars = SweepBars::new(options.jobs.max(1));
     let places: Vec<&dyn Progress> = bars.jobs.iter().map(|b| b as &dyn Progress).collect();
     let results = sweep(&options, &places, &|status| bars.advance(status));
     bars.clear();
-    let results = results?;
+    let results = results.map_err(|e| match e {
+        SweepError::Options { .. } => usage(e.to_string()),
+        other => other.into(),
+    })?;
     for m in results.all() {
         if let Some(note) = &m.outcome.note {
             eprintln!("note: {}, {}: {note}", m.network, m.variant);

@@ -179,8 +179,8 @@ pub enum DataError {
 
     /// NaN, infinity, or a number too large for float32.
     #[error(
-        "{place}: sample {sample} holds {} at position {position:?}; remove or repair the sample, \
-         one such value spoils every range computed from the data", not_finite(*.value)
+        "{place}: sample {sample} holds {} at position {position:?}; networks take finite numbers of float32: remove or repair the \
+         sample", not_finite(*.value)
     )]
     NotFinite {
         /// The file or archive member.

@@ -6,6 +6,7 @@ use catc_ir::{Element, Graph, Tensor};
 use catc_onnx::WholeType;
 use catc_passes::{BoxError, CalibrationData};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Samples that are drawn when no calibration data is given.
 const SYNTHETIC_SAMPLES: usize = 32;
@@ -109,12 +110,20 @@ pub struct SampleSet {
     sets: std::sync::Arc<Vec<DataSet>>,
     elements: Vec<Element>,
     indices: Vec<usize>,
+    read: std::sync::Arc<AtomicBool>,
 }
 
 impl SampleSet {
     fn all(sets: Vec<DataSet>, elements: Vec<Element>) -> Self {
         let indices = (0..sets.first().map_or(0, DataSet::len)).collect();
-        SampleSet { sets: std::sync::Arc::new(sets), elements, indices }
+        SampleSet { sets: std::sync::Arc::new(sets), elements, indices, read: Default::default() }
+    }
+}
+
+impl SampleSet {
+    /// Whether any sample was asked for.
+    pub fn was_read(&self) -> bool {
+        self.read.load(Ordering::Relaxed)
     }
 }
 
@@ -124,6 +133,7 @@ impl CalibrationData for SampleSet {
     }
 
     fn sample(&self, index: usize) -> Result<Vec<Tensor>, BoxError> {
+        self.read.store(true, Ordering::Relaxed);
         let tensor = |(set, element): (&DataSet, &Element)| Ok(tensor_of(set, *element, self.indices[index])?);
         self.sets.iter().zip(&self.elements).map(tensor).collect()
     }

@@ -49,13 +49,31 @@ pub enum ModelError {
         /// What it is.
         found: String,
     },
-    /// The model's first output is no row of classes.
-    #[error("{path} is no classifier: its first output has the shape {found:?} for one input, not [classes]")]
+    /// No output, or not the one asked for, is a row of scores.
+    #[error("{path} is no classifier: {found} for one input; [classes] of reals is needed")]
     NoClassifier {
         /// The model.
         path: String,
-        /// The shape found.
-        found: Vec<usize>,
+        /// The outputs and what they are.
+        found: String,
+    },
+    /// Several outputs are rows of scores.
+    #[error("{path} has several outputs that can be the scores of classes, {}: name one with --output NAME", .outputs.join(", "))]
+    SeveralScores {
+        /// The model.
+        path: String,
+        /// Their names.
+        outputs: Vec<String>,
+    },
+    /// There is no output of this name.
+    #[error("{path} has no output \"{name}\"; it has {}", .outputs.join(", "))]
+    NoSuchOutput {
+        /// The model.
+        path: String,
+        /// The name asked for.
+        name: String,
+        /// The names of its outputs.
+        outputs: Vec<String>,
     },
     /// An ONNX file.
     #[error(transparent)]
@@ -88,8 +106,8 @@ pub struct OpenModel {
     path: String,
     inputs: Vec<InputSpec>,
     outputs: Vec<InputSpec>,
-    /// Whether the first output holds reals.
-    reals_first: bool,
+    /// Whether each output holds reals.
+    real_outputs: Vec<bool>,
     engine: Engine,
     threads: usize,
 }
@@ -129,9 +147,9 @@ impl OpenModel {
         }
         let inputs = input_specs(&graph, &imported.whole);
         let elements = graph.inputs.iter().map(|(v, _)| graph.value_type(*v).element).collect();
-        let reals_first = graph.outputs.first().is_some_and(|o| graph.value_type(o.value).element == Element::F32);
+        let real_outputs = graph.outputs.iter().map(|o| graph.value_type(o.value).element == Element::F32).collect();
         let engine = Engine::Float(Box::new(Interpreter::new(&graph)?), elements);
-        Ok(OpenModel { path: name, inputs, outputs, reals_first, engine, threads })
+        Ok(OpenModel { path: name, inputs, outputs, real_outputs, engine, threads })
     }
 
     /// Opens a program that was just made; `name` is what messages call it.
@@ -144,8 +162,8 @@ impl OpenModel {
         let spec = |p: &catc_runtime::PortInfo| InputSpec::reals(&*p.name, &p.dims);
         let inputs = model.inputs().iter().map(port_spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();
-        let reals_first = model.outputs().first().is_some_and(|o| o.element == catc_runtime::Element::F32);
-        Ok(OpenModel { path, inputs, outputs, reals_first, engine: Engine::Compiled(Box::new(session)), threads })
+        let real_outputs = model.outputs().iter().map(|o| o.element == catc_runtime::Element::F32).collect();
+        Ok(OpenModel { path, inputs, outputs, real_outputs, engine: Engine::Compiled(Box::new(session)), threads })
     }
 
     /// Name and shape without the batch of each input.
@@ -158,13 +176,38 @@ impl OpenModel {
         &self.outputs
     }
 
-    /// The number of classes, if the first output is one row of them.
-    pub fn classes(&self) -> Result<usize, ModelError> {
-        match self.outputs.first().map(|o| o.shape.as_slice()) {
-            Some([classes]) if self.reals_first => Ok(*classes),
-            other => {
-                let found = other.unwrap_or_default().to_vec();
-                Err(ModelError::NoClassifier { path: self.path.clone(), found })
+    /// The number of the output that holds a score for each class, a row of reals, and the number of classes: the output of this name, or
+    /// the only one that can be it.
+    pub fn scores(&self, name: Option<&str>) -> Result<(usize, usize), ModelError> {
+        let path = || self.path.clone();
+        let outputs: Vec<(usize, &InputSpec)> = match name {
+            None => self.outputs.iter().enumerate().collect(),
+            Some(name) => {
+                let found = self.outputs.iter().position(|o| o.name == name).ok_or_else(|| {
+                    let outputs = self.outputs.iter().map(|o| format!("{:?}", o.name)).collect();
+                    ModelError::NoSuchOutput { path: path(), name: name.into(), outputs }
+                })?;
+                vec![(found, &self.outputs[found])]
+            }
+        };
+        let classes = |(i, o): &(usize, &InputSpec)| match o.shape[..] {
+            [classes] if self.real_outputs[*i] => Some((*i, classes)),
+            _ => None,
+        };
+        let scores: Vec<(usize, usize)> = outputs.iter().filter_map(classes).collect();
+        match scores[..] {
+            [one] => Ok(one),
+            [] => {
+                let describe = |(i, o): &(usize, &InputSpec)| {
+                    let kind = if self.real_outputs[*i] { "reals" } else { "whole numbers" };
+                    format!("output {:?} is {:?} of {kind}", o.name, o.shape)
+                };
+                let found = outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
+                Err(ModelError::NoClassifier { path: path(), found })
+            }
+            _ => {
+                let outputs = scores.iter().map(|(i, _)| format!("{:?}", self.outputs[*i].name)).collect();
+                Err(ModelError::SeveralScores { path: path(), outputs })
             }
         }
     }

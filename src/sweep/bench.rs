@@ -63,7 +63,7 @@ impl<'a> Bench<'a> {
         let memory = options.max_memory as u64;
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
         let model = OpenModel::open(&options.model, options.threads, None, &[])?;
-        let classes = model.classes()?;
+        let (_, classes) = model.scores(None)?;
         let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs())?;
         let labels = read_labels(&options.labels, &test[0], classes)?;
         let calib = DataSet::open_inputs(&options.calib, preprocess.as_ref(), model.inputs())?;

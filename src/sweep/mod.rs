@@ -13,6 +13,7 @@ pub mod logits_file;
 pub mod measure;
 pub mod plan;
 mod run;
+mod settings;
 pub mod summary;
 pub mod svg;
 pub mod tables;

@@ -5,7 +5,7 @@ use super::journal::{Journal, Outcome};
 use super::measure::{float_outcome, measure, outcome_key};
 use super::plan::{Axis, Network, Plan, SweepOptions, Variant};
 use super::summary::{Measured, Results};
-use super::{curves, tables};
+use super::{curves, settings, tables};
 use crate::data::{DataError, write_atomically};
 use crate::driver::{CompileError, ModelError};
 use catc_passes::Progress;
@@ -37,6 +37,17 @@ pub enum SweepError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// A folder with the results of another sweep.
+    #[error(
+        "{folder} holds the results of a sweep with other options: {}; name another folder with --out, or give the same options to go \
+         on with that sweep", .differences.join("; ")
+    )]
+    Options {
+        /// The folder.
+        folder: String,
+        /// What differs, in words.
+        differences: Vec<String>,
+    },
     /// Threads that cannot be started.
     #[error("cannot start threads: {0}")]
     Threads(String),
@@ -64,6 +75,7 @@ pub fn run(
     let at = |path: &Path, error: io::Error| SweepError::File { path: path.display().to_string(), error };
     let logits = options.out.join("logits");
     std::fs::create_dir_all(&logits).map_err(|e| at(&logits, e))?;
+    settings::claim(options)?;
     let path = options.out.join(JOURNAL);
     let journal = Journal::open(&path).map_err(|e| at(&path, e))?;
     let (networks, variants) = (options.plan.networks(), options.plan.variants());

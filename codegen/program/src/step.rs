@@ -128,6 +128,13 @@ pub enum Op {
         /// Distance.
         step: usize,
     },
+    /// The slices of an axis at these indices, in their order; any format. No epilogue.
+    Pick {
+        /// The axis.
+        axis: usize,
+        /// Indices of the input's axis; as many as the output's axis is long.
+        indices: Vec<usize>,
+    },
     /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`, the sum in four lanes as in `FloatLinear`. No epilogue.
     Softmax {
         /// The axis.
@@ -186,6 +193,7 @@ impl Op {
             | Op::Transpose { .. }
             | Op::Pad { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
             | Op::Softmax { .. }
             | Op::SquaredDistance { .. }
             | Op::ArgMin { .. }
@@ -213,6 +221,7 @@ impl Op {
             | Op::Transpose { .. }
             | Op::Pad { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
             | Op::Softmax { .. }
             | Op::ArgMin { .. } => [None; 3],
         };

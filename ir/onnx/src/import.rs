@@ -75,14 +75,14 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     let quantized = Quantized::find(graph, &nodes, &mut tensors);
     let mut attempt = |policy| {
         let importer = Importer::new(graph, options, policy, &mut tensors, &quantized)?;
-        let file_batch = importer.file_batch;
-        Ok((file_batch, importer.run(&nodes, &versions)))
+        let batch = importer.batch;
+        Ok((batch, importer.run(&nodes, &versions)))
     };
     let mut translated = match attempt(options.batch)? {
         (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
             // If this fails too, its error is the one that speaks of the model as it is written.
             let mut translated = attempt(BatchPolicy::AsDeclared)?.1?;
-            let warning = format!("the batch stays at {batch}, as in the file: with a symbolic batch, {reason}");
+            let warning = format!("the batch stays at {batch}: with a symbolic batch, {reason}");
             translated.warnings.push(warning);
             translated
         }

@@ -84,6 +84,8 @@ pub(crate) struct Importer<'a, 'm> {
     whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became `N`.
     pub file_batch: Option<usize>,
+    /// The batch size that the network gets where it does not work for every one.
+    pub batch: Option<usize>,
     /// What the user should be told.
     pub warnings: Vec<String>,
     bindings: HashMap<&'m str, Binding>,
@@ -126,6 +128,7 @@ impl<'a, 'm> Importer<'a, 'm> {
             graph,
             whole: interface.whole,
             file_batch: interface.file_batch,
+            batch: interface.batch,
             warnings: interface.warnings,
             bindings,
             constants: HashMap::new(),

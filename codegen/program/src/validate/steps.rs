@@ -227,6 +227,7 @@ impl<'p> Context<'p> {
             }
             Op::Pad { before, value } => self.pad(before, *value),
             Op::Slice { axis, start, step } => self.slice(*axis, *start, *step),
+            Op::Pick { axis, indices } => self.pick(*axis, indices),
             Op::Softmax { axis } => {
                 let [x] = self.inputs()?;
                 self.f32(x, "input")?;
@@ -358,6 +359,17 @@ impl<'p> Context<'p> {
         ensure(step > 0 && last.is_some_and(|last| last < x.dims[axis]), || {
             format!("no {} slices from {start} by {step} in an axis of {}", dims[axis], x.dims[axis])
         })
+    }
+
+    fn pick(&self, axis: usize, indices: &[usize]) -> Rules {
+        let [x] = self.inputs()?;
+        self.same_kind(x)?;
+        self.axis(x, axis)?;
+        let beyond = indices.iter().find(|&&i| i >= x.dims[axis]);
+        ensure(beyond.is_none(), || format!("an index is beyond the {} slices of axis {axis}", x.dims[axis]))?;
+        let mut dims = x.dims.clone();
+        dims[axis] = indices.len();
+        self.output_dims(&dims)
     }
 
     fn epilogue(&self) -> Rules {

@@ -142,6 +142,7 @@ fn op(m: s::step::Op) -> Decoded<Op> {
         M::Concat(m) => Op::Concat { axis: size(m.axis)? },
         M::Transpose(m) => Op::Transpose { perm: sizes(m.perm)? },
         M::Pad(m) => Op::Pad { before: sizes(m.before)?, value: need(m.value, "the value")? },
+        M::Pick(m) => Op::Pick { axis: size(m.axis)?, indices: sizes(m.indices)? },
         M::Slice(m) => Op::Slice { axis: size(m.axis)?, start: size(m.start)?, step: size(m.step)? },
         M::Softmax(m) => Op::Softmax { axis: size(m.axis)? },
         M::SquaredDistance(m) => Op::SquaredDistance { centroids: ConstantId(m.constant) },

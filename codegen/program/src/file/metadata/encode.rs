@@ -119,6 +119,7 @@ fn op(op: &Op) -> s::step::Op {
         Op::Concat { axis } => M::Concat(s::Axis { axis: *axis as u64 }),
         Op::Transpose { perm } => M::Transpose(s::Transpose { perm: sizes(perm) }),
         Op::Pad { before, value } => M::Pad(s::Pad { before: sizes(before), value: Some(*value) }),
+        Op::Pick { axis, indices } => M::Pick(s::Pick { axis: *axis as u64, indices: sizes(indices) }),
         Op::Slice { axis, start, step } => {
             M::Slice(s::Slice { axis: *axis as u64, start: *start as u64, step: *step as u64 })
         }
