@@ -114,7 +114,9 @@ impl Lowering<'_> {
                 Operand::Value(_) => None,
             };
             let Some(x) = constant else {
-                return Err(self.reject("its scale, bias, mean and variance must be constants: fold constants first"));
+                return Err(self.reject(
+                    "its scale, bias, mean or variance depends on an input; export the model for inference, so that they are constants",
+                ));
             };
             let data = if index == 4 { x.iter().map(|v| (v + eps).sqrt()).collect() } else { x.to_vec() };
             let mut dims = vec![1; rank];
@@ -152,7 +154,7 @@ impl Lowering<'_> {
         let x = self.value(node.inputs[0])?;
         let dims = self.dims(x)?;
         let Some((_, lead)) = dims.split_last() else {
-            return Err(self.reject("it normalizes over the batch"));
+            return Err(self.reject("it normalizes over the batch, but images are computed one by one"));
         };
         let mut affine = vec![];
         for (op, index) in [(Binary::Mul, 1), (Binary::Add, 2)] {

@@ -74,10 +74,13 @@ impl Lowering<'_> {
             (Operand::Const(_), Operand::Value(_)) => self.gather_row(node, axis),
             (Operand::Value(_), Operand::Const(_)) => self.pick(node, axis),
             (Operand::Const(_), Operand::Const(_)) => {
-                Err(self.reject("both inputs are constants: fold constants first"))
+                Err(self.constant_only())
             }
             (Operand::Value(_), Operand::Value(_)) => {
-                Err(self.reject("it picks from a computed tensor by a computed index, which no compiled step does"))
+                Err(self.reject(
+                    "it picks from a computed tensor by a computed index, and a compiled network picks by a computed index from \
+                     constants alone; cut the model before it, or run the ONNX file itself with `catc run`",
+                ))
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Compiling: model file in, program out.
 
 use super::calibration::{Calibration, CalibrationSource};
+use super::preflight;
 use crate::data::DataError;
 use catc_ir::{Graph, Phase, TensorData};
-use catc_onnx::WholeType;
+use catc_onnx::Imported;
 use catc_passes::{
     LossPoint, Note, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE, RecipeError,
     RecipeOptions, parse_passes, recipe,
@@ -68,13 +69,22 @@ pub enum CompileError {
     /// The lowering.
     #[error(transparent)]
     Codegen(#[from] catc_codegen::CodegenError),
+    /// Several of these.
+    #[error("{}", several(.0))]
+    Several(Vec<CompileError>),
+}
+
+/// A line for each problem.
+fn several(problems: &[CompileError]) -> String {
+    let lines: String = problems.iter().map(|p| format!("\n  - {}", p.to_string().replace('\n', "\n  "))).collect();
+    format!("{} things must be changed first:{lines}", problems.len())
 }
 
 /// What the caller may watch.
 pub struct Watch<'a> {
     /// Called once with what will be done: the imported graph and the opened calibration data, which networks that are quantized
     /// already do not need.
-    pub begin: &'a mut dyn FnMut(&catc_onnx::Imported, Option<&Calibration>),
+    pub begin: &'a mut dyn FnMut(&Imported, Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
     /// Where progress is shown.
@@ -84,14 +94,12 @@ pub struct Watch<'a> {
 /// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
     let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
-    let imported = catc_onnx::import(options.model, &import)?;
+    let mut imported = catc_onnx::import(options.model, &import)?;
     if imported.graph.phase == Phase::Qdq {
         return compile_quantized(options, imported, watch);
     }
     let passes = recipe(&options.recipe)?;
-    catc_passes::check_layer_bits(&options.recipe.layers, &imported.graph)?;
-    let correct = options.recipe.cat && options.recipe.real_inputs;
-    let calibration = Calibration::open(&options.calibration, &imported.graph, &imported.whole, correct, options.seed)?;
+    let calibration = preflight::check(options, &imported)?;
     (watch.begin)(&imported, Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
@@ -103,20 +111,20 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
         float_bytes: float_bytes(&imported.graph),
         layer_bits: options.recipe.layers.iter().map(|l| l.to_string()).collect(),
     };
-    let mut graph = imported.graph;
+    let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
     cx.progress = watch.progress;
     cx.max_memory = options.max_memory;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
-    let program = lowered(&graph, info, &imported.whole)?;
+    let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
 /// The program of an integer graph. Its inputs of whole numbers take no others than the model's file does.
-fn lowered(graph: &Graph, info: BuildInfo, whole: &[Option<WholeType>]) -> Result<Program, CompileError> {
-    let mut program = catc_codegen::lower(graph, info)?;
-    for (port, whole) in program.inputs.iter_mut().zip(whole) {
+fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Program, CompileError> {
+    let mut program = catc_codegen::lower(graph, info).map_err(|e| preflight::named(e, imported))?;
+    for (port, whole) in program.inputs.iter_mut().zip(&imported.whole) {
         if let (Some(range), Some(whole)) = (&mut port.range, whole) {
             range.low = range.low.max(i32::try_from(whole.low).unwrap_or(i32::MIN));
             range.high = range.high.min(i32::try_from(whole.high).unwrap_or(i32::MAX));
@@ -126,16 +134,12 @@ fn lowered(graph: &Graph, info: BuildInfo, whole: &[Option<WholeType>]) -> Resul
 }
 
 /// Lowers a network that the file holds quantized.
-fn compile_quantized(
-    options: &CompileOptions,
-    imported: catc_onnx::Imported,
-    watch: Watch,
-) -> Result<Compiled, CompileError> {
+fn compile_quantized(options: &CompileOptions, mut imported: Imported, watch: Watch) -> Result<Compiled, CompileError> {
     if !options.recipe.layers.is_empty() {
         return Err(CompileError::Quantized(options.model.display().to_string()));
     }
     (watch.begin)(&imported, None);
-    let mut graph = imported.graph;
+    let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let float_bytes = float_bytes(&graph);
     let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;
     let mut cx = PassContext::empty();
@@ -158,7 +162,7 @@ fn compile_quantized(
         float_bytes,
         layer_bits: vec![],
     };
-    let program = lowered(&graph, info, &imported.whole)?;
+    let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 

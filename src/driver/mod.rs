@@ -4,6 +4,7 @@ mod calibration;
 mod compile;
 mod inputs;
 mod model;
+mod preflight;
 mod steps;
 
 pub use calibration::{Calibration, CalibrationSource, SampleSet};

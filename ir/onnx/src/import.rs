@@ -15,6 +15,7 @@ use crate::translate::{Importer, Tensors};
 use bytes::Bytes;
 use catc_ir::Graph;
 use prost::Message;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// An imported model.
@@ -26,6 +27,8 @@ pub struct Imported {
     pub opset: i64,
     /// The program that wrote the file, and its version; empty if it does not say.
     pub producer: String,
+    /// The operator of each node of the file that was translated, by the name that its nodes have in the graph.
+    pub operators: HashMap<String, String>,
     /// For each input of the graph the type that the file gives it, if that holds whole numbers or truth values.
     pub whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became the symbolic `N`.
@@ -96,6 +99,7 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
         graph: translated.graph,
         opset,
         producer: [model.producer_name(), model.producer_version()].join(" ").trim().to_string(),
+        operators: translated.operators,
         whole: translated.whole,
         file_batch: translated.file_batch,
         warnings: translated.warnings,
