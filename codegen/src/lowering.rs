@@ -336,7 +336,9 @@ impl<'g> Lowering<'g> {
             Op::SquaredDistance(_) => self.squared_distance(node),
             Op::ArgMin(argmin) => self.argmin(node, argmin.axis),
             // Resolved before the walk, unless its input is a constant.
-            Op::Identity(_) => self.value(node.inputs[0]).map(|_| ()),
+            Op::Identity(_) => Err(self.reject(
+                "it gives a constant, the same for every input; remove that from the outputs of the model, and take it from the file",
+            )),
             Op::Expand(_) => self.expand(node),
             Op::LayerNorm(norm) => self.layer_norm(node, norm.eps),
             Op::Cast(cast) => self.cast(node, cast.to),

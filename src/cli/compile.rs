@@ -56,16 +56,16 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     let mut quantized = None;
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
-        let mut begin = |imported: &catc_onnx::Imported, calibration: Option<&Calibration>| {
-            announce(args, model, imported, calibration)
-        };
+        let mut begin = |calibration: Option<&Calibration>| announce(args, model, calibration);
         let mut after = |report: &PassReport, graph: &Graph| {
             if graph.phase == Phase::Qdq && plan.wants(EmitKind::QdqOnnx) {
                 quantized = Some(graph.clone());
             }
             super::opt::print_after(args.print_after.as_deref(), report, graph)
         };
-        compile(&options, Watch { begin: &mut begin, after_pass: &mut after, progress: &bars })
+        let mut warn =
+            |imported: &catc_onnx::Imported| imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+        compile(&options, Watch { imported: &mut warn, begin: &mut begin, after_pass: &mut after, progress: &bars })
     })?;
     bars.clear();
     let mut compiled = compiled?;
@@ -201,10 +201,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
 }
 
 /// Says what will be done, before the long part.
-fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, calibration: Option<&Calibration>) {
-    for warning in &imported.warnings {
-        eprintln!("warning: {warning}");
-    }
+fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>) {
     let Some(calibration) = calibration else {
         return eprintln!(
             "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \

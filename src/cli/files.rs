@@ -3,6 +3,7 @@
 
 use super::Failure;
 use crate::data::check_target;
+use crate::driver::listed;
 use std::path::{Path, PathBuf};
 
 /// What a command reads and writes, by the option that names it.
@@ -71,17 +72,6 @@ impl Files {
             }
         }
         clashes
-    }
-}
-
-/// Several problems as a list, one as it is.
-pub fn listed(problems: &[String]) -> String {
-    match problems {
-        [one] => one.clone(),
-        several => {
-            let lines: String = several.iter().map(|p| format!("\n  - {p}")).collect();
-            format!("{} things must be changed first:{lines}", several.len())
-        }
     }
 }
 

@@ -70,21 +70,16 @@ pub enum CompileError {
     #[error(transparent)]
     Codegen(#[from] catc_codegen::CodegenError),
     /// Several of these.
-    #[error("{}", several(.0))]
+    #[error("{}", preflight::listed(&.0.iter().map(|p| p.to_string()).collect::<Vec<_>>()))]
     Several(Vec<CompileError>),
-}
-
-/// A line for each problem.
-fn several(problems: &[CompileError]) -> String {
-    let lines: String = problems.iter().map(|p| format!("\n  - {}", p.to_string().replace('\n', "\n  "))).collect();
-    format!("{} things must be changed first:{lines}", problems.len())
 }
 
 /// What the caller may watch.
 pub struct Watch<'a> {
-    /// Called once with what will be done: the imported graph and the opened calibration data, which networks that are quantized
-    /// already do not need.
-    pub begin: &'a mut dyn FnMut(&Imported, Option<&Calibration>),
+    /// Called once with the imported network, before anything is refused that could be compiled otherwise.
+    pub imported: &'a mut dyn FnMut(&Imported),
+    /// Called once before the long part with the opened calibration data, which networks that are quantized already do not need.
+    pub begin: &'a mut dyn FnMut(Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
     /// Where progress is shown.
@@ -95,12 +90,13 @@ pub struct Watch<'a> {
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
     let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
     let mut imported = catc_onnx::import(options.model, &import)?;
+    (watch.imported)(&imported);
     if imported.graph.phase == Phase::Qdq {
         return compile_quantized(options, imported, watch);
     }
     let passes = recipe(&options.recipe)?;
     let calibration = preflight::check(options, &imported)?;
-    (watch.begin)(&imported, Some(&calibration));
+    (watch.begin)(Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
         method: options.recipe.method.to_string(),
@@ -138,7 +134,7 @@ fn compile_quantized(options: &CompileOptions, mut imported: Imported, watch: Wa
     if !options.recipe.layers.is_empty() {
         return Err(CompileError::Quantized(options.model.display().to_string()));
     }
-    (watch.begin)(&imported, None);
+    (watch.begin)(None);
     let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let float_bytes = float_bytes(&graph);
     let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;

@@ -40,7 +40,9 @@ pub enum ModelError {
         path: String,
     },
     /// An output that is no batch of numbers.
-    #[error("output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here")]
+    #[error(
+        "output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here: remove the others from the outputs of the model"
+    )]
     Output {
         /// The model.
         path: String,

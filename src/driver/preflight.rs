@@ -45,3 +45,14 @@ fn check_nodes(imported: &Imported) -> Result<(), CompileError> {
 pub fn named(error: CodegenError, imported: &Imported) -> CodegenError {
     error.with_operators(&|name| imported.operators.get(name).cloned())
 }
+
+/// Several problems as a list, one as it is.
+pub fn listed(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        several => {
+            let lines: String = several.iter().map(|p| format!("\n  - {}", p.replace('\n', "\n  "))).collect();
+            format!("{} things must be changed first:{lines}", several.len())
+        }
+    }
+}

@@ -83,8 +83,11 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     };
     let mut translated = match attempt(options.batch)? {
         (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
-            // If this fails too, its error is the one that speaks of the model as it is written.
-            let mut translated = attempt(BatchPolicy::AsDeclared)?.1?;
+            // If this fails too, its error is the one that speaks of the model as it is written, unless it was given other sizes.
+            let mut translated = match attempt(BatchPolicy::AsDeclared)?.1 {
+                Err(_) if !options.shapes.is_empty() => return Err(reason),
+                translated => translated?,
+            };
             let warning = format!("the batch stays at {batch}: with a symbolic batch, {reason}");
             translated.warnings.push(warning);
             translated

@@ -231,6 +231,9 @@ impl<'a, 'm> Importer<'a, 'm> {
     fn output(&mut self, info: &'m ValueInfoProto) -> Result<(), ImportErrorKind> {
         let name = info.name();
         let fail = |problem: String| ImportErrorKind::Graph(format!("has an output `{name}` {problem}"));
+        if self.graph.outputs.iter().any(|o| o.name == name) {
+            return Err(fail("that is listed twice; remove one of them from the outputs of the model".into()));
+        }
         let value = self.lookup(name).map_err(|problem| match problem {
             LookupProblem::Tensor(problem) => ImportErrorKind::Tensor { name: name.into(), problem },
             LookupProblem::Other(problem) => fail(format!("that {problem}")),
