@@ -81,13 +81,13 @@ fn compiled_look_ups_are_those_of_the_evaluator() {
     let expected = net.outputs(&net.model, &input);
     assert_eq!(expected.len(), 24);
     assert!(expected[..4].iter().any(|x| *x != 0.0) && expected[8..12].iter().all(|x| *x == 0.0), "{expected:?}");
+    let largest = |found: &[f32]| found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     let float = net.compile(&["--wbits", "32", "--abits", "32", "--first-last-bits", "32"]);
-    assert_eq!(net.outputs(&float, &input), expected);
+    assert!(largest(&net.outputs(&float, &input)) < 1e-5);
     let calib = input.to_str().unwrap();
     for more in [&["--calib", calib][..], &["--samples", "4"]] {
         let found = net.outputs(&net.compile(more), &input);
-        let largest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(largest > 0.0 && largest < 0.1, "{more:?}: {largest}");
+        assert!((1e-7..0.1).contains(&largest(&found)), "{more:?}: {}", largest(&found));
     }
     catc().arg("bench").arg(net.path("net.bin")).args(["--runs", "1"]).assert().success();
 }
