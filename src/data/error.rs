@@ -206,7 +206,7 @@ pub enum DataError {
         /// Position within the sample, one index per axis.
         position: Vec<usize>,
         /// The value as stored.
-        value: String,
+        value: Box<str>,
         /// The least number.
         low: i64,
         /// The greatest number.

@@ -48,7 +48,7 @@ impl Number for i64 {
                 place: array.place().to_owned(),
                 sample: index,
                 position: unravel(at, set.shape()),
-                value: array.text_at(first + at),
+                value: array.text_at(first + at).into(),
                 low,
                 high,
             })?;

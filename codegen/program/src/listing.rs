@@ -202,7 +202,7 @@ impl Op {
             Op::Concat { axis } | Op::Softmax { axis } | Op::ArgMin { axis } => a.with("axis", axis),
             Op::Transpose { perm } => a.with("perm", List(perm)),
             Op::Pad { before, value } => a.with("before", List(before)).with("value", real(value)),
-            Op::Pick { axis, indices } => a.with("axis", axis).with("count", &indices.len()),
+            Op::Pick { axis, indices } => a.with("axis", axis).with("count", indices.len()),
             Op::Slice { axis, start, step } => a.with("axis", axis).with("start", start).with("step", step),
             Op::FloatLinear { .. }
             | Op::MatMul { .. }

@@ -109,11 +109,11 @@ fn blocks(cx: &mut NodeContext) -> Result<Blocks, NodeProblem> {
     let Some(size) = size else { return Err(NodeProblem::attribute("blocksize", "is missing or not positive")) };
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
-    match shape.dims() {
-        &[n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => {
+    match *shape.dims() {
+        [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => {
             Ok(Blocks { x, lead: vec![n], sizes: [c, h, w], block: size })
         }
-        &[n @ Dim::Fixed(_), Dim::Batch(k), Dim::Fixed(h), Dim::Fixed(w)] => {
+        [n @ Dim::Fixed(_), Dim::Batch(k), Dim::Fixed(h), Dim::Fixed(w)] => {
             Ok(Blocks { x, lead: vec![n, Dim::N], sizes: [k, h, w], block: size })
         }
         _ => Err(NodeProblem::input(0, format!("has shape {shape}, [N,C,H,W] is needed"))),
