@@ -308,7 +308,7 @@ fn preprocess_files_are_checked() {
     for (text, says) in [
         (
             "mena = 1",
-            "unknown field `mena`, expected one of `layout`, `color`, `scale`, `mean`, `std`, `resize`, `crop`",
+            "unknown field `mena`, expected one of `layout`, `network_layout`, `color`, `scale`, `mean`, `std`, `resize`, `crop`",
         ),
         ("layout = \"chw\"", "`nhwc` or `nchw`"),
         ("\ncolor = \"grey\"", "line 2"),
