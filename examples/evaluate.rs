@@ -53,10 +53,10 @@ fn evaluate(
         seed: SEED,
         max_memory: usize::MAX,
     };
-    let watch = Watch { begin: &mut |_, _| {}, after_pass: &mut |_, _| {}, progress: &Silent };
+    let watch = Watch { imported: &mut |_| {}, begin: &mut |_| {}, after_pass: &mut |_, _| {}, progress: &Silent };
     let compiled = compile(&options, watch)?;
     fs::write(folder.join("net.bin"), compiled.program.to_bytes()?)?;
-    let data = Calibration::open(&options.calibration, &compiled.graph, false, SEED)?.ranges;
+    let data = Calibration::open(&options.calibration, &compiled.graph, &[], false, SEED)?.ranges;
     let evaluator = Interpreter::new(&compiled.graph)?;
     let (mut inputs, mut outputs) = (vec![], vec![]);
     for image in 0..images.min(data.len()) {

@@ -45,9 +45,9 @@ fn float32_is_taken_as_it_is() {
     let path = folder.file("x.npy", &npy("<f4", false, "(4, 2, 3)", &f32_bytes(&counting(24))));
     let set = DataSet::open(&path, None, &[2, 3]).unwrap();
     assert_eq!((set.len(), set.shape()), (4, &[2, 3][..]));
-    assert_eq!(set.sample(2).unwrap(), [12.0, 13.0, 14.0, 15.0, 16.0, 17.0]);
-    assert_eq!(set.samples(&[3, 0]).unwrap()[..7], [18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 0.0]);
-    assert!(matches!(set.sample(4), Err(DataError::Index { index: 4, len: 4, .. })));
+    assert_eq!(set.sample::<f32>(2).unwrap(), [12.0, 13.0, 14.0, 15.0, 16.0, 17.0]);
+    assert_eq!(set.samples::<f32>(&[3, 0]).unwrap()[..7], [18.0, 19.0, 20.0, 21.0, 22.0, 23.0, 0.0]);
+    assert!(matches!(set.sample::<f32>(4), Err(DataError::Index { index: 4, len: 4, .. })));
     assert!(set.notes().is_empty());
     set.validate_all().unwrap();
 }
@@ -57,11 +57,11 @@ fn half_and_double_precision_are_converted() {
     let folder = Folder::new();
     let doubles: Vec<u8> = [0.1f64, -2.5, 1e-300].iter().flat_map(|v| v.to_le_bytes()).collect();
     let set = DataSet::open(&folder.file("d.npy", &npy("<f8", false, "(3,)", &doubles)), None, &[]).unwrap();
-    assert_eq!(set.samples(&[0, 1, 2]).unwrap(), [0.1f32, -2.5, 0.0]);
+    assert_eq!(set.samples::<f32>(&[0, 1, 2]).unwrap(), [0.1f32, -2.5, 0.0]);
     // 1.5, -2, the smallest subnormal
     let halves = [0x00, 0x3e, 0x00, 0xc0, 0x01, 0x00];
     let set = DataSet::open(&folder.file("h.npy", &npy("<f2", false, "(1, 3)", &halves)), None, &[3]).unwrap();
-    assert_eq!(set.sample(0).unwrap(), [1.5, -2.0, 2f32.powi(-24)]);
+    assert_eq!(set.sample::<f32>(0).unwrap(), [1.5, -2.0, 2f32.powi(-24)]);
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn fortran_order_is_reordered() {
     }
     let bytes = npy("<f4", true, "(3, 4, 5)", &f32_bytes(&stored));
     let set = DataSet::open(&folder.file("x.npy", &bytes), None, &[4, 5]).unwrap();
-    assert_eq!(set.samples(&[0, 1, 2]).unwrap(), counting(60));
-    assert_eq!(set.sample(1).unwrap(), counting(60)[20..40]);
+    assert_eq!(set.samples::<f32>(&[0, 1, 2]).unwrap(), counting(60));
+    assert_eq!(set.sample::<f32>(1).unwrap(), counting(60)[20..40]);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn headers_of_all_versions_and_key_orders_are_read() {
     version_2.extend(text.as_bytes());
     version_2.extend(f32_bytes(&[5.0, 6.0]));
     let set = DataSet::open(&folder.file("x.npy", &version_2), None, &[2]).unwrap();
-    assert_eq!(set.sample(0).unwrap(), [5.0, 6.0]);
+    assert_eq!(set.sample::<f32>(0).unwrap(), [5.0, 6.0]);
 }
 
 #[test]
@@ -188,10 +188,10 @@ fn nan_and_infinity_are_found_where_they_are() {
     let folder = Folder::new();
     let path = folder.file("x.npy", &npy("<f4", false, "(4, 2, 3)", &f32_bytes(&values)));
     let set = DataSet::open(&path, None, &[2, 3]).unwrap();
-    set.sample(1).unwrap();
-    let text = set.sample(3).unwrap_err().to_string();
+    set.sample::<f32>(1).unwrap();
+    let text = set.sample::<f32>(3).unwrap_err().to_string();
     assert!(text.contains("sample 3 holds inf at position [0, 0]"), "{text}");
-    for error in [set.validate_all().unwrap_err(), set.samples(&[0, 1, 2, 3]).unwrap_err()] {
+    for error in [set.validate_all().unwrap_err(), set.samples::<f32>(&[0, 1, 2, 3]).unwrap_err()] {
         let text = error.to_string();
         assert!(text.contains("sample 2 holds NaN at position [1, 2]"), "the first of them: {text}");
     }
@@ -208,11 +208,11 @@ fn an_input_too_large_for_memory_is_refused() {
     let path = folder.file("x.npy", &npy("<f4", false, "(1, 2, 3)", &f32_bytes(&counting(6))));
     for shape in [vec![usize::MAX, 2], vec![1 << 40, 3]] {
         assert!(DataSet::open(&path, None, &shape).is_err());
-        assert!(matches!(DataSet::synthetic(&shape, 0, 1), Err(DataError::TooLarge { .. })));
+        assert!(matches!(DataSet::synthetic(&InputSpec::reals("x", &shape), 0, 1), Err(DataError::TooLarge { .. })));
     }
     // 36 PB: more than an address space.
-    let many = DataSet::synthetic(&[1 << 29], 0, 1).unwrap();
-    assert!(matches!(many.samples(&vec![0; 1 << 24]), Err(DataError::TooLarge { .. })));
+    let many = DataSet::synthetic(&InputSpec::reals("x", &[1 << 29]), 0, 1).unwrap();
+    assert!(matches!(many.samples::<f32>(&vec![0; 1 << 24]), Err(DataError::TooLarge { .. })));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_preprocess_file_leaves_floats_alone_and_says_so() {
     let path = folder.file("x.npy", &npy("<f4", false, "(1, 1, 2, 3)", &f32_bytes(&counting(6))));
     let preprocess = Preprocess::from_toml("scale = 0.5", "p.toml").unwrap();
     let set = DataSet::open(&path, Some(&preprocess), &[1, 2, 3]).unwrap();
-    assert_eq!(set.sample(0).unwrap(), counting(6));
+    assert_eq!(set.sample::<f32>(0).unwrap(), counting(6));
     assert!(set.notes()[0].contains("preprocess file was not applied"), "{:?}", set.notes());
 }
 
@@ -250,7 +250,7 @@ fn archives_give_the_samples_of_the_array_in_them() {
     for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
         let path = folder.file("x.npz", &zip(&[("whatever.npy", &array)], method));
         let set = DataSet::open(&path, None, &[2, 3]).unwrap();
-        assert_eq!(set.samples(&[0, 1, 2, 3]).unwrap(), counting(24));
+        assert_eq!(set.samples::<f32>(&[0, 1, 2, 3]).unwrap(), counting(24));
         assert_eq!(set.content_hash().unwrap(), alone.content_hash().unwrap());
     }
 }
@@ -263,13 +263,13 @@ fn archives_give_an_array_to_each_input_by_name() {
     let arrays: [(&str, &[usize], Elements<'_>); 3] =
         [("b", &[2, 2], Elements::F32(&b)), ("a", &[2, 3], Elements::F32(&a)), ("labels", &[2], Elements::I64(&other))];
     write_npz(&path, &arrays).unwrap();
-    let input = |name: &str, shape: &[usize]| InputSpec { name: name.to_owned(), shape: shape.to_vec() };
+    let input = |name: &str, shape: &[usize]| InputSpec::reals(name, shape);
     let sets = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("b", &[2])]).unwrap();
-    assert_eq!(sets[0].sample(1).unwrap(), [3.0, 4.0, 5.0]);
-    assert_eq!(sets[1].sample(1).unwrap(), [2.0, 3.0]);
+    assert_eq!(sets[0].sample::<f32>(1).unwrap(), [3.0, 4.0, 5.0]);
+    assert_eq!(sets[1].sample::<f32>(1).unwrap(), [2.0, 3.0]);
     assert!(sets[0].notes()[0].contains("labels"), "{:?}", sets[0].notes());
     let one = DataSet::open_inputs(&path, None, &[input("b", &[2])]).unwrap();
-    assert_eq!(one[0].sample(0).unwrap(), [0.0, 1.0]);
+    assert_eq!(one[0].sample::<f32>(0).unwrap(), [0.0, 1.0]);
     let missing = DataSet::open_inputs(&path, None, &[input("a", &[3]), input("c", &[2])]).unwrap_err();
     assert!(
         missing.to_string().contains("no array named `c`") && missing.to_string().contains("`a`, `b`"),
@@ -359,7 +359,7 @@ fn written_arrays_are_read_back() {
     assert_eq!(bytes[..8], *b"\x93NUMPY\x01\x00");
     assert_eq!((bytes[8], bytes[9], bytes[127]), (118, 0, b'\n'));
     assert!(bytes[10..].starts_with(b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }"));
-    assert_eq!(DataSet::open(&path, None, &[3]).unwrap().samples(&[0, 1]).unwrap(), counting(6));
+    assert_eq!(DataSet::open(&path, None, &[3]).unwrap().samples::<f32>(&[0, 1]).unwrap(), counting(6));
     write_npy(&path, &[3], Elements::I64(&[1, -2, 3])).unwrap();
     assert!(
         std::fs::read(&path).unwrap()[10..].starts_with(b"{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }")

@@ -28,7 +28,7 @@ fn expected(name: &str, values: usize) -> Vec<u8> {
 
 /// The first sample of `path`, as it is with `text` for a preprocess file, put back into rows, columns, channels.
 fn decoded(path: &Path, text: &str, shape: [usize; 3]) -> Vec<f32> {
-    let sample = DataSet::open(path, Some(&preprocess(text)), &shape).unwrap().sample(0).unwrap();
+    let sample = DataSet::open(path, Some(&preprocess(text)), &shape).unwrap().sample::<f32>(0).unwrap();
     let plane = shape[1] * shape[2];
     (0..sample.len()).map(|at| sample[at % shape[0] * plane + at / shape[0]]).collect()
 }
@@ -90,7 +90,7 @@ fn colour_then_scale_then_mean_then_std() {
     // One pixel: red 10, green 20, blue 250.
     std::fs::write(&path, npy("|u1", false, "(1, 1, 1, 3)", &[10, 20, 250])).unwrap();
     let sample = |text: &str, channels: usize| {
-        DataSet::open(&path, Some(&preprocess(text)), &[channels, 1, 1]).unwrap().sample(0).unwrap()
+        DataSet::open(&path, Some(&preprocess(text)), &[channels, 1, 1]).unwrap().sample::<f32>(0).unwrap()
     };
     assert_eq!(sample("", 3), [10.0, 20.0, 250.0]);
     assert_eq!(sample("color = \"bgr\"\nmean = [1, 2, 3]", 3), [249.0, 18.0, 7.0]);
@@ -110,14 +110,14 @@ fn uint8_arrays_are_read_in_either_layout() {
     let values: Vec<u8> = (0..24).collect();
     let planar: Vec<f32> = (12..24).map(|value| value as f32).collect();
     let set = open("a.npy", npy("|u1", false, "(2, 3, 2, 2)", &values), "layout = \"nchw\"", &[3, 2, 2]).unwrap();
-    assert_eq!(set.sample(1).unwrap(), planar);
+    assert_eq!(set.sample::<f32>(1).unwrap(), planar);
     let interleaved = [12., 15., 18., 21., 13., 16., 19., 22., 14., 17., 20., 23.];
     let set = open("b.npy", npy("|u1", false, "(2, 2, 2, 3)", &values), "layout = \"nhwc\"", &[3, 2, 2]).unwrap();
-    assert_eq!(set.sample(1).unwrap(), interleaved);
+    assert_eq!(set.sample::<f32>(1).unwrap(), interleaved);
     let set = open("c.npy", npy("|u1", true, "(24, 1, 1)", &values), "color = \"gray\"", &[1, 1, 1]).unwrap();
-    assert_eq!(set.sample(23).unwrap(), [23.0]);
+    assert_eq!(set.sample::<f32>(23).unwrap(), [23.0]);
     let set = open("d.npy", npy("|u1", false, "(6, 2, 2, 1)", &values), "", &[3, 2, 2]).unwrap();
-    assert_eq!(set.sample(1).unwrap(), [4., 5., 6., 7., 4., 5., 6., 7., 4., 5., 6., 7.]);
+    assert_eq!(set.sample::<f32>(1).unwrap(), [4., 5., 6., 7., 4., 5., 6., 7., 4., 5., 6., 7.]);
 
     let swapped = open("e.npy", npy("|u1", false, "(1, 3, 2, 4)", &values), "", &[3, 2, 4]).unwrap_err();
     assert!(swapped.to_string().contains("is it \"nchw\"?"), "{swapped}");
@@ -166,8 +166,8 @@ fn folders_are_sorted_by_name_and_decoded_when_asked() {
     assert!(set.notes()[0].contains("left out 1") && set.notes()[0].contains("labels.csv"), "{:?}", set.notes());
     let names: Vec<_> = set.sample_files().unwrap().iter().map(|path| path.file_name().unwrap()).collect();
     assert_eq!(names, ["a.NPY", "b.npy", "c.jpeg"]);
-    assert_eq!(set.sample(0).unwrap(), [0.5; 6]);
-    assert_eq!(set.sample(1).unwrap(), [3., 6., 4., 7., 5., 8.]);
+    assert_eq!(set.sample::<f32>(0).unwrap(), [0.5; 6]);
+    assert_eq!(set.sample::<f32>(1).unwrap(), [3., 6., 4., 7., 5., 8.]);
     let error = set.validate_all().unwrap_err().to_string();
     assert!(error.contains("c.jpeg"), "the damaged file is named: {error}");
     set.validate(&[0, 1]).unwrap();
@@ -308,7 +308,7 @@ fn preprocess_files_are_checked() {
     for (text, says) in [
         (
             "mena = 1",
-            "unknown field `mena`, expected one of `layout`, `color`, `scale`, `mean`, `std`, `resize`, `crop`",
+            "unknown field `mena`, expected one of `layout`, `network_layout`, `color`, `scale`, `mean`, `std`, `resize`, `crop`",
         ),
         ("layout = \"chw\"", "`nhwc` or `nchw`"),
         ("\ncolor = \"grey\"", "line 2"),

@@ -11,9 +11,9 @@ use npy_bytes::{f32_bytes, npy};
 
 #[test]
 fn synthetic_samples_are_standard_normal() {
-    let set = DataSet::synthetic(&[3, 33, 41], 1, 20).unwrap();
+    let set = DataSet::synthetic(&InputSpec::reals("x", &[3, 33, 41]), 1, 20).unwrap();
     assert!(set.is_synthetic());
-    let values = set.samples(&(0..20).collect::<Vec<_>>()).unwrap();
+    let values = set.samples::<f32>(&(0..20).collect::<Vec<_>>()).unwrap();
     let n = values.len() as f64;
     let moment = |power: i32| values.iter().map(|&value| f64::from(value).powi(power)).sum::<f64>() / n;
     assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.02, "{} {}", moment(1), moment(2));
@@ -24,18 +24,21 @@ fn synthetic_samples_are_standard_normal() {
 
 #[test]
 fn synthetic_samples_depend_on_seed_index_and_input_alone() {
-    let set = DataSet::synthetic(&[5], 7, 4).unwrap();
-    let again = DataSet::synthetic(&[5], 7, 100).unwrap();
-    assert_eq!(set.sample(3).unwrap(), again.sample(3).unwrap());
-    assert_ne!(set.sample(3).unwrap(), set.sample(2).unwrap());
-    assert_ne!(set.sample(3).unwrap(), DataSet::synthetic(&[5], 8, 4).unwrap().sample(3).unwrap());
-    let input = InputSpec { name: "x".to_owned(), shape: vec![5] };
+    let set = DataSet::synthetic(&InputSpec::reals("x", &[5]), 7, 4).unwrap();
+    let again = DataSet::synthetic(&InputSpec::reals("x", &[5]), 7, 100).unwrap();
+    assert_eq!(set.sample::<f32>(3).unwrap(), again.sample::<f32>(3).unwrap());
+    assert_ne!(set.sample::<f32>(3).unwrap(), set.sample::<f32>(2).unwrap());
+    assert_ne!(
+        set.sample::<f32>(3).unwrap(),
+        DataSet::synthetic(&InputSpec::reals("x", &[5]), 8, 4).unwrap().sample::<f32>(3).unwrap()
+    );
+    let input = InputSpec::reals("x", &[5]);
     let sets = DataSet::synthetic_inputs(&[input.clone(), input], 7, 4).unwrap();
-    assert_eq!(sets[0].sample(0).unwrap(), set.sample(0).unwrap());
-    assert_ne!(sets[1].sample(0).unwrap(), set.sample(0).unwrap());
+    assert_eq!(sets[0].sample::<f32>(0).unwrap(), set.sample::<f32>(0).unwrap());
+    assert_ne!(sets[1].sample::<f32>(0).unwrap(), set.sample::<f32>(0).unwrap());
     // The stream is part of what a model compiled without data depends on: it must not change unseen.
-    assert_eq!(set.sample(0).unwrap().map_bits(), EXPECTED);
-    assert!(matches!(DataSet::synthetic(&[5], 7, 0), Err(DataError::Empty { .. })));
+    assert_eq!(set.sample::<f32>(0).unwrap().map_bits(), EXPECTED);
+    assert!(matches!(DataSet::synthetic(&InputSpec::reals("x", &[5]), 7, 0), Err(DataError::Empty { .. })));
 }
 
 const EXPECTED: [u32; 5] = [1049877974, 1057131718, 3194536849, 3217403127, 3210491451];
@@ -121,7 +124,7 @@ fn data_sets_are_shared_by_threads() {
     let path = folder.path().join("x.npy");
     std::fs::write(&path, npy("<f4", false, "(1000, 4)", &f32_bytes(&values))).unwrap();
     let set = DataSet::open(&path, None, &[4]).unwrap();
-    assert_eq!(set.samples(&(0..1000).collect::<Vec<_>>()).unwrap(), values);
+    assert_eq!(set.samples::<f32>(&(0..1000).collect::<Vec<_>>()).unwrap(), values);
 }
 
 #[test]
@@ -137,7 +140,7 @@ fn calibration_samples_are_drawn_from_all_of_a_sorted_file() {
     };
     let open = |limit: usize, held_back: usize, seed: u64| {
         let source = CalibrationSource { path: Some(&path), limit: Some(limit), held_back, ..Default::default() };
-        Calibration::open(&source, &graph, true, seed).unwrap()
+        Calibration::open(&source, &graph, &[], true, seed).unwrap()
     };
     let drawn = open(20, 5, 1);
     let (ranges, correction) = (values(&drawn.ranges), values(drawn.correction.as_ref().unwrap()));

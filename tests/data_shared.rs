@@ -27,7 +27,7 @@ fn arrays_and_labels_fit_their_preprocess_files() {
             let path = data.join(folder).join(format!("{file}.npy"));
             let set = DataSet::open(&path, Some(&preprocess), &[3, 32, 32]).unwrap();
             assert_eq!(set.len(), samples);
-            set.sample(samples - 1).unwrap();
+            set.sample::<f32>(samples - 1).unwrap();
             if file == "test" {
                 let labels = read_labels(&data.join(folder).join("test_labels.npy"), &set, classes).unwrap();
                 assert_eq!(labels.len(), samples);

@@ -99,7 +99,7 @@ fn open_sizes_are_given_on_the_command_line() {
     };
     let out = compile(&[]).failure().code(1);
     let stderr = String::from_utf8_lossy(&out.get_output().stderr).into_owned();
-    assert!(stderr.contains("--shape image=1x3xHEIGHTxWIDTH"), "{stderr}");
+    assert!(stderr.contains("--shape image=1x3xheightxwidth"), "{stderr}");
     compile(&["--shape", "image=1x3x16"]).failure().code(1);
     compile(&["--shape", "16x16"]).failure().code(2);
     compile(&["--shape", "image=1x3x16x12"]).success();

@@ -67,7 +67,16 @@ fn an_interrupted_sweep_goes_on_and_jobs_and_threads_do_not_matter() {
     let before = fs::read(b.join("journal.jsonl")).unwrap();
     json(&b, &more);
     assert_eq!(fs::read(b.join("journal.jsonl")).unwrap(), before);
-    json(&b, &["--method", "minmax", "--wbits", "2", "--abits", "2", "--samples", "255"]);
+    let results = fs::read(b.join("results.json")).unwrap();
+    let other = ["--method", "minmax", "--wbits", "2", "--abits", "2", "--samples", "255"];
+    let stderr = sweep(&b, &other).code(2).get_output().stderr.clone();
+    let text = String::from_utf8_lossy(&stderr);
+    assert!(text.contains("--samples was 256, and is 255; ") && text.contains("--abits was 2,8, and is 2"), "{text}");
+    assert_eq!(fs::read(b.join("results.json")).unwrap(), results, "the results stay");
+    // Other data is other data, whatever the journal knows.
+    fs::remove_file(b.join("options.json")).unwrap();
+    fs::remove_file(b.join("results.json")).unwrap();
+    json(&b, &other);
     assert!(fs::metadata(b.join("journal.jsonl")).unwrap().len() > before.len() as u64);
 }
 

@@ -147,6 +147,7 @@ fn renumber_op(op: &mut Op, constants: &mut Numbering) {
         | Op::Transpose { .. }
         | Op::Pad { .. }
         | Op::Slice { .. }
+        | Op::Pick { .. }
         | Op::Softmax { .. }
         | Op::ArgMin { .. } => {}
     }

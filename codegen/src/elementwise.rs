@@ -3,7 +3,7 @@
 use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation};
 use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
-use catc_ir::ops::{self, Unary};
+use catc_ir::ops::{self, CastTo, Unary};
 use catc_ir::{Node, Operand, ValueId};
 use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId};
 
@@ -114,7 +114,9 @@ impl Lowering<'_> {
                 Operand::Value(_) => None,
             };
             let Some(x) = constant else {
-                return Err(self.reject("its scale, bias, mean and variance must be constants: fold constants first"));
+                return Err(self.reject(
+                    "its scale, bias, mean or variance depends on an input; export the model for inference, so that they are constants",
+                ));
             };
             let data = if index == 4 { x.iter().map(|v| (v + eps).sqrt()).collect() } else { x.to_vec() };
             let mut dims = vec![1; rank];
@@ -123,6 +125,22 @@ impl Lowering<'_> {
             steps.push(Pending::binary(op, source));
         }
         self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
+    }
+
+    /// Whole numbers and truth values as reals; reals as whole numbers are evaluated only.
+    pub(crate) fn cast(&mut self, node: &Node, to: CastTo) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        match (self.format(x)?, self.format(node.output)?) {
+            (Format::Index, Format::F32) => self.apply(node.output, x, 1.0, PendingEpilogue::default()),
+            // Truth values are the numbers 0 and 1, but not the other way round.
+            (Format::Index, Format::Index) if to == CastTo::I64 => {
+                let (input, dims) = (self.in_layout(x, Layout::RowMajor)?, self.dims(x)?);
+                let view = self.view(input, &dims, Layout::RowMajor);
+                self.define(node.output, view, Order::Rows);
+                Ok(())
+            }
+            _ => Err(self.evaluated_only()),
+        }
     }
 
     /// A value broadcast to the shape of the output.
@@ -136,7 +154,7 @@ impl Lowering<'_> {
         let x = self.value(node.inputs[0])?;
         let dims = self.dims(x)?;
         let Some((_, lead)) = dims.split_last() else {
-            return Err(self.reject("it normalizes over the batch"));
+            return Err(self.reject("it normalizes over the batch, but images are computed one by one"));
         };
         let mut affine = vec![];
         for (op, index) in [(Binary::Mul, 1), (Binary::Add, 2)] {

@@ -135,17 +135,17 @@ impl Lowering<'_> {
             // A constant cannot hold a slice for each image, as the batch has no fixed size.
             match dims.split_first() {
                 Some((1, rest)) if dims.len() == rank => rest,
-                _ => return Err(self.reject(format!("{id} of shape {dims:?} does not broadcast over the batch"))),
+                _ => return Err(self.reject(format!("its constant of shape {dims:?} differs from image to image; a batch of any size has no such constant"))),
             }
         };
         let data = match c.tensor.data() {
             TensorData::F32(x) => x.clone(),
             TensorData::Code(x) => match self.graph.quantizer_of(id.into()) {
                 Some(q) if q.axis.is_none() => x.iter().map(|&x| (i32::from(x) - q.zero_point[0]) as f32).collect(),
-                _ => return Err(self.reject(format!("{id} needs a quantizer per tensor"))),
+                _ => return Err(self.reject("the codes of its constant operand need one scale")),
             },
             TensorData::I64(_) | TensorData::Bool(_) => {
-                return Err(self.reject(format!("{id} is neither f32 nor codes")));
+                return Err(self.reject("it computes with whole numbers or truth values; compiled networks do so with reals alone: cast them to float in the model"));
             }
         };
         Ok(self.builder.add_reals(own, data))

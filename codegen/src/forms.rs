@@ -105,7 +105,7 @@ impl Lowering<'_> {
             return self.form(source, dims, layout, Order::Rows);
         }
         if self.forms[value].own.is_empty() && self.forms[value].reshape_of.is_none() {
-            return Err(self.reject(format!("{value} was not computed")));
+            return Err(self.reject("a tensor that it takes was not computed"));
         }
         // The elements lie in the other order, under the value's own dimensions at least.
         let (from, to) = match order {

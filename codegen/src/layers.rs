@@ -37,7 +37,10 @@ impl Lowering<'_> {
     fn constant_input(&self, node: &Node, index: usize, what: &str) -> Lowered<ConstId> {
         match node.inputs[index] {
             Operand::Const(c) => Ok(c),
-            Operand::Value(v) => Err(self.reject(format!("its {what} is computed ({v}); only constants are compiled"))),
+            Operand::Value(_) => Err(self.reject(format!(
+                "its {what} depends on an input; a compiled layer has constants there: export the model with constant weights, or run the \
+                 ONNX file itself with `catc run`"
+            ))),
         }
     }
 
@@ -47,7 +50,7 @@ impl Lowering<'_> {
         let tensor = &self.graph.constant(id).tensor;
         match tensor.as_f32() {
             Some(x) => Ok(self.builder.add_reals(tensor.shape(), x.to_vec())),
-            None => Err(self.reject(format!("its {what} {id} must be f32"))),
+            None => Err(self.reject(format!("its {what} must hold reals"))),
         }
     }
 
@@ -56,11 +59,11 @@ impl Lowering<'_> {
         let id = self.constant_input(node, 1, "weight")?;
         let tensor = &self.graph.constant(id).tensor;
         let (TensorData::Code(codes), Some(q)) = (tensor.data(), self.graph.quantizer_of(id.into())) else {
-            return Err(self.reject(format!("its weight {id} must be codes")));
+            return Err(self.reject("its weight must be codes"));
         };
         let data = ConstantData::Codes {
             codes: PackedCodes::new(q.format.signed(), q.format.bits(), codes)
-                .map_err(|e| self.reject(format!("its weight {id}: {e}")))?,
+                .map_err(|e| self.reject(format!("its weight: {e}")))?,
             scale: q.scale.clone(),
             zero_point: q.zero_point.clone(),
         };

@@ -17,4 +17,4 @@ mod movement;
 mod selection;
 
 pub use error::CodegenError;
-pub use lowering::lower;
+pub use lowering::{check, lower};

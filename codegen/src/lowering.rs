@@ -4,8 +4,12 @@ use crate::CodegenError;
 use crate::builder::Builder;
 use crate::forms::{Forms, Order};
 use catc_ir::ops::{Body, Op};
-use catc_ir::{Dim, Element, Graph, Node, Operand, Phase, Shape, ValueId, verify};
-use catc_program::{BuildInfo, Epilogue, Format, Layout, Op as StepOp, Port, Program, Step, TensorDecl, TensorId};
+use catc_ir::{
+    Dim, Element, Graph, GraphOutput, Indexed, Node, Operand, Phase, Shape, ValueId, indexed_inputs, verify,
+};
+use catc_program::{
+    BuildInfo, Epilogue, Format, Layout, Op as StepOp, Port, Program, Range, Step, TensorDecl, TensorId,
+};
 use cranelift_entity::SecondaryMap;
 use std::collections::HashSet;
 
@@ -15,28 +19,50 @@ pub(crate) type Lowered<T> = Result<T, CodegenError>;
 /// Lowers a graph of the integer phase to a valid program. The same graph gives the same program.
 ///
 /// # Errors
-/// If the graph is in another phase or breaks a rule of the IR, if a node has no counterpart among the steps of a program (the error names it
-/// and says why), or if a size is beyond what a program may have.
+/// If the graph is in another phase or breaks a rule of the IR, if nodes have no counterpart among the steps of a program (the error names
+/// all of them and says why), or if a size is beyond what a program may have.
 pub fn lower(graph: &Graph, info: BuildInfo) -> Result<Program, CodegenError> {
+    let (lowering, inputs, outputs) = walk(graph)?;
+    let program = lowering.builder.finish(graph.name.clone(), info, inputs, outputs);
+    program.validate()?;
+    Ok(program)
+}
+
+/// Whether a graph of the integer phase can be lowered: as [`lower`], without making the program. So a network can be refused before scales
+/// are found for it: what its layers compute in f32 they compute on codes as well.
+pub fn check(graph: &Graph) -> Result<(), CodegenError> {
+    walk(graph).map(|_| ())
+}
+
+/// Lowers every node, and collects what cannot be.
+fn walk(graph: &Graph) -> Result<(Lowering<'_>, Vec<Port>, Vec<Port>), CodegenError> {
     if graph.phase != Phase::Integer {
         return Err(CodegenError::Phase(graph.phase));
     }
     verify(graph).map_err(CodegenError::Unverified)?;
     let mut lowering = Lowering::new(graph);
     lowering.find_uses();
-    let inputs = lowering.inputs()?;
+    let inputs = lowering.inputs();
     for (i, node) in graph.nodes().iter().enumerate() {
-        if lowering.live[i] {
-            lowering.node_label = graph.label(node);
-            lowering.step_name =
-                if node.name.is_empty() { format!("{} {}", node.op.name(), node.output) } else { node.name.clone() };
-            lowering.lower_node(node)?;
+        if !lowering.live[i] {
+            continue;
+        }
+        // What takes a tensor that nothing computes is not at fault.
+        if node.inputs.iter().filter_map(|o| o.value()).any(|v| lowering.refused.contains(&lowering.resolve(v))) {
+            lowering.refused.insert(node.output);
+            continue;
+        }
+        lowering.node = Some(node);
+        lowering.step_name =
+            if node.name.is_empty() { format!("{} {}", node.op.name(), node.output) } else { node.name.clone() };
+        if let Err(error) = lowering.lower_node(node) {
+            lowering.errors.push(error);
+            lowering.refused.insert(node.output);
         }
     }
-    let outputs = lowering.outputs()?;
-    let program = lowering.builder.finish(graph.name.clone(), info, inputs, outputs);
-    program.validate()?;
-    Ok(program)
+    let outputs = lowering.outputs();
+    CodegenError::all(std::mem::take(&mut lowering.errors))?;
+    Ok((lowering, inputs, outputs))
 }
 
 /// The state of lowering one graph.
@@ -53,7 +79,11 @@ pub(crate) struct Lowering<'g> {
     /// Name of the steps that are being made.
     pub(crate) step_name: String,
     /// The node that is being lowered, for errors.
-    node_label: String,
+    node: Option<&'g Node>,
+    /// What could not be lowered.
+    errors: Vec<CodegenError>,
+    /// The values that nothing computes, therefore.
+    refused: HashSet<ValueId>,
 }
 
 impl<'g> Lowering<'g> {
@@ -67,19 +97,34 @@ impl<'g> Lowering<'g> {
             output_uses: SecondaryMap::new(),
             live: vec![false; graph.nodes().len()],
             step_name: String::new(),
-            node_label: String::new(),
+            node: None,
+            errors: vec![],
+            refused: HashSet::new(),
         }
     }
 
     /// An error at the node that is being lowered.
     pub(crate) fn reject(&self, reason: impl Into<String>) -> CodegenError {
-        CodegenError::Node { node: self.node_label.clone(), reason: reason.into() }
+        let (name, operator) = match self.node {
+            Some(node) => (self.step_name.clone(), node.op.name().to_string()),
+            None => (self.step_name.clone(), "output".to_string()),
+        };
+        CodegenError::Node { name, operator, reason: reason.into() }
     }
 
     /// An error for a node that the evaluator computes and programs do not.
     pub(crate) fn evaluated_only(&self) -> CodegenError {
         self.reject(
-            "it is evaluated only, and no compiled step computes it; fold constants first if it depends on no input",
+            "a compiled network has no step for it where it depends on an input; cut the model before it and compute the rest in the \
+             program that calls the network, or run the ONNX file itself with `catc run`",
+        )
+    }
+
+    /// An error for a node whose inputs are all known before the network runs.
+    pub(crate) fn constant_only(&self) -> CodegenError {
+        self.reject(
+            "it takes constants alone and gives the same for every input; export the model with constant folding, so that the file \
+             holds its result",
         )
     }
 
@@ -92,8 +137,7 @@ impl<'g> Lowering<'g> {
     pub(crate) fn value(&self, operand: Operand) -> Lowered<ValueId> {
         match operand {
             Operand::Value(v) => Ok(self.resolve(v)),
-            Operand::Const(c) => Err(self
-                .reject(format!("it takes the constant {c} where a computed tensor is needed: fold constants first"))),
+            Operand::Const(_) => Err(self.constant_only()),
         }
     }
 
@@ -132,20 +176,20 @@ impl<'g> Lowering<'g> {
 
     /// The dimensions of a value for one image.
     pub(crate) fn dims(&self, value: ValueId) -> Lowered<Vec<usize>> {
-        image_dims(&self.graph.value_type(value).shape).map_err(|e| self.reject(format!("{value} {e}")))
+        image_dims(&self.graph.value_type(value).shape).map_err(|e| self.reject(format!("a tensor of it {e}")))
     }
 
     /// What the tensors of a value hold.
     pub(crate) fn format(&self, value: ValueId) -> Lowered<Format> {
         match self.graph.value_type(value).element {
             Element::F32 => Ok(Format::F32),
-            Element::I64 => Ok(Format::Index),
-            Element::Bool => Err(self.reject(format!("{value} holds truth values, which no compiled step computes"))),
+            // Truth values are 0 and 1.
+            Element::I64 | Element::Bool => Ok(Format::Index),
             Element::Code(q) => {
                 let q = self.graph.quantizer(q);
                 if q.axis.is_some() {
                     return Err(
-                        self.reject(format!("{value} has a quantizer per axis: activations need one per tensor"))
+                        self.reject("its codes have a scale for each slice of an axis: activations need one scale")
                     );
                 }
                 let (scale, zero_point) = (q.scale[0], q.zero_point[0]);
@@ -161,7 +205,8 @@ impl<'g> Lowering<'g> {
 
     /// The layout in which the nodes that use a value would like it; `otherwise` if it is all the same to them.
     pub(crate) fn wished_layout(&self, value: ValueId, otherwise: Layout) -> Lowered<Layout> {
-        if self.dims(value)?.len() != 3 {
+        // Only maps change layouts, and none makes whole numbers.
+        if self.dims(value)?.len() != 3 || self.format(value)? == Format::Index {
             return Ok(Layout::RowMajor);
         }
         let mut rows = self.output_uses[value] > 0;
@@ -178,44 +223,69 @@ impl<'g> Lowering<'g> {
         Ok(if rows { Layout::RowMajor } else { otherwise })
     }
 
-    fn inputs(&mut self) -> Lowered<Vec<Port>> {
+    fn inputs(&mut self) -> Vec<Port> {
         let mut ports = vec![];
-        for (v, name) in &self.graph.inputs {
-            let reject = |reason: String| CodegenError::Port { port: format!("input {name:?}"), reason };
-            let ty = self.graph.value_type(*v);
-            let dims = image_dims(&ty.shape).map_err(reject)?;
-            if ty.element != Element::F32 {
-                return Err(reject("a compiled network takes f32; quantization belongs in the graph".into()));
+        for ((v, name), indexed) in self.graph.inputs.iter().zip(indexed_inputs(self.graph)) {
+            match self.input(*v, name, indexed) {
+                Ok(port) => ports.push(port),
+                Err(error) => {
+                    self.errors.push(error);
+                    self.refused.insert(*v);
+                }
             }
-            let name_in_graph = v.to_string();
-            let declared = TensorDecl { name: name_in_graph, format: Format::F32, dims, layout: Layout::RowMajor };
-            let tensor = self.builder.add_tensor(declared);
-            self.define(*v, tensor, Order::Rows);
-            ports.push(Port { name: name.clone(), tensor });
         }
-        Ok(ports)
+        ports
+    }
+
+    fn input(&mut self, v: ValueId, name: &str, indexed: Indexed) -> Lowered<Port> {
+        let reject = |reason: String| CodegenError::Port { port: format!("input {name:?}"), reason };
+        let ty = self.graph.value_type(v);
+        let dims = image_dims(&ty.shape).map_err(reject)?;
+        let (format, range) = match ty.element {
+            Element::F32 => (Format::F32, None),
+            Element::I64 => (Format::Index, Some(index_range(indexed))),
+            Element::Bool => (Format::Index, Some(Range { low: 0, high: 1 })),
+            Element::Code(_) => {
+                return Err(reject("a compiled network takes reals or whole numbers; quantize it in the graph".into()));
+            }
+        };
+        let declared = TensorDecl { name: v.to_string(), format, dims, layout: Layout::RowMajor };
+        let tensor = self.builder.add_tensor(declared);
+        self.define(v, tensor, Order::Rows);
+        Ok(Port { name: name.into(), tensor, range })
     }
 
     /// Every output is a row-major tensor of its own that a step writes.
-    fn outputs(&mut self) -> Lowered<Vec<Port>> {
+    fn outputs(&mut self) -> Vec<Port> {
         let mut ports: Vec<Port> = vec![];
+        self.node = None;
         for output in &self.graph.outputs {
-            let reject = |reason: String| CodegenError::Port { port: format!("output {:?}", output.name), reason };
-            self.step_name = format!("output {:?}", output.name);
-            let value = self.resolve(output.value);
-            let ty = self.graph.value_type(value);
-            image_dims(&ty.shape).map_err(reject)?;
-            if !matches!(ty.element, Element::F32 | Element::I64) {
-                return Err(reject("a compiled network gives f32 or indices: dequantize it in the graph".into()));
+            if self.refused.contains(&self.resolve(output.value)) {
+                continue;
             }
-            let mut tensor = self.in_layout(value, Layout::RowMajor)?;
-            let taken = ports.iter().any(|p| p.tensor == tensor);
-            if taken || self.builder.writer(tensor).is_none() {
-                tensor = self.duplicate(tensor);
+            match self.output(output, &ports) {
+                Ok(port) => ports.push(port),
+                Err(error) => self.errors.push(error),
             }
-            ports.push(Port { name: output.name.clone(), tensor });
         }
-        Ok(ports)
+        ports
+    }
+
+    fn output(&mut self, output: &GraphOutput, ports: &[Port]) -> Lowered<Port> {
+        let reject = |reason: String| CodegenError::Port { port: format!("output {:?}", output.name), reason };
+        self.step_name = format!("output {:?}", output.name);
+        let value = self.resolve(output.value);
+        let ty = self.graph.value_type(value);
+        image_dims(&ty.shape).map_err(reject)?;
+        if !matches!(ty.element, Element::F32 | Element::I64) {
+            return Err(reject("a compiled network gives f32 or indices: dequantize it in the graph".into()));
+        }
+        let mut tensor = self.in_layout(value, Layout::RowMajor)?;
+        let taken = ports.iter().any(|p| p.tensor == tensor);
+        if taken || self.builder.writer(tensor).is_none() {
+            tensor = self.duplicate(tensor);
+        }
+        Ok(Port::new(&*output.name, tensor))
     }
 
     /// A tensor with the same contents.
@@ -266,20 +336,32 @@ impl<'g> Lowering<'g> {
             Op::SquaredDistance(_) => self.squared_distance(node),
             Op::ArgMin(argmin) => self.argmin(node, argmin.axis),
             // Resolved before the walk, unless its input is a constant.
-            Op::Identity(_) => self.value(node.inputs[0]).map(|_| ()),
+            Op::Identity(_) => Err(self.reject(
+                "it gives a constant, the same for every input; remove that from the outputs of the model, and take it from the file",
+            )),
             Op::Expand(_) => self.expand(node),
             Op::LayerNorm(norm) => self.layer_norm(node, norm.eps),
+            Op::Cast(cast) => self.cast(node, cast.to),
             Op::Function(_)
             | Op::Compare(_)
             | Op::Where(_)
-            | Op::Cast(_)
             | Op::Reduce(_)
             | Op::GatherElements(_)
             | Op::ScatterFlat(_)
             | Op::TopK(_)
             | Op::Cumulate(_) => Err(self.evaluated_only()),
-            Op::Quantize(_) | Op::Dequantize(_) => Err(self.reject("it belongs to the qdq phase")),
+            Op::Quantize(_) | Op::Dequantize(_) => {
+                Err(self.reject("it quantizes outside of a layer, which the pass lower-integer should have joined"))
+            }
         }
+    }
+}
+
+/// What an input of whole numbers may hold: what runs refuse, so that no index is outside of its table.
+fn index_range(indexed: Indexed) -> Range {
+    match indexed.every.and_then(|length| i32::try_from(length).ok()) {
+        Some(length) => Range { low: -length, high: length - 1 },
+        None => Range::ALL,
     }
 }
 

@@ -3,10 +3,7 @@
 use crate::forms::{Order, one_order};
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::{Node, Operand, TensorData};
-use catc_program::{Layout, Op, TensorDecl, TensorId};
-
-/// More parts than this are not picked out of a tensor one by one.
-const MAX_PICKED: usize = 256;
+use catc_program::{Layout, Op, TensorDecl};
 
 impl Lowering<'_> {
     /// Nothing: the value takes the row-major elements of its input when they are asked for.
@@ -77,29 +74,32 @@ impl Lowering<'_> {
             (Operand::Const(_), Operand::Value(_)) => self.gather_row(node, axis),
             (Operand::Value(_), Operand::Const(_)) => self.pick(node, axis),
             (Operand::Const(_), Operand::Const(_)) => {
-                Err(self.reject("both inputs are constants: fold constants first"))
+                Err(self.constant_only())
             }
             (Operand::Value(_), Operand::Value(_)) => {
-                Err(self.reject("it picks from a computed tensor by a computed index, which no compiled step does"))
+                Err(self.reject(
+                    "it picks from a computed tensor by a computed index, and a compiled network picks by a computed index from \
+                     constants alone; cut the model before it, or run the ONNX file itself with `catc run`",
+                ))
             }
         }
     }
 
-    /// A row of a constant table by a computed index.
+    /// Rows of a constant table by computed indices.
     fn gather_row(&mut self, node: &Node, axis: usize) -> Lowered<()> {
         let index = self.value(node.inputs[1])?;
         let input = self.in_layout(index, Layout::RowMajor)?;
         let table = self.reals(node, 0, "table")?;
-        let count: usize = self.builder.tensor(input).dims.iter().product();
-        if axis != 0 || count != 1 {
+        if axis != 0 {
             return Err(self.reject(format!(
-                "it picks {count} slices of axis {axis} for each image; only one of axis 0 is compiled"
+                "it picks slices of axis {axis} of a table for each image; only those of axis 0 are compiled: transpose \
+                 the table in the model, or run the ONNX file"
             )));
         }
         self.push_step(Op::GatherRow { table }, vec![input], node.output, Layout::RowMajor)
     }
 
-    /// Slices of a computed tensor at constant indices: one slice if they are evenly spaced, else as many side by side.
+    /// Slices of a computed tensor at constant indices: a slice with a step if they are evenly spaced.
     fn pick(&mut self, node: &Node, axis: usize) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let layout = self.present_layout(x)?;
@@ -127,21 +127,7 @@ impl Lowering<'_> {
                 let op = Op::Slice { axis, start, step: second - start };
                 self.push_plain(op, vec![input], declared(picked))
             }
-            _ if indices.len() > MAX_PICKED => {
-                return Err(self
-                    .reject(format!("{} unevenly spaced indices, at most {MAX_PICKED} are compiled", indices.len())));
-            }
-            _ => {
-                let mut one = dims.clone();
-                one[axis] = 1;
-                let parts: Vec<TensorId> = indices
-                    .iter()
-                    .map(|&start| {
-                        self.push_plain(Op::Slice { axis, start, step: 1 }, vec![input], declared(one.clone()))
-                    })
-                    .collect();
-                self.push_plain(Op::Concat { axis }, parts, declared(picked))
-            }
+            _ => self.push_plain(Op::Pick { axis, indices }, vec![input], declared(picked)),
         };
         // The indices' own dimensions take the place of the axis: the same elements in row-major order.
         let own = self.dims(node.output)?;

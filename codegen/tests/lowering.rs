@@ -35,11 +35,11 @@ fn errors_name_the_node_and_the_reason() {
     let cases = [
         (
             graph("input(v0: f32[N,4]):", "  v1: f32[2N,2] = reshape v0 {shape=[2N,2]} \"split\"\n  output v1 \"y\""),
-            "cannot compile \"split\" (reshape): v1 has shape [2N,2]: a compiled network works image by image",
+            "cannot compile \"split\" (reshape): a tensor of it has shape [2N,2]: a compiled network works image by image",
         ),
         (
             graph("input(v0: f32[N,4]):", "  v1: f32[4,N] = transpose v0 {perm=[1,0]} \"t\"\n  output v1 \"y\""),
-            "cannot compile \"t\" (transpose): v1 has shape [4,N]",
+            "cannot compile \"t\" (transpose): a tensor of it has shape [4,N]",
         ),
         (
             graph("input(v0: f32[4] \"x\"):", "  v1: f32[4] = relu v0\n  output v1 \"y\""),
@@ -64,7 +64,7 @@ fn errors_name_the_node_and_the_reason() {
                 "  q0 = quantizer u2 per_tensor scale [0.5] zero_point [0]\ninput(v0: u2<q0>[N,4] \"x\"):",
                 "  output v0 \"y\"",
             ),
-            "cannot compile input \"x\": a compiled network takes f32",
+            "cannot compile input \"x\": a compiled network takes reals or whole numbers",
         ),
         (
             graph(
@@ -78,7 +78,16 @@ fn errors_name_the_node_and_the_reason() {
                 "  c0 = const f32[3,4] random(1, normal, 0.1)\n  c1 = const f32[2,1] [1.0, 2.0]\ninput(v0: f32[N,4]):",
                 "  v1: f32[N,3] = linear v0, c0\n  v2: i64[N] = argmin v1 {axis=1}\n  v3: f32[3,N] = gather c0, v2 {axis=1} \"g\"\n  output v3 \"y\"",
             ),
-            "cannot compile \"g\" (gather): it picks 1 slices of axis 1",
+            "cannot compile \"g\" (gather): it picks slices of axis 1 of a table",
+        ),
+        (
+            graph(
+                "input(v0: f32[N,4] \"x\"):",
+                "  v1: f32[N,4] = max v0, v0 \"a\"\n  v2: f32[N,4] = relu v1 \"b\"\n  v3: f32[N,4] = min v0, v0 \"c\"\n  v4: f32[N,4] = add v2, v3\n  output v4 \"y\"",
+            ),
+            "2 parts of the network cannot be compiled:\n  - cannot compile \"a\" (max): a compiled network has no step for it where it \
+             depends on an input; cut the model before it and compute the rest in the program that calls the network, or run the ONNX \
+             file itself with `catc run`\n  - cannot compile \"c\" (min): a compiled",
         ),
         ("graph @g float {\ninput(v0: f32[N,4]):\n  output v0 \"y\"\n}".to_string(), "the graph is in the float phase"),
         (

@@ -10,6 +10,7 @@
 
 pub mod entity;
 pub mod graph;
+pub mod indexed;
 pub mod infer;
 pub mod math;
 pub mod ops;
@@ -21,6 +22,7 @@ pub mod verify;
 
 pub use entity::{ConstId, QuantizerId, ValueId};
 pub use graph::{Constant, Definition, Graph, GraphOutput, Node, Operand, Phase};
+pub use indexed::{Indexed, indexed_inputs};
 pub use infer::InferError;
 pub use ops::Op;
 pub use quantizer::{QFormat, Quantizer};

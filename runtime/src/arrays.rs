@@ -7,7 +7,7 @@ use std::ops::Deref;
 pub enum InputData<'a> {
     /// Reals; NaN and infinities are allowed.
     F32(&'a [f32]),
-    /// Indices.
+    /// Whole numbers, within the range that the input has in [`crate::PortInfo`].
     Index(&'a [i32]),
 }
 

@@ -75,6 +75,20 @@ pub enum RunError {
         /// What it takes.
         expected: &'static str,
     },
+    /// An index beyond the table that it picks from, or a number that the type of the input does not hold.
+    #[error("input {name:?} holds {number} in image {image} (from 0); it takes whole numbers from {low} to {high}")]
+    Range {
+        /// The input.
+        name: String,
+        /// The image, from 0.
+        image: usize,
+        /// The number.
+        number: i32,
+        /// The least number it takes.
+        low: i32,
+        /// The greatest number it takes.
+        high: i32,
+    },
     /// Inputs that hold different numbers of images.
     #[error("input {name:?} holds {found} images, the first input {expected}")]
     Batch {

@@ -15,7 +15,7 @@
 //! # let step = Step {
 //! #     name: "relu".into(), op: Op::Map { scale: 2.0 }, inputs: vec![TensorId(0)], epilogue: relu, output: TensorId(1),
 //! # };
-//! # let port = |name: &str, tensor| vec![Port { name: name.into(), tensor: TensorId(tensor) }];
+//! # let port = |name: &str, tensor| vec![Port::new(name, TensorId(tensor))];
 //! # let program = Program {
 //! #     tensors: vec![decl(&[3]), decl(&[3])], inputs: port("x", 0), outputs: port("y", 1), steps: vec![step],
 //! #     ..Program::default()

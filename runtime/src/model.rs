@@ -3,7 +3,7 @@
 use crate::error::{OpenError, SessionError};
 use crate::session::{Session, SessionOptions};
 use catc_jit::{CompiledProgram, Options, compile};
-use catc_program::{Format, Port, Program};
+use catc_program::{Format, Port, Program, Range};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub enum Element {
     /// IEEE single precision.
     F32,
-    /// Indices.
+    /// Whole numbers of 32 bits.
     Index,
 }
 
@@ -25,13 +25,15 @@ pub struct PortInfo {
     pub element: Element,
     /// Its dimensions for one image, without the batch.
     pub dims: Vec<usize>,
+    /// What an input of indices may hold; a run with another number is refused. `None` for reals and for outputs.
+    pub range: Option<Range>,
 }
 
 impl PortInfo {
     fn new(program: &Program, port: &Port) -> Self {
         let tensor = program.tensor(port.tensor);
         let element = if tensor.format == Format::Index { Element::Index } else { Element::F32 };
-        PortInfo { name: port.name.clone(), element, dims: tensor.dims.clone() }
+        PortInfo { name: port.name.clone(), element, dims: tensor.dims.clone(), range: port.range }
     }
 
     /// Elements of one image.

@@ -146,7 +146,8 @@ impl Session {
     /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.
     ///
     /// # Errors
-    /// If the number of inputs, a shape, an element type or the batch does not fit the model, or memory runs out.
+    /// If the number of inputs, a shape, an element type or the batch does not fit the model, an index is outside of the range of its
+    /// input, or memory runs out.
     pub fn run(&self, inputs: &[InputArray<'_>]) -> Result<Outputs, RunError> {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
@@ -246,6 +247,12 @@ impl Session {
             };
             if batch.checked_mul(port.elements()) != Some(found) {
                 return Err(RunError::InputLength { name: name(), shape: array.shape.to_vec(), found });
+            }
+            if let (InputData::Index(numbers), Some(range)) = (array.data, port.range)
+                && let Some(at) = numbers.iter().position(|&n| !range.contains(n))
+            {
+                let (image, number) = (at / port.elements().max(1), numbers[at]);
+                return Err(RunError::Range { name: name(), image, number, low: range.low, high: range.high });
             }
             let expected = *first.get_or_insert(batch);
             if batch != expected {

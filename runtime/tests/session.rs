@@ -149,7 +149,7 @@ fn inputs_must_hold_as_many_images() {
     use catc_runtime::program::*;
     let mut two = program();
     two.tensors.push(two.tensors[0].clone());
-    two.inputs.push(Port { name: "other".into(), tensor: TensorId(6) });
+    two.inputs.push(Port::new("other", TensorId(6)));
     let add = EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(TensorId(6)), scale: 1.0 };
     two.steps[0].epilogue.steps.push(add);
     let session = Model::from_program(two).unwrap().session(&SessionOptions::default()).unwrap();

@@ -64,7 +64,7 @@ pub struct CompileArgs {
     /// What emitted functions' names begin with: NAME_run (default: after the model's file).
     #[arg(long, value_name = "NAME", requires = "emit")]
     pub name: Option<String>,
-    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Calibration inputs without labels.
@@ -183,7 +183,7 @@ pub struct EvalArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy or .npz, or a folder of images.
@@ -192,6 +192,9 @@ pub struct EvalArgs {
     /// Class of each input: an integer .npy, or a .csv of file name and class.
     #[arg(long, value_name = "Y.npy")]
     pub labels: PathBuf,
+    /// The output that holds the scores of the classes (default: the only one that can).
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
     /// How images become network inputs.
     #[arg(long, value_name = "P.toml")]
     pub preprocess: Option<PathBuf>,
@@ -212,7 +215,7 @@ pub struct RunArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy, or a .npz with an array for each input of the network, or a folder of images.
@@ -281,7 +284,7 @@ pub struct OptArgs {
     /// Passes in order, with their options: `fold-batch-norm,insert-qdq{wbits=2,abits=2}`.
     #[arg(long, value_name = "A,B{K=V}", required_unless_present = "list")]
     pub passes: Option<String>,
-    /// Sizes of an input whose dimensions the file leaves open, the batch first; may be repeated.
+    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// List the passes and their options.

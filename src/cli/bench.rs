@@ -4,6 +4,7 @@ use super::args::BenchArgs;
 use super::profile::Profile;
 use super::{Failure, human_bytes, print, print_json};
 use crate::data::DataSet;
+use crate::driver::{array_of, input_array, port_spec};
 use catc_runtime::{InputArray, Model, SessionOptions};
 use serde_json::json;
 use std::time::Instant;
@@ -22,9 +23,9 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     for port in model.inputs() {
         let shape: Vec<usize> = [batch].iter().chain(&port.dims).copied().collect();
         let all: Vec<usize> = (0..batch).collect();
-        arrays.push((shape, DataSet::synthetic(&port.dims, 0, batch)?.samples(&all)?));
+        arrays.push((shape, array_of(&DataSet::synthetic(&port_spec(port), 0, batch)?, &all)?));
     }
-    let inputs: Vec<InputArray> = arrays.iter().map(|(shape, data)| InputArray::f32(shape, data)).collect();
+    let inputs: Vec<InputArray> = arrays.iter().map(|(shape, data)| input_array(shape, data)).collect();
     for _ in 0..WARM_UP {
         session.run(&inputs)?;
     }

@@ -3,8 +3,9 @@
 use super::args::{CompileArgs, EmitKind};
 use super::bench::peak_resident_bytes;
 use super::emit::Plan;
+use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, human_bytes, on_threads, overrides, preprocess, print, print_json};
+use super::{Failure, NO_CALIBRATION_DATA, human_bytes, on_threads, overrides, preprocess, print, print_json};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
 use catc_ir::{Graph, Phase};
@@ -24,6 +25,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("a model is needed: catc MODEL.onnx -o OUT.bin".into()));
     };
     let plan = Plan::of(args, model)?;
+    files(args, model).check()?;
     if is_compiled(model).unwrap_or(false) {
         return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
     }
@@ -55,16 +57,16 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     let mut quantized = None;
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
-        let mut begin = |imported: &catc_onnx::Imported, calibration: Option<&Calibration>| {
-            announce(args, model, imported, calibration)
-        };
+        let mut begin = |calibration: Option<&Calibration>| announce(args, model, calibration);
         let mut after = |report: &PassReport, graph: &Graph| {
             if graph.phase == Phase::Qdq && plan.wants(EmitKind::QdqOnnx) {
                 quantized = Some(graph.clone());
             }
             super::opt::print_after(args.print_after.as_deref(), report, graph)
         };
-        compile(&options, Watch { begin: &mut begin, after_pass: &mut after, progress: &bars })
+        let mut warn =
+            |imported: &catc_onnx::Imported| imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+        compile(&options, Watch { imported: &mut warn, begin: &mut begin, after_pass: &mut after, progress: &bars })
     })?;
     bars.clear();
     let mut compiled = compiled?;
@@ -84,6 +86,18 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     }
     let emitted = plan.write(&compiled.program, Some(&compiled.graph), quantized.as_ref())?;
     report(args, emitted, &compiled, bytes.len() as u64, start)
+}
+
+/// What is read and written.
+fn files(args: &CompileArgs, model: &Path) -> Files {
+    let files = Files::new()
+        .read("the model", model)
+        .read("--calib", args.calibration.calib.as_deref())
+        .read("--preprocess", args.calibration.preprocess.as_deref())
+        .read("--cat-data", args.correction.cat_data.as_deref())
+        .write("-o", args.output.as_deref())
+        .write("--loss-curve", args.loss_curve.as_deref());
+    args.emit.iter().fold(files, |files, e| files.write(format!("--emit {}", e.kind.name()), e.path.as_path()))
 }
 
 /// Measures kernels and tiles, and keeps what is fastest in the program. What was known of this CPU before is forgotten.
@@ -188,10 +202,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
 }
 
 /// Says what will be done, before the long part.
-fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, calibration: Option<&Calibration>) {
-    for warning in &imported.warnings {
-        eprintln!("warning: {warning}");
-    }
+fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>) {
     let Some(calibration) = calibration else {
         return eprintln!(
             "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \
@@ -214,10 +225,7 @@ fn announce(args: &CompileArgs, model: &Path, imported: &catc_onnx::Imported, ca
     );
     eprintln!("catc: calibration: {}", calibration.description);
     if calibration.synthetic {
-        eprintln!(
-            "warning: NO CALIBRATION DATA: ranges come from random inputs and the outputs are not corrected. Sizes and speed are \
-             real, accuracy is not; give a few hundred unlabelled inputs with --calib."
-        );
+        eprintln!("{NO_CALIBRATION_DATA}");
     }
 }
 

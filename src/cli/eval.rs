@@ -16,7 +16,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let threads = thread_count(args.threads);
     let (hits, n, seconds) = on_threads(args.threads, || -> Result<_, Failure> {
         let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
-        let classes = model.classes()?;
+        let (scores, classes) = model.scores(args.output.as_deref())?;
         let sets = DataSet::open_inputs(&args.data, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));
         let labels = read_labels(&args.labels, &sets[0], classes)?;
@@ -24,7 +24,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
         let mut hits = [0usize; 2];
         model.run_all(&sets, &bars, &mut |i, outputs| {
             for (count, k) in hits.iter_mut().zip([1, 5]) {
-                *count += usize::from(in_top_k(outputs[0].reals(), labels[i], k));
+                *count += usize::from(in_top_k(outputs[scores].reals(), labels[i], k));
             }
         })?;
         Ok((hits, labels.len(), start.elapsed().as_secs_f64()))

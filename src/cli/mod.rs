@@ -6,6 +6,7 @@ mod bench;
 mod compile;
 mod emit;
 mod eval;
+mod files;
 mod inspect;
 mod opt;
 mod profile;
@@ -22,6 +23,7 @@ use clap::Parser;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 /// Why a command ended without its result.
 pub(crate) enum Failure {
@@ -47,12 +49,22 @@ impl<E: Error> From<E> for Failure {
     }
 }
 
+/// What a user who interrupts the command is told.
+static ADVICE: OnceLock<String> = OnceLock::new();
+
+/// Said where ranges come from random inputs.
+const NO_CALIBRATION_DATA: &str = "warning: NO CALIBRATION DATA: ranges come from random inputs and the outputs are not corrected. Sizes \
+    and speed are real, accuracy is not; give a few hundred unlabelled inputs with --calib.";
+
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Without the handler an interruption only leaves a temporary file behind.
     let _ = ctrlc::set_handler(|| {
         crate::data::remove_unfinished();
+        if let Some(advice) = ADVICE.get() {
+            eprintln!("\n{advice}");
+        }
         std::process::exit(130);
     });
     let result = match cli.command {

@@ -1,12 +1,14 @@
 //! `catc opt FILE.catir --passes a,b{opt=..}`
 
 use super::args::OptArgs;
+use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, on_threads, preprocess, print};
+use super::{Failure, NO_CALIBRATION_DATA, on_threads, preprocess, print};
 use crate::data::{Elements, Npz, write_atomically, write_npz};
 use crate::driver::{Calibration, CalibrationSource};
 use catc_ir::text::{Blobs, INLINE_ELEMENTS, NoBlobs, parse};
 use catc_ir::{Graph, Tensor, TensorData};
+use catc_onnx::WholeType;
 use catc_passes::{PassContext, PassManager, PassReport, parse_passes, pass_help, pass_names};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -24,7 +26,15 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
     if let Some(pass) = &args.print_after {
         check_print_after(pass)?;
     }
-    let mut graph = read_graph(path, args.blobs.as_deref(), &args.shape)?;
+    Files::new()
+        .read("the graph", path.as_path())
+        .read("--blobs", args.blobs.as_deref())
+        .read("--calib", args.calibration.calib.as_deref())
+        .read("--preprocess", args.calibration.preprocess.as_deref())
+        .write("-o", args.output.as_deref())
+        .write("--emit-blobs", args.emit_blobs.as_deref())
+        .check()?;
+    let (mut graph, whole) = read_graph(path, args.blobs.as_deref(), &args.shape)?;
     let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
     let source = CalibrationSource {
         path: args.calibration.calib.as_deref(),
@@ -34,7 +44,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         held_back: 0,
     };
     let correct = source.path.is_some() && passes.iter().any(|p| p.name() == "append-cat");
-    let calibration = Calibration::open(&source, &graph, correct, args.seed)?;
+    let calibration = Calibration::open(&source, &graph, &whole, correct, args.seed)?;
     calibration.notes.iter().for_each(|n| eprintln!("note: {n}"));
     let bars = Bars::new();
     let result = on_threads(args.threads, || {
@@ -47,6 +57,9 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
     })?;
     bars.clear();
     let (reports, notes) = result?;
+    if calibration.synthetic && calibration.ranges.was_read() {
+        eprintln!("{NO_CALIBRATION_DATA}");
+    }
     for report in reports {
         eprintln!("{}: {}", report.pass, report.changed);
     }
@@ -79,11 +92,12 @@ pub fn print_after(which: Option<&str>, report: &PassReport, graph: &Graph) {
     }
 }
 
-/// Reads the text form, from standard input for `-`, or imports an ONNX model.
-fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]) -> Result<Graph, Failure> {
+/// Reads the text form, from standard input for `-`, or imports an ONNX model; with the types of the inputs that hold whole numbers.
+fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]) -> Result<Typed, Failure> {
     if path.extension().is_some_and(|e| e == "onnx") {
         let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), ..Default::default() };
-        return Ok(catc_onnx::import(path, &options)?.graph);
+        let imported = catc_onnx::import(path, &options)?;
+        return Ok((imported.graph, imported.whole));
     }
     if !shapes.is_empty() {
         return Err(Failure::Usage("--shape is for ONNX models: the text of a graph has its shapes".into()));
@@ -100,8 +114,11 @@ fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]
         Some(blobs) => parse(&text, &NpzBlobs::read(blobs)?),
         None => parse(&text, &NoBlobs),
     };
-    graph.map_err(|e| Failure::Failed(format!("{place}: {e}")))
+    graph.map(|graph| (graph, vec![])).map_err(|e| Failure::Failed(format!("{place}: {e}")))
 }
+
+/// A graph, and for each input the type in the model's file if that holds whole numbers.
+type Typed = (Graph, Vec<Option<WholeType>>);
 
 /// Blobs from an .npz of arrays `blob_N`.
 struct NpzBlobs(BTreeMap<u32, Tensor>);

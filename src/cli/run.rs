@@ -1,6 +1,7 @@
 //! `catc run MODEL --input X.npy --output Y.npy`
 
 use super::args::RunArgs;
+use super::files::Files;
 use super::progress::Bars;
 use super::{Failure, on_threads, preprocess, thread_count};
 use crate::data::{DataSet, Elements, write_npy, write_npz};
@@ -8,6 +9,21 @@ use crate::driver::OpenModel;
 
 /// Computes a model's outputs and writes them, `[n, ..]`.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    Files::new()
+        .read("the model", args.model.as_path())
+        .read("--input", args.input.as_path())
+        .read("--preprocess", args.preprocess.as_deref())
+        .write("--output", args.output.as_path())
+        .check()?;
+    let extension = args.output.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    // Devices and pipes have names of their own.
+    let named = !args.output.exists() || args.output.is_file();
+    if named && !matches!(extension.as_deref(), Some("npy" | "npz")) {
+        let place = args.output.display();
+        return Err(Failure::Usage(format!(
+            "--output {place}: outputs are written as .npy, or .npz if there are several"
+        )));
+    }
     let preprocess = preprocess(args.preprocess.as_deref())?;
     let bars = Bars::new();
     let threads = thread_count(args.threads);

@@ -1,10 +1,11 @@
 //! `catc sweep MODEL.onnx --wbits 2,4 --abits 2,4 --method mse,.. --calib X --data X --labels Y --out DIR`
 
 use super::args::SweepArgs;
+use super::files::Files;
 use super::progress::SweepBars;
-use super::{Failure, overrides, print, print_json, thread_count};
+use super::{ADVICE, Failure, overrides, print, print_json, thread_count};
 use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
-use crate::sweep::{Correction, run as sweep, tables};
+use crate::sweep::{Correction, SweepError, file_names, run as sweep, tables};
 use catc_passes::{Method, Progress, RecipeOptions};
 use std::collections::BTreeSet;
 
@@ -74,11 +75,18 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         jobs: usize::from(args.jobs),
         threads: thread_count(args.threads),
     };
+    files(args, &options.plan).check()?;
+    let journal = args.out.display();
+    let _ =
+        ADVICE.set(format!("interrupted: what was measured is kept in {journal}; the same command goes on from there"));
     let bars = SweepBars::new(options.jobs.max(1));
     let places: Vec<&dyn Progress> = bars.jobs.iter().map(|b| b as &dyn Progress).collect();
     let results = sweep(&options, &places, &|status| bars.advance(status));
     bars.clear();
-    let results = results?;
+    let results = results.map_err(|e| match e {
+        SweepError::Options { .. } => usage(e.to_string()),
+        other => other.into(),
+    })?;
     for m in results.all() {
         if let Some(note) = &m.outcome.note {
             eprintln!("note: {}, {}: {note}", m.network, m.variant);
@@ -88,6 +96,20 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         return print_json(&tables::json(&results));
     }
     print(&tables::markdown(&results))
+}
+
+/// What is read and written.
+fn files(args: &SweepArgs, plan: &Plan) -> Files {
+    let files = Files::new()
+        .read("the model", args.model.as_path())
+        .read("--calib", args.calib.as_path())
+        .read("--cat-data", args.correction.cat_data.as_deref())
+        .read("--preprocess", args.preprocess.as_deref())
+        .read("--data", args.data.as_path())
+        .read("--labels", args.labels.as_path());
+    // The folder of the results is made where it is missing, so only what is in it already can be in the way.
+    let results = file_names(plan).map(|name| args.out.join(name)).filter(|path| path.exists());
+    results.fold(files, |files, path| files.write("--out", path.as_path()))
 }
 
 /// Without repetitions, in the order given.

@@ -131,13 +131,7 @@ impl Array {
         if !self.dtype.is_float() {
             return Ok(None);
         }
-        let bytes = self.bytes(index..index + 1)?;
-        let value = match self.dtype {
-            Dtype::F16 => map_chunks(&bytes, |b| f16::from_le_bytes(b).to_f64()),
-            Dtype::F64 => map_chunks(&bytes, f64::from_le_bytes),
-            _ => map_chunks(&bytes, |b| f64::from(f32::from_le_bytes(b))),
-        };
-        Ok(value.first().copied())
+        Ok(self.doubles(index..index + 1)?.first().copied())
     }
 
     /// All elements in C order as integers. `None` where the elements are no integers.
@@ -145,8 +139,45 @@ impl Array {
         if !self.dtype.is_integer() {
             return Ok(None);
         }
-        let bytes = self.bytes(0..self.elements())?;
-        Ok(Some(match self.dtype {
+        self.integers_in(0..self.elements()).map(Some)
+    }
+
+    /// The elements `range` of C order as whole numbers, truth values as 0 and 1; `None` for each that is none, or beyond i64.
+    pub fn whole_numbers(&self, range: Range<usize>) -> Result<Vec<Option<i64>>, DataError> {
+        if !self.dtype.is_float() {
+            return Ok(self.integers_in(range)?.into_iter().map(|n| n.try_into().ok()).collect());
+        }
+        // Beyond 2^53 float64 skips whole numbers: what was meant is not known.
+        const LAST: f64 = (1u64 << 53) as f64;
+        let whole = |x: f64| (x.fract() == 0.0 && x.abs() <= LAST).then_some(x as i64);
+        Ok(self.doubles(range)?.into_iter().map(whole).collect())
+    }
+
+    /// One element of C order as text, for messages.
+    pub(super) fn text_at(&self, index: usize) -> String {
+        let text = if self.dtype.is_float() {
+            self.doubles(index..index + 1).map(|x| x.first().map(f64::to_string))
+        } else {
+            self.integers_in(index..index + 1).map(|n| n.first().map(i128::to_string))
+        };
+        text.ok().flatten().unwrap_or_default()
+    }
+
+    /// Elements of a float type as float64, exactly.
+    fn doubles(&self, range: Range<usize>) -> Result<Vec<f64>, DataError> {
+        let bytes = self.bytes(range)?;
+        Ok(match self.dtype {
+            Dtype::F16 => map_chunks(&bytes, |b| f16::from_le_bytes(b).to_f64()),
+            Dtype::F64 => map_chunks(&bytes, f64::from_le_bytes),
+            _ => map_chunks(&bytes, |b| f64::from(f32::from_le_bytes(b))),
+        })
+    }
+
+    /// Elements of an integer type, or truth values.
+    fn integers_in(&self, range: Range<usize>) -> Result<Vec<i128>, DataError> {
+        let bytes = self.bytes(range)?;
+        Ok(match self.dtype {
+            Dtype::Bool => map_chunks(&bytes, |[b]| i128::from(b != 0)),
             Dtype::I8 => map_chunks(&bytes, |b| i8::from_le_bytes(b).into()),
             Dtype::I16 => map_chunks(&bytes, |b| i16::from_le_bytes(b).into()),
             Dtype::I32 => map_chunks(&bytes, |b| i32::from_le_bytes(b).into()),
@@ -155,7 +186,7 @@ impl Array {
             Dtype::U32 => map_chunks(&bytes, |b| u32::from_le_bytes(b).into()),
             Dtype::U64 => map_chunks(&bytes, |b| u64::from_le_bytes(b).into()),
             _ => map_chunks(&bytes, |b| u8::from_le_bytes(b).into()),
-        }))
+        })
     }
 
     /// The error for a shape that is of no use; `advice` starts with punctuation.

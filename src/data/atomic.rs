@@ -27,36 +27,17 @@ pub fn write_atomically<T>(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> Result<T, DataError> {
     let failed = |reason: String| DataError::Write { place: path.display().to_string(), reason };
-    let existing = std::fs::metadata(path).ok();
-    if existing.as_ref().is_some_and(|target| target.is_dir()) {
-        return Err(failed("it is a folder; name a file in it".to_owned()));
-    }
-    if existing.as_ref().is_some_and(|target| !target.is_file()) {
-        let file = OpenOptions::new().write(true).open(path).map_err(|error| failed(error.to_string()))?;
-        let mut writer = BufWriter::new(file);
-        let value = write(&mut writer).map_err(|error| failed(error.to_string()))?;
-        writer.flush().map_err(|error| failed(error.to_string()))?;
-        return Ok(value);
-    }
-    // Renaming over a link would replace the link; what it points to is meant.
-    let target = match existing {
-        Some(_) => std::fs::canonicalize(path).map_err(|error| failed(error.to_string()))?,
-        None => path.to_path_buf(),
+    let (target, folder) = match check_target(path)? {
+        Target::Direct => {
+            let file = OpenOptions::new().write(true).open(path).map_err(|error| failed(error.to_string()))?;
+            let mut writer = BufWriter::new(file);
+            let value = write(&mut writer).map_err(|error| failed(error.to_string()))?;
+            writer.flush().map_err(|error| failed(error.to_string()))?;
+            return Ok(value);
+        }
+        Target::Replaced { file, folder } => (file, folder),
     };
-    if existing.is_some_and(|target| target.permissions().readonly()) {
-        return Err(failed("the file is there and read-only".to_owned()));
-    }
-    if target.file_name().is_none() {
-        return Err(failed("it names no file".to_owned()));
-    }
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return Err(failed(format!("there is no folder {}; create it first", folder.display())));
-    }
-    let (file, unfinished) = temporary(folder).map_err(|error| failed(error.to_string()))?;
+    let (file, unfinished) = temporary(&folder).map_err(|error| failed(error.to_string()))?;
     let mut writer = BufWriter::new(file);
     let value = write(&mut writer).map_err(|error| failed(error.to_string()))?;
     let file = writer.into_inner().map_err(|error| failed(error.error().to_string()))?;
@@ -65,6 +46,54 @@ pub fn write_atomically<T>(
     drop(file);
     unfinished.rename_to(&target).map_err(|error| failed(error.to_string()))?;
     Ok(value)
+}
+
+/// How an output is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// As it is: a device or a pipe.
+    Direct,
+    /// Under another name in `folder`, which then takes the place of `file`.
+    Replaced {
+        /// The file, links followed.
+        file: PathBuf,
+        /// The folder it is in.
+        folder: PathBuf,
+    },
+}
+
+/// How a path can be written, as far as that can be known before it is.
+///
+/// # Errors
+/// [`DataError::Write`] if it is a folder, is read-only, or its folder is missing.
+pub fn check_target(path: &Path) -> Result<Target, DataError> {
+    let failed = |reason: String| DataError::Write { place: path.display().to_string(), reason };
+    let existing = std::fs::metadata(path).ok();
+    if existing.as_ref().is_some_and(|target| target.is_dir()) {
+        return Err(failed("it is a folder; name a file in it".to_owned()));
+    }
+    if existing.as_ref().is_some_and(|target| !target.is_file()) {
+        return Ok(Target::Direct);
+    }
+    // Renaming over a link would replace the link; what it points to is meant.
+    let file = match existing {
+        Some(_) => std::fs::canonicalize(path).map_err(|error| failed(error.to_string()))?,
+        None => path.to_path_buf(),
+    };
+    if existing.is_some_and(|target| target.permissions().readonly()) {
+        return Err(failed("the file is there and read-only".to_owned()));
+    }
+    if file.file_name().is_none() {
+        return Err(failed("it names no file".to_owned()));
+    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    if !folder.is_dir() {
+        return Err(failed(format!("there is no folder {}; create it first", folder.display())));
+    }
+    Ok(Target::Replaced { file, folder })
 }
 
 /// Removes the temporary files of outputs being written, for a program about to exit on a signal.

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::array::{Array, open_regular, unravel};
+use super::array::{Array, open_regular};
 use super::error::DataError;
 use super::image;
 use super::image_axes::ImageAxes;
 use super::kind::Kind;
 use super::npy::{Dtype, element_count};
+use super::number::Number;
 use super::pipeline::Pipeline;
 use super::preprocess::Layout;
-use super::synthetic::fill_normal;
 
 /// Longest image file that is read: 1 GiB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -23,6 +23,10 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 pub(super) const ACCEPTS: &str = "float32 samples as the network takes them (float16 and float64 are converted; convert \
     others with x.astype('<f4')), or uint8 images";
 
+/// Element types of samples of whole numbers.
+pub(super) const ACCEPTS_WHOLE: &str =
+    "whole numbers, as the network takes them: of any integer type or bool, or reals that are whole";
+
 /// An input of a network: what samples for it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputSpec {
@@ -30,6 +34,33 @@ pub struct InputSpec {
     pub name: String,
     /// The shape of one sample, without the batch axis.
     pub shape: Vec<usize>,
+    /// The whole numbers that it takes; `None` if it takes reals.
+    pub whole: Option<WholeNumbers>,
+}
+
+impl InputSpec {
+    /// An input of reals.
+    pub fn reals(name: impl Into<String>, shape: &[usize]) -> InputSpec {
+        InputSpec { name: name.into(), shape: shape.to_vec(), whole: None }
+    }
+}
+
+/// What an input of whole numbers, or of truth values as 0 and 1, takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeNumbers {
+    /// The least number.
+    pub low: i64,
+    /// The greatest number.
+    pub high: i64,
+    /// The least and the greatest of the synthetic ones.
+    pub drawn: (i64, i64),
+}
+
+impl WholeNumbers {
+    /// Whether the numbers are those of pixels.
+    pub(super) fn are_pixels(&self) -> bool {
+        (self.low, self.high) == (0, 255)
+    }
 }
 
 /// Samples of one shape, read when asked for, by any thread.
@@ -40,19 +71,21 @@ pub struct DataSet {
     /// Elements of one sample.
     pub(super) elements: usize,
     pub(super) len: usize,
+    /// What the samples are, where they are no reals.
+    pub(super) whole: Option<WholeNumbers>,
     pub(super) source: Source,
     pub(super) notes: Vec<String>,
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
-    /// `[n, shape...]`, as the network takes it.
-    Floats(Array),
+    /// `[n, shape...]`, as the network takes it: reals or whole numbers.
+    Plain(Array),
     /// uint8 `[n, H, W, C]`, `[n, C, H, W]` or `[n, H, W]`.
     Images { array: Array, axes: ImageAxes, pipeline: Box<Pipeline> },
     /// One sample a file.
     Files { files: Vec<PathBuf>, preprocess: Option<(Layout, Box<Pipeline>)> },
-    /// Standard normal numbers.
+    /// Standard normal numbers, or whole numbers of equal probability.
     Synthetic { seed: u64, input: u16 },
 }
 
@@ -86,11 +119,13 @@ impl DataSet {
     /// One line on what the samples are of which `used` are used, such as `calib.npy: 256 (of 1024) samples, uint8 [32, 32, 3]`.
     pub fn describe(&self, used: usize) -> String {
         let of = match &self.source {
-            Source::Floats(array) | Source::Images { array, .. } => {
+            Source::Plain(array) | Source::Images { array, .. } => {
                 format!("{} {:?}", array.dtype().name(), array.shape().get(1..).unwrap_or(&[]))
             }
             Source::Files { .. } => "one file each".to_owned(),
-            Source::Synthetic { .. } => format!("float32 {:?}", self.shape),
+            Source::Synthetic { .. } => {
+                format!("{} {:?}", if self.whole.is_some() { "whole numbers" } else { "float32" }, self.shape)
+            }
         };
         let all = if used < self.len { format!(" (of {})", self.len) } else { String::new() };
         format!("{}: {used}{all} samples, {of}", self.place)
@@ -104,28 +139,34 @@ impl DataSet {
         }
     }
 
-    /// Sample `index` as the network takes it, in C order.
+    /// The whole numbers that the samples are of; `None` if they are reals.
+    pub fn whole(&self) -> Option<WholeNumbers> {
+        self.whole
+    }
+
+    /// Sample `index` as the network takes it, in C order: as f32, or as i64 where it takes whole numbers.
     ///
     /// # Errors
-    /// [`DataError::NotFinite`] for NaN and infinity, and whatever decoding and reading finds.
-    pub fn sample(&self, index: usize) -> Result<Vec<f32>, DataError> {
-        let mut sample = vec![0.0; self.elements];
+    /// [`DataError::NotFinite`] for NaN and infinity, [`DataError::NotWhole`] for what is no whole number that the network takes, and
+    /// whatever decoding and reading finds.
+    pub fn sample<T: Number>(&self, index: usize) -> Result<Vec<T>, DataError> {
+        let mut sample = vec![T::default(); self.elements];
         self.sample_into(index, &mut sample)?;
         Ok(sample)
     }
 
     /// The samples `indices` one after the other, decoded in parallel. The error, if any, is that of the first that fails.
-    pub fn samples(&self, indices: &[usize]) -> Result<Vec<f32>, DataError> {
+    pub fn samples<T: Number>(&self, indices: &[usize]) -> Result<Vec<T>, DataError> {
         let total = self.elements.saturating_mul(indices.len());
-        let mut samples: Vec<f32> = Vec::new();
+        let mut samples: Vec<T> = Vec::new();
         samples.try_reserve_exact(total).map_err(|_| DataError::TooLarge {
             place: self.place.clone(),
             what: format!("{} samples of shape {:?}", indices.len(), self.shape),
-            bytes: (total as u64).saturating_mul(size_of::<f32>() as u64),
+            bytes: (total as u64).saturating_mul(size_of::<T>() as u64),
             limit: isize::MAX as u64,
             advice: "there is not so much memory, use fewer samples",
         })?;
-        samples.resize(total, 0.0);
+        samples.resize(total, T::default());
         let failed = samples
             .par_chunks_mut(self.elements)
             .zip(indices)
@@ -144,7 +185,11 @@ impl DataSet {
 
     /// Reads the samples `indices`, in parallel, and reports the first that fails.
     pub fn validate(&self, indices: &[usize]) -> Result<(), DataError> {
-        let failed = indices.par_iter().map(|&index| self.sample(index).err()).find_first(Option::is_some);
+        let read = |index| match self.whole {
+            Some(_) => self.sample::<i64>(index).err(),
+            None => self.sample::<f32>(index).err(),
+        };
+        let failed = indices.par_iter().map(|&index| read(index)).find_first(Option::is_some);
         failed.flatten().map_or(Ok(()), Err)
     }
 
@@ -154,7 +199,7 @@ impl DataSet {
     pub fn content_hash(&self) -> Result<u64, DataError> {
         let mut hash = Xxh3::new();
         match &self.source {
-            Source::Floats(array) | Source::Images { array, .. } => {
+            Source::Plain(array) | Source::Images { array, .. } => {
                 hash.update(array.dtype().name().as_bytes());
                 let item = array.shape().get(1..).unwrap_or(&[]);
                 for &axis in [self.len].iter().chain(item) {
@@ -184,12 +229,12 @@ impl DataSet {
         Ok(hash.digest())
     }
 
-    fn sample_into(&self, index: usize, sample: &mut [f32]) -> Result<(), DataError> {
+    fn sample_into<T: Number>(&self, index: usize, sample: &mut [T]) -> Result<(), DataError> {
         if index >= self.len {
             return Err(DataError::Index { place: self.place.clone(), index, len: self.len });
         }
         match &self.source {
-            Source::Floats(array) => self.copy_floats(array, index, index * self.elements, sample),
+            Source::Plain(array) => T::copy(self, array, index, index * self.elements, sample),
             Source::Images { array, axes, pipeline } => {
                 let size = axes.height * axes.width * axes.channels;
                 let bytes = array.bytes(index * size..(index + 1) * size)?;
@@ -197,33 +242,18 @@ impl DataSet {
             }
             Source::Files { files, preprocess } => self.read_file(&files[index], index, preprocess.as_ref(), sample),
             Source::Synthetic { seed, input } => {
-                fill_normal(sample, *seed, *input, index as u64);
+                T::draw(sample, self.whole, *seed, *input, index as u64);
                 Ok(())
             }
         }
     }
 
-    /// Copies the sample that starts at element `first` of a float array.
-    fn copy_floats(&self, array: &Array, index: usize, first: usize, sample: &mut [f32]) -> Result<(), DataError> {
-        let values = array.floats(first..first + self.elements)?.ok_or_else(|| array.wrong_dtype(ACCEPTS))?;
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(DataError::NotFinite {
-                place: array.place().to_owned(),
-                sample: index,
-                position: unravel(at, &self.shape),
-                value: array.float_at(first + at)?.unwrap_or(f64::NAN),
-            });
-        }
-        sample.copy_from_slice(&values);
-        Ok(())
-    }
-
-    fn read_file(
+    fn read_file<T: Number>(
         &self,
         file: &Path,
         index: usize,
         preprocess: Option<&(Layout, Box<Pipeline>)>,
-        sample: &mut [f32],
+        sample: &mut [T],
     ) -> Result<(), DataError> {
         let place = file.display().to_string();
         let needs = |what: &str| DataError::NeedsPreprocess { place: place.clone(), what: what.to_owned() };
@@ -231,18 +261,19 @@ impl DataSet {
             let (_, pipeline) = preprocess.ok_or_else(|| needs("an image"))?;
             return pipeline.apply(image::decode(&read_file(file)?, &place)?, sample, &place);
         }
-        let array = Array::open(file, ACCEPTS)?;
+        let accepts = if self.whole.is_some() { ACCEPTS_WHOLE } else { ACCEPTS };
+        let array = Array::open(file, accepts)?;
         // A batch of one is as good as a sample.
         let shape = match array.shape() {
             [1, rest @ ..] if rest.len() == self.shape.len() => rest,
             shape => shape,
         };
-        if array.dtype().is_float() {
+        if array.is_plain(shape, &self.shape, self.whole) {
             if shape != self.shape {
                 let advice = ": in a folder each .npy is one sample".to_owned();
                 return Err(array.wrong_shape(format!("{:?}", self.shape), advice));
             }
-            return self.copy_floats(&array, index, 0, sample);
+            return T::copy(self, &array, index, 0, sample);
         }
         if array.dtype() != Dtype::U8 {
             return Err(array.wrong_dtype(ACCEPTS));
@@ -251,6 +282,17 @@ impl DataSet {
         let axes = ImageAxes::of(&array, shape, *layout)?;
         pipeline.check(axes.height, axes.width, &place)?;
         pipeline.apply(axes.pixels(array.bytes(0..array.elements())?), sample, &place)
+    }
+}
+
+impl Array {
+    /// Whether the elements are taken as they are, and not as pixels that a preprocess file makes reals or other pixels of; `item` is the
+    /// shape of one sample here, `expected` that of the network.
+    pub(super) fn is_plain(&self, item: &[usize], expected: &[usize], whole: Option<WholeNumbers>) -> bool {
+        match whole {
+            None => self.dtype().is_float(),
+            Some(whole) => item == expected || self.dtype() != Dtype::U8 || !whole.are_pixels(),
+        }
     }
 }
 

@@ -179,8 +179,8 @@ pub enum DataError {
 
     /// NaN, infinity, or a number too large for float32.
     #[error(
-        "{place}: sample {sample} holds {} at position {position:?}; remove or repair the sample, \
-         one such value spoils every range computed from the data", not_finite(*.value)
+        "{place}: sample {sample} holds {} at position {position:?}; networks take finite numbers of float32: remove or repair the \
+         sample", not_finite(*.value)
     )]
     NotFinite {
         /// The file or archive member.
@@ -191,6 +191,26 @@ pub enum DataError {
         position: Vec<usize>,
         /// The value as stored.
         value: f64,
+    },
+
+    /// A number that an input of whole numbers does not take.
+    #[error(
+        "{place}: sample {sample} holds {value} at position {position:?}; the network takes whole numbers{} there",
+        bounds(*.low, *.high)
+    )]
+    NotWhole {
+        /// The file or archive member.
+        place: String,
+        /// Index of the sample, from 0.
+        sample: usize,
+        /// Position within the sample, one index per axis.
+        position: Vec<usize>,
+        /// The value as stored.
+        value: Box<str>,
+        /// The least number.
+        low: i64,
+        /// The greatest number.
+        high: i64,
     },
 
     /// An image that cannot be decoded.
@@ -205,7 +225,7 @@ pub enum DataError {
     /// Images without a preprocess file.
     #[error(
         "{place} holds {what}, and how to turn pixels into the network's input is not known: give a preprocess file with \
-         --preprocess P.toml (keys layout, color, scale, mean, std, resize, crop), or save float32 samples as the network \
+         --preprocess P.toml (keys layout, network_layout, color, scale, mean, std, resize, crop), or save float32 samples as the network \
          takes them"
     )]
     NeedsPreprocess {
@@ -310,6 +330,11 @@ fn listed(names: &[String]) -> String {
         text.push(format!("and {} more", names.len() - SHOWN));
     }
     if text.is_empty() { "none".to_owned() } else { text.join(", ") }
+}
+
+/// From which number to which; of 64 bits nothing is left to say.
+fn bounds(low: i64, high: i64) -> String {
+    if (low, high) == (i64::MIN, i64::MAX) { String::new() } else { format!(" from {low} to {high}") }
 }
 
 fn not_finite(value: f64) -> String {

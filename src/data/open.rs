@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::array::{Array, MAX_IN_MEMORY};
-use super::dataset::{ACCEPTS, DataSet, InputSpec, Source};
+use super::dataset::{ACCEPTS, ACCEPTS_WHOLE, DataSet, InputSpec, Source};
 use super::error::DataError;
 use super::folder;
 use super::image_axes::ImageAxes;
@@ -18,13 +18,13 @@ impl DataSet {
     ///
     /// `path` is an `.npy` or `.npz` (of one array), an image, or a folder; recognised by content, not by name. Float
     /// arrays are `[n, expected...]` and taken as they are, with or without `preprocess`; uint8 arrays are images and need
-    /// one, as image files do. Shapes are checked now, and the first file of a folder is decoded; the values of the others when
+    /// one, as image files do. Networks of whole numbers take arrays of any integer type as they are. Shapes are checked now, and the first file of a folder is decoded; the values of the others when
     /// they are read.
     ///
     /// # Errors
     /// Any [`DataError`] but those of labels, splits and outputs.
     pub fn open(path: &Path, preprocess: Option<&Preprocess>, expected: &[usize]) -> Result<DataSet, DataError> {
-        let input = InputSpec { name: String::new(), shape: expected.to_vec() };
+        let input = InputSpec::reals("", expected);
         let mut sets = DataSet::open_inputs(path, preprocess, std::slice::from_ref(&input))?;
         // One set per input, and there is one input.
         sets.pop().ok_or(DataError::SeveralInputs { place: path.display().to_string(), inputs: Vec::new() })
@@ -52,7 +52,7 @@ impl DataSet {
         let set = match kind {
             Kind::Folder => {
                 let listing = folder::list(path)?;
-                let mut set = options.open_files(place, listing.files, &input.shape)?;
+                let mut set = options.open_files(place, listing.files, input)?;
                 if let [first, ..] = &listing.left_out[..] {
                     let n = listing.left_out.len();
                     let note = format!("left out {n} of other kinds than .png, .jpg, .jpeg and .npy, first `{first}`.");
@@ -60,28 +60,32 @@ impl DataSet {
                 }
                 set
             }
-            Kind::Image => options.open_files(place, vec![path.to_path_buf()], &input.shape)?,
-            Kind::Npy | Kind::Npz => options.open_array(Array::open(path, ACCEPTS)?, &input.shape)?,
+            Kind::Image => options.open_files(place, vec![path.to_path_buf()], input)?,
+            Kind::Npy | Kind::Npz => options.open_array(Array::open(path, accepts(input))?, input)?,
         };
         Ok(vec![set])
     }
 
-    /// `n` samples of independent standard normal values, the same for the same seed.
-    pub fn synthetic(shape: &[usize], seed: u64, n: usize) -> Result<DataSet, DataError> {
-        DataSet::synthetic_input(shape, seed, n, 0)
+    /// `n` samples of independent standard normal values, or whole numbers of equal probability, the same for the same seed.
+    pub fn synthetic(input: &InputSpec, seed: u64, n: usize) -> Result<DataSet, DataError> {
+        DataSet::synthetic_input(input, seed, n, 0)
     }
 
     /// Synthetic samples for every input of a network, independent of each other.
     pub fn synthetic_inputs(inputs: &[InputSpec], seed: u64, n: usize) -> Result<Vec<DataSet>, DataError> {
-        (0u16..).zip(inputs).map(|(at, input)| DataSet::synthetic_input(&input.shape, seed, n, at)).collect()
+        (0u16..).zip(inputs).map(|(at, input)| DataSet::synthetic_input(input, seed, n, at)).collect()
     }
 
-    fn synthetic_input(shape: &[usize], seed: u64, n: usize, input: u16) -> Result<DataSet, DataError> {
-        let place = format!("synthetic samples (standard normal, seed {seed})");
+    fn synthetic_input(spec: &InputSpec, seed: u64, n: usize, input: u16) -> Result<DataSet, DataError> {
+        let kind = match spec.whole {
+            None => "standard normal".to_owned(),
+            Some(whole) => format!("whole numbers from {} to {}", whole.drawn.0, whole.drawn.1),
+        };
+        let place = format!("synthetic samples ({kind}, seed {seed})");
         if n == 0 {
             return Err(DataError::Empty { place, reason: "0 samples were asked for".to_owned() });
         }
-        Options { preprocess: None }.set(place, shape, n, Source::Synthetic { seed, input })
+        Options { preprocess: None }.set(place, spec, n, Source::Synthetic { seed, input })
     }
 }
 
@@ -102,7 +106,7 @@ impl Options<'_> {
                 }
                 _ => input.name.clone(),
             };
-            let set = self.open_array(npz.array(&name, ACCEPTS)?, &input.shape)?;
+            let set = self.open_array(npz.array(&name, accepts(input))?, input)?;
             if let (Some(first), Some(other)) = (sets.first(), inputs.first())
                 && first.len != set.len
             {
@@ -126,7 +130,8 @@ impl Options<'_> {
         Ok(sets)
     }
 
-    fn open_array(&self, array: Array, expected: &[usize]) -> Result<DataSet, DataError> {
+    fn open_array(&self, array: Array, input: &InputSpec) -> Result<DataSet, DataError> {
+        let expected = &input.shape[..];
         let place = array.place().to_owned();
         let &[n, ref item @ ..] = array.shape() else {
             return Err(array.wrong_shape(with_batch(expected), ": the first axis counts the samples".to_owned()));
@@ -134,16 +139,18 @@ impl Options<'_> {
         if n == 0 {
             return Err(DataError::Empty { place, reason: format!("its shape is {:?}", array.shape()) });
         }
-        if array.dtype().is_float() {
+        if array.is_plain(item, expected, input.whole) {
             if item != expected {
                 let advice = if array.shape() == expected {
                     ": for a single sample save x[None], the first axis counts the samples"
+                } else if moved_channels(item, expected) {
+                    ": the channels stand elsewhere; move them with numpy.moveaxis"
                 } else {
-                    ": float arrays are taken as the network takes them"
+                    ": such arrays are taken as the network takes them"
                 };
                 return Err(array.wrong_shape(with_batch(expected), advice.to_owned()));
             }
-            let mut set = self.set(place, expected, n, Source::Floats(array))?;
+            let mut set = self.set(place, input, n, Source::Plain(array))?;
             if self.preprocess.is_some() {
                 set.notes.push(untouched(&set.place));
             }
@@ -155,40 +162,45 @@ impl Options<'_> {
         let Some(preprocess) = self.preprocess else {
             return Err(DataError::NeedsPreprocess { place, what: format!("uint8 {:?}", array.shape()) });
         };
-        let pipeline = Box::new(Pipeline::new(preprocess, expected, &place)?);
+        let pipeline = Box::new(Pipeline::new(preprocess, input, &place)?);
         let axes = ImageAxes::of(&array, item, preprocess.layout)?;
         pipeline.check(axes.height, axes.width, &place)?;
-        self.set(place, expected, n, Source::Images { array, axes, pipeline })
+        self.set(place, input, n, Source::Images { array, axes, pipeline })
     }
 
-    fn open_files(&self, place: String, files: Vec<PathBuf>, expected: &[usize]) -> Result<DataSet, DataError> {
+    fn open_files(&self, place: String, files: Vec<PathBuf>, input: &InputSpec) -> Result<DataSet, DataError> {
         let len = files.len();
         let is_npy = |file: &PathBuf| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("npy"));
         // A folder of float samples needs no pipeline, and must not fail for a preprocess file that does not fit it.
         let floats = match files.first().filter(|_| files.iter().all(is_npy)) {
-            Some(first) => Array::open(first, ACCEPTS)?.dtype().is_float(),
+            Some(first) => {
+                let array = Array::open(first, accepts(input))?;
+                array.is_plain(array.shape(), &input.shape, input.whole)
+            }
             None => false,
         };
         let preprocess = match self.preprocess.filter(|_| !floats) {
-            Some(preprocess) => Some((preprocess.layout, Box::new(Pipeline::new(preprocess, expected, &place)?))),
+            Some(preprocess) => Some((preprocess.layout, Box::new(Pipeline::new(preprocess, input, &place)?))),
             None => None,
         };
-        let mut set = self.set(place, expected, len, Source::Files { files, preprocess })?;
+        let mut set = self.set(place, input, len, Source::Files { files, preprocess })?;
         if floats && self.preprocess.is_some() {
             set.notes.push(untouched(&set.place));
         }
-        set.sample(0)?;
+        set.validate(&[0])?;
         Ok(set)
     }
 
-    fn set(&self, place: String, shape: &[usize], len: usize, source: Source) -> Result<DataSet, DataError> {
+    fn set(&self, place: String, input: &InputSpec, len: usize, source: Source) -> Result<DataSet, DataError> {
+        let InputSpec { shape, whole, name: _ } = input;
         let elements = element_count(shape).unwrap_or(usize::MAX);
         if elements == 0 {
             let reason = format!("the network takes samples of shape {shape:?}, which are empty");
             return Err(DataError::Empty { place, reason });
         }
         // The shape comes from the network's file: it too is checked before memory is taken.
-        let bytes = (elements as u64).saturating_mul(size_of::<f32>() as u64);
+        let width = if whole.is_some() { size_of::<i64>() } else { size_of::<f32>() };
+        let bytes = (elements as u64).saturating_mul(width as u64);
         if bytes > MAX_IN_MEMORY {
             let (what, limit) = (format!("a sample of shape {shape:?}"), MAX_IN_MEMORY);
             return Err(DataError::TooLarge {
@@ -199,12 +211,22 @@ impl Options<'_> {
                 advice: "is the network's input shape right?",
             });
         }
-        Ok(DataSet { place, shape: shape.to_vec(), elements, len, source, notes: Vec::new() })
+        Ok(DataSet { place, shape: shape.to_vec(), elements, len, whole: *whole, source, notes: Vec::new() })
     }
 }
 
+/// Element types that an input takes, in words.
+fn accepts(input: &InputSpec) -> &'static str {
+    if input.whole.is_some() { ACCEPTS_WHOLE } else { ACCEPTS }
+}
+
+/// Whether one shape is the other with the channels of an image moved from one end to the other.
+fn moved_channels(found: &[usize], expected: &[usize]) -> bool {
+    matches!((found, expected), (&[a, b, c], &[d, e, f]) if [a, b, c] == [e, f, d] || [a, b, c] == [f, d, e])
+}
+
 fn untouched(place: &str) -> String {
-    format!("{place}: float samples are taken as the network takes them; the preprocess file was not applied.")
+    format!("{place}: samples of its type are taken as the network takes them; the preprocess file was not applied.")
 }
 
 fn with_batch(expected: &[usize]) -> String {

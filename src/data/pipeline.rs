@@ -1,8 +1,10 @@
 //! Pixels to the network's input: colour, resize, crop, normalise, in this order.
 
+use super::dataset::InputSpec;
 use super::error::DataError;
 use super::image::{MAX_PIXELS, Pixels};
-use super::preprocess::{Color, Preprocess, Resize};
+use super::number::Number;
+use super::preprocess::{Color, Layout, Preprocess, Resize};
 use super::resize::bilinear;
 
 /// Longest side an image may be resized to.
@@ -16,6 +18,8 @@ pub struct Pipeline {
     crop: Option<[usize; 2]>,
     /// Channels, height and width that the network takes.
     expected: [usize; 3],
+    /// Whether it takes the channels last.
+    channels_last: bool,
     /// For each channel the network's value of each pixel value: computed in float64, rounded once.
     normalized: Vec<[f32; 256]>,
 }
@@ -23,33 +27,48 @@ pub struct Pipeline {
 impl std::fmt::Debug for Pipeline {
     /// Without the tables, which are long and follow from the preprocess file.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Pipeline { color, resize, crop, expected, normalized: _ } = self;
-        write!(f, "Pipeline({color:?}, resize {resize:?}, crop {crop:?}, to {expected:?})")
+        let Pipeline { color, resize, crop, expected, channels_last, normalized: _ } = self;
+        let last = if *channels_last { ", channels last" } else { "" };
+        write!(f, "Pipeline({color:?}, resize {resize:?}, crop {crop:?}, to {expected:?}{last})")
     }
 }
 
 impl Pipeline {
-    /// The pipeline for a network input of shape `expected` (C, H, W); `place` names the data in errors.
-    pub fn new(preprocess: &Preprocess, expected: &[usize], place: &str) -> Result<Pipeline, DataError> {
+    /// The pipeline for an input of three axes, channels first or last; `place` names the data in errors.
+    pub fn new(preprocess: &Preprocess, input: &InputSpec, place: &str) -> Result<Pipeline, DataError> {
+        let expected = &input.shape[..];
         let wrong = |found: String, advice: &str| DataError::Shape {
             place: place.to_owned(),
             found,
             expected: format!("{expected:?}"),
             advice: advice.to_owned(),
         };
-        let &[channels, height, width] = expected else {
-            let advice = ": images are for inputs of three axes; save float32 samples as the network takes them";
+        if input.whole.is_some() {
+            check_pixels(preprocess, input, place)?;
+        }
+        let &[first, second, third] = expected else {
+            let advice = ": images are for inputs of three axes; save the samples as the network takes them";
             return Err(wrong("[channels, height, width] of an image".to_owned(), advice));
         };
-        if channels != preprocess.color.channels() {
-            let found = format!(
-                "[{}, height, width] with color = \"{}\"",
-                preprocess.color.channels(),
-                preprocess.color.name()
-            );
+        let wanted = preprocess.color.channels();
+        let layout = preprocess.network_layout.unwrap_or(match (first == wanted, third == wanted) {
+            (false, true) => Layout::Nhwc,
+            _ => Layout::Nchw,
+        });
+        let (channels, height, width) = match layout {
+            Layout::Nchw => (first, second, third),
+            Layout::Nhwc => (third, first, second),
+        };
+        if channels != wanted {
+            let (color, layout) = (preprocess.color.name(), layout.name());
+            let found = match layout {
+                "nchw" => format!("[{wanted}, height, width] with color = \"{color}\""),
+                _ => format!("[height, width, {wanted}] with color = \"{color}\""),
+            };
             return Err(wrong(
                 found,
-                ": set `color` in the preprocess file to \"rgb\" or \"bgr\" (3 channels) or \"gray\" (1)",
+                ": set `color` in the preprocess file to \"rgb\" or \"bgr\" (3 channels) or \"gray\" (1), and `network_layout` to \
+                 \"nchw\" or \"nhwc\", as the network takes its channels first or last",
             ));
         }
         let normalized = preprocess
@@ -63,6 +82,7 @@ impl Pipeline {
             resize: preprocess.resize,
             crop: preprocess.crop,
             expected: [channels, height, width],
+            channels_last: layout == Layout::Nhwc,
             normalized,
         })
     }
@@ -73,16 +93,25 @@ impl Pipeline {
     }
 
     /// Fills `sample`, which has the elements of the expected shape, with the network's input for `image`.
-    pub fn apply(&self, image: Pixels, sample: &mut [f32], place: &str) -> Result<(), DataError> {
+    pub fn apply<T: Number>(&self, image: Pixels, sample: &mut [T], place: &str) -> Result<(), DataError> {
         let ([height, width], [top, left]) = self.sizes(image.height, image.width, place)?;
         let image = bilinear(colored(image, self.color), height, width);
         let [channels, rows, columns] = self.expected;
-        for (channel, (plane, normalized)) in sample.chunks_exact_mut(rows * columns).zip(&self.normalized).enumerate()
-        {
+        let value = |pixel: u8, channel: usize| T::of_pixel(pixel, self.normalized[channel][usize::from(pixel)]);
+        if self.channels_last {
+            for (row, values) in sample.chunks_exact_mut(columns * channels).enumerate() {
+                let start = ((top + row) * width + left) * channels;
+                for (at, (to, &pixel)) in values.iter_mut().zip(&image.data[start..]).enumerate() {
+                    *to = value(pixel, at % channels);
+                }
+            }
+            return Ok(());
+        }
+        for (channel, plane) in sample.chunks_exact_mut(rows * columns).enumerate() {
             for (row, values) in plane.chunks_exact_mut(columns).enumerate() {
                 let start = ((top + row) * width + left) * channels + channel;
-                for (value, &pixel) in values.iter_mut().zip(image.data[start..].iter().step_by(channels)) {
-                    *value = normalized[usize::from(pixel)];
+                for (to, &pixel) in values.iter_mut().zip(image.data[start..].iter().step_by(channels)) {
+                    *to = value(pixel, channel);
                 }
             }
         }
@@ -130,6 +159,20 @@ impl Pipeline {
         let offset = [(resized_height - cropped_height) / 2, (resized_width - cropped_width) / 2];
         Ok(([resized_height, resized_width], offset))
     }
+}
+
+/// Networks of whole numbers take pixels as they are.
+fn check_pixels(preprocess: &Preprocess, input: &InputSpec, place: &str) -> Result<(), DataError> {
+    if !input.whole.is_some_and(|whole| whole.are_pixels()) {
+        let found = "pixels from 0 to 255".to_owned();
+        let expected = "the whole numbers that the network takes, which are no uint8, in an .npy".to_owned();
+        return Err(DataError::Dtype { place: place.to_owned(), found, expected });
+    }
+    if !preprocess.keeps_pixels() {
+        let reason = "the network takes uint8 pixels as they are: leave out `scale`, `mean` and `std`".to_owned();
+        return Err(DataError::Preprocess { place: format!("for {place}"), reason });
+    }
+    Ok(())
 }
 
 /// The longer side when the shorter becomes `side`, rounded down.

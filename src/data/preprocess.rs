@@ -13,7 +13,7 @@ use super::array::open_regular;
 use super::error::DataError;
 
 /// Every key of a preprocess file.
-pub const KEYS: [&str; 7] = ["layout", "color", "scale", "mean", "std", "resize", "crop"];
+pub const KEYS: [&str; 8] = ["layout", "network_layout", "color", "scale", "mean", "std", "resize", "crop"];
 
 /// Largest size that `resize` and `crop` take.
 const MAX_SIDE: usize = 16_384;
@@ -21,7 +21,7 @@ const MAX_SIDE: usize = 16_384;
 /// A preprocess file is a few lines; one of more than this is a mistake.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Order of the axes of uint8 arrays.
+/// Order of the axes of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
@@ -30,6 +30,16 @@ pub enum Layout {
     Nhwc,
     /// Samples, channels, rows, columns.
     Nchw,
+}
+
+impl Layout {
+    /// The word of the preprocess file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Nhwc => "nhwc",
+            Layout::Nchw => "nchw",
+        }
+    }
 }
 
 /// The channels the network takes, in their order.
@@ -78,6 +88,8 @@ pub enum Resize {
 pub struct Preprocess {
     /// Order of the axes of uint8 arrays (image files have none).
     pub layout: Layout,
+    /// Order of the axes of the network's input; if absent, channels last only where nothing else fits `color`.
+    pub network_layout: Option<Layout>,
     /// The channels the network takes.
     pub color: Color,
     /// Multiplies each pixel value 0-255 first.
@@ -123,14 +135,21 @@ impl Preprocess {
     }
 }
 
+impl Preprocess {
+    /// Whether pixels stay the numbers from 0 to 255 that they are.
+    pub(super) fn keeps_pixels(&self) -> bool {
+        self.scale == 1.0 && self.mean.iter().all(|&m| m == 0.0) && self.std.iter().all(|&s| s == 1.0)
+    }
+}
+
 impl fmt::Display for Preprocess {
     /// One line that echoes every setting.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let layout = match self.layout {
-            Layout::Nhwc => "nhwc",
-            Layout::Nchw => "nchw",
-        };
-        write!(f, "layout {layout}, color {}", self.color.name())?;
+        write!(f, "layout {}", self.layout.name())?;
+        if let Some(layout) = self.network_layout {
+            write!(f, ", network_layout {}", layout.name())?;
+        }
+        write!(f, ", color {}", self.color.name())?;
         match self.resize {
             Some(Resize::Shorter(side)) => write!(f, ", resize {side}")?,
             Some(Resize::Exact(size)) => write!(f, ", resize {size:?}")?,
@@ -149,6 +168,7 @@ impl fmt::Display for Preprocess {
 struct Keys {
     #[serde(default)]
     layout: Layout,
+    network_layout: Option<Layout>,
     #[serde(default)]
     color: Color,
     scale: Option<f64>,
@@ -203,7 +223,8 @@ impl Keys {
             Sides::One(side) => [side, side],
             Sides::Both(size) => size,
         });
-        Ok(Preprocess { layout: self.layout, color: self.color, scale, mean, std, resize, crop })
+        let Keys { layout, network_layout, .. } = self;
+        Ok(Preprocess { layout, network_layout, color: self.color, scale, mean, std, resize, crop })
     }
 }
 

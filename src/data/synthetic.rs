@@ -1,4 +1,4 @@
-//! Standard normal numbers from a seed, for calibration without data.
+//! Numbers from a seed, for calibration without data.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -17,6 +17,17 @@ pub(super) fn fill_normal(values: &mut [f32], seed: u64, input: u16, sample: u64
         for (value, factor) in pair.iter_mut().zip([cosine, sine]) {
             *value = (radius * factor) as f32;
         }
+    }
+}
+
+/// Fills a sample with independent whole numbers from `low` to `high`, each of the same probability; seeds as in [`fill_normal`].
+pub(super) fn fill_whole(values: &mut [i64], (low, high): (i64, i64), seed: u64, input: u16, sample: u64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((u64::from(input) << 48) ^ sample);
+    let count = i128::from(high) - i128::from(low) + 1;
+    for value in values {
+        let drawn = (uniform(&mut rng) * count as f64) as i128;
+        *value = (i128::from(low) + drawn).clamp(low.into(), high.into()) as i64;
     }
 }
 

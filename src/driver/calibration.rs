@@ -1,9 +1,12 @@
 //! Calibration data for the passes, and its division between the fits.
 
-use crate::data::{DataError, DataSet, InputSpec, Preprocess, draw, split};
-use catc_ir::{Graph, Tensor};
+use super::inputs::{input_specs, tensor_of};
+use crate::data::{DataError, DataSet, Preprocess, draw, split};
+use catc_ir::{Element, Graph, Tensor};
+use catc_onnx::WholeType;
 use catc_passes::{BoxError, CalibrationData};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Samples that are drawn when no calibration data is given.
 const SYNTHETIC_SAMPLES: usize = 32;
@@ -38,18 +41,34 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Opens the data for the inputs of `graph`. `correct` says whether the outputs will be corrected. Every sample that will be used is checked for NaN and infinities.
-    pub fn open(source: &CalibrationSource, graph: &Graph, correct: bool, seed: u64) -> Result<Calibration, DataError> {
-        let specs = input_specs(graph);
+    /// Opens the data for the inputs of `graph`, whose types in the model's file are `whole` where they are no reals. `correct` says whether
+    /// the outputs will be corrected. Every sample that will be used is read, and checked for what no input takes: NaN, infinities, indices
+    /// outside of their table.
+    pub fn open(
+        source: &CalibrationSource,
+        graph: &Graph,
+        whole: &[Option<WholeType>],
+        correct: bool,
+        seed: u64,
+    ) -> Result<Calibration, DataError> {
+        let specs = input_specs(graph, whole);
+        let elements: Vec<Element> = graph.inputs.iter().map(|(v, _)| graph.value_type(*v).element).collect();
+        let all = |sets| SampleSet::all(sets, elements.clone());
         let Some(path) = source.path else {
             let n = source.limit.unwrap_or(SYNTHETIC_SAMPLES);
-            let ranges = SampleSet::all(DataSet::synthetic_inputs(&specs, seed, n)?);
-            let description = format!("{n} synthetic inputs (standard normal, seed {seed})");
+            let ranges = all(DataSet::synthetic_inputs(&specs, seed, n)?);
+            let kind = match specs.iter().filter(|s| s.whole.is_some()).count() {
+                0 => "standard normal",
+                whole if whole == specs.len() => "whole numbers",
+                _ => "standard normal and whole numbers",
+            };
+            let description = format!("{n} synthetic inputs ({kind}, seed {seed})");
             return Ok(Calibration { ranges, correction: None, description, synthetic: true, notes: vec![] });
         };
         let sets = DataSet::open_inputs(path, source.preprocess, &specs)?;
         let mut notes: Vec<String> = sets.iter().flat_map(|s| s.notes()).cloned().collect();
-        let mut all = SampleSet::all(sets);
+        let samples = all;
+        let mut all = samples(sets);
         let total = all.len();
         if let Some(limit) = source.limit {
             all.indices = draw(total, limit, seed);
@@ -69,13 +88,13 @@ impl Calibration {
                 notes.extend(sets.iter().flat_map(|s| s.notes()).cloned());
                 sets.iter().try_for_each(|s| s.validate_all())?;
                 description += &format!("; correction fitted on {}", sets[0].describe(sets[0].len()));
-                Some(SampleSet::all(sets))
+                Some(samples(sets))
             }
             None if source.held_back == 0 => Some(all.clone()),
             None => {
                 let parts = split(all.len(), source.held_back, seed)?;
                 let chosen = |part: Vec<usize>| part.into_iter().map(|i| all.indices[i]).collect();
-                let correction = SampleSet { sets: all.sets.clone(), indices: chosen(parts.held_out) };
+                let correction = SampleSet { indices: chosen(parts.held_out), ..all.clone() };
                 all.indices = chosen(parts.fit);
                 description += &format!("; {} of them held back for the correction", source.held_back);
                 Some(correction)
@@ -85,26 +104,26 @@ impl Calibration {
     }
 }
 
-/// Name and shape without the batch of each network input.
-pub fn input_specs(graph: &Graph) -> Vec<InputSpec> {
-    let spec = |(v, name): &(catc_ir::ValueId, String)| {
-        let shape = graph.value_type(*v).shape.at_batch(1);
-        InputSpec { name: name.clone(), shape: shape[1.min(shape.len())..].to_vec() }
-    };
-    graph.inputs.iter().map(spec).collect()
-}
-
 /// Some samples of a data set for each network input.
 #[derive(Clone)]
 pub struct SampleSet {
     sets: std::sync::Arc<Vec<DataSet>>,
+    elements: Vec<Element>,
     indices: Vec<usize>,
+    read: std::sync::Arc<AtomicBool>,
 }
 
 impl SampleSet {
-    fn all(sets: Vec<DataSet>) -> Self {
+    fn all(sets: Vec<DataSet>, elements: Vec<Element>) -> Self {
         let indices = (0..sets.first().map_or(0, DataSet::len)).collect();
-        SampleSet { sets: std::sync::Arc::new(sets), indices }
+        SampleSet { sets: std::sync::Arc::new(sets), elements, indices, read: Default::default() }
+    }
+}
+
+impl SampleSet {
+    /// Whether any sample was asked for.
+    pub fn was_read(&self) -> bool {
+        self.read.load(Ordering::Relaxed)
     }
 }
 
@@ -114,10 +133,8 @@ impl CalibrationData for SampleSet {
     }
 
     fn sample(&self, index: usize) -> Result<Vec<Tensor>, BoxError> {
-        let tensor = |set: &DataSet| {
-            let shape: Vec<usize> = [1].iter().chain(set.shape()).copied().collect();
-            Ok(Tensor::f32(&shape, set.sample(self.indices[index])?))
-        };
-        self.sets.iter().map(tensor).collect()
+        self.read.store(true, Ordering::Relaxed);
+        let tensor = |(set, element): (&DataSet, &Element)| Ok(tensor_of(set, *element, self.indices[index])?);
+        self.sets.iter().zip(&self.elements).map(tensor).collect()
     }
 }

@@ -1,8 +1,10 @@
 //! Compiling: model file in, program out.
 
 use super::calibration::{Calibration, CalibrationSource};
+use super::preflight;
 use crate::data::DataError;
 use catc_ir::{Graph, Phase, TensorData};
+use catc_onnx::Imported;
 use catc_passes::{
     LossPoint, Note, ObjectiveChoice, PassContext, PassError, PassManager, PassReport, Progress, QUANTIZED_RECIPE,
     RecipeError, RecipeOptions, parse_passes, recipe,
@@ -80,13 +82,17 @@ pub enum CompileError {
     /// The lowering.
     #[error(transparent)]
     Codegen(#[from] catc_codegen::CodegenError),
+    /// Several of these.
+    #[error("{}", preflight::listed(&.0.iter().map(|p| p.to_string()).collect::<Vec<_>>()))]
+    Several(Vec<CompileError>),
 }
 
 /// What the caller may watch.
 pub struct Watch<'a> {
-    /// Called once with what will be done: the imported graph and the opened calibration data, which networks that are quantized
-    /// already do not need.
-    pub begin: &'a mut dyn FnMut(&catc_onnx::Imported, Option<&Calibration>),
+    /// Called once with the imported network, before anything is refused that could be compiled otherwise.
+    pub imported: &'a mut dyn FnMut(&Imported),
+    /// Called once before the long part with the opened calibration data, which networks that are quantized already do not need.
+    pub begin: &'a mut dyn FnMut(Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
     /// Where progress is shown.
@@ -96,7 +102,8 @@ pub struct Watch<'a> {
 /// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
     let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
-    let imported = catc_onnx::import(options.model, &import)?;
+    let mut imported = catc_onnx::import(options.model, &import)?;
+    (watch.imported)(&imported);
     if let Some(node) = imported.dynamic_quantizer {
         return Err(CompileError::DynamicQuantizer { model: options.model.display().to_string(), node });
     }
@@ -104,10 +111,8 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
         return compile_quantized(options, imported, watch);
     }
     let passes = recipe(&options.recipe)?;
-    catc_passes::check_layer_bits(&options.recipe.layers, &imported.graph)?;
-    let correct = options.recipe.cat && options.recipe.real_inputs;
-    let calibration = Calibration::open(&options.calibration, &imported.graph, correct, options.seed)?;
-    (watch.begin)(&imported, Some(&calibration));
+    let calibration = preflight::check(options, &imported)?;
+    (watch.begin)(Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
         method: options.recipe.method.to_string(),
@@ -118,28 +123,36 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
         float_bytes: float_bytes(&imported.graph),
         layer_bits: options.recipe.layers.iter().map(|l| l.to_string()).collect(),
     };
-    let mut graph = imported.graph;
+    let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
     cx.progress = watch.progress;
     cx.max_memory = options.max_memory;
     cx.objective = options.objective;
     let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
-    let program = catc_codegen::lower(&graph, info)?;
+    let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
+/// The program of an integer graph. Its inputs of whole numbers take no others than the model's file does.
+fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Program, CompileError> {
+    let mut program = catc_codegen::lower(graph, info).map_err(|e| preflight::named(e, imported))?;
+    for (port, whole) in program.inputs.iter_mut().zip(&imported.whole) {
+        if let (Some(range), Some(whole)) = (&mut port.range, whole) {
+            range.low = range.low.max(i32::try_from(whole.low).unwrap_or(i32::MIN));
+            range.high = range.high.min(i32::try_from(whole.high).unwrap_or(i32::MAX));
+        }
+    }
+    Ok(program)
+}
+
 /// Lowers a network that the file holds quantized.
-fn compile_quantized(
-    options: &CompileOptions,
-    imported: catc_onnx::Imported,
-    watch: Watch,
-) -> Result<Compiled, CompileError> {
+fn compile_quantized(options: &CompileOptions, mut imported: Imported, watch: Watch) -> Result<Compiled, CompileError> {
     if !options.recipe.layers.is_empty() {
         return Err(CompileError::Quantized(options.model.display().to_string()));
     }
-    (watch.begin)(&imported, None);
-    let mut graph = imported.graph;
+    (watch.begin)(None);
+    let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let float_bytes = float_bytes(&graph);
     let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;
     let mut cx = PassContext::empty();
@@ -162,7 +175,7 @@ fn compile_quantized(
         float_bytes,
         layer_bits: vec![],
     };
-    let program = catc_codegen::lower(&graph, info)?;
+    let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 

@@ -1,6 +1,6 @@
 //! A model file of either kind, ready to run: ONNX through the float evaluator, compiled through its machine code.
 
-use super::calibration::input_specs;
+use super::inputs::{input_specs, port_spec, tensor_of};
 use crate::data::{DataError, DataSet, Elements, InputSpec};
 use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
@@ -40,7 +40,9 @@ pub enum ModelError {
         path: String,
     },
     /// An output that is no batch of numbers.
-    #[error("output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here")]
+    #[error(
+        "output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here: remove the others from the outputs of the model"
+    )]
     Output {
         /// The model.
         path: String,
@@ -49,13 +51,31 @@ pub enum ModelError {
         /// What it is.
         found: String,
     },
-    /// The model's first output is no row of classes.
-    #[error("{path} is no classifier: its first output has the shape {found:?} for one input, not [classes]")]
+    /// No output, or not the one asked for, is a row of scores.
+    #[error("{path} is no classifier: {found} for one input; [classes] of reals is needed")]
     NoClassifier {
         /// The model.
         path: String,
-        /// The shape found.
-        found: Vec<usize>,
+        /// The outputs and what they are.
+        found: String,
+    },
+    /// Several outputs are rows of scores.
+    #[error("{path} has several outputs that can be the scores of classes, {}: name one with --output NAME", .outputs.join(", "))]
+    SeveralScores {
+        /// The model.
+        path: String,
+        /// Their names.
+        outputs: Vec<String>,
+    },
+    /// There is no output of this name.
+    #[error("{path} has no output \"{name}\"; it has {}", .outputs.join(", "))]
+    NoSuchOutput {
+        /// The model.
+        path: String,
+        /// The name asked for.
+        name: String,
+        /// The names of its outputs.
+        outputs: Vec<String>,
     },
     /// An ONNX file.
     #[error(transparent)]
@@ -78,7 +98,8 @@ pub enum ModelError {
 }
 
 enum Engine {
-    Float(Box<Interpreter>),
+    /// The evaluator, and what the inputs hold.
+    Float(Box<Interpreter>, Vec<Element>),
     Compiled(Box<Session>),
 }
 
@@ -87,8 +108,8 @@ pub struct OpenModel {
     path: String,
     inputs: Vec<InputSpec>,
     outputs: Vec<InputSpec>,
-    /// Whether the first output holds reals.
-    reals_first: bool,
+    /// Whether each output holds reals.
+    real_outputs: Vec<bool>,
     engine: Engine,
     threads: usize,
 }
@@ -124,12 +145,13 @@ impl OpenModel {
                 let found = graph.type_text(ty);
                 return Err(ModelError::Output { path: name, name: output.name.clone(), found });
             }
-            outputs.push(InputSpec { name: output.name.clone(), shape: shape[1..].to_vec() });
+            outputs.push(InputSpec::reals(&*output.name, &shape[1..]));
         }
-        let inputs = input_specs(&graph);
-        let reals_first = graph.outputs.first().is_some_and(|o| graph.value_type(o.value).element == Element::F32);
-        let engine = Engine::Float(Box::new(Interpreter::new(&graph)?));
-        Ok(OpenModel { path: name, inputs, outputs, reals_first, engine, threads })
+        let inputs = input_specs(&graph, &imported.whole);
+        let elements = graph.inputs.iter().map(|(v, _)| graph.value_type(*v).element).collect();
+        let real_outputs = graph.outputs.iter().map(|o| graph.value_type(o.value).element == Element::F32).collect();
+        let engine = Engine::Float(Box::new(Interpreter::new(&graph)?), elements);
+        Ok(OpenModel { path: name, inputs, outputs, real_outputs, engine, threads })
     }
 
     /// Opens a program that was just made; `name` is what messages call it.
@@ -139,11 +161,11 @@ impl OpenModel {
 
     fn compiled(model: Model, path: String, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
         let session = model.session(&SessionOptions { threads, tier: cpu })?;
-        let spec = |p: &catc_runtime::PortInfo| InputSpec { name: p.name.clone(), shape: p.dims.clone() };
-        let inputs = model.inputs().iter().map(spec).collect();
+        let spec = |p: &catc_runtime::PortInfo| InputSpec::reals(&*p.name, &p.dims);
+        let inputs = model.inputs().iter().map(port_spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();
-        let reals_first = model.outputs().first().is_some_and(|o| o.element == catc_runtime::Element::F32);
-        Ok(OpenModel { path, inputs, outputs, reals_first, engine: Engine::Compiled(Box::new(session)), threads })
+        let real_outputs = model.outputs().iter().map(|o| o.element == catc_runtime::Element::F32).collect();
+        Ok(OpenModel { path, inputs, outputs, real_outputs, engine: Engine::Compiled(Box::new(session)), threads })
     }
 
     /// Name and shape without the batch of each input.
@@ -156,13 +178,38 @@ impl OpenModel {
         &self.outputs
     }
 
-    /// The number of classes, if the first output is one row of them.
-    pub fn classes(&self) -> Result<usize, ModelError> {
-        match self.outputs.first().map(|o| o.shape.as_slice()) {
-            Some([classes]) if self.reals_first => Ok(*classes),
-            other => {
-                let found = other.unwrap_or_default().to_vec();
-                Err(ModelError::NoClassifier { path: self.path.clone(), found })
+    /// The number of the output that holds a score for each class, a row of reals, and the number of classes: the output of this name, or
+    /// the only one that can be it.
+    pub fn scores(&self, name: Option<&str>) -> Result<(usize, usize), ModelError> {
+        let path = || self.path.clone();
+        let outputs: Vec<(usize, &InputSpec)> = match name {
+            None => self.outputs.iter().enumerate().collect(),
+            Some(name) => {
+                let found = self.outputs.iter().position(|o| o.name == name).ok_or_else(|| {
+                    let outputs = self.outputs.iter().map(|o| format!("{:?}", o.name)).collect();
+                    ModelError::NoSuchOutput { path: path(), name: name.into(), outputs }
+                })?;
+                vec![(found, &self.outputs[found])]
+            }
+        };
+        let classes = |(i, o): &(usize, &InputSpec)| match o.shape[..] {
+            [classes] if self.real_outputs[*i] => Some((*i, classes)),
+            _ => None,
+        };
+        let scores: Vec<(usize, usize)> = outputs.iter().filter_map(classes).collect();
+        match scores[..] {
+            [one] => Ok(one),
+            [] => {
+                let describe = |(i, o): &(usize, &InputSpec)| {
+                    let kind = if self.real_outputs[*i] { "reals" } else { "whole numbers" };
+                    format!("output {:?} is {:?} of {kind}", o.name, o.shape)
+                };
+                let found = outputs.iter().map(describe).collect::<Vec<_>>().join(", ");
+                Err(ModelError::NoClassifier { path: path(), found })
+            }
+            _ => {
+                let outputs = scores.iter().map(|(i, _)| format!("{:?}", self.outputs[*i].name)).collect();
+                Err(ModelError::SeveralScores { path: path(), outputs })
             }
         }
     }
@@ -178,7 +225,9 @@ impl OpenModel {
         let n = sets.first().map_or(0, DataSet::len);
         progress.start("running", n as u64);
         match &self.engine {
-            Engine::Float(evaluator) => self.run_float(evaluator, sets, n, progress, consume)?,
+            Engine::Float(evaluator, elements) => {
+                self.run_float(evaluator, elements, sets, n, progress, consume)?;
+            }
             Engine::Compiled(session) => self.run_compiled(session, sets, n, progress, consume)?,
         }
         progress.finish();
@@ -188,14 +237,15 @@ impl OpenModel {
     fn run_float(
         &self,
         evaluator: &Interpreter,
+        elements: &[Element],
         sets: &[DataSet],
         n: usize,
         progress: &dyn Progress,
         consume: &mut dyn FnMut(usize, &[Elements]),
     ) -> Result<(), ModelError> {
         let compute = |i: usize| -> Result<Vec<Tensor>, ModelError> {
-            let tensor = |set: &DataSet| Ok(Tensor::f32(&batched(1, set.shape()), set.sample(i)?));
-            let inputs = sets.iter().map(tensor).collect::<Result<Vec<_>, DataError>>()?;
+            let tensor = |(set, element): (&DataSet, &Element)| tensor_of(set, *element, i);
+            let inputs = sets.iter().zip(elements).map(tensor).collect::<Result<Vec<_>, DataError>>()?;
             Ok(evaluator.run(&inputs)?)
         };
         for_each_image(n, compute, |i, outputs| {
@@ -216,9 +266,9 @@ impl OpenModel {
     ) -> Result<(), ModelError> {
         for start in (0..n).step_by(BATCH_PER_THREAD * self.threads) {
             let indices: Vec<usize> = (start..n.min(start + BATCH_PER_THREAD * self.threads)).collect();
-            let data = sets.iter().map(|set| set.samples(&indices)).collect::<Result<Vec<_>, DataError>>()?;
+            let data = sets.iter().map(|set| array_of(set, &indices)).collect::<Result<Vec<_>, DataError>>()?;
             let shapes: Vec<Vec<usize>> = sets.iter().map(|set| batched(indices.len(), set.shape())).collect();
-            let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| InputArray::f32(shape, data)).collect();
+            let arrays: Vec<_> = shapes.iter().zip(&data).map(|(shape, data)| input_array(shape, data)).collect();
             let outputs = session.run(&arrays)?;
             let whole = |data: &ArrayData| match data {
                 ArrayData::Index(v) => v.iter().map(|&i| i.into()).collect(),
@@ -242,6 +292,23 @@ impl OpenModel {
             progress.advance(indices.len() as u64);
         }
         Ok(())
+    }
+}
+
+/// Samples of a data set as a compiled model takes them.
+pub fn array_of(set: &DataSet, indices: &[usize]) -> Result<ArrayData, DataError> {
+    Ok(match set.whole() {
+        None => ArrayData::F32(set.samples(indices)?),
+        // The bounds that the set was opened with are those of 32 bits or less.
+        Some(_) => ArrayData::Index(set.samples(indices)?.into_iter().map(|n: i64| n as i32).collect()),
+    })
+}
+
+/// An input array of these elements.
+pub fn input_array<'a>(shape: &'a [usize], data: &'a ArrayData) -> InputArray<'a> {
+    match data {
+        ArrayData::F32(reals) => InputArray::f32(shape, reals),
+        ArrayData::Index(whole) => InputArray::index(shape, whole),
     }
 }
 

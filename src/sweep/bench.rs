@@ -7,6 +7,7 @@ use super::run::SweepError;
 use crate::data::{DataSet, Preprocess, read_labels};
 use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, Steps};
 use catc_ir::{Graph, ValueId};
+use catc_onnx::WholeType;
 use catc_passes::objective::{class_scores, evaluate_rows};
 use catc_passes::{CalibrationData, Progress};
 use nalgebra::DMatrix;
@@ -25,6 +26,7 @@ pub struct Bench<'a> {
     network_key: Key,
     test_key: Key,
     graph: Graph,
+    whole: Vec<Option<WholeType>>,
     preprocess: Option<Preprocess>,
     divisions: Mutex<BTreeMap<u64, Arc<Division>>>,
 }
@@ -61,7 +63,7 @@ impl<'a> Bench<'a> {
         let memory = options.max_memory as u64;
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
         let model = OpenModel::open(&options.model, options.threads, None, &[])?;
-        let classes = model.classes()?;
+        let (_, classes) = model.scores(None)?;
         let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs())?;
         let labels = read_labels(&options.labels, &test[0], classes)?;
         let calib = DataSet::open_inputs(&options.calib, preprocess.as_ref(), model.inputs())?;
@@ -86,7 +88,17 @@ impl<'a> Bench<'a> {
         };
         let test_key = Key::default().with(key::of_data(&test)?).with(read(&options.labels)?);
         let divisions = Mutex::default();
-        Ok(Bench { options, test, labels, network_key, test_key, graph: imported.graph, preprocess, divisions })
+        Ok(Bench {
+            options,
+            test,
+            labels,
+            network_key,
+            test_key,
+            graph: imported.graph,
+            whole: imported.whole,
+            preprocess,
+            divisions,
+        })
     }
 
     /// The key of the float network's result.
@@ -115,7 +127,7 @@ impl<'a> Bench<'a> {
             correction: self.options.cat_data.as_deref(),
             held_back: self.options.held_back,
         };
-        let calibration = Calibration::open(&source, &self.graph, self.options.plan.corrects(), seed)?;
+        let calibration = Calibration::open(&source, &self.graph, &self.whole, self.options.plan.corrects(), seed)?;
         let division = Division { calibration, folded: Mutex::default(), calibrated: Mutex::default() };
         Ok(divisions.entry(seed).or_insert(Arc::new(division)).clone())
     }

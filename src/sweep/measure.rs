@@ -35,8 +35,9 @@ pub fn outcome_key(bench: &Bench, network: &Network, variant: Variant) -> Key {
 pub fn float_outcome(bench: &Bench, threads: usize, progress: &dyn Progress) -> Result<Outcome, SweepError> {
     let start = Instant::now();
     let model = OpenModel::open(&bench.options.model, threads, None, &[])?;
+    let (scores, _) = model.scores(None)?;
     let mut rows = vec![];
-    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[0].reals()))?;
+    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[scores].reals()))?;
     Ok(outcome(bench, &rows, start, None, None))
 }
 
@@ -119,9 +120,9 @@ fn network_logits(
         graph.outputs[0].value = v;
     }
     let model = OpenModel::from_program(steps.lower(graph)?, "the quantized network", threads)?;
-    let classes = model.classes()?;
+    let (scores, classes) = model.scores(None)?;
     let mut test = Vec::with_capacity(bench.labels.len() * classes);
-    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[0].reals()))?;
+    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[scores].reals()))?;
     Ok(Logits { classes, fit, test })
 }
 

@@ -13,10 +13,11 @@ pub mod logits_file;
 pub mod measure;
 pub mod plan;
 mod run;
+mod settings;
 pub mod summary;
 pub mod svg;
 pub mod tables;
 
 pub use plan::{Correction, Plan, SweepOptions};
-pub use run::{Status, SweepError, run};
+pub use run::{Status, SweepError, file_names, run};
 pub use summary::Results;

@@ -3,9 +3,9 @@
 use super::bench::Bench;
 use super::journal::{Journal, Outcome};
 use super::measure::{float_outcome, measure, outcome_key};
-use super::plan::{Network, SweepOptions, Variant};
+use super::plan::{Axis, Network, Plan, SweepOptions, Variant};
 use super::summary::{Measured, Results};
-use super::{curves, tables};
+use super::{curves, settings, tables};
 use crate::data::{DataError, write_atomically};
 use crate::driver::{CompileError, ModelError};
 use catc_passes::Progress;
@@ -13,6 +13,9 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// The file in the folder of a sweep that keeps what was measured.
+const JOURNAL: &str = "journal.jsonl";
 
 /// Why a sweep ended early. What was measured until then is in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,17 @@ pub enum SweepError {
         path: String,
         /// What the operating system said.
         error: io::Error,
+    },
+    /// A folder with the results of another sweep.
+    #[error(
+        "{folder} holds the results of a sweep with other options: {}; name another folder with --out, or give the same options to go \
+         on with that sweep", .differences.join("; ")
+    )]
+    Options {
+        /// The folder.
+        folder: String,
+        /// What differs, in words.
+        differences: Vec<String>,
     },
     /// Threads that cannot be started.
     #[error("cannot start threads: {0}")]
@@ -61,7 +75,8 @@ pub fn run(
     let at = |path: &Path, error: io::Error| SweepError::File { path: path.display().to_string(), error };
     let logits = options.out.join("logits");
     std::fs::create_dir_all(&logits).map_err(|e| at(&logits, e))?;
-    let path = options.out.join("journal.jsonl");
+    settings::claim(options)?;
+    let path = options.out.join(JOURNAL);
     let journal = Journal::open(&path).map_err(|e| at(&path, e))?;
     let (networks, variants) = (options.plan.networks(), options.plan.variants());
     let total = networks.len() * variants.len() + 1;
@@ -133,6 +148,13 @@ pub fn run(
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     write(options, &results)?;
     Ok(results)
+}
+
+/// The names of the files that a sweep writes to its folder, beside its logits.
+pub fn file_names(plan: &Plan) -> impl Iterator<Item = String> {
+    let curves = Axis::ALL.into_iter().filter(|&axis| !plan.curve(axis).is_empty());
+    let tables = [JOURNAL, "results.csv", "results.json", "results.md"].map(String::from);
+    tables.into_iter().chain(curves.map(|axis| format!("{}.svg", axis.name())).collect::<Vec<_>>())
 }
 
 /// Writes tables and curves.

@@ -274,7 +274,7 @@ proptest! {
         let mut out = d.clone();
         let axis = b.rng.size(0, rank - 1);
         let mut inputs = vec![x];
-        let op = match b.rng.size(0, 3) {
+        let op = match b.rng.size(0, 4) {
             0 => {
                 let mut perm: Vec<usize> = (0..rank).collect();
                 for i in (1..rank).rev() {
@@ -293,6 +293,11 @@ proptest! {
                 let step = b.rng.size(1, 3);
                 out[axis] = b.rng.size(1, (d[axis] - 1 - start) / step + 1);
                 Op::Slice { axis, start, step }
+            }
+            3 => {
+                let indices: Vec<usize> = (0..b.rng.size(1, 40)).map(|_| b.rng.size(0, d[axis] - 1)).collect();
+                out[axis] = indices.len();
+                Op::Pick { axis, indices }
             }
             _ => {
                 for _ in 0..b.rng.size(0, 2) {
@@ -363,6 +368,25 @@ proptest! {
     }
 
     #[test]
+    fn rows_of_a_table(seed: u64) {
+        let mut b = Builder::new(seed);
+        let rank = b.rng.size(1, 3);
+        let d = dims(&mut b, rank);
+        let axis = b.rng.size(0, rank - 1);
+        let x = b.input(&d);
+        let mut out = d.clone();
+        out.remove(axis);
+        let index = b.tensor(Format::Index, &out, Layout::RowMajor);
+        b.step(Op::ArgMin { axis }, &[x], Epilogue::default(), index);
+        let own: Vec<usize> = (0..b.rng.size(0, 2)).map(|_| b.rng.size(1, 9)).collect();
+        let table = b.floats(&[&[d[axis]], &own[..]].concat(), |r| r.float());
+        let rows = b.tensor(Format::F32, &[out, own].concat(), Layout::RowMajor);
+        b.step(Op::GatherRow { table }, &[index], Epilogue::default(), rows);
+        b.output(index);
+        finish(b, rows, 0.0);
+    }
+
+    #[test]
     fn argmin(seed: u64) {
         let mut b = Builder::new(seed);
         let rank = b.rng.size(1, 3);
@@ -373,7 +397,7 @@ proptest! {
         out.remove(axis);
         let index = b.tensor(Format::Index, &out, Layout::RowMajor);
         b.step(Op::ArgMin { axis }, &[x], Epilogue::default(), index);
-        b.program.outputs.push(Port { name: "index".into(), tensor: index });
+        b.program.outputs.push(Port::new("index", index));
         let mut inputs = b.inputs();
         // Ties.
         inputs[0].iter_mut().for_each(|x| *x = (*x * 3.0).round());

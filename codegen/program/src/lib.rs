@@ -17,7 +17,7 @@ pub mod validate;
 pub use codes::{CodeError, PackedCodes};
 pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
 pub use file::{FormatError, LoadError, MAGIC, SaveError};
-pub use program::{BuildInfo, ConstantId, Port, Program};
+pub use program::{BuildInfo, ConstantId, Port, Program, Range};
 pub use step::{Geometry, Op, Step};
 pub use tensor::{Constant, ConstantData, Format, Layout, TensorDecl, TensorId};
 pub use tuning::{TunedLayer, Tuning};

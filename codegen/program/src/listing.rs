@@ -23,7 +23,8 @@ impl Display for Program {
             writeln!(f, "  c{i} = {c}")?;
         }
         for port in &self.inputs {
-            writeln!(f, "  input {} {:?}", Declared(self, port.tensor), port.name)?;
+            let range = port.range.map_or(String::new(), |r| format!(" {}..={}", r.low, r.high));
+            writeln!(f, "  input {}{range} {:?}", Declared(self, port.tensor), port.name)?;
         }
         for step in &self.steps {
             writeln!(f, "  {} = {step} {:?}", Declared(self, step.output), step.name)?;
@@ -175,6 +176,7 @@ impl Op {
             Op::Transpose { .. } => "transpose",
             Op::Pad { .. } => "pad",
             Op::Slice { .. } => "slice",
+            Op::Pick { .. } => "pick",
             Op::Softmax { .. } => "softmax",
             Op::SquaredDistance { .. } => "squared_distance",
             Op::ArgMin { .. } => "argmin",
@@ -200,6 +202,7 @@ impl Op {
             Op::Concat { axis } | Op::Softmax { axis } | Op::ArgMin { axis } => a.with("axis", axis),
             Op::Transpose { perm } => a.with("perm", List(perm)),
             Op::Pad { before, value } => a.with("before", List(before)).with("value", real(value)),
+            Op::Pick { axis, indices } => a.with("axis", axis).with("count", indices.len()),
             Op::Slice { axis, start, step } => a.with("axis", axis).with("start", start).with("step", step),
             Op::FloatLinear { .. }
             | Op::MatMul { .. }

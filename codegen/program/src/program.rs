@@ -15,6 +15,34 @@ pub struct Port {
     pub name: String,
     /// Its tensor: f32 or indices, row-major.
     pub tensor: TensorId,
+    /// What an input of indices may hold, which is checked before each run; `None` for any number, and for all other ports.
+    pub range: Option<Range>,
+}
+
+impl Port {
+    /// A port whose numbers are not bounded.
+    pub fn new(name: impl Into<String>, tensor: TensorId) -> Port {
+        Port { name: name.into(), tensor, range: None }
+    }
+}
+
+/// Whole numbers from `low` to `high`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The least one.
+    pub low: i32,
+    /// The greatest one.
+    pub high: i32,
+}
+
+impl Range {
+    /// Every number of 32 bits.
+    pub const ALL: Range = Range { low: i32::MIN, high: i32::MAX };
+
+    /// Whether a number is one of them.
+    pub fn contains(self, number: i32) -> bool {
+        (self.low..=self.high).contains(&number)
+    }
 }
 
 /// How the program came about: for `catc inspect`, never for execution.

@@ -87,7 +87,8 @@ pub enum Op {
         /// Factor for codes.
         scale: f32,
     },
-    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
+    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x as f32 * scale` for indices (rounded to
+    /// nearest), `t = x * scale` for f32.
     Map {
         /// Factor.
         scale: f32,
@@ -127,6 +128,13 @@ pub enum Op {
         /// Distance.
         step: usize,
     },
+    /// The slices of an axis at these indices, in their order; any format. No epilogue.
+    Pick {
+        /// The axis.
+        axis: usize,
+        /// Indices of the input's axis; as many as the output's axis is long.
+        indices: Vec<usize>,
+    },
     /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`, the sum in four lanes as in `FloatLinear`. No epilogue.
     Softmax {
         /// The axis.
@@ -143,8 +151,9 @@ pub enum Op {
         /// The axis, which goes away.
         axis: usize,
     },
-    /// Row `i` of an f32 table `[A,..]`, `i` the single element of the `Index` input. Indices are below A by construction of `ArgMin`; code
-    /// clamps them all the same. No epilogue.
+    /// For each element `i` of the `Index` input row `i` of an f32 table `[A,..]`, counted from the end where `i` is negative: the rows take
+    /// the place of the elements. Indices lie in -A..A by construction of `ArgMin` and by the range of an input; code clamps them all the
+    /// same. No epilogue.
     GatherRow {
         /// f32 table.
         table: ConstantId,
@@ -184,6 +193,7 @@ impl Op {
             | Op::Transpose { .. }
             | Op::Pad { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
             | Op::Softmax { .. }
             | Op::SquaredDistance { .. }
             | Op::ArgMin { .. }
@@ -211,6 +221,7 @@ impl Op {
             | Op::Transpose { .. }
             | Op::Pad { .. }
             | Op::Slice { .. }
+            | Op::Pick { .. }
             | Op::Softmax { .. }
             | Op::ArgMin { .. } => [None; 3],
         };

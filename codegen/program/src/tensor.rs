@@ -11,7 +11,7 @@ pub struct TensorId(pub u32);
 pub enum Format {
     /// IEEE single precision.
     F32,
-    /// Indices, as `argmin` makes them, in 0..2^31.
+    /// Whole numbers of 32 bits, two's complement: indices, as `argmin` makes them, and inputs that are no reals.
     Index,
     /// Codes of 2 to 8 bits that stand for `scale * (code - zero_point)`. How they lie in memory (a byte each, several to a
     /// byte) is chosen when machine code is made.

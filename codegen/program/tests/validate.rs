@@ -55,6 +55,7 @@ const CASES: &[(&str, Break)] = &[
     ("program: it needs an input, an output and a step", |p| p.outputs.clear()),
     ("input 0 \"in0\": there is no tensor 99", |p| p.inputs[0].tensor = TensorId(99)),
     ("a port holds f32 or indices, row-major", |p| p.outputs[0].tensor = TensorId(1)),
+    ("only an input of indices has a range", |p| p.inputs[0].range = Some(catc_program::Range::ALL)),
     ("tensor 0 is a port already", |p| p.outputs[0].tensor = TensorId(0)),
     ("output 1 \"out12\": the name stands twice", |p| {
         for o in &mut p.outputs[..2] {
@@ -236,6 +237,12 @@ const CASES: &[(&str, Break)] = &[
     ("in an axis of 10", |p| {
         step(p, "slice").op = Op::Slice { axis: 0, start: 0, step: usize::MAX };
     }),
+    ("an index is beyond the 10 slices of axis 0", |p| {
+        step(p, "slice").op = Op::Pick { axis: 0, indices: vec![0, 10, 1] };
+    }),
+    ("its output has dimensions [3], not [2]", |p| {
+        step(p, "slice").op = Op::Pick { axis: 0, indices: vec![9, 9] };
+    }),
     ("[0, 0] is no permutation", |p| {
         step(p, "transpose").op = Op::Transpose { perm: vec![0, 0] };
     }),
@@ -247,7 +254,7 @@ const CASES: &[(&str, Break)] = &[
     }),
     ("its centroids have dimensions [2, 5], not [3, 5]", |p| output(p, "squared_distance").dims = vec![3]),
     ("its output must be indices", |p| output(p, "argmin").format = Format::F32),
-    ("its input must be one index", |p| {
+    ("its input must be indices, row-major", |p| {
         let logits = step(p, "squared_distance").inputs[0];
         step(p, "gather_row").inputs[0] = logits;
     }),

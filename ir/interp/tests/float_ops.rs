@@ -361,7 +361,9 @@ fn indices_outside_a_table_are_an_error() {
     let y = g.append(Op::Gather(Gather { axis: 0 }), [table.into(), i.into()], "pick").unwrap();
     g.add_output("y", y);
     let net = catc_interp::Interpreter::new(&g).unwrap();
-    for bad in [3, -1] {
+    let last = catc_interp::Evaluator::run(&net, &[Tensor::i64(&[1], vec![-1])]).unwrap();
+    assert_eq!(last, catc_interp::Evaluator::run(&net, &[Tensor::i64(&[1], vec![2])]).unwrap(), "counted from the end");
+    for bad in [3, -4] {
         let e = catc_interp::Evaluator::run(&net, &[Tensor::i64(&[1], vec![bad])]).unwrap_err();
         assert_eq!(e.to_string(), format!("\"pick\" (gather): index {bad} is outside a table of 3"));
     }

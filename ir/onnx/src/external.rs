@@ -1,11 +1,13 @@
 //! Tensors whose data lies in other files. Only files inside the model's own folder are read: no absolute path, no
 //! `..`, no link that leads out of it.
 
+use crate::budget;
 use crate::error::TensorProblem;
 use crate::file::{MapError, map};
-use crate::proto::StringStringEntryProto;
+use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
 use bytes::Bytes;
-use std::collections::HashMap;
+use prost::Message;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 /// The external files of one model.
@@ -71,4 +73,32 @@ impl ExternalData {
         self.files.insert(location.to_string(), bytes.clone());
         Ok(bytes)
     }
+}
+
+/// The files beside a model that its tensors lie in, whether they are there or not; none for what is no model.
+pub fn external_files(model: &Path) -> Vec<PathBuf> {
+    let bytes = map(model).ok().filter(|bytes| budget::within(bytes));
+    let Some(model_proto) = bytes.and_then(|bytes| ModelProto::decode(bytes).ok()) else { return vec![] };
+    let mut locations = BTreeSet::new();
+    model_proto.graph.iter().for_each(|graph| graph_locations(graph, &mut locations));
+    model_proto.functions.iter().flat_map(|f| &f.node).for_each(|node| node_locations(node, &mut locations));
+    let folder = model.parent().unwrap_or(Path::new(""));
+    locations.into_iter().map(|location| folder.join(location)).collect()
+}
+
+fn graph_locations(graph: &GraphProto, locations: &mut BTreeSet<String>) {
+    graph.initializer.iter().for_each(|tensor| tensor_location(tensor, locations));
+    graph.node.iter().for_each(|node| node_locations(node, locations));
+}
+
+fn node_locations(node: &NodeProto, locations: &mut BTreeSet<String>) {
+    for attribute in &node.attribute {
+        attribute.t.as_deref().into_iter().chain(&attribute.tensors).for_each(|t| tensor_location(t, locations));
+        attribute.g.as_deref().into_iter().chain(&attribute.graphs).for_each(|g| graph_locations(g, locations));
+    }
+}
+
+fn tensor_location(tensor: &TensorProto, locations: &mut BTreeSet<String>) {
+    let location = tensor.external_data.iter().find(|entry| entry.key() == "location");
+    locations.extend(location.map(|entry| entry.value().to_string()));
 }

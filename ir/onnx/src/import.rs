@@ -4,6 +4,7 @@ use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
 use crate::file::{MapError, map};
 use crate::functions;
+use crate::interface::WholeType;
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
 use crate::options::{BatchPolicy, ImportOptions};
 use crate::order::{label, live_nodes};
@@ -14,6 +15,7 @@ use crate::translate::{Importer, Tensors};
 use bytes::Bytes;
 use catc_ir::Graph;
 use prost::Message;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// An imported model.
@@ -25,6 +27,10 @@ pub struct Imported {
     pub opset: i64,
     /// The program that wrote the file, and its version; empty if it does not say.
     pub producer: String,
+    /// The operator of each node of the file that was translated, by the name that its nodes have in the graph.
+    pub operators: HashMap<String, String>,
+    /// For each input of the graph the type that the file gives it, if that holds whole numbers or truth values.
+    pub whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became the symbolic `N`.
     pub file_batch: Option<usize>,
     /// The first node that finds its scale in the data it quantizes (DynamicQuantizeLinear), if there is one.
@@ -74,14 +80,17 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     let quantized = quantizes_data(graph, &nodes);
     let mut attempt = |policy| {
         let importer = Importer::new(graph, options, policy, &mut tensors, quantized)?;
-        let file_batch = importer.file_batch;
-        Ok((file_batch, importer.run(&nodes, &versions)))
+        let batch = importer.batch;
+        Ok((batch, importer.run(&nodes, &versions)))
     };
     let mut translated = match attempt(options.batch)? {
         (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
-            // If this fails too, its error is the one that speaks of the model as it is written.
-            let mut translated = attempt(BatchPolicy::AsDeclared)?.1?;
-            let warning = format!("the batch stays at {batch}, as in the file: with a symbolic batch, {reason}");
+            // If this fails too, its error is the one that speaks of the model as it is written, unless it was given other sizes.
+            let mut translated = match attempt(BatchPolicy::AsDeclared)?.1 {
+                Err(_) if !options.shapes.is_empty() => return Err(reason),
+                translated => translated?,
+            };
+            let warning = format!("the batch stays at {batch}: with a symbolic batch, {reason}");
             translated.warnings.push(warning);
             translated
         }
@@ -95,6 +104,8 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
         graph: translated.graph,
         opset,
         producer: [model.producer_name(), model.producer_version()].join(" ").trim().to_string(),
+        operators: translated.operators,
+        whole: translated.whole,
         file_batch: translated.file_batch,
         dynamic_quantizer: nodes.iter().find(|n| n.op_type() == "DynamicQuantizeLinear").map(|n| label(n).into()),
         warnings: translated.warnings,

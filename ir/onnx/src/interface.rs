@@ -17,12 +17,61 @@ enum Declared {
     Unknown,
 }
 
+/// The numbers of a type of the file that is no type of reals: whole numbers, or truth values as 0 and 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WholeType {
+    /// Its name, as ONNX spells it.
+    pub name: String,
+    /// The least number.
+    pub low: i64,
+    /// The greatest number.
+    pub high: i64,
+}
+
+impl WholeType {
+    /// `None` for reals and whatever else is no whole number.
+    fn of(data_type: i32) -> Option<WholeType> {
+        let (low, high) = match DataType::try_from(data_type).ok()? {
+            DataType::Bool => (0, 1),
+            DataType::Int64 => (i64::MIN, i64::MAX),
+            DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+            DataType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+            DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+            DataType::Int4 => (-8, 7),
+            DataType::Int2 => (-2, 1),
+            // What is beyond int64 the importer does not hold.
+            DataType::Uint64 => (0, i64::MAX),
+            DataType::Uint32 => (0, u32::MAX.into()),
+            DataType::Uint16 => (0, u16::MAX.into()),
+            DataType::Uint8 => (0, u8::MAX.into()),
+            DataType::Uint4 => (0, 15),
+            DataType::Uint2 => (0, 3),
+            _ => return None,
+        };
+        Some(WholeType { name: type_name(data_type), low, high })
+    }
+}
+
 struct Input<'m> {
     name: &'m str,
     element: Element,
+    whole: Option<WholeType>,
     dims: Vec<Declared>,
+    /// The batch size that the caller gave where the file leaves it open.
+    given_batch: Option<usize>,
     /// Whether the file declares dimensions at all.
     has_shape: bool,
+}
+
+impl Input<'_> {
+    /// The same with the batch size that the caller gave.
+    fn at_given_batch(&self) -> Self {
+        let mut dims = self.dims.clone();
+        if let (Some(batch), Some(first)) = (self.given_batch, dims.first_mut()) {
+            *first = Declared::Fixed(batch);
+        }
+        Input { dims, whole: self.whole.clone(), ..*self }
+    }
 }
 
 /// The inputs of a graph, decided.
@@ -30,10 +79,14 @@ struct Input<'m> {
 pub(crate) struct Interface<'m> {
     /// Names and types in the order of the file.
     pub inputs: Vec<(&'m str, TensorType)>,
+    /// For each of them the type that the file gives it, if that holds whole numbers.
+    pub whole: Vec<Option<WholeType>>,
     /// Inputs that the caller gave a value, and the value.
     pub values: Vec<(&'m str, Tensor)>,
     /// The size that the file fixes for what became the batch, if it does: shapes written as numbers contain it.
     pub file_batch: Option<usize>,
+    /// The batch size that the network gets where it does not work for every one: the one that the caller gave, else that of the file.
+    pub batch: Option<usize>,
     /// What a caller should be told.
     pub warnings: Vec<String>,
 }
@@ -70,8 +123,10 @@ pub(crate) fn inputs<'m>(
     }
     let shapes = decide(&inputs, policy)?;
     let file_batch = shapes.1;
+    let whole = inputs.iter().map(|i| i.whole.clone()).collect();
+    let batch = inputs.iter().find_map(|i| i.given_batch).or(file_batch);
     let inputs = inputs.iter().zip(shapes.0).map(|(i, shape)| (i.name, TensorType::new(i.element, shape))).collect();
-    Ok(Interface { inputs, values, file_batch, warnings })
+    Ok(Interface { inputs, whole, values, file_batch, batch, warnings })
 }
 
 /// Takes out the inputs that the caller gave a value.
@@ -155,10 +210,12 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
             _ => Declared::Unknown,
         })
         .collect();
-    Ok(Input { name, element, dims, has_shape: tensor.shape.is_some() })
+    let whole = WholeType::of(tensor.elem_type());
+    Ok(Input { name, element, whole, dims, given_batch: None, has_shape: tensor.shape.is_some() })
 }
 
-/// Takes the sizes that the caller gave for an input. The first one says nothing where the batch is dynamic.
+/// Takes the sizes that the caller gave for an input, whatever the file says. The first one is the batch: it counts where the network
+/// does not work for every batch.
 fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind> {
     let given = sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
     if !input.has_shape {
@@ -169,14 +226,15 @@ fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind>
         let rank = input.dims.len();
         return fail(input.name, format!("has {rank} dimensions, but is given the shape {given}"));
     }
+    if sizes.contains(&0) {
+        return fail(input.name, format!("is given the shape {given}; sizes start at 1"));
+    }
     for (i, &size) in sizes.iter().enumerate() {
-        match &input.dims[i] {
-            Declared::Fixed(n) if *n != size => {
-                return fail(input.name, format!("has {n} as dimension {i}, but is given the shape {given}"));
-            }
-            _ if size == 0 => return fail(input.name, format!("is given the shape {given}; sizes start at 1")),
-            Declared::Named(_) | Declared::Unknown if i > 0 => input.dims[i] = Declared::Fixed(size),
-            _ => {}
+        match input.dims[i] {
+            Declared::Named(_) | Declared::Unknown if i == 0 => input.given_batch = Some(size),
+            // Numbers that the model holds are those of the batch of the file, which becomes symbolic.
+            Declared::Fixed(_) if i == 0 && sizes.len() > 1 => input.given_batch = Some(size),
+            Declared::Fixed(_) | Declared::Named(_) | Declared::Unknown => input.dims[i] = Declared::Fixed(size),
         }
     }
     Ok(())
@@ -184,6 +242,14 @@ fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind>
 
 /// The shapes of all inputs, and the batch size of the file where it fixes one that became `N`.
 fn decide(inputs: &[Input], policy: BatchPolicy) -> Result<(Vec<Shape>, Option<usize>), ImportErrorKind> {
+    if policy == BatchPolicy::AsDeclared && inputs.iter().any(|i| i.given_batch.is_some()) {
+        let fixed: Vec<Input> = inputs.iter().map(Input::at_given_batch).collect();
+        return decide_from(&fixed, policy);
+    }
+    decide_from(inputs, policy)
+}
+
+fn decide_from(inputs: &[Input], policy: BatchPolicy) -> Result<(Vec<Shape>, Option<usize>), ImportErrorKind> {
     let dynamic = inputs.iter().find(|i| matches!(i.dims.first(), Some(Declared::Named(_) | Declared::Unknown)));
     let batch_name = dynamic.and_then(|i| match &i.dims[0] {
         Declared::Named(n) => Some(n.as_str()),
@@ -234,7 +300,7 @@ fn open_dimension(input: &Input, index: usize, what: &str) -> String {
         .map(|(i, d)| match d {
             Declared::Fixed(n) => n.to_string(),
             _ if i == 0 => "1".into(),
-            Declared::Named(n) => n.to_uppercase(),
+            Declared::Named(n) => n.clone(),
             Declared::Unknown => format!("D{i}"),
         })
         .collect();

@@ -55,7 +55,9 @@ mod value;
 
 pub use error::{ImportError, ImportErrorKind, NodeName, NodeProblem, TensorProblem, UnsupportedNode};
 pub use export::{ExportError, export};
+pub use external::external_files;
 pub use import::{Imported, import, import_bytes};
+pub use interface::WholeType;
 pub use opset::{NEWEST_OPSET, OLDEST_OPSET};
 pub use options::{BatchPolicy, ImportOptions};
 pub use probe::{Outline, outline, read_tensor};

@@ -22,8 +22,8 @@ pub enum BatchPolicy {
 pub struct ImportOptions {
     /// What happens to a batch size that the file fixes.
     pub batch: BatchPolicy,
-    /// Sizes for inputs whose dimensions the file leaves open: input name and all its dimensions, outermost first. The
-    /// first one is the batch size: where the batch is `N`, it is not looked at.
+    /// Sizes of inputs, whatever the file says of them: input name and all its dimensions, outermost first. The first one is the batch
+    /// size, which counts where the network does not work for every batch.
     pub shapes: Vec<(String, Vec<usize>)>,
     /// Inputs that always have this value: they become constants and are no inputs of the graph any more. f32, i64 or
     /// truth values, as [`catc_ir::Tensor`] holds what the file's type becomes.

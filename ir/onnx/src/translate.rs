@@ -3,12 +3,12 @@
 use crate::control;
 use crate::error::{ImportErrorKind, NodeProblem, TensorProblem};
 use crate::external::ExternalData;
-use crate::interface;
+use crate::interface::{self, WholeType};
 use crate::node::{NodeContext, Outputs, node_name};
 use crate::ops;
 use crate::opset::STANDARD;
 use crate::options::{BatchPolicy, ImportOptions};
-use crate::order::takes;
+use crate::order::{label, takes};
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::dimension;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
@@ -67,6 +67,8 @@ enum Binding {
 /// What one attempt makes of a model.
 pub(crate) struct Translated {
     pub graph: Graph,
+    pub operators: HashMap<String, String>,
+    pub whole: Vec<Option<WholeType>>,
     pub file_batch: Option<usize>,
     pub warnings: Vec<String>,
 }
@@ -77,8 +79,16 @@ pub(crate) struct Importer<'a, 'm> {
     tensors: &'a mut Tensors<'m>,
     /// The graph so far.
     pub graph: Graph,
+    /// The operators of the nodes so far by the names of these.
+    operators: HashMap<String, String>,
+    /// Whether the caller gave sizes, so that those of the file say nothing.
+    reshaped: bool,
+    /// The types of the inputs that hold whole numbers.
+    whole: Vec<Option<WholeType>>,
     /// The batch size that the file fixes, where it became `N`.
     pub file_batch: Option<usize>,
+    /// The batch size that the network gets where it does not work for every one.
+    pub batch: Option<usize>,
     /// What the user should be told.
     pub warnings: Vec<String>,
     bindings: HashMap<&'m str, Binding>,
@@ -130,7 +140,11 @@ impl<'a, 'm> Importer<'a, 'm> {
             proto,
             tensors,
             graph,
+            operators: HashMap::new(),
+            reshaped: !options.shapes.is_empty(),
+            whole: interface.whole,
             file_batch: interface.file_batch,
+            batch: interface.batch,
             warnings: interface.warnings,
             bindings,
             constants: HashMap::new(),
@@ -166,12 +180,19 @@ impl<'a, 'm> Importer<'a, 'm> {
         let proto = self.proto;
         proto.output.iter().try_for_each(|o| self.output(o, versions[STANDARD]))?;
         verify(&self.graph).map_err(ImportErrorKind::Invalid)?;
-        Ok(Translated { graph: self.graph, file_batch: self.file_batch, warnings: self.warnings })
+        Ok(Translated {
+            graph: self.graph,
+            operators: self.operators,
+            whole: self.whole,
+            file_batch: self.file_batch,
+            warnings: self.warnings,
+        })
     }
 
     /// Translates nodes in topological order.
     pub fn nodes(&mut self, nodes: &[&'m NodeProto], versions: &BTreeMap<String, i64>) -> Result<(), ImportErrorKind> {
         for node in nodes {
+            self.operators.entry(label(node).into()).or_insert_with(|| node.op_type().into());
             let outputs = if control::written_out(node) {
                 self.control(node, versions)?
             } else {
@@ -252,6 +273,9 @@ impl<'a, 'm> Importer<'a, 'm> {
     fn output(&mut self, info: &'m ValueInfoProto, opset: i64) -> Result<(), ImportErrorKind> {
         let name = info.name();
         let fail = |problem: String| ImportErrorKind::Graph(format!("has an output `{name}` {problem}"));
+        if self.graph.outputs.iter().any(|o| o.name == name) {
+            return Err(fail("that is listed twice; remove one of them from the outputs of the model".into()));
+        }
         let value = self.lookup(name).map_err(|problem| match problem {
             LookupProblem::Tensor(problem) => ImportErrorKind::Tensor { name: name.into(), problem },
             LookupProblem::Other(problem) => fail(format!("that {problem}")),
@@ -269,7 +293,7 @@ impl<'a, 'm> Importer<'a, 'm> {
             }
         };
         let found = &self.graph.value_type(value).shape;
-        if let Some(declared) = contradiction(info, found, self.file_batch) {
+        if let Some(declared) = contradiction(info, found, self.file_batch, self.reshaped) {
             let problem = format!("declared as {declared} that comes out as {found}");
             if self.file_batch.is_some() {
                 return Err(fail(problem));
@@ -378,8 +402,9 @@ fn graph_word(name: &str) -> String {
     }
 }
 
-/// The shape that the file declares for an output, if the one found is not of that form.
-fn contradiction(info: &ValueInfoProto, found: &Shape, file_batch: Option<usize>) -> Option<String> {
+/// The shape that the file declares for an output, if the one found is not of that form. Of a network that was `reshaped` only the batch is
+/// looked at.
+fn contradiction(info: &ValueInfoProto, found: &Shape, file_batch: Option<usize>, reshaped: bool) -> Option<String> {
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
         return None;
     };
@@ -389,6 +414,7 @@ fn contradiction(info: &ValueInfoProto, found: &Shape, file_batch: Option<usize>
             return true;
         };
         let size = match (found, file_batch) {
+            (Dim::Fixed(_), _) if reshaped => return true,
             (Dim::Fixed(m), _) => *m,
             (Dim::Batch(_), None) => return true,
             (d, Some(b)) => d.at_batch(b),

@@ -235,7 +235,8 @@ impl OpAttributes for Slice {
     }
 }
 
-/// Slices of a table picked by index: data `[..,A,..]`, indices `[I..]` (i64) -> the axis replaced by the indices' shape.
+/// Slices of a table picked by index: data `[..,A,..]`, indices `[I..]` (i64) -> the axis replaced by the indices' shape. Indices lie in
+/// `-A..A`; negative ones count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather {
     /// The axis of the data, from 0.

@@ -31,7 +31,7 @@ pub fn program() -> Program {
     let [weights_id, multiplier, bias] = [0, 1, 2].map(ConstantId);
     let relu = Epilogue { steps: vec![EpilogueStep::Activation(Activation::Relu)], requantize: None };
     let plain = Epilogue::default;
-    let port = |name: &str, tensor| Port { name: name.into(), tensor: TensorId(tensor) };
+    let port = |name: &str, tensor| Port::new(name, TensorId(tensor));
     let (hwc, rows) = (Layout::ChannelsLast, Layout::RowMajor);
     Program {
         name: "small".into(),

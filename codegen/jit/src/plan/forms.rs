@@ -252,6 +252,7 @@ fn writes_row_offsets(program: &Program, step: &Step) -> bool {
         | Op::Transpose { .. }
         | Op::Pad { .. }
         | Op::Slice { .. }
+        | Op::Pick { .. }
         | Op::Softmax { .. }
         | Op::SquaredDistance { .. }
         | Op::ArgMin { .. }

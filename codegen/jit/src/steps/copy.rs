@@ -10,6 +10,7 @@ use crate::error::JitError;
 use crate::plan::planner::{Need, Planner, Slots};
 use crate::plan::{Placed, StepCode};
 use catc_program::{Format, Step};
+use cranelift_codegen::ir::Value;
 
 /// Copies through one or more nests, each with cursor 0 writing and cursor 1 reading.
 #[derive(Debug)]
@@ -54,19 +55,24 @@ impl StepCode for CopyCode {
                 None => (e.first, e.last),
             };
             e.nest(nest, units, &mut |e, pointers, count| {
-                let (to, from) = (nest.cursors[0].lanes, nest.cursors[1].lanes);
-                match from.form {
-                    Form::Float | Form::Index => {
-                        let ty = word_type(from.form);
-                        let values = e.load_words(ty, from.step, pointers[1], 0, count);
-                        e.store_words(to.step, pointers[0], 0, count, &values);
-                    }
-                    _ => {
-                        let bytes = e.load_bytes(from, pointers[1], 0, count);
-                        e.store_bytes(to, pointers[0], 0, count, bytes);
-                    }
-                }
+                move_elements(e, nest, pointers, count);
             });
+        }
+    }
+}
+
+/// Copies elements from cursor 1 of a nest to cursor 0.
+pub(super) fn move_elements(e: &mut Emitter<'_>, nest: &Nest, pointers: &[Value], count: usize) {
+    let (to, from) = (nest.cursors[0].lanes, nest.cursors[1].lanes);
+    match from.form {
+        Form::Float | Form::Index => {
+            let ty = word_type(from.form);
+            let values = e.load_words(ty, from.step, pointers[1], 0, count);
+            e.store_words(to.step, pointers[0], 0, count, &values);
+        }
+        _ => {
+            let bytes = e.load_bytes(from, pointers[1], 0, count);
+            e.store_bytes(to, pointers[0], 0, count, bytes);
         }
     }
 }
@@ -88,7 +94,7 @@ fn whole(walk: &Walk, slot: usize, buffer: &Buffer) -> Cursor {
 }
 
 /// The input and output of a copy, both in plain form.
-fn ends(p: &mut Planner<'_>, step: &Step) -> Result<(Placed, Placed), JitError> {
+pub(super) fn ends(p: &mut Planner<'_>, step: &Step) -> Result<(Placed, Placed), JitError> {
     let format = &p.program.tensor(step.inputs[0]).format;
     let same = match (format, &p.program.tensor(step.output).format) {
         (Format::Codes { signed: s, bits: b, .. }, Format::Codes { signed: t, bits: c, .. }) => (s, b) == (t, c),

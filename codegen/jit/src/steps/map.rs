@@ -50,8 +50,8 @@ impl StepCode for MapCode {
 pub(crate) fn map(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
     let mut input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
-    if input.buffer.dims != output.buffer.dims || input.buffer.form == Form::Index {
-        return Err(JitError::invalid(&step.name, "its input and output differ in size, or hold indices"));
+    if input.buffer.dims != output.buffer.dims || output.buffer.form == Form::Index {
+        return Err(JitError::invalid(&step.name, "its input and output differ in size, or it makes indices"));
     }
     if planes::lower(p, step, scale, &input, &output)? {
         return Ok(());

@@ -17,8 +17,9 @@ mod lookup_kinds;
 pub(crate) mod map;
 pub(crate) mod matmul;
 pub(crate) mod mean;
+pub(crate) mod pick;
 pub(crate) mod planes;
-pub(crate) mod pool;
+mod pool;
 pub(crate) mod select;
 pub(crate) mod softmax;
 pub(crate) mod thresholds;
@@ -65,6 +66,7 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, conv: Option<Choice>) -> R
         Op::Transpose { perm } => copy::transpose(p, step, perm),
         Op::Pad { before, value } => copy::pad(p, step, before, *value),
         Op::Slice { axis, start, step: distance } => copy::slice(p, step, *axis, *start, *distance),
+        Op::Pick { axis, indices } => pick::pick(p, step, *axis, indices),
         Op::FloatLinear { weights, bias } => linear::linear(p, step, *weights, *bias),
         Op::SquaredDistance { centroids } => linear::squared_distance(p, step, *centroids),
         Op::MatMul { scale } => matmul::matmul(p, step, *scale),

@@ -1,4 +1,4 @@
-//! The index of the smallest element along an axis, and the row of a table that an index names.
+//! The index of the smallest element along an axis, and the rows of a table that indices name.
 
 use super::walk::Walk;
 use crate::buffer::Form;
@@ -10,7 +10,7 @@ use crate::plan::planner::{Need, Planner, Slots};
 use crate::plan::{Slot, StepCode};
 use catc_program::{ConstantId, Step};
 use cranelift_codegen::ir::InstBuilder;
-use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32X4, I32, I32X4, I64};
 
 /// Cursor 0 writes indices, cursor 1 stands at the first element along the axis.
@@ -73,7 +73,7 @@ pub(crate) fn argmin(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<()
     Ok(())
 }
 
-/// Cursor 0 writes, cursor 1 stands at the table's first row.
+/// A unit for each index: cursor 0 writes its row, cursor 1 stands at the table's first row.
 #[derive(Debug)]
 struct GatherCode {
     nest: Nest,
@@ -84,13 +84,18 @@ struct GatherCode {
 impl StepCode for GatherCode {
     fn emit(&self, e: &mut Emitter<'_>) {
         let units = (e.first, e.last);
-        let index = e.slot(self.index_slot);
-        let index = e.load(I32, index, 0);
-        let index = e.b.ins().sextend(I64, index);
-        let (low, high) = (e.int(0), e.int(self.rows as i64 - 1));
-        let index = e.b.ins().smax(index, low);
-        let index = e.b.ins().smin(index, high);
-        e.nest_outer(&self.nest, units, &mut |e, pointers, _| {
+        let indices = e.slot(self.index_slot);
+        e.nest_outer(&self.nest, units, &mut |e, pointers, at| {
+            let from = e.index(indices, at[0], 4);
+            let index = e.load(I32, from, 0);
+            let index = e.b.ins().sextend(I64, index);
+            // Counted from the end where negative, and inside the table whatever it is.
+            let (low, rows, high) = (e.int(0), e.int(self.rows as i64), e.int(self.rows as i64 - 1));
+            let counted = e.b.ins().iadd(index, rows);
+            let negative = e.b.ins().icmp(IntCC::SignedLessThan, index, low);
+            let index = e.b.ins().select(negative, counted, index);
+            let index = e.b.ins().smax(index, low);
+            let index = e.b.ins().smin(index, high);
             let row = e.index(pointers[1], index, 4 * self.nest.lanes as i64);
             e.nest_lanes(&self.nest, &[pointers[0], row], &mut |e, pointers, count| {
                 let values = e.load_words(I32X4, LaneStep::Unit, pointers[1], 0, count);
@@ -100,13 +105,20 @@ impl StepCode for GatherCode {
     }
 }
 
-/// Lowers the choice of a row.
+/// Lowers the choice of rows.
 pub(crate) fn gather_row(p: &mut Planner<'_>, step: &Step, table: ConstantId) -> Result<(), JitError> {
     let input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
     let values = p.floats(&step.name, table)?;
-    let length = output.buffer.len();
-    if input.buffer.form != Form::Index || length == 0 || values.is_empty() || !values.len().is_multiple_of(length) {
+    let count = input.buffer.len();
+    let rank = input.buffer.dims.len();
+    let length: usize = output.buffer.dims.get(rank..).unwrap_or_default().iter().product();
+    let fits = input.buffer.form == Form::Index
+        && output.buffer.form == Form::Float
+        && output.buffer.dims.starts_with(&input.buffer.dims)
+        && input.buffer.is_dense()
+        && output.buffer.is_dense();
+    if !fits || length == 0 || values.is_empty() || !values.len().is_multiple_of(length) {
         return Err(JitError::invalid(&step.name, "the table contradicts its output"));
     }
     let rows = values.len() / length;
@@ -114,8 +126,9 @@ pub(crate) fn gather_row(p: &mut Planner<'_>, step: &Step, table: ConstantId) ->
     let (out, index_slot) = (slots.add(output.slot), slots.add(input.slot));
     let table_slot = slots.add(Slot::Constant(p.constants.push(&values)));
     let lanes = LaneAccess { form: Form::Float, step: LaneStep::Unit };
-    let cursor = |slot| Cursor { slot, origin: 0, strides: vec![0], lanes };
-    let nest = Nest { outer: vec![1], lanes: length, cursors: vec![cursor(out), cursor(table_slot)] };
-    p.push(&step.name, slots, 1, GatherCode { nest, index_slot, rows });
+    let cursor = |slot, stride| Cursor { slot, origin: 0, strides: vec![stride], lanes };
+    let cursors = vec![cursor(out, 4 * length as i64), cursor(table_slot, 0)];
+    let nest = Nest { outer: vec![count], lanes: length, cursors };
+    p.push(&step.name, slots, count, GatherCode { nest, index_slot, rows });
     Ok(())
 }

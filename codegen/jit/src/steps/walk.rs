@@ -30,6 +30,20 @@ impl Walk {
         self
     }
 
+    /// The same with this dimension among the outer ones, and lanes along the innermost of the others if there is one.
+    pub fn beside(mut self, dim: usize) -> Walk {
+        if self.lane == Some(dim) {
+            self.lane = self.outer.pop();
+            self.outer.push(dim);
+        }
+        self
+    }
+
+    /// The place of an outer dimension among the loops.
+    pub fn level(&self, dim: usize) -> usize {
+        self.outer.iter().position(|&d| d == dim).unwrap_or(0)
+    }
+
     /// The lane dimension; 0 for a scalar.
     pub fn lane(&self) -> usize {
         self.lane.unwrap_or(0)

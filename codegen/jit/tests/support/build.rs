@@ -62,7 +62,7 @@ impl Builder {
     pub fn input(&mut self, dims: &[usize]) -> TensorId {
         let tensor = self.tensor(Format::F32, dims, Layout::RowMajor);
         let name = format!("in{}", self.program.inputs.len());
-        self.program.inputs.push(Port { name, tensor });
+        self.program.inputs.push(Port::new(name, tensor));
         tensor
     }
 
@@ -79,7 +79,7 @@ impl Builder {
             out
         };
         let name = format!("out{}", self.program.outputs.len());
-        self.program.outputs.push(Port { name, tensor });
+        self.program.outputs.push(Port::new(name, tensor));
     }
 
     pub fn step(&mut self, op: Op, inputs: &[TensorId], epilogue: Epilogue, output: TensorId) {
@@ -202,7 +202,7 @@ impl Builder {
             epilogue: Epilogue::default(),
             output: tensor,
         });
-        program.outputs.push(Port { name: "out".into(), tensor });
+        program.outputs.push(Port::new("out", tensor));
         program.validate().is_ok()
     }
 

@@ -373,7 +373,7 @@ impl Run<'_> {
                 let t = match self.data(input.unwrap()) {
                     Data::F32(v) => v.iter().map(|x| x * scale).collect(),
                     Data::Codes(v) => v.iter().map(|x| (x - zero) as f32 * scale).collect(),
-                    Data::Index(_) => panic!("indices"),
+                    Data::Index(v) => v.iter().map(|&x| x as f32 * scale).collect(),
                 };
                 self.finish(step, t)
             }
@@ -440,6 +440,15 @@ impl Run<'_> {
                 });
                 self.same(step, t.collect())
             }
+            Op::Pick { axis, indices } => {
+                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
+                let t = (0..count).map(|at| {
+                    let mut i = unravel(at, &out);
+                    i[*axis] = indices[i[*axis]];
+                    x[ravel(&i, d)]
+                });
+                self.same(step, t.collect())
+            }
             Op::Softmax { axis } => {
                 let x = self.f32(input.unwrap());
                 let t = (0..count).map(|at| {
@@ -486,7 +495,10 @@ impl Run<'_> {
             Op::GatherRow { table } => {
                 let Data::Index(i) = self.data(input.unwrap()) else { panic!("no index") };
                 let values = floats(self.p.constant(*table));
-                Data::F32(values[i[0] as usize * count..][..count].to_vec())
+                let length = count / i.len();
+                let rows = (values.len() / length) as i32;
+                let row = |i: i32| if i < 0 { i + rows } else { i } as usize;
+                Data::F32(i.iter().flat_map(|&i| values[row(i) * length..][..length].to_vec()).collect())
             }
         }
     }

@@ -4,7 +4,8 @@
 //! [`Program::validate`] has passed:
 //!
 //! 1. There is an input, an output and a step. Every id is in range. Every tensor but the inputs is written by one step, and read only after it.
-//! 2. Ports are distinct tensors, row-major, f32 or indices; names of inputs, and of outputs, are unique. No input is an output.
+//! 2. Ports are distinct tensors, row-major, f32 or indices; names of inputs, and of outputs, are unique. No input is an output. Only
+//!    inputs of indices have a range, and there is a number in it.
 //! 3. Dimensions are at least 1, ranks at most [`MAX_RANK`]; a tensor or constant has fewer than [`MAX_ELEMENTS`] elements, so that byte offsets of
 //!    f32 elements stay below 2^31; all tensors together have at most [`MAX_TOTAL_ELEMENTS`]. Channels-last tensors have rank 3.
 //! 4. Code formats have 2 to 8 bits, finite positive scales and zero-points that are codes. Constants have the elements that their dimensions
@@ -127,7 +128,7 @@ impl Validator<'_> {
             let mut names = HashSet::new();
             for (i, port) in ports.iter().enumerate() {
                 let place = || format!("{kind} {i} {:?}", port.name);
-                self.check(place, port_rules(p, port));
+                self.check(place, port_rules(p, port, kind == "input"));
                 if !taken.insert(port.tensor) {
                     self.report(place(), format!("tensor {} is a port already", port.tensor.0));
                 }
@@ -179,10 +180,18 @@ impl Validator<'_> {
     }
 }
 
-fn port_rules(p: &Program, port: &Port) -> Result<(), String> {
+fn port_rules(p: &Program, port: &Port, input: bool) -> Result<(), String> {
     let Some(t) = p.tensors.get(port.tensor.0 as usize) else {
         return Err(format!("there is no tensor {}", port.tensor.0));
     };
+    if let Some(range) = port.range {
+        if !input || t.format != Format::Index {
+            return Err("only an input of indices has a range".into());
+        }
+        if range.low > range.high {
+            return Err(format!("there is no number from {} to {}", range.low, range.high));
+        }
+    }
     match (t.format, t.layout) {
         (Format::F32 | Format::Index, Layout::RowMajor) => Ok(()),
         _ => Err("a port holds f32 or indices, row-major".into()),

@@ -201,7 +201,6 @@ impl<'p> Context<'p> {
             Op::Mean { axes, scale } => self.mean(axes, *scale),
             Op::Map { scale } => {
                 let [x] = self.inputs()?;
-                self.values(x, "input")?;
                 self.finite(*scale, "scale")?;
                 self.output_dims(&x.dims)
             }
@@ -220,7 +219,6 @@ impl<'p> Context<'p> {
             Op::Concat { axis } => self.concat(*axis),
             Op::Transpose { perm } => {
                 let [x] = self.inputs()?;
-                self.values(x, "input")?;
                 ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
                 let mut sorted = perm.clone();
                 sorted.sort_unstable();
@@ -229,6 +227,7 @@ impl<'p> Context<'p> {
             }
             Op::Pad { before, value } => self.pad(before, *value),
             Op::Slice { axis, start, step } => self.slice(*axis, *start, *step),
+            Op::Pick { axis, indices } => self.pick(*axis, indices),
             Op::Softmax { axis } => {
                 let [x] = self.inputs()?;
                 self.f32(x, "input")?;
@@ -260,7 +259,9 @@ impl<'p> Context<'p> {
             }
             Op::GatherRow { table } => {
                 let [x] = self.inputs()?;
-                ensure(x.format == Format::Index && x.len() == 1, || "its input must be one index".into())?;
+                ensure(x.format == Format::Index && x.layout == Layout::RowMajor, || {
+                    "its input must be indices, row-major".into()
+                })?;
                 self.rows(self.output, "output")?;
                 let c = self.f32_constant(*table, "table")?;
                 let rest = c.dims.get(1..).ok_or("its table has no dimension")?;
@@ -324,7 +325,6 @@ impl<'p> Context<'p> {
         let mut total = 0;
         for &t in &self.step.inputs {
             let x = self.program.tensor(t);
-            self.values(x, "input")?;
             self.same_kind(x)?;
             let fits = |(i, (a, b)): (usize, (&usize, &usize))| i == axis || a == b;
             let equal =
@@ -350,7 +350,6 @@ impl<'p> Context<'p> {
 
     fn slice(&self, axis: usize, start: usize, step: usize) -> Rules {
         let [x] = self.inputs()?;
-        self.values(x, "input")?;
         self.same_kind(x)?;
         self.axis(x, axis)?;
         let mut dims = x.dims.clone();
@@ -360,6 +359,17 @@ impl<'p> Context<'p> {
         ensure(step > 0 && last.is_some_and(|last| last < x.dims[axis]), || {
             format!("no {} slices from {start} by {step} in an axis of {}", dims[axis], x.dims[axis])
         })
+    }
+
+    fn pick(&self, axis: usize, indices: &[usize]) -> Rules {
+        let [x] = self.inputs()?;
+        self.same_kind(x)?;
+        self.axis(x, axis)?;
+        let beyond = indices.iter().find(|&&i| i >= x.dims[axis]);
+        ensure(beyond.is_none(), || format!("an index is beyond the {} slices of axis {axis}", x.dims[axis]))?;
+        let mut dims = x.dims.clone();
+        dims[axis] = indices.len();
+        self.output_dims(&dims)
     }
 
     fn epilogue(&self) -> Rules {

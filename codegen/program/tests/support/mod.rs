@@ -38,12 +38,12 @@ impl Build {
 
     pub fn input(&mut self, dims: &[usize]) -> TensorId {
         let tensor = self.tensor(Format::F32, dims, Layout::RowMajor);
-        self.0.inputs.push(Port { name: format!("in{}", tensor.0), tensor });
+        self.0.inputs.push(Port::new(format!("in{}", tensor.0), tensor));
         tensor
     }
 
     pub fn output(&mut self, tensor: TensorId) {
-        self.0.outputs.push(Port { name: format!("out{}", tensor.0), tensor });
+        self.0.outputs.push(Port::new(format!("out{}", tensor.0), tensor));
     }
 
     pub fn reals(&mut self, dims: &[usize], data: Vec<f32>) -> ConstantId {

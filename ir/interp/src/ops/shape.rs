@@ -238,18 +238,24 @@ impl Rule for Slice {
     }
 }
 
+/// An index of an axis of this size, which counts from the end where it is negative.
+fn from_start(index: i64, size: usize) -> usize {
+    if index < 0 { (index + size as i64) as usize } else { index as usize }
+}
+
 impl Rule for Gather {
     fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
         let (outer, size, inner) = axis_parts(inputs[0].shape(), self.axis);
         let indices = inputs[1].as_i64().ok_or_else(|| call.element_error("i64"))?;
-        if let Some(&index) = indices.iter().find(|i| !(0..size as i64).contains(*i)) {
+        let all = -(size as i64)..size as i64;
+        if let Some(&index) = indices.iter().find(|i| !all.contains(*i)) {
             return Err(EvalError::Index { place: call.graph.label(call.node), index, size });
         }
         moved!(call, inputs[0], x => {
             let mut out = Vec::with_capacity(call.shape.iter().product());
             for o in 0..outer {
                 for &i in indices {
-                    out.extend_from_slice(&x[(o * size + i as usize) * inner..][..inner]);
+                    out.extend_from_slice(&x[(o * size + from_start(i, size)) * inner..][..inner]);
                 }
             }
             out
@@ -266,7 +272,7 @@ impl Rule for Gather {
         let (outer, size, inner) = axis_parts(reverse.inputs[0].shape(), self.axis);
         let indices = reverse.inputs[1].as_i64().ok_or_else(|| call.element_error("i64"))?;
         let mut dx = vec![0.0; reverse.inputs[0].len()];
-        let places = (0..outer).flat_map(|o| indices.iter().map(move |&i| (o * size + i as usize) * inner));
+        let places = (0..outer).flat_map(|o| indices.iter().map(move |&i| (o * size + from_start(i, size)) * inner));
         for (place, g) in places.zip(grad.chunks_exact(inner)) {
             dx[place..][..inner].iter_mut().zip(g).for_each(|(d, g)| *d += g);
         }

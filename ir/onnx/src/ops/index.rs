@@ -40,10 +40,9 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
     let axis = axis(cx.int("axis")?.unwrap_or(0), shape.rank())?;
     let op = Op::Gather(ops::Gather { axis });
     let Value::Known(indices) = indices else {
-        let Dim::Fixed(size) = shape.dims()[axis] else {
+        let Dim::Fixed(_) = shape.dims()[axis] else {
             return Err(NodeProblem::unsupported(format!("it picks along the batch, axis {axis} of {shape}")));
         };
-        let indices = super::scatter::from_zero(cx, &indices, size)?;
         let operands = [cx.operand(0, &data)?, cx.operand(1, &indices)?];
         return one(cx.emit(op, &operands)?);
     };
@@ -161,6 +160,9 @@ fn same_if_uncut(cx: &mut NodeContext, y: Value) -> RuleResult {
     }
 }
 
+/// What exporters write for "to the end" (2^63 - 1, 2^31 - 1, 10^9) is at least this large, and no batch is.
+const BEYOND_ANY_BATCH: i64 = 1_000_000;
+
 /// Cuts one axis.
 fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProblem> {
     let Range { axis, start, end, step } = range;
@@ -170,10 +172,10 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
         Dim::Batch(k) => {
             let all = match end {
                 Size::Batch(n) => n >= k as i64,
-                // What exporters write for "to the end"; a batch is never as large.
-                Size::Fixed(n) => n >= i64::from(i32::MAX),
+                Size::Fixed(n) => n >= BEYOND_ANY_BATCH,
             };
-            if start == Size::Fixed(0) && all && step == 1 {
+            let from_first = matches!(start, Size::Fixed(n) if n == 0 || n <= -BEYOND_ANY_BATCH);
+            if from_first && all && step == 1 {
                 return Ok(x);
             }
             return Err(NodeProblem::unsupported(format!("it cuts the batch, axis {axis}, from {start} to {end}")));

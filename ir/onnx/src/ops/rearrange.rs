@@ -70,22 +70,54 @@ pub(super) fn tile(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// `[N,C,H,W]` and the block size.
-fn block(cx: &mut NodeContext) -> Result<(Value, Dim, [usize; 3], usize), NodeProblem> {
+/// An input of four axes as blocks rearrange it: what stands before the channels, the channels, rows and columns, and the block size.
+///
+/// Dilated convolutions are written with the batch where the channels are: blocks then become images of their own. What the file orders by
+/// block, then by image, is ordered by image first here, which is the same for each image, and is what a batch of `kN` means.
+struct Blocks {
+    x: Value,
+    lead: Vec<Dim>,
+    sizes: [usize; 3],
+    block: usize,
+}
+
+impl Blocks {
+    /// The leading dimensions and these sizes.
+    fn shape(&self, sizes: &[usize]) -> Shape {
+        Shape::new(self.lead.iter().copied().chain(sizes.iter().map(|&d| Dim::Fixed(d))))
+    }
+
+    /// The leading dimensions stay and the others are permuted.
+    fn perm(&self, perm: &[usize]) -> Vec<usize> {
+        let lead = self.lead.len();
+        (0..lead).chain(perm.iter().map(|p| p + lead)).collect()
+    }
+
+    /// The shape of the result, whose channels are those of each image where the batch stands in their place.
+    fn result(&self, [channels, height, width]: [usize; 3]) -> Shape {
+        match self.lead[..] {
+            [n, Dim::Batch(_)] => Shape::new([n, Dim::Batch(channels), Dim::Fixed(height), Dim::Fixed(width)]),
+            _ => self.shape(&[channels, height, width]),
+        }
+    }
+}
+
+/// The input and the block size.
+fn blocks(cx: &mut NodeContext) -> Result<Blocks, NodeProblem> {
     cx.arity(1, 1)?;
     let size = cx.int("blocksize")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0 && n < 1 << 16);
     let Some(size) = size else { return Err(NodeProblem::attribute("blocksize", "is missing or not positive")) };
     let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
-    match shape.dims() {
-        &[n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => Ok((x, n, [c, h, w], size)),
+    match *shape.dims() {
+        [n, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] => {
+            Ok(Blocks { x, lead: vec![n], sizes: [c, h, w], block: size })
+        }
+        [n @ Dim::Fixed(_), Dim::Batch(k), Dim::Fixed(h), Dim::Fixed(w)] => {
+            Ok(Blocks { x, lead: vec![n, Dim::N], sizes: [k, h, w], block: size })
+        }
         _ => Err(NodeProblem::input(0, format!("has shape {shape}, [N,C,H,W] is needed"))),
     }
-}
-
-/// A shape of the batch and fixed sizes.
-fn behind(n: Dim, sizes: &[usize]) -> Shape {
-    Shape::new([n].into_iter().chain(sizes.iter().map(|&d| Dim::Fixed(d))))
 }
 
 pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
@@ -94,30 +126,32 @@ pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
         "CRD" => true,
         other => return Err(NodeProblem::attribute("mode", format!("is {other:?}, which is not defined"))),
     };
-    let (x, n, [c, h, w], b) = block(cx)?;
+    let blocks = blocks(cx)?;
+    let ([c, h, w], b) = (blocks.sizes, blocks.block);
     if c % (b * b) != 0 {
         return Err(NodeProblem::input(0, format!("has {c} channels, which blocks of {b} do not divide")));
     }
     let d = c / (b * b);
     let (split, perm) = match columns_first {
-        false => ([b, b, d, h, w], vec![0, 3, 4, 1, 5, 2]),
-        true => ([d, b, b, h, w], vec![0, 1, 4, 2, 5, 3]),
+        false => ([b, b, d, h, w], [2, 3, 0, 4, 1]),
+        true => ([d, b, b, h, w], [0, 3, 1, 4, 2]),
     };
-    let y = reshape(cx, &x, behind(n, &split))?;
-    let y = permute(cx, &y, perm)?;
-    one(reshape(cx, &y, behind(n, &[d, h * b, w * b]))?)
+    let y = reshape(cx, &blocks.x, blocks.shape(&split))?;
+    let y = permute(cx, &y, blocks.perm(&perm))?;
+    one(reshape(cx, &y, blocks.result([d, h * b, w * b]))?)
 }
 
 pub(super) fn space_to_depth(cx: &mut NodeContext) -> RuleResult {
     // Older files write the mode, which has one value only.
     cx.ignore("mode");
-    let (x, n, [c, h, w], b) = block(cx)?;
+    let blocks = blocks(cx)?;
+    let ([c, h, w], b) = (blocks.sizes, blocks.block);
     if h % b != 0 || w % b != 0 {
         return Err(NodeProblem::input(0, format!("is {h} by {w}, which blocks of {b} do not divide")));
     }
-    let y = reshape(cx, &x, behind(n, &[c, h / b, b, w / b, b]))?;
-    let y = permute(cx, &y, vec![0, 3, 5, 1, 2, 4])?;
-    one(reshape(cx, &y, behind(n, &[c * b * b, h / b, w / b]))?)
+    let y = reshape(cx, &blocks.x, blocks.shape(&[c, h / b, b, w / b, b]))?;
+    let y = permute(cx, &y, blocks.perm(&[2, 4, 0, 1, 3]))?;
+    one(reshape(cx, &y, blocks.result([c * b * b, h / b, w / b]))?)
 }
 
 /// The positions of an axis after padding by a mode that copies.

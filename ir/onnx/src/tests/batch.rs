@@ -85,7 +85,6 @@ fn sizes_can_be_given() {
     let errors = [
         shapes("z", &[1, 3, 16, 8]),
         shapes("x", &[1, 3, 16]),
-        shapes("x", &[1, 4, 16, 8]),
         shapes("x", &[1, 3, 0, 8]),
         ImportOptions { shapes: vec![("x".into(), vec![1, 3, 4, 4]); 2], ..Default::default() },
     ];
@@ -167,4 +166,74 @@ fn rows_of_a_sequence_and_the_batch_in_one_gemm() {
     assert!(text.contains("f32[3,N,5] = linear"), "{text}");
     assert!(text.contains("f32[N,3,5] = transpose"), "{text}");
     assert!(!text.contains("warning"), "{text}");
+}
+
+#[test]
+fn sizes_that_are_given_replace_those_of_the_file() {
+    let m = || {
+        let mut m = model(17).input("x", &["10", "3", "8", "8"]).f32("w", &[4, 3, 1, 1], &[1.0]);
+        m = m.node("Conv", "x w", "y", &[]);
+        m.graph().output.push(info("y", DataType::Float, &["10", "4", "8", "8"]));
+        m
+    };
+    for batch in [1, 10] {
+        let options = ImportOptions { shapes: vec![("x".into(), vec![batch, 3, 16, 20])], ..Default::default() };
+        let imported = m().import_with(&options).unwrap();
+        assert_eq!(imported.warnings, [""; 0]);
+        let output = &imported.graph.value_type(imported.graph.outputs[0].value).shape;
+        assert_eq!(output.to_string(), "[N,4,16,20]", "the batch stays open: {batch}");
+    }
+}
+
+#[test]
+fn a_batch_that_is_given_is_fixed_where_no_other_works() {
+    let m = || {
+        let m = model(17).input("x", &["N", "4"]).output("y").node("Shape", "x", "shape", &[]);
+        m.node("ConstantOfShape", "shape", "zeros", &[]).node("Add", "x zeros", "y", &[])
+    };
+    assert!(m().error().contains("depends on the batch size"));
+    let options = ImportOptions { shapes: vec![("x".into(), vec![1, 4])], ..Default::default() };
+    let imported = m().import_with(&options).unwrap();
+    assert_eq!(imported.graph.value_type(imported.graph.outputs[0].value).shape.to_string(), "[1,4]");
+    assert!(
+        imported.warnings[0].starts_with("the batch stays at 1: with a symbolic batch, "),
+        "{:?}",
+        imported.warnings
+    );
+}
+
+#[test]
+fn slices_to_beyond_any_batch_keep_all_of_it() {
+    let cut = |start: i64, end: i64| {
+        let m = model(17).input("x", &["N", "4"]).output("y").i64("start", &[start, 0]).i64("end", &[end, 4]);
+        m.node("Slice", "x start end", "c", &[]).node("Relu", "c", "y", &[])
+    };
+    for end in [1_000_000, 1_000_000_000, i64::from(i32::MAX), i64::MAX] {
+        assert!(!cut(0, end).text().contains("slice"), "{end}");
+        assert!(!cut(i64::MIN, end).text().contains("slice"), "{end}");
+    }
+    assert!(cut(0, 8).error().contains("it cuts the batch, axis 0, from 0 to 8"));
+}
+
+#[test]
+fn blocks_of_an_image_become_images_where_the_batch_stands_in_place_of_channels() {
+    let blocks =
+        |op: &str, from: &[&str]| model(13).input("x", from).output("y").node(op, "x", "y", &[int("blocksize", 2)]);
+    let shape = |m: ModelBuilder| {
+        let graph = m.import().unwrap().graph;
+        graph.value_type(graph.outputs[0].value).shape.to_string()
+    };
+    // As dilated convolutions are written: the batch is moved there, and back.
+    let m = model(13).input("x", &["N", "3", "8", "8"]).output("y");
+    let m = m.node("Transpose", "x", "t", &[ints("perm", &[1, 0, 2, 3])]);
+    let m = m.node("SpaceToDepth", "t", "s", &[int("blocksize", 2)]);
+    assert_eq!(shape(m.clone().node("Identity", "s", "y", &[])), "[3,4N,4,4]");
+    assert_eq!(shape(m.node("DepthToSpace", "s", "y", &[int("blocksize", 2)])), "[3,N,8,8]");
+    assert!(blocks("SpaceToDepth", &["N", "3", "7", "8"]).error().contains("blocks of 2 do not divide"));
+}
+
+#[test]
+fn dimensions_keep_the_case_of_their_names() {
+    let error = model(13).input("x", &["batch", "3", "Height", "w"]).output("y").node("Relu", "x", "y", &[]).error();
+    assert!(error.contains("--shape x=1x3xHeightxw"), "{error}");
 }

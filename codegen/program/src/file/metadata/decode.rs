@@ -4,7 +4,7 @@ use super::schema as s;
 use crate::codes::PackedCodes;
 use crate::{
     Activation, Binary, BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Geometry,
-    Layout, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
+    Layout, Op, Operand, Port, Program, Range, Step, TensorDecl, TensorId,
 };
 
 type Decoded<T> = Result<T, String>;
@@ -87,7 +87,8 @@ fn constant(m: s::Constant) -> Decoded<Constant> {
 }
 
 fn port(m: s::Port) -> Port {
-    Port { name: m.name, tensor: TensorId(m.tensor) }
+    let range = m.range.map(|r| Range { low: r.low, high: r.high });
+    Port { name: m.name, tensor: TensorId(m.tensor), range }
 }
 
 fn window(m: Option<s::Window>) -> Decoded<Geometry> {
@@ -141,6 +142,7 @@ fn op(m: s::step::Op) -> Decoded<Op> {
         M::Concat(m) => Op::Concat { axis: size(m.axis)? },
         M::Transpose(m) => Op::Transpose { perm: sizes(m.perm)? },
         M::Pad(m) => Op::Pad { before: sizes(m.before)?, value: need(m.value, "the value")? },
+        M::Pick(m) => Op::Pick { axis: size(m.axis)?, indices: sizes(m.indices)? },
         M::Slice(m) => Op::Slice { axis: size(m.axis)?, start: size(m.start)?, step: size(m.step)? },
         M::Softmax(m) => Op::Softmax { axis: size(m.axis)? },
         M::SquaredDistance(m) => Op::SquaredDistance { centroids: ConstantId(m.constant) },

@@ -65,7 +65,8 @@ fn constant(c: &Constant) -> s::Constant {
 }
 
 fn port(p: &Port) -> s::Port {
-    s::Port { name: p.name.clone(), tensor: p.tensor.0 }
+    let range = p.range.map(|r| s::Range { low: r.low, high: r.high });
+    s::Port { name: p.name.clone(), tensor: p.tensor.0, range }
 }
 
 fn window(g: &Geometry) -> Option<s::Window> {
@@ -118,6 +119,7 @@ fn op(op: &Op) -> s::step::Op {
         Op::Concat { axis } => M::Concat(s::Axis { axis: *axis as u64 }),
         Op::Transpose { perm } => M::Transpose(s::Transpose { perm: sizes(perm) }),
         Op::Pad { before, value } => M::Pad(s::Pad { before: sizes(before), value: Some(*value) }),
+        Op::Pick { axis, indices } => M::Pick(s::Pick { axis: *axis as u64, indices: sizes(indices) }),
         Op::Slice { axis, start, step } => {
             M::Slice(s::Slice { axis: *axis as u64, start: *start as u64, step: *step as u64 })
         }
