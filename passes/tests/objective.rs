@@ -188,10 +188,13 @@ input(v0: f32[N,2,6,6] \"x\"):
             assert!(after > before, "{passes}, output {output}: {before} -> {after}: {:?}", c.notes);
         }
     }
-    // Outputs that do not fit the memory are computed again for each batch: the same, for the same images that decide.
+    // Outputs that do not fit the memory are computed again for each batch, by the way of recorded evaluations: the same but for rounding.
     let refine = "refine-scales{steps=20, batch=16, augment=none}";
     let (kept, again) = (run(refine, 1 << 20), run(refine, 120 * 448 * 4));
-    assert_eq!(kept.graph.to_string(), again.graph.to_string(), "{:?} {:?}", kept.notes, again.notes);
+    for output in 0..2 {
+        let (kept, again) = (snr(&kept, output, &unseen), snr(&again, output, &unseen));
+        assert!((kept - again).abs() < 0.1, "{kept} {again}");
+    }
 }
 
 #[test]
