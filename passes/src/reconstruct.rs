@@ -35,9 +35,10 @@ use crate::context::{PassContext, checked_sample};
 use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, is_batch_of_reals, unit_nodes};
 use crate::learn::deviations::output_deviations;
 use crate::learn::folds::Folds;
-use crate::learn::layers::prepare;
+use crate::learn::layers::{Layer, prepare};
 use crate::learn::reconstruction::{Goal, Outcome, Reconstruction, RunError};
 use crate::learn::unit_training::Schedule;
+use crate::objective::Objective;
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::{Comparison, Distance, Holdout};
 use crate::refine::split::MIN_IMAGES;
@@ -229,7 +230,6 @@ impl Pass for Reconstruct {
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
-        let learnable = |l: &usize| layers[*l].weights.is_some_and(|w| w.float.is_some());
         let goal = Goal {
             fisher: self.fisher,
             prediction: self.prediction,
@@ -245,10 +245,7 @@ impl Pass for Reconstruct {
             Some(objective) => objective.values(),
             None => graph.outputs.iter().map(|o| o.value).collect(),
         };
-        let mut blocks = find_blocks(&prepared, &layers, self.granularity, &ends);
-        for block in &mut blocks {
-            block.units.retain(|u| u.layers.iter().any(learnable) && is_comparable(&prepared, &reference, u));
-        }
+        let blocks = learnable_blocks(&prepared, &reference, &layers, self.granularity, &ends);
         if blocks.iter().all(|b| b.units.is_empty()) {
             return cx.skip(
                 SKIPPED,
@@ -313,29 +310,52 @@ impl Pass for Reconstruct {
         if kept == 0 {
             return cx.skip(SKIPPED, "no unit's error falls below that of rounding to the nearest code");
         }
-        let mut note = format!(
+        let note = format!(
             "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
              to {:.1} % of that of nearest rounding",
             100.0 * after / before
         );
-        if let (Some(holdout), Some(start), Some(objective)) = (&holdout, &start, &objective) {
-            let reached = holdout.distance(&run.quantized)?;
-            let (name, amount, others) = (objective.name(), |d: &Distance| objective.amount(d.loss), holdout.len());
-            // Few images say little of classes, but much of values.
-            if objective.has_values() && !reached.improves_on(start) {
-                let reason = format!(
-                    "it does not lower the {name} on {others} calibration images that were not learned from ({}, then {})",
-                    amount(start),
-                    amount(&reached)
-                );
-                return cx.skip(SKIPPED, reason);
+        let judged = match (&holdout, &start, &objective) {
+            (Some(holdout), Some(start), Some(objective)) => {
+                judge(objective, holdout.len(), start, &holdout.distance(&run.quantized)?)
             }
-            note += &format!("; on {others} others the {name} goes from {} to {}", amount(start), amount(&reached));
+            _ => Ok(String::new()),
+        };
+        match judged {
+            Ok(judged) => cx.note(note + &judged),
+            Err(reason) => return cx.skip(SKIPPED, reason),
         }
-        cx.note(note);
         *graph = run.quantized.graph().clone();
         Ok(Changed::Yes)
     }
+}
+
+/// What to say of the network's outputs on `others` held-out images before and after, or why nothing is kept.
+fn judge(objective: &Objective, others: usize, start: &Distance, reached: &Distance) -> Result<String, String> {
+    let (name, before, after) = (objective.name(), objective.amount(start.loss), objective.amount(reached.loss));
+    // Few images say little of classes, but much of values.
+    if objective.has_values() && !reached.improves_on(start) {
+        return Err(format!(
+            "it does not lower the {name} on {others} calibration images that were not learned from ({before}, then {after})"
+        ));
+    }
+    Ok(format!("; on {others} others the {name} goes from {before} to {after}"))
+}
+
+/// The blocks with the units that can be learned: those with weights that are still to be rounded, between tensors that the float graph has.
+fn learnable_blocks(
+    graph: &Graph,
+    reference: &Graph,
+    layers: &[Layer],
+    granularity: Granularity,
+    ends: &[ValueId],
+) -> Vec<Block> {
+    let learnable = |l: &usize| layers[*l].weights.is_some_and(|w| w.float.is_some());
+    let mut blocks = find_blocks(graph, layers, granularity, ends);
+    for block in &mut blocks {
+        block.units.retain(|u| u.layers.iter().any(learnable) && is_comparable(graph, reference, u));
+    }
+    blocks
 }
 
 /// Whether the float graph computes a unit's inputs and output, as batches of reals.

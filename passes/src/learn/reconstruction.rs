@@ -234,6 +234,22 @@ impl Reconstruction<'_> {
             }
         })?;
         self.curve.extend(curve);
+        let learned = self.learned_network(&training)?;
+        let error = |of: &Interpreter| relative_error(of, unit, from, &wanted);
+        let (before, after) = (error(&self.quantized)?, error(&learned)?);
+        // Written so that NaN is no gain.
+        if after < before {
+            self.outcome.kept += 1;
+            self.outcome.before += before;
+            self.outcome.after += after;
+            self.learned.extend(training.parameters.activations.iter().map(|(q, _)| *q));
+            self.quantized = learned;
+        }
+        Ok(())
+    }
+
+    /// The network with what a unit has learned.
+    fn learned_network(&self, training: &UnitTraining) -> Result<Interpreter, EvalError> {
         let (parameters, scales) = (&training.parameters, &training.graph.interpreter);
         let mut learned = self.quantized.clone();
         for ((layer, rounding), bias) in training.layers.iter().zip(&parameters.rounding).zip(&parameters.bias) {
@@ -249,17 +265,7 @@ impl Reconstruction<'_> {
         for (id, _) in &parameters.activations {
             learned.set_quantizer(*id, scales.graph().quantizer(*id).clone())?;
         }
-        let error = |of: &Interpreter| relative_error(of, unit, from, &wanted);
-        let (before, after) = (error(&self.quantized)?, error(&learned)?);
-        // Written so that NaN is no gain.
-        if after < before {
-            self.outcome.kept += 1;
-            self.outcome.before += before;
-            self.outcome.after += after;
-            self.learned.extend(parameters.activations.iter().map(|(q, _)| *q));
-            self.quantized = learned;
-        }
-        Ok(())
+        Ok(learned)
     }
 
     /// For each image how much the elements of a unit's output matter: the gradient of the distance of the network's outputs, over its root mean square,
