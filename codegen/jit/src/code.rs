@@ -4,6 +4,7 @@ use crate::error::JitError;
 use crate::functions::Functions;
 use crate::isa::{Destination, isa};
 use crate::plan::StepCode;
+use crate::verify::Surroundings;
 use catc_kernels::{Tier, precompiled};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
@@ -66,8 +67,8 @@ impl CodeBuilder {
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
-    pub fn add(&mut self, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
-        self.functions.add(&mut *self.module.0, name, code)
+    pub fn add(&mut self, name: &str, code: &dyn StepCode, step: &Surroundings<'_>) -> Result<usize, JitError> {
+        self.functions.add(&mut *self.module.0, name, code, step)
     }
 
     /// Makes the functions callable.

@@ -25,6 +25,16 @@ pub enum JitError {
         /// The name.
         name: String,
     },
+    /// Code that may leave its memory, which is never run.
+    #[error(
+        "the code of step `{step}` is not proved to stay within its memory, and is not run: {reason}. This is a fault of catc"
+    )]
+    Unproved {
+        /// The step.
+        step: String,
+        /// What could not be proved.
+        reason: String,
+    },
     /// The program breaks a rule that every program must keep.
     #[error(transparent)]
     Program(#[from] catc_program::InvalidProgram),

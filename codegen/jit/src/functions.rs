@@ -4,6 +4,7 @@ use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::plan::StepCode;
+use crate::verify::{Footprint, Surroundings, footprint};
 use catc_kernels::Tier;
 use cranelift_codegen::ir::AbiParam;
 use cranelift_codegen::ir::types::I64;
@@ -17,9 +18,12 @@ pub(crate) struct Functions {
     tier: Tier,
     prefix: String,
     context: FunctionBuilderContext,
-    known: HashMap<String, usize>,
+    /// By number of units and code.
+    known: HashMap<(usize, String), usize>,
     /// Identity and bytes of each function, by its number.
     pub ids: Vec<(FuncId, usize)>,
+    /// What each function touches.
+    footprints: Vec<Footprint>,
     kernels: Kernels,
     /// Texts of the functions, if they are wanted.
     pub listing: Option<Listing>,
@@ -58,15 +62,26 @@ impl Functions {
             context: FunctionBuilderContext::new(),
             known: HashMap::new(),
             ids: Vec::new(),
+            footprints: Vec::new(),
             kernels,
             listing: listing.then(Listing::default),
         })
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
-    pub fn add(&mut self, module: &mut impl Module, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
-        let key = format!("{code:?}");
+    ///
+    /// # Errors
+    /// If the function is not proved to stay within the memory of the step ([`crate::verify`]).
+    pub fn add(
+        &mut self,
+        module: &mut impl Module,
+        name: &str,
+        code: &dyn StepCode,
+        step: &Surroundings<'_>,
+    ) -> Result<usize, JitError> {
+        let key = (step.units, format!("{code:?}"));
         if let Some(&number) = self.known.get(&key) {
+            self.footprints[number].check(name, step)?;
             return Ok(number);
         }
         let mut context = module.make_context();
@@ -77,6 +92,9 @@ impl Functions {
         let mut e = Emitter::new(builder, self.tier, &self.kernels);
         code.emit(&mut e);
         e.finish(module.target_config());
+        let touched = footprint(&context.func, &self.kernels, step)
+            .map_err(|reason| JitError::Unproved { step: name.to_string(), reason })?;
+        touched.check(name, step)?;
         let number = self.ids.len();
         let symbol = format!("{}step_{number}", self.prefix);
         let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
@@ -85,6 +103,7 @@ impl Functions {
             .map_err(|e| failed(e.to_string()))?;
         let size = self.define(module, id, &symbol, name, context).map_err(failed)?;
         self.ids.push((id, size));
+        self.footprints.push(touched);
         self.known.insert(key, number);
         Ok(number)
     }

@@ -31,6 +31,7 @@ mod plan;
 mod spread;
 mod steps;
 mod tune;
+mod verify;
 
 pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
 pub use error::JitError;

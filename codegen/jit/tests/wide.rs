@@ -202,7 +202,8 @@ fn look_ups_up_to_their_limit() {
 /// Hands out a step's units in ranges of at most `length`, the last range first, to workers in turn.
 struct Pieces(usize);
 
-impl Spread for Pieces {
+// SAFETY: one call after the other.
+unsafe impl Spread for Pieces {
     fn workers(&self) -> usize {
         2
     }

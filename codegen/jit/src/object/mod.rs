@@ -82,8 +82,9 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     let prefix = format!("{name}_");
     let mut functions = Functions::new(&mut module, options.tier, std::iter::empty(), &prefix, options.listing)?;
     let mut numbers = Vec::with_capacity(arranged.steps.len());
-    for ArrangedStep { step, .. } in &arranged.steps {
-        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref())?);
+    for arranged_step in &arranged.steps {
+        let (step, surroundings) = (&arranged_step.step, arranged_step.surroundings(&arranged.constants));
+        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref(), &surroundings)?);
     }
     let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();

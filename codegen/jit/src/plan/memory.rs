@@ -15,7 +15,7 @@ pub(crate) struct Region {
 const ALIGNMENT: usize = 64;
 
 /// Bytes behind the last region that may be read, not used.
-const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 /// Offsets of the regions and the bytes needed in all. Greedy by size: the largest region first, each at the lowest place that
 /// is free during its whole life.

@@ -63,7 +63,8 @@ pub fn run_in(
 /// Hands out single units, the last first, to one worker after the other.
 pub struct OneByOne;
 
-impl Spread for OneByOne {
+// SAFETY: one call after the other.
+unsafe impl Spread for OneByOne {
     fn workers(&self) -> usize {
         3
     }
