@@ -125,6 +125,18 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
     Ok(compiled)
 }
 
+/// Compiles a program for an instruction set of this architecture, which this CPU need not have, and runs nothing of it: that the code
+/// stays within its memory is proved all the same.
+///
+/// # Errors
+/// If the program contradicts itself, or the tier belongs to another architecture.
+pub fn prove(program: &Program, tier: Tier) -> Result<(), JitError> {
+    if Tier::detect().is_none_or(|here| here.architecture() != tier.architecture()) {
+        return Err(JitError::Tier { tier });
+    }
+    compile_with(program, tier, &wishes(program, None)).map(drop)
+}
+
 /// The tier, or the best of this CPU.
 pub(crate) fn available(tier: Option<Tier>) -> Result<Tier, JitError> {
     match tier {

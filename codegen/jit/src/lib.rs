@@ -33,7 +33,7 @@ mod steps;
 mod tune;
 mod verify;
 
-pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
+pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile, prove};
 pub use error::JitError;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};

@@ -6,7 +6,7 @@ pub mod reference;
 #[cfg(feature = "object")]
 pub mod symbols;
 
-use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile};
+use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile, prove};
 use catc_kernels::Tier;
 use catc_program::Program;
 
@@ -101,6 +101,12 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
         panic!("{error}\n{program}");
     }
     let expected = reference::run(program, inputs);
+    // What this CPU cannot run.
+    for tier in Tier::of(tiers().next().map_or(catc_kernels::Architecture::X86_64, Tier::architecture)) {
+        if !tier.is_available() && tiers().next().is_some() {
+            prove(program, tier).unwrap_or_else(|e| panic!("{tier}: {e}\n{program}"));
+        }
+    }
     for tier in tiers() {
         let compiled = compile(program, &Options { tier: Some(tier) }).unwrap_or_else(|e| panic!("{e}\n{program}"));
         let mut workspace = compiled.workspace(3).unwrap();
