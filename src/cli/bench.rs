@@ -16,7 +16,8 @@ const WARM_UP: u32 = 5;
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let model = Model::open(&args.model)?;
-    let session = model.session(&SessionOptions { threads: args.threads.into(), tier: args.cpu })?;
+    let session =
+        model.session(&SessionOptions { threads: args.threads.into(), tier: args.cpu, ..Default::default() })?;
     let ready_ms = start.elapsed().as_secs_f64() * 1e3;
     let batch = args.batch as usize;
     let mut arrays = vec![];

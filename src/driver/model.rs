@@ -160,7 +160,7 @@ impl OpenModel {
     }
 
     fn compiled(model: Model, path: String, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
-        let session = model.session(&SessionOptions { threads, tier: cpu })?;
+        let session = model.session(&SessionOptions { threads, tier: cpu, ..Default::default() })?;
         let spec = |p: &catc_runtime::PortInfo| InputSpec::reals(&*p.name, &p.dims);
         let inputs = model.inputs().iter().map(port_spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();

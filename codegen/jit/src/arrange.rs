@@ -1,6 +1,7 @@
 //! A planned program with every slot placed: what both ways of compiling, to memory and to an object file, start from.
 
 use crate::error::JitError;
+use crate::limits::{Limits, within};
 use crate::plan::constants::{self, Constants};
 use crate::plan::planner::{Planned, plan};
 use crate::plan::wish::Wish;
@@ -58,9 +59,14 @@ pub(crate) struct Arranged {
 }
 
 /// Validates, plans and places a program for a set of kernels.
-pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Arranged, JitError> {
+pub(crate) fn arrange(
+    program: &Program,
+    kernels: KernelSet,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<Arranged, JitError> {
     program.validate()?;
-    let Planned { steps, constants, regions, outputs } = plan(program, kernels, wishes)?;
+    let Planned { steps, constants, regions, outputs } = plan(program, kernels, limits, wishes)?;
     let (offsets, activation_bytes) = memory::plan(&regions);
     let resolve = |slot: &Slot| match *slot {
         Slot::Region(region) => Pointer::Activations(offsets[region]),
@@ -107,8 +113,10 @@ pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) ->
     {
         return Err(JitError::invalid(&input.name, "an input holds codes"));
     }
+    let scratch_bytes = steps.iter().map(|s| s.step.scratch).max().unwrap_or(0);
+    within("bytes of activations for an image", (activation_bytes + scratch_bytes) as u64, "memory", limits.memory)?;
     Ok(Arranged {
-        scratch_bytes: steps.iter().map(|s| s.step.scratch).max().unwrap_or(0),
+        scratch_bytes,
         steps,
         constants,
         inputs: program.inputs.iter().map(port).collect(),

@@ -56,13 +56,13 @@ pub(crate) struct CodeBuilder {
 }
 
 impl CodeBuilder {
-    /// For a tier.
-    pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
+    /// For a tier, and no more than that many instructions.
+    pub fn new(tier: Tier, instructions: u64) -> Result<CodeBuilder, JitError> {
         let mut builder = JITBuilder::with_isa(isa(tier, Destination::Here)?, default_libcall_names());
         let usable = || precompiled::functions().iter().filter(|f| tier.includes(f.tier));
         builder.symbols(usable().map(|f| (f.symbol, f.function as *const u8)));
         let mut module = OwnedModule(ManuallyDrop::new(JITModule::new(builder)));
-        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), "", false)?;
+        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), instructions)?;
         Ok(CodeBuilder { module, functions })
     }
 

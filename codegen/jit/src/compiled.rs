@@ -9,6 +9,7 @@ use crate::arrange::{Arranged, ArrangedStep, Pointer, PortShape, arrange};
 use crate::block::Block;
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
+use crate::limits::Limits;
 use crate::plan::PlanStep;
 use crate::plan::wish::{Wish, wishes};
 use crate::spread::Spread;
@@ -120,7 +121,7 @@ pub struct CompiledProgram {
 pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
     let tier = available(options.tier)?;
     let tuning = tuning_of(program, tier);
-    let mut compiled = compile_with(program, tier, &wishes(program, tuning))?;
+    let mut compiled = compile_with(program, tier, &options.limits, &wishes(program, tuning))?;
     compiled.tuned = tuning.is_some();
     Ok(compiled)
 }
@@ -134,7 +135,7 @@ pub fn prove(program: &Program, tier: Tier) -> Result<(), JitError> {
     if Tier::detect().is_none_or(|here| here.architecture() != tier.architecture()) {
         return Err(JitError::Tier { tier });
     }
-    compile_with(program, tier, &wishes(program, None)).map(drop)
+    compile_with(program, tier, &Limits::default(), &wishes(program, None)).map(drop)
 }
 
 /// The tier, or the best of this CPU.
@@ -153,10 +154,15 @@ fn tuning_of(program: &Program, tier: Tier) -> Option<&Tuning> {
 }
 
 /// Compiles a program for a tier of this CPU, its kernels and tiles as wished.
-pub(crate) fn compile_with(program: &Program, tier: Tier, wishes: &[Wish]) -> Result<CompiledProgram, JitError> {
+pub(crate) fn compile_with(
+    program: &Program,
+    tier: Tier,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<CompiledProgram, JitError> {
     let Arranged { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
-        arrange(program, KernelSet::all(tier), wishes)?;
-    let mut builder = CodeBuilder::new(tier)?;
+        arrange(program, KernelSet::all(tier), limits, wishes)?;
+    let mut builder = CodeBuilder::new(tier, limits.instructions)?;
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
     for arranged in steps {

@@ -25,6 +25,20 @@ pub enum JitError {
         /// The name.
         name: String,
     },
+    /// The program asks for more than it may have.
+    #[error(
+        "{what} of this model: {needed}, more than the limit of {allowed}; raise the limit `{limit}` if the model is to be trusted"
+    )]
+    Limit {
+        /// What it asks for.
+        what: &'static str,
+        /// How much of it.
+        needed: u64,
+        /// The field of [`crate::Limits`].
+        limit: &'static str,
+        /// What is allowed.
+        allowed: u64,
+    },
     /// Code that may leave its memory, which is never run.
     #[error(
         "the code of step `{step}` is not proved to stay within its memory, and is not run: {reason}. This is a fault of catc"

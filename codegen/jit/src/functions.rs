@@ -3,6 +3,7 @@
 use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
+use crate::limits::within;
 use crate::plan::StepCode;
 use crate::verify::{Footprint, Surroundings, footprint};
 use catc_kernels::Tier;
@@ -16,7 +17,8 @@ use std::fmt::Write;
 /// Functions emitted so far. Steps with equal code share one.
 pub(crate) struct Functions {
     tier: Tier,
-    prefix: String,
+    /// What the names of functions begin with.
+    pub prefix: String,
     context: FunctionBuilderContext,
     /// By number of units and code.
     known: HashMap<(usize, String), usize>,
@@ -27,6 +29,9 @@ pub(crate) struct Functions {
     kernels: Kernels,
     /// Texts of the functions, if they are wanted.
     pub listing: Option<Listing>,
+    /// Those of all functions, as they are handed to Cranelift.
+    instructions: u64,
+    most_instructions: u64,
 }
 
 /// The functions as text.
@@ -39,13 +44,12 @@ pub(crate) struct Listing {
 }
 
 impl Functions {
-    /// For a tier. `symbols` are the precompiled kernels that functions may call; `prefix` begins the names of functions.
+    /// For a tier. `symbols` are the precompiled kernels that functions may call; functions have that many instructions at most.
     pub fn new(
         module: &mut impl Module,
         tier: Tier,
         symbols: impl Iterator<Item = &'static str>,
-        prefix: &str,
-        listing: bool,
+        instructions: u64,
     ) -> Result<Functions, JitError> {
         let mut signature = module.make_signature();
         signature.params.push(AbiParam::new(I64));
@@ -58,13 +62,15 @@ impl Functions {
         }
         Ok(Functions {
             tier,
-            prefix: prefix.into(),
+            prefix: String::new(),
             context: FunctionBuilderContext::new(),
             known: HashMap::new(),
             ids: Vec::new(),
             footprints: Vec::new(),
             kernels,
-            listing: listing.then(Listing::default),
+            listing: None,
+            instructions: 0,
+            most_instructions: instructions,
         })
     }
 
@@ -92,6 +98,8 @@ impl Functions {
         let mut e = Emitter::new(builder, self.tier, &self.kernels);
         code.emit(&mut e);
         e.finish(module.target_config());
+        self.instructions += context.func.dfg.num_insts() as u64;
+        within("instructions for the code", self.instructions, "instructions", self.most_instructions)?;
         let touched = footprint(&context.func, &self.kernels, step)
             .map_err(|reason| JitError::Unproved { step: name.to_string(), reason })?;
         touched.check(name, step)?;

@@ -10,6 +10,7 @@ use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
 use crate::error::JitError;
+use crate::limits::{Limits, within};
 use crate::steps;
 use catc_kernels::{Choice, KernelId, KernelSet};
 use catc_program::{Constant, ConstantData, ConstantId, Operand, Program, Step, TensorId};
@@ -121,7 +122,14 @@ fn room(program: &Program) -> usize {
 }
 
 /// Lowers a whole program.
-pub(crate) fn plan(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Planned, JitError> {
+pub(crate) fn plan(
+    program: &Program,
+    kernels: KernelSet,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<Planned, JitError> {
+    let stored: usize = program.constants.iter().map(|c| c.data.stored_bytes()).sum();
+    let most_packed = limits.memory.saturating_add(Limits::PACKED.saturating_mul(stored as u64));
     let Forms { tensors, convs } = assign(program, kernels, wishes)?;
     let mut planner = Planner {
         program,
@@ -146,6 +154,7 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Re
         planner.tile = wishes.get(number).map_or(TileWish::Cheapest, |wish| wish.tile);
         let before = planner.steps.len();
         steps::lower(&mut planner, step, conv)?;
+        within("bytes of packed weights", planner.constants.len() as u64, "memory", most_packed)?;
         for step_code in &mut planner.steps[before..] {
             step_code.source = Some(number);
             if step_code.op.is_empty() {

@@ -156,7 +156,7 @@ fn outcome(code: Rows, slack: usize, tier: Tier) -> Result<(), String> {
         Extent { bytes: constants.entry(at).unwrap(), slack: 0, writable: false },
     ];
     let step = Surroundings { slots: &slots, constants: &constants, extents: &extents, units: ROWS };
-    match CodeBuilder::new(tier).unwrap().add("step", &code, &step) {
+    match CodeBuilder::new(tier, 1 << 20).unwrap().add("step", &code, &step) {
         Ok(_) => Ok(()),
         Err(JitError::Unproved { step, reason }) => {
             assert_eq!(step, "step");

@@ -108,7 +108,8 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
         }
     }
     for tier in tiers() {
-        let compiled = compile(program, &Options { tier: Some(tier) }).unwrap_or_else(|e| panic!("{e}\n{program}"));
+        let compiled = compile(program, &Options { tier: Some(tier), ..Default::default() })
+            .unwrap_or_else(|e| panic!("{e}\n{program}"));
         let mut workspace = compiled.workspace(3).unwrap();
         // Twice: the second run meets the leftovers of the first, and cuts every step into single units.
         for spread in [None, Some(&OneByOne as &dyn Spread)] {
