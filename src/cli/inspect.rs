@@ -3,6 +3,7 @@
 use super::args::InspectArgs;
 use super::table::table;
 use super::{Failure, human_bytes, print, print_json};
+use crate::driver::limits;
 use catc_kernels::cpu_name;
 use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
 use catc_runtime::{Model, SessionOptions};
@@ -27,7 +28,11 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::Failed(format!("cannot read {}: {e}", args.model.display())))?
         .len();
     let model = Model::open(&args.model)?;
-    let session = model.examine(&SessionOptions { tier: args.cpu, ..Default::default() })?;
+    let session = model.examine(&SessionOptions {
+        tier: args.cpu,
+        limits: limits(args.memory.max_memory),
+        ..Default::default()
+    })?;
     let memory = session.memory();
     let program = model.program();
     // Views have no code, and conversions between forms are no step of the program.

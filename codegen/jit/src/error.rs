@@ -27,7 +27,8 @@ pub enum JitError {
     },
     /// The program asks for more than it may have.
     #[error(
-        "{what} of this model: {needed}, more than the limit of {allowed}; raise the limit `{limit}` if the model is to be trusted"
+        "{what} of this model: {needed}, more than the limit of {allowed}; raise `Limits::{limit}`{} if the model is to be trusted",
+        option(limit)
     )]
     Limit {
         /// What it asks for.
@@ -91,4 +92,9 @@ impl JitError {
     pub(crate) fn invalid(at: &str, reason: impl Into<String>) -> JitError {
         JitError::Invalid { at: at.to_string(), reason: reason.into() }
     }
+}
+
+/// The option of the command that raises a limit, if there is one.
+fn option(limit: &str) -> &'static str {
+    if limit == "memory" { " (`--max-memory`)" } else { "" }
 }

@@ -14,6 +14,9 @@ use crate::limits::{Limits, within};
 use crate::steps;
 use catc_kernels::{Choice, KernelId, KernelSet};
 use catc_program::{Constant, ConstantData, ConstantId, Operand, Program, Step, TensorId};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Debug;
 
 /// What a step needs of an input.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +93,8 @@ pub(crate) struct Planner<'p> {
     pub tile: TileWish,
     /// All constants so far.
     pub constants: Constants,
+    /// Where weights lie once packed, by the constant and all that their packing depends on: layers may share weights.
+    packed: HashMap<(ConstantId, String), [usize; 2]>,
     convs: Vec<Option<Choice>>,
     assignments: Vec<Assignment>,
     placed: Vec<Option<Placed>>,
@@ -136,6 +141,7 @@ pub(crate) fn plan(
         kernels,
         tile: TileWish::Cheapest,
         constants: Constants::with_room(room(program))?,
+        packed: HashMap::new(),
         convs,
         assignments: tensors,
         placed: vec![None; program.tensors.len()],
@@ -197,6 +203,19 @@ impl Planner<'_> {
     fn region(&mut self, bytes: usize) -> Slot {
         self.regions.push(bytes);
         Slot::Region(self.regions.len() - 1)
+    }
+
+    /// Two constants that `make` packs of weights and appends, unless weights of that constant were packed with the same `key`.
+    pub fn packed(
+        &mut self,
+        weights: ConstantId,
+        key: impl Debug,
+        make: impl FnOnce(&mut Constants) -> Result<[usize; 2], JitError>,
+    ) -> Result<[usize; 2], JitError> {
+        match self.packed.entry((weights, format!("{key:?}"))) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(entry) => Ok(*entry.insert(make(&mut self.constants)?)),
+        }
     }
 
     /// Appends a function.
