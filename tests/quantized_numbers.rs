@@ -30,7 +30,7 @@ fn check(text: &str) {
     PassManager::new().run(&passes, &mut graph, &mut PassContext::empty()).unwrap();
     let model = Model::from_program(catc_codegen::lower(&graph, BuildInfo::default()).unwrap()).unwrap();
     for tier in Tier::available() {
-        let session = model.session(&SessionOptions { threads: 1, tier: Some(tier) }).unwrap();
+        let session = model.session(&SessionOptions { threads: 1, tier: Some(tier), ..Default::default() }).unwrap();
         let found = session.run(&[InputArray::f32(&shape, &x)]).unwrap();
         for (output, expected) in found.iter().zip(&expected) {
             let found: Vec<f64> = match &output.data {

@@ -44,6 +44,7 @@ mod session;
 mod team;
 
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
+pub use catc_jit::Limits;
 pub use catc_kernels::{Tier, clock::cycles_per_second};
 pub use catc_program as program;
 pub use cpu::{CPU_VARIABLE, CpuError, tier_named, tier_of_environment};

@@ -97,7 +97,12 @@ impl Model {
     /// Makes the model ready to run: machine code (made once for each instruction set, by whichever session asks first), packed
     /// weights and threads.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, SessionError> {
-        Session::new(self.clone(), options)
+        Session::new(self.clone(), options, true)
+    }
+
+    /// As [`Model::session`], for reports: without the memory of a run, which the first one takes.
+    pub fn examine(&self, options: &SessionOptions) -> Result<Session, SessionError> {
+        Session::new(self.clone(), options, false)
     }
 
     pub(crate) fn compiled(&self, options: Options) -> Result<Arc<CompiledProgram>, SessionError> {

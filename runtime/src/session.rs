@@ -5,7 +5,7 @@ use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
 use crate::team::Team;
-use catc_jit::{CompiledProgram, Input, JitError, Options, OutputMut, Spread, Workspace};
+use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, Spread, Workspace};
 use catc_kernels::Tier;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,11 +20,13 @@ pub struct SessionOptions {
     pub threads: usize,
     /// The instruction set of the machine code; if `None`, what the environment variable `CATC_CPU` names, else the best of this CPU. Results of integer layers do not depend on it.
     pub tier: Option<Tier>,
+    /// What compiling and running the model may take; a model that asks for more is refused before it is taken.
+    pub limits: Limits,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { threads: 1, tier: None }
+        SessionOptions { threads: 1, tier: None, limits: Limits::default() }
     }
 }
 
@@ -35,6 +37,8 @@ pub struct Layer<'a> {
     pub name: &'a str,
     /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
     pub op: &'static str,
+    /// The number of the program's step that it belongs to, if it is one alone.
+    pub source: Option<usize>,
     /// The inner kernel, where the step has one.
     pub kernel: Option<&'static str>,
     /// Pixels and vectors of output channels of the kernel's tile, where it has several.
@@ -82,13 +86,14 @@ impl Drop for Lease<'_> {
 }
 
 impl Session {
-    pub(crate) fn new(model: Model, options: &SessionOptions) -> Result<Session, SessionError> {
+    /// `ready`: with the memory of a run.
+    pub(crate) fn new(model: Model, options: &SessionOptions, ready: bool) -> Result<Session, SessionError> {
         // The best tier by name or by default is one compilation.
         let tier = match options.tier {
             Some(tier) => Some(tier),
             None => tier_of_environment()?.or_else(Tier::detect),
         };
-        let compiled = model.compiled(Options { tier })?;
+        let compiled = model.compiled(Options { tier, limits: options.limits })?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
@@ -98,7 +103,7 @@ impl Session {
             n => Some(Team::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
         };
         // The first run should not be the one that takes the memory.
-        let workspaces = Mutex::new(vec![compiled.workspace(threads)?]);
+        let workspaces = Mutex::new(if ready { vec![compiled.workspace(threads)?] } else { vec![] });
         Ok(Session { model, compiled, team, threads, workspaces })
     }
 
@@ -136,6 +141,7 @@ impl Session {
         self.compiled.steps().map(|s| Layer {
             name: s.name,
             op: s.op,
+            source: s.source,
             kernel: s.kernel,
             tile: s.tile,
             macs: s.macs,

@@ -117,7 +117,9 @@ impl Drop for Run<'_> {
     }
 }
 
-impl Spread for Run<'_> {
+// SAFETY: `Run::share` hands out each unit once, by a counter that only grows, and waits until all are done; each thread has a number of its
+// own.
+unsafe impl Spread for Run<'_> {
     fn workers(&self) -> usize {
         self.team.helpers.len() + 1
     }

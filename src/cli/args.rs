@@ -157,7 +157,8 @@ pub struct LearningArgs {
     /// An option of a pass of the recipe, as in reconstruct.rate=0.01 (`catc opt --list` names them); may be repeated.
     #[arg(long, value_name = "PASS.OPTION=VALUE")]
     pub set: Vec<String>,
-    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit.
+    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit. What the
+    /// import spells out beyond the bytes of the model's file may take as much.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
     pub max_memory: usize,
     /// How images are changed where the whole network is refined: none, or flip (half of them mirrored left to right), shift (by up to a
@@ -207,6 +208,18 @@ pub struct EvalArgs {
     /// Report to standard output as JSON: top1, top5 (0 to 1), n, seconds.
     #[arg(long)]
     pub json: bool,
+    /// What a model may ask for.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
+}
+
+/// The limit on memory, for commands that open a model.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct MemoryArgs {
+    /// Memory that a model may ask for beyond the bytes of its file: 512M, 4G (default: 1G of activations for each thread of a compiled model,
+    /// 2G for what an import spells out). Models that ask for more are refused.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_memory: Option<usize>,
 }
 
 /// `catc run`.
@@ -233,6 +246,9 @@ pub struct RunArgs {
     /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
     #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
     pub cpu: Option<Tier>,
+    /// What a model may ask for.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// `catc bench`.
@@ -259,6 +275,9 @@ pub struct BenchArgs {
     /// Report to standard output as JSON: median_ms, min_ms, p90_ms, threads, batch, memory and more.
     #[arg(long)]
     pub json: bool,
+    /// What a model may ask for.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// `catc inspect`.
@@ -273,6 +292,9 @@ pub struct InspectArgs {
     /// Report to standard output as JSON.
     #[arg(long)]
     pub json: bool,
+    /// What a model may ask for.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// `catc opt`.
@@ -315,6 +337,9 @@ pub struct OptArgs {
     /// Where the text goes (default: standard output).
     #[arg(short, long, value_name = "OUT.catir")]
     pub output: Option<PathBuf>,
+    /// What a model may ask for.
+    #[command(flatten)]
+    pub memory: MemoryArgs,
 }
 
 /// `catc sweep`.

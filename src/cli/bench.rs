@@ -4,6 +4,7 @@ use super::args::BenchArgs;
 use super::profile::Profile;
 use super::{Failure, human_bytes, print, print_json};
 use crate::data::DataSet;
+use crate::driver::limits;
 use crate::driver::{array_of, input_array, port_spec};
 use catc_runtime::{InputArray, Model, SessionOptions};
 use serde_json::json;
@@ -16,7 +17,11 @@ const WARM_UP: u32 = 5;
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let model = Model::open(&args.model)?;
-    let session = model.session(&SessionOptions { threads: args.threads.into(), tier: args.cpu })?;
+    let session = model.session(&SessionOptions {
+        threads: args.threads.into(),
+        tier: args.cpu,
+        limits: limits(args.memory.max_memory),
+    })?;
     let ready_ms = start.elapsed().as_secs_f64() * 1e3;
     let batch = args.batch as usize;
     let mut arrays = vec![];

@@ -15,7 +15,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let bars = Bars::new();
     let threads = thread_count(args.threads);
     let (hits, n, seconds) = on_threads(args.threads, || -> Result<_, Failure> {
-        let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
+        let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape, args.memory.max_memory)?;
         let (scores, classes) = model.scores(args.output.as_deref())?;
         let sets = DataSet::open_inputs(&args.data, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));

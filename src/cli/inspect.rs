@@ -3,6 +3,7 @@
 use super::args::InspectArgs;
 use super::table::table;
 use super::{Failure, human_bytes, print, print_json};
+use crate::driver::limits;
 use catc_kernels::cpu_name;
 use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
 use catc_runtime::{Model, SessionOptions};
@@ -27,19 +28,22 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::Failed(format!("cannot read {}: {e}", args.model.display())))?
         .len();
     let model = Model::open(&args.model)?;
-    let session = model.session(&SessionOptions { tier: args.cpu, ..Default::default() })?;
+    let session = model.examine(&SessionOptions {
+        tier: args.cpu,
+        limits: limits(args.memory.max_memory),
+        ..Default::default()
+    })?;
     let memory = session.memory();
     let program = model.program();
     // Views have no code, and conversions between forms are no step of the program.
-    let mut layers = session.layers().filter(|l| l.op != "convert").peekable();
-    let rows: Vec<Row> = program
-        .steps
-        .iter()
-        .map(|step| {
-            let layer = layers.next_if(|l| l.name == step.name && l.op == step.op.name());
-            row(program, step, layer.as_ref().map_or(0, |l| l.macs), layer.and_then(|l| l.kernel))
-        })
-        .collect();
+    let mut work = vec![(0, None); program.steps.len()];
+    for layer in session.layers().filter(|l| l.op != "convert") {
+        if let Some(entry) = layer.source.and_then(|source| work.get_mut(source)) {
+            *entry = (layer.macs, layer.kernel);
+        }
+    }
+    let rows: Vec<Row> =
+        program.steps.iter().zip(work).map(|(step, (macs, kernel))| row(program, step, macs, kernel)).collect();
     let info = &program.info;
     if args.json {
         let layer = |r: &Row| -> Value {

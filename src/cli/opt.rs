@@ -34,7 +34,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         .write("-o", args.output.as_deref())
         .write("--emit-blobs", args.emit_blobs.as_deref())
         .check()?;
-    let (mut graph, whole) = read_graph(path, args.blobs.as_deref(), &args.shape)?;
+    let (mut graph, whole) = read_graph(path, args.blobs.as_deref(), &args.shape, args.memory.max_memory)?;
     let preprocess = preprocess(args.calibration.preprocess.as_deref())?;
     let source = CalibrationSource {
         path: args.calibration.calib.as_deref(),
@@ -93,9 +93,15 @@ pub fn print_after(which: Option<&str>, report: &PassReport, graph: &Graph) {
 }
 
 /// Reads the text form, from standard input for `-`, or imports an ONNX model; with the types of the inputs that hold whole numbers.
-fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]) -> Result<Typed, Failure> {
+fn read_graph(
+    path: &Path,
+    blobs: Option<&Path>,
+    shapes: &[(String, Vec<usize>)],
+    memory: Option<usize>,
+) -> Result<Typed, Failure> {
     if path.extension().is_some_and(|e| e == "onnx") {
-        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), ..Default::default() };
+        let memory = memory.unwrap_or(catc_onnx::ImportOptions::MEMORY);
+        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), memory, ..Default::default() };
         let imported = catc_onnx::import(path, &options)?;
         return Ok((imported.graph, imported.whole));
     }
@@ -103,18 +109,34 @@ fn read_graph(path: &Path, blobs: Option<&Path>, shapes: &[(String, Vec<usize>)]
         return Err(Failure::Usage("--shape is for ONNX models: the text of a graph has its shapes".into()));
     }
     let place = path.display();
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|mut f| f.read_to_string(&mut text))
-    };
-    read.map_err(|e| Failure::Failed(format!("cannot read {place}: {e}")))?;
+    let text = read_text(path).map_err(|e| Failure::Failed(format!("cannot read {place}: {e}")))?;
     let graph = match blobs {
         Some(blobs) => parse(&text, &NpzBlobs::read(blobs)?),
         None => parse(&text, &NoBlobs),
     };
     graph.map(|graph| (graph, vec![])).map_err(|e| Failure::Failed(format!("{place}: {e}")))
+}
+
+/// The longest text of a graph, in bytes.
+const MOST_TEXT: u64 = 1 << 30;
+
+/// Reads a regular file, or standard input for `-`.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let source: &mut dyn Read = if path == Path::new("-") {
+        &mut std::io::stdin()
+    } else if std::fs::metadata(path)?.is_file() {
+        // Asked before it is opened: opening a pipe would wait for its writer, and some devices never end.
+        &mut std::fs::File::open(path)?
+    } else {
+        return Err(std::io::Error::other("not a regular file; give the path of one, or `-` for standard input"));
+    };
+    if source.take(MOST_TEXT + 1).read_to_string(&mut text)? as u64 > MOST_TEXT {
+        return Err(std::io::Error::other(format!(
+            "more than {MOST_TEXT} bytes, the most that a graph's text may have"
+        )));
+    }
+    Ok(text)
 }
 
 /// A graph, and for each input the type in the model's file if that holds whole numbers.

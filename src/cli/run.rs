@@ -28,7 +28,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let bars = Bars::new();
     let threads = thread_count(args.threads);
     let (model, n, columns) = on_threads(args.threads, || -> Result<_, Failure> {
-        let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape)?;
+        let model = OpenModel::open(&args.model, threads, args.cpu, &args.shape, args.memory.max_memory)?;
         let sets = DataSet::open_inputs(&args.input, preprocess.as_ref(), model.inputs())?;
         sets.iter().flat_map(|s| s.notes()).for_each(|note| eprintln!("note: {note}"));
         let mut columns = vec![Column::default(); model.outputs().len()];

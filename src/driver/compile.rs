@@ -101,7 +101,8 @@ pub struct Watch<'a> {
 
 /// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
 pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
-    let import = catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), ..Default::default() };
+    let import =
+        catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), memory: options.max_memory, ..Default::default() };
     let mut imported = catc_onnx::import(options.model, &import)?;
     (watch.imported)(&imported);
     if let Some(node) = imported.dynamic_quantizer {

@@ -10,6 +10,6 @@ mod steps;
 pub use calibration::{Calibration, CalibrationSource, SampleSet};
 pub use compile::{CompileError, CompileOptions, Compiled, Watch, compile};
 pub use inputs::{input_specs, port_spec};
-pub use model::{ModelError, OpenModel, array_of, input_array, is_compiled};
+pub use model::{ModelError, OpenModel, array_of, input_array, is_compiled, limits};
 pub use preflight::listed;
 pub use steps::{Calibrated, Inputs, Quantized, Steps};

@@ -6,7 +6,7 @@ use catc_interp::{EvalError, Evaluator, Interpreter, images::for_each_image};
 use catc_ir::{Element, Tensor};
 use catc_passes::Progress;
 use catc_program::{MAGIC, Program};
-use catc_runtime::{ArrayData, InputArray, Model, Session, SessionOptions, Tier};
+use catc_runtime::{ArrayData, InputArray, Limits, Model, Session, SessionOptions, Tier};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -123,18 +123,21 @@ impl OpenModel {
         threads: usize,
         cpu: Option<Tier>,
         shapes: &[(String, Vec<usize>)],
+        memory: Option<usize>,
     ) -> Result<OpenModel, ModelError> {
         let name = path.display().to_string();
         if is_compiled(path).map_err(|error| ModelError::Read { path: name.clone(), error })? {
             if !shapes.is_empty() {
                 return Err(ModelError::Shaped { path: name });
             }
-            return Self::compiled(Model::open(path)?, name, threads, cpu);
+            let options = SessionOptions { threads, tier: cpu, limits: limits(memory) };
+            return Self::compiled(Model::open(path)?, name, &options);
         }
         if cpu.is_some() {
             return Err(ModelError::NotCompiled { path: name });
         }
-        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), ..Default::default() };
+        let memory = memory.unwrap_or(catc_onnx::ImportOptions::MEMORY);
+        let options = catc_onnx::ImportOptions { shapes: shapes.to_vec(), memory, ..Default::default() };
         let imported = catc_onnx::import(path, &options)?;
         let graph = imported.graph;
         let mut outputs = vec![];
@@ -156,11 +159,11 @@ impl OpenModel {
 
     /// Opens a program that was just made; `name` is what messages call it.
     pub fn from_program(program: Program, name: &str, threads: usize) -> Result<OpenModel, ModelError> {
-        Self::compiled(Model::from_program(program)?, name.into(), threads, None)
+        Self::compiled(Model::from_program(program)?, name.into(), &SessionOptions { threads, ..Default::default() })
     }
 
-    fn compiled(model: Model, path: String, threads: usize, cpu: Option<Tier>) -> Result<OpenModel, ModelError> {
-        let session = model.session(&SessionOptions { threads, tier: cpu })?;
+    fn compiled(model: Model, path: String, options: &SessionOptions) -> Result<OpenModel, ModelError> {
+        let (session, threads) = (model.session(options)?, options.threads);
         let spec = |p: &catc_runtime::PortInfo| InputSpec::reals(&*p.name, &p.dims);
         let inputs = model.inputs().iter().map(port_spec).collect();
         let outputs = model.outputs().iter().map(spec).collect();
@@ -324,7 +327,16 @@ fn batched(n: usize, shape: &[usize]) -> Vec<usize> {
 
 /// Whether a file starts as compiled models do.
 pub fn is_compiled(path: &Path) -> std::io::Result<bool> {
+    // Asked before it is opened: opening a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("not a regular file; give the path of a model file"));
+    }
     let mut start = Vec::with_capacity(MAGIC.len());
     File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start == MAGIC || path.extension().is_some_and(|e| e == "bin"))
+}
+
+/// The limits of a compiled model, with another limit on memory if one is given.
+pub fn limits(memory: Option<usize>) -> Limits {
+    memory.map_or_else(Limits::default, |bytes| Limits { memory: bytes as u64, ..Limits::default() })
 }

@@ -62,13 +62,13 @@ impl<'a> Bench<'a> {
         // How much is kept decides how many inputs are used.
         let memory = options.max_memory as u64;
         let preprocess = options.preprocess.as_deref().map(Preprocess::from_file).transpose()?;
-        let model = OpenModel::open(&options.model, options.threads, None, &[])?;
+        let model = OpenModel::open(&options.model, options.threads, None, &[], Some(options.max_memory))?;
         let (_, classes) = model.scores(None)?;
         let test = DataSet::open_inputs(&options.data, preprocess.as_ref(), model.inputs())?;
         let labels = read_labels(&options.labels, &test[0], classes)?;
         let calib = DataSet::open_inputs(&options.calib, preprocess.as_ref(), model.inputs())?;
-        let imported =
-            catc_onnx::import(&options.model, &Default::default()).map_err(crate::driver::ModelError::from)?;
+        let import = catc_onnx::ImportOptions { memory: options.max_memory, ..Default::default() };
+        let imported = catc_onnx::import(&options.model, &import).map_err(crate::driver::ModelError::from)?;
         let build = key::of_build().map_err(|error| SweepError::File { path: "this program".into(), error })?;
         let mut network_key = Key::default()
             .with_number(memory)

@@ -34,7 +34,7 @@ pub fn outcome_key(bench: &Bench, network: &Network, variant: Variant) -> Key {
 /// The top-1 and top-5 of the float network.
 pub fn float_outcome(bench: &Bench, threads: usize, progress: &dyn Progress) -> Result<Outcome, SweepError> {
     let start = Instant::now();
-    let model = OpenModel::open(&bench.options.model, threads, None, &[])?;
+    let model = OpenModel::open(&bench.options.model, threads, None, &[], Some(bench.options.max_memory))?;
     let (scores, _) = model.scores(None)?;
     let mut rows = vec![];
     model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[scores].reals()))?;

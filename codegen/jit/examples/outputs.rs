@@ -24,7 +24,7 @@ fn write_outputs(model: &str, inputs: &str, prefix: &str) -> Result<(), Box<dyn 
     let (input_sizes, output_sizes) = (sizes(&program.inputs), sizes(&program.outputs));
     let values: Vec<f32> = fs::read(inputs)?.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     for tier in Tier::available() {
-        let compiled = compile(&program, &Options { tier: Some(tier) })?;
+        let compiled = compile(&program, &Options { tier: Some(tier), ..Default::default() })?;
         let mut workspace = compiled.workspace(1)?;
         let mut bytes = vec![];
         for image in values.chunks_exact(input_sizes.iter().sum()) {

@@ -1,11 +1,13 @@
 //! A planned program with every slot placed: what both ways of compiling, to memory and to an object file, start from.
 
 use crate::error::JitError;
-use crate::plan::constants::Constants;
+use crate::limits::{Limits, within};
+use crate::plan::constants::{self, Constants};
 use crate::plan::planner::{Planned, plan};
 use crate::plan::wish::Wish;
 use crate::plan::{PlanStep, Slot, memory};
 use crate::spread::cycles;
+use crate::verify::{Extent, Surroundings};
 use catc_kernels::KernelSet;
 use catc_program::{Format, Port, Program};
 
@@ -22,8 +24,17 @@ pub(crate) enum Pointer {
 pub(crate) struct ArrangedStep {
     pub step: PlanStep,
     pub slots: Vec<Pointer>,
+    /// The memory behind each slot.
+    extents: Vec<Extent>,
     /// Cycles on one thread, roughly.
     pub cycles: f64,
+}
+
+impl ArrangedStep {
+    /// What the step's code is checked against.
+    pub fn surroundings<'a>(&'a self, constants: &'a Constants) -> Surroundings<'a> {
+        Surroundings { slots: &self.step.slots, constants, extents: &self.extents, units: self.step.units }
+    }
 }
 
 /// An input or output of one image.
@@ -48,9 +59,14 @@ pub(crate) struct Arranged {
 }
 
 /// Validates, plans and places a program for a set of kernels.
-pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Arranged, JitError> {
+pub(crate) fn arrange(
+    program: &Program,
+    kernels: KernelSet,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<Arranged, JitError> {
     program.validate()?;
-    let Planned { steps, constants, regions, outputs } = plan(program, kernels, wishes)?;
+    let Planned { steps, constants, regions, outputs } = plan(program, kernels, limits, wishes)?;
     let (offsets, activation_bytes) = memory::plan(&regions);
     let resolve = |slot: &Slot| match *slot {
         Slot::Region(region) => Pointer::Activations(offsets[region]),
@@ -58,17 +74,24 @@ pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) ->
         Slot::Input(number) => Pointer::Input(number),
         Slot::Scratch => Pointer::Scratch,
     };
-    let bytes = |slot: &Slot| match *slot {
-        Slot::Region(region) => regions[region].bytes,
-        Slot::Input(number) => 4 * program.tensor(program.inputs[number].tensor).len(),
-        Slot::Constant(_) | Slot::Scratch => 0,
+    let extent = |slot: &Slot, scratch: usize| match *slot {
+        Slot::Region(region) => Extent { bytes: regions[region].bytes, slack: memory::SLACK, writable: true },
+        Slot::Input(number) => {
+            Extent { bytes: 4 * program.tensor(program.inputs[number].tensor).len(), slack: 0, writable: false }
+        }
+        Slot::Constant(at) => {
+            Extent { bytes: constants.entry(at).unwrap_or(0), slack: constants::SLACK, writable: false }
+        }
+        Slot::Scratch => Extent { bytes: scratch, slack: 0, writable: true },
     };
     let steps: Vec<ArrangedStep> = steps
         .into_iter()
         .map(|step| {
             let slots = step.slots.iter().map(resolve).collect();
-            let cycles = cycles(step.kernel, step.macs, step.slots.iter().map(bytes).sum());
-            ArrangedStep { step, slots, cycles }
+            let extents: Vec<Extent> = step.slots.iter().map(|slot| extent(slot, step.scratch)).collect();
+            let moved = step.slots.iter().zip(&extents).filter(|(s, _)| matches!(s, Slot::Region(_) | Slot::Input(_)));
+            let cycles = cycles(step.kernel, step.macs, moved.map(|(_, extent)| extent.bytes).sum());
+            ArrangedStep { step, slots, extents, cycles }
         })
         .collect();
     let port = |port: &Port| {
@@ -80,14 +103,20 @@ pub(crate) fn arrange(program: &Program, kernels: KernelSet, wishes: &[Wish]) ->
         if placed.buffer.codes.is_some() {
             return Err(JitError::invalid(&declared.name, "an output holds codes"));
         }
-        output_ports.push((port(declared), resolve(&placed.slot)));
+        let port = port(declared);
+        if extent(&placed.slot, 0).bytes < 4 * port.elements {
+            return Err(JitError::invalid(&declared.name, "an output is larger than its memory"));
+        }
+        output_ports.push((port, resolve(&placed.slot)));
     }
     if let Some(input) = program.inputs.iter().find(|i| matches!(program.tensor(i.tensor).format, Format::Codes { .. }))
     {
         return Err(JitError::invalid(&input.name, "an input holds codes"));
     }
+    let scratch_bytes = steps.iter().map(|s| s.step.scratch).max().unwrap_or(0);
+    within("bytes of activations for an image", (activation_bytes + scratch_bytes) as u64, "memory", limits.memory)?;
     Ok(Arranged {
-        scratch_bytes: steps.iter().map(|s| s.step.scratch).max().unwrap_or(0),
+        scratch_bytes,
         steps,
         constants,
         inputs: program.inputs.iter().map(port).collect(),

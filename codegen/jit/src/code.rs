@@ -4,6 +4,7 @@ use crate::error::JitError;
 use crate::functions::Functions;
 use crate::isa::{Destination, isa};
 use crate::plan::StepCode;
+use crate::verify::Surroundings;
 use catc_kernels::{Tier, precompiled};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
@@ -55,19 +56,19 @@ pub(crate) struct CodeBuilder {
 }
 
 impl CodeBuilder {
-    /// For a tier.
-    pub fn new(tier: Tier) -> Result<CodeBuilder, JitError> {
+    /// For a tier, and no more than that many instructions.
+    pub fn new(tier: Tier, instructions: u64) -> Result<CodeBuilder, JitError> {
         let mut builder = JITBuilder::with_isa(isa(tier, Destination::Here)?, default_libcall_names());
         let usable = || precompiled::functions().iter().filter(|f| tier.includes(f.tier));
         builder.symbols(usable().map(|f| (f.symbol, f.function as *const u8)));
         let mut module = OwnedModule(ManuallyDrop::new(JITModule::new(builder)));
-        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), "", false)?;
+        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), instructions)?;
         Ok(CodeBuilder { module, functions })
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
-    pub fn add(&mut self, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
-        self.functions.add(&mut *self.module.0, name, code)
+    pub fn add(&mut self, name: &str, code: &dyn StepCode, step: &Surroundings<'_>) -> Result<usize, JitError> {
+        self.functions.add(&mut *self.module.0, name, code, step)
     }
 
     /// Makes the functions callable.

@@ -9,6 +9,7 @@ use crate::arrange::{Arranged, ArrangedStep, Pointer, PortShape, arrange};
 use crate::block::Block;
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
+use crate::limits::Limits;
 use crate::plan::PlanStep;
 use crate::plan::wish::{Wish, wishes};
 use crate::spread::Spread;
@@ -120,9 +121,21 @@ pub struct CompiledProgram {
 pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
     let tier = available(options.tier)?;
     let tuning = tuning_of(program, tier);
-    let mut compiled = compile_with(program, tier, &wishes(program, tuning))?;
+    let mut compiled = compile_with(program, tier, &options.limits, &wishes(program, tuning))?;
     compiled.tuned = tuning.is_some();
     Ok(compiled)
+}
+
+/// Compiles a program for an instruction set of this architecture, which this CPU need not have, and runs nothing of it: that the code
+/// stays within its memory is proved all the same.
+///
+/// # Errors
+/// If the program contradicts itself, or the tier belongs to another architecture.
+pub fn prove(program: &Program, tier: Tier) -> Result<(), JitError> {
+    if Tier::detect().is_none_or(|here| here.architecture() != tier.architecture()) {
+        return Err(JitError::Tier { tier });
+    }
+    compile_with(program, tier, &Limits::default(), &wishes(program, None)).map(drop)
 }
 
 /// The tier, or the best of this CPU.
@@ -141,15 +154,22 @@ fn tuning_of(program: &Program, tier: Tier) -> Option<&Tuning> {
 }
 
 /// Compiles a program for a tier of this CPU, its kernels and tiles as wished.
-pub(crate) fn compile_with(program: &Program, tier: Tier, wishes: &[Wish]) -> Result<CompiledProgram, JitError> {
+pub(crate) fn compile_with(
+    program: &Program,
+    tier: Tier,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<CompiledProgram, JitError> {
     let Arranged { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
-        arrange(program, KernelSet::all(tier), wishes)?;
-    let mut builder = CodeBuilder::new(tier)?;
+        arrange(program, KernelSet::all(tier), limits, wishes)?;
+    let mut builder = CodeBuilder::new(tier, limits.instructions)?;
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
-    for ArrangedStep { step, slots, cycles } in steps {
-        let PlanStep { name, op, kernel, tile, source, macs, units, code, .. } = step;
-        let function = builder.add(&name, code.as_ref())?;
+    for arranged in steps {
+        let function =
+            builder.add(&arranged.step.name, arranged.step.code.as_ref(), &arranged.surroundings(&constants))?;
+        let ArrangedStep { step, slots, cycles, .. } = arranged;
+        let PlanStep { name, op, kernel, tile, source, macs, units, .. } = step;
         let start = pointers.len();
         pointers.extend(slots);
         compiled.push(CompiledStep {
@@ -276,12 +296,19 @@ impl CompiledProgram {
         for (number, step) in self.steps.iter().enumerate() {
             let function = self.code.function(step.function);
             let part = |worker: usize, units: Range<usize>| {
+                let known = worker < slots.len() && units.start <= units.end && units.end <= step.units;
+                assert!(known, "worker {worker} was given units {units:?} of {}", step.units);
+                // Code is proved for one unit at least.
+                if units.is_empty() {
+                    return;
+                }
                 let slots = slots[worker].of(step);
-                // SAFETY: the function was emitted for this step. It reads and writes through its slots only: activations within the
-                // planned regions of the workspace, whose size was checked and which is borrowed mutably; constants and inputs, which it
-                // only reads, inputs within the length that was checked; and scratch within the maximum over all steps. Calls at the
-                // same time are for different units, which write different bytes and read nothing that another unit writes, and for
-                // different workers, which have scratch of their own.
+                // SAFETY: the function was emitted for this step, and `crate::verify` has proved that for any of the step's units it reads
+                // and writes through its slots only: activations within the planned regions of the workspace, whose size was checked
+                // and which is borrowed mutably; constants and inputs, which it only reads, inputs within the length that was checked;
+                // and scratch within the step's own, of which the workspace has the maximum. Calls at the same time are for different
+                // units and workers, as `Spread` promises: units write different bytes and read nothing that another one writes, and
+                // workers have scratch of their own.
                 unsafe { function(slots, units.start as i64, units.end as i64) }
             };
             observe(number, &mut || match spread {

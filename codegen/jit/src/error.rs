@@ -25,6 +25,31 @@ pub enum JitError {
         /// The name.
         name: String,
     },
+    /// The program asks for more than it may have.
+    #[error(
+        "{what} of this model: {needed}, more than the limit of {allowed}; raise `Limits::{limit}`{} if the model is to be trusted",
+        option(limit)
+    )]
+    Limit {
+        /// What it asks for.
+        what: &'static str,
+        /// How much of it.
+        needed: u64,
+        /// The field of [`crate::Limits`].
+        limit: &'static str,
+        /// What is allowed.
+        allowed: u64,
+    },
+    /// Code that may leave its memory, which is never run.
+    #[error(
+        "the code of step `{step}` is not proved to stay within its memory, and is not run: {reason}. This is a fault of catc"
+    )]
+    Unproved {
+        /// The step.
+        step: String,
+        /// What could not be proved.
+        reason: String,
+    },
     /// The program breaks a rule that every program must keep.
     #[error(transparent)]
     Program(#[from] catc_program::InvalidProgram),
@@ -67,4 +92,9 @@ impl JitError {
     pub(crate) fn invalid(at: &str, reason: impl Into<String>) -> JitError {
         JitError::Invalid { at: at.to_string(), reason: reason.into() }
     }
+}
+
+/// The option of the command that raises a limit, if there is one.
+fn option(limit: &str) -> &'static str {
+    if limit == "memory" { " (`--max-memory`)" } else { "" }
 }

@@ -3,7 +3,9 @@
 use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
+use crate::limits::within;
 use crate::plan::StepCode;
+use crate::verify::{Footprint, Surroundings, footprint};
 use catc_kernels::Tier;
 use cranelift_codegen::ir::AbiParam;
 use cranelift_codegen::ir::types::I64;
@@ -15,14 +17,21 @@ use std::fmt::Write;
 /// Functions emitted so far. Steps with equal code share one.
 pub(crate) struct Functions {
     tier: Tier,
-    prefix: String,
+    /// What the names of functions begin with.
+    pub prefix: String,
     context: FunctionBuilderContext,
-    known: HashMap<String, usize>,
+    /// By number of units and code.
+    known: HashMap<(usize, String), usize>,
     /// Identity and bytes of each function, by its number.
     pub ids: Vec<(FuncId, usize)>,
+    /// What each function touches.
+    footprints: Vec<Footprint>,
     kernels: Kernels,
     /// Texts of the functions, if they are wanted.
     pub listing: Option<Listing>,
+    /// Those of all functions, as they are handed to Cranelift.
+    instructions: u64,
+    most_instructions: u64,
 }
 
 /// The functions as text.
@@ -35,13 +44,12 @@ pub(crate) struct Listing {
 }
 
 impl Functions {
-    /// For a tier. `symbols` are the precompiled kernels that functions may call; `prefix` begins the names of functions.
+    /// For a tier. `symbols` are the precompiled kernels that functions may call; functions have that many instructions at most.
     pub fn new(
         module: &mut impl Module,
         tier: Tier,
         symbols: impl Iterator<Item = &'static str>,
-        prefix: &str,
-        listing: bool,
+        instructions: u64,
     ) -> Result<Functions, JitError> {
         let mut signature = module.make_signature();
         signature.params.push(AbiParam::new(I64));
@@ -54,19 +62,32 @@ impl Functions {
         }
         Ok(Functions {
             tier,
-            prefix: prefix.into(),
+            prefix: String::new(),
             context: FunctionBuilderContext::new(),
             known: HashMap::new(),
             ids: Vec::new(),
+            footprints: Vec::new(),
             kernels,
-            listing: listing.then(Listing::default),
+            listing: None,
+            instructions: 0,
+            most_instructions: instructions,
         })
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
-    pub fn add(&mut self, module: &mut impl Module, name: &str, code: &dyn StepCode) -> Result<usize, JitError> {
-        let key = format!("{code:?}");
+    ///
+    /// # Errors
+    /// If the function is not proved to stay within the memory of the step ([`crate::verify`]).
+    pub fn add(
+        &mut self,
+        module: &mut impl Module,
+        name: &str,
+        code: &dyn StepCode,
+        step: &Surroundings<'_>,
+    ) -> Result<usize, JitError> {
+        let key = (step.units, format!("{code:?}"));
         if let Some(&number) = self.known.get(&key) {
+            self.footprints[number].check(name, step)?;
             return Ok(number);
         }
         let mut context = module.make_context();
@@ -77,6 +98,11 @@ impl Functions {
         let mut e = Emitter::new(builder, self.tier, &self.kernels);
         code.emit(&mut e);
         e.finish(module.target_config());
+        self.instructions += context.func.dfg.num_insts() as u64;
+        within("instructions for the code", self.instructions, "instructions", self.most_instructions)?;
+        let touched = footprint(&context.func, &self.kernels, step)
+            .map_err(|reason| JitError::Unproved { step: name.to_string(), reason })?;
+        touched.check(name, step)?;
         let number = self.ids.len();
         let symbol = format!("{}step_{number}", self.prefix);
         let failed = |message: String| JitError::Codegen { step: name.to_string(), message };
@@ -85,6 +111,7 @@ impl Functions {
             .map_err(|e| failed(e.to_string()))?;
         let size = self.define(module, id, &symbol, name, context).map_err(failed)?;
         self.ids.push((id, size));
+        self.footprints.push(touched);
         self.known.insert(key, number);
         Ok(number)
     }

@@ -25,15 +25,18 @@ mod emit;
 mod error;
 mod functions;
 mod isa;
+mod limits;
 #[cfg(feature = "object")]
 mod object;
 mod plan;
 mod spread;
 mod steps;
 mod tune;
+mod verify;
 
-pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile};
+pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile, prove};
 pub use error::JitError;
+pub use limits::Limits;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};
 pub use spread::{Spread, grain};
@@ -44,4 +47,6 @@ pub use tune::{Tuned, tune};
 pub struct Options {
     /// The instruction set; the best of this CPU if `None`.
     pub tier: Option<catc_kernels::Tier>,
+    /// What compiling and running may take.
+    pub limits: Limits,
 }

@@ -4,7 +4,12 @@ use catc_kernels::KernelId;
 use std::ops::Range;
 
 /// Threads that share a step's work units.
-pub trait Spread {
+///
+/// # Safety
+/// Machine code runs on what an implementation hands out. Calls of `part` that overlap in time must have different workers and ranges
+/// without a unit in common, and [`Spread::spread`] must not return, nor unwind, before every call of `part` has returned. (Workers and ranges
+/// beyond the step's are found by the caller, which panics.)
+pub unsafe trait Spread {
     /// How many calls there can be at a time, 1 or more.
     fn workers(&self) -> usize;
 

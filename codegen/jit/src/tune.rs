@@ -5,6 +5,7 @@
 
 use crate::compiled::{CompiledProgram, Input, OutputMut, available, compile_with};
 use crate::error::JitError;
+use crate::limits::Limits;
 use crate::plan::forms::kernels_of;
 use crate::plan::wish::{TileWish, Wish, wishes};
 use catc_kernels::{KernelId, KernelSet, Tier, cpu_name};
@@ -49,7 +50,7 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
         choices.push(kernels_of(program, step, kernels)?.into_iter().flat_map(of).collect());
     }
     let rounds = choices.iter().map(Vec::len).max().unwrap_or(0);
-    let rules = compile_with(program, tier, &[])?;
+    let rules = compile_with(program, tier, &Limits::default(), &[])?;
     let times = measure(&rules, program)?;
     let before: f64 = times.iter().sum();
     let mut best: Vec<(f64, Option<TunedLayer>)> =
@@ -58,7 +59,7 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
     for round in 0..rounds {
         progress(round, rounds);
         let asked: Vec<Wish> = choices.iter().map(|all| all.get(round).copied().unwrap_or_default()).collect();
-        let compiled = compile_with(program, tier, &asked)?;
+        let compiled = compile_with(program, tier, &Limits::default(), &asked)?;
         let times = measure(&compiled, program)?;
         for (step, layer) in layers(&compiled, program).into_iter().enumerate() {
             if layer.is_some() && layer != known[step] && times[step] < best[step].0 {
@@ -67,7 +68,7 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
         }
     }
     let mut tuning = Tuning { cpu, tier: tier.name().into(), layers: best.into_iter().filter_map(|b| b.1).collect() };
-    let compiled = compile_with(program, tier, &wishes(program, Some(&tuning)))?;
+    let compiled = compile_with(program, tier, &Limits::default(), &wishes(program, Some(&tuning)))?;
     let after = measure(&compiled, program)?.iter().sum();
     progress(rounds, rounds);
     if after >= before {

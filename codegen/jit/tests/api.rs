@@ -100,7 +100,7 @@ fn a_tier_is_taken_or_refused() {
     let (program, inputs) = network(7);
     let expected = reference::run(&program, &inputs);
     for tier in Tier::ALL {
-        match compile(&program, &Options { tier: Some(tier) }) {
+        match compile(&program, &Options { tier: Some(tier), ..Default::default() }) {
             Ok(compiled) => {
                 assert_eq!(compiled.tier(), tier);
                 assert_eq!(run(&compiled, &program, &inputs), expected);

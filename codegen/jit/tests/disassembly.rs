@@ -122,7 +122,7 @@ fn code_stays_within_its_tier() {
             allowed.extend(vnni);
         }
         for (w, a) in [(2, 2), (4, 4), (8, 8)] {
-            for step in compile(&conv(w, a), &Options { tier: Some(tier) }).unwrap().steps() {
+            for step in compile(&conv(w, a), &Options { tier: Some(tier), ..Default::default() }).unwrap().steps() {
                 for instruction in decode(step.code) {
                     if instruction.encoding() == EncodingKind::Legacy && instruction.cpuid_features().is_empty() {
                         continue;

@@ -38,7 +38,7 @@ fn a_tuned_program_computes_the_same() {
         program.tunings = vec![tuned.tuning];
         let read = Program::from_bytes(&program.to_bytes().unwrap()).unwrap();
         assert_eq!(read, program);
-        let compiled = compile(&read, &Options { tier: Some(tier) }).unwrap();
+        let compiled = compile(&read, &Options { tier: Some(tier), ..Default::default() }).unwrap();
         assert!(compiled.is_tuned());
         assert_eq!(run(&compiled, &read, &inputs), expected, "{tier}");
         program.tunings.clear();
@@ -57,7 +57,7 @@ fn what_does_not_fit_is_left_to_the_rules() {
         let steps = 0..program.steps.len() as u32;
         let layers = steps.map(|step| TunedLayer { step, kernel: kernel.into(), pixels, vectors }).collect();
         program.tunings = vec![Tuning { cpu: cpu.clone(), tier: tier.name().into(), layers }];
-        let compiled = compile(&program, &Options { tier: Some(tier) }).unwrap();
+        let compiled = compile(&program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
         assert!(compiled.is_tuned());
         assert_eq!(run(&compiled, &program, &inputs), expected, "{kernel}");
     }
@@ -69,5 +69,5 @@ fn other_cpus_ignore_a_tuning() {
     let Some(tier) = Tier::detect() else { return };
     let layers = vec![TunedLayer { step: 1, kernel: "float".into(), pixels: 1, vectors: 1 }];
     program.tunings = vec![Tuning { cpu: "another".into(), tier: tier.name().into(), layers }];
-    assert!(!compile(&program, &Options { tier: Some(tier) }).unwrap().is_tuned());
+    assert!(!compile(&program, &Options { tier: Some(tier), ..Default::default() }).unwrap().is_tuned());
 }

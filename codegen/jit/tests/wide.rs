@@ -70,7 +70,11 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
 }
 
 fn kernels(program: &Program, tier: Tier) -> BTreeSet<&'static str> {
-    compile(program, &Options { tier: Some(tier) }).unwrap().steps().filter_map(|s| s.kernel).collect()
+    compile(program, &Options { tier: Some(tier), ..Default::default() })
+        .unwrap()
+        .steps()
+        .filter_map(|s| s.kernel)
+        .collect()
 }
 
 /// One shape for each kernel that convolves codes, so that a change of the rules which choose cannot leave one untested.
@@ -202,7 +206,8 @@ fn look_ups_up_to_their_limit() {
 /// Hands out a step's units in ranges of at most `length`, the last range first, to workers in turn.
 struct Pieces(usize);
 
-impl Spread for Pieces {
+// SAFETY: one call after the other.
+unsafe impl Spread for Pieces {
     fn workers(&self) -> usize {
         2
     }
@@ -219,7 +224,7 @@ impl Spread for Pieces {
 fn check_in_pieces(program: &Program, inputs: &[Vec<f32>]) {
     let expected = reference::run(program, inputs);
     for tier in tiers() {
-        let compiled = compile(program, &Options { tier: Some(tier) }).unwrap();
+        let compiled = compile(program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
         let given: Vec<_> = inputs.iter().map(|v| catc_jit::Input::F32(v)).collect();
         for length in [1, 2, 3, 5] {
             let mut found = vec![f32::NAN; expected[0].len()];
@@ -269,7 +274,7 @@ fn floats_that_are_only_added_stay_in_bands() {
         let given = b.inputs();
         check_in_pieces(&b.program, &given);
         for tier in tiers().filter(|&tier| KernelSet::all(tier).has_precompiled(Tier::X86V3)) {
-            let compiled = compile(&b.program, &Options { tier: Some(tier) }).unwrap();
+            let compiled = compile(&b.program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
             assert_eq!(compiled.steps().filter(|s| s.kernel.is_some()).count(), 1, "{tier}");
         }
     }

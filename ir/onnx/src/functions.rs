@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, HashMap};
 
 /// How deep functions may call functions.
 const DEEPEST: usize = 32;
-/// Bytes that the nodes of all calls together may come to: far above any model.
-const MOST_BYTES: usize = 1 << 28;
 /// What a call counts for beside what its function holds.
 const CALL_BYTES: usize = 256;
+/// What a node counts for beside its bytes in the file: the message in memory, and what becomes of it in the import.
+const NODE_BYTES: usize = 8 << 10;
+/// What a byte of a node in the file comes to in memory.
+const PER_BYTE: usize = 16;
 /// Letters of a call's name that stand before those of its function's.
 const PREFIX_LETTERS: usize = 80;
 
@@ -25,6 +27,7 @@ pub(crate) fn inlined<'m>(
     model: &'m ModelProto,
     graph: &'m GraphProto,
     versions: &BTreeMap<String, i64>,
+    memory: usize,
 ) -> Result<Cow<'m, GraphProto>, ImportErrorKind> {
     let key = |f: &'m FunctionProto| (opset::domain(f.domain()), f.name(), f.overload());
     let functions: Functions = model.functions.iter().map(|f| (key(f), f)).collect();
@@ -32,7 +35,7 @@ pub(crate) fn inlined<'m>(
         return Ok(Cow::Borrowed(graph));
     }
     let taken = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output)).cloned().collect();
-    let mut inliner = Inliner { functions, versions, taken, nodes: vec![], bytes: 0 };
+    let mut inliner = Inliner { functions, versions, taken, nodes: vec![], bytes: 0, memory };
     for node in &graph.node {
         inliner.node(node.clone(), 0)?;
     }
@@ -53,7 +56,9 @@ struct Inliner<'m, 'v> {
     /// The names of tensors so far.
     taken: Names,
     nodes: Vec<NodeProto>,
+    /// Bytes that all calls have taken, and may take.
     bytes: usize,
+    memory: usize,
 }
 
 impl Inliner<'_, '_> {
@@ -66,8 +71,13 @@ impl Inliner<'_, '_> {
         // What a call copies counts with the next call: beyond the limit that is one function at most.
         let prefix: String = label(&node).chars().take(PREFIX_LETTERS).collect();
         self.bytes = self.bytes.saturating_add(CALL_BYTES);
-        if self.bytes > MOST_BYTES {
-            return fail(&node, "and all calls together come to more than any model holds".into());
+        if self.bytes > self.memory {
+            let limit = self.memory;
+            let problem = format!(
+                "and all calls together take more than the limit of {limit} bytes; raise the limit (`--max-memory`) if the model is to \
+                 be trusted"
+            );
+            return fail(&node, problem);
         }
         if depth >= DEEPEST {
             return fail(&node, format!("the {DEEPEST}th within one another; functions cannot call themselves"));
@@ -103,7 +113,8 @@ impl Inliner<'_, '_> {
             }
         }
         for inner in &function.node {
-            self.bytes = self.bytes.saturating_add(inner.encoded_len());
+            let size = inner.encoded_len().saturating_mul(PER_BYTE).saturating_add(NODE_BYTES);
+            self.bytes = self.bytes.saturating_add(size);
             let mut copy = inner.clone();
             copy.name = Some(format!("{prefix}/{}", label(inner)));
             copy.attribute = inner.attribute.iter().filter_map(|a| resolved(a, &node, function)).collect();

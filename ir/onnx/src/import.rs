@@ -67,7 +67,7 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     let model = ModelProto::decode(bytes).map_err(|e| ImportErrorKind::Decode(e.to_string()))?;
     let graph = model.graph.as_ref().ok_or_else(|| ImportErrorKind::Decode("it holds no graph".into()))?;
     let versions = opset::versions(&model)?;
-    let inlined = functions::inlined(&model, graph, &versions)?;
+    let inlined = functions::inlined(&model, graph, &versions, options.memory)?;
     let graph = inlined.as_ref();
     if let Some(sparse) = graph.sparse_initializer.first() {
         let name = sparse.values.as_ref().map_or("", |v| v.name()).to_string();

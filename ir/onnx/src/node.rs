@@ -16,8 +16,8 @@ use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor,
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The most elements of all tensors together that a few bytes of the file ask for: 1 GiB of reals.
-const MOST_FILLED: usize = 1 << 28;
+/// Bytes that an element counts for that the file asks for without holding it: as f32, in all copies that evaluation makes of it.
+const FILLED_BYTES: usize = 32;
 
 /// The most elements of known whole numbers that are moved or computed here: 1 GiB.
 const MOST_MOVED: usize = 1 << 27;
@@ -284,9 +284,12 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
     pub fn fill(&mut self, sizes: &[usize]) -> Result<(), NodeProblem> {
         let elements = sizes.iter().fold(1usize, |n, &size| n.saturating_mul(size.max(1)));
         self.importer.filled = self.importer.filled.saturating_add(elements);
-        if self.importer.filled > MOST_FILLED {
-            let problem =
-                format!("what it spells out makes more than {MOST_FILLED} elements that the file does not hold");
+        let (needed, limit) = (self.importer.filled.saturating_mul(FILLED_BYTES), self.importer.memory);
+        if needed > limit {
+            let problem = format!(
+                "what it and nodes before it spell out takes {needed} bytes that the file does not hold, more than the limit of {limit}; \
+                 raise the limit (`--max-memory`) if the model is to be trusted"
+            );
             return Err(NodeProblem::unsupported(problem));
         }
         Ok(())

@@ -18,7 +18,7 @@ pub enum BatchPolicy {
 }
 
 /// Options of an import.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImportOptions {
     /// What happens to a batch size that the file fixes.
     pub batch: BatchPolicy,
@@ -28,4 +28,18 @@ pub struct ImportOptions {
     /// Inputs that always have this value: they become constants and are no inputs of the graph any more. f32, i64 or
     /// truth values, as [`catc_ir::Tensor`] holds what the file's type becomes.
     pub values: Vec<(String, Tensor)>,
+    /// Bytes that may be taken for what the file asks for without holding it: tensors that are spelled out, and calls of functions. What
+    /// the file holds is not counted.
+    pub memory: usize,
+}
+
+impl ImportOptions {
+    /// What is allowed unless another limit is given: 2 GiB.
+    pub const MEMORY: usize = 2 << 30;
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        ImportOptions { batch: BatchPolicy::default(), shapes: vec![], values: vec![], memory: Self::MEMORY }
+    }
 }

@@ -110,6 +110,8 @@ pub(crate) struct Importer<'a, 'm> {
     pub nodes_inside: usize,
     /// Elements of tensors so far that the file asks for without holding them.
     pub filled: usize,
+    /// Bytes that may be taken for them.
+    pub memory: usize,
     /// Elements of known whole numbers so far that were moved or computed here.
     pub moved: usize,
 }
@@ -141,6 +143,7 @@ impl<'a, 'm> Importer<'a, 'm> {
             tensors,
             graph,
             operators: HashMap::new(),
+            memory: options.memory,
             reshaped: !options.shapes.is_empty(),
             whole: interface.whole,
             file_batch: interface.file_batch,

@@ -101,7 +101,8 @@ fn main() {
         for (weight_bits, bits) in [(2, 2), (2, 3), (4, 4), (8, 8), (32, 32)] {
             for layer in &LAYERS {
                 let program = program(layer, weight_bits, bits);
-                let compiled = compile(&program, &Options { tier: Some(tier) }).expect("a sound program");
+                let compiled =
+                    compile(&program, &Options { tier: Some(tier), ..Default::default() }).expect("a sound program");
                 let Some((number, kernel, macs)) =
                     compiled.steps().enumerate().find_map(|(i, s)| Some((i, s.kernel?, s.macs)))
                 else {

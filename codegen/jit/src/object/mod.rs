@@ -15,6 +15,7 @@ use crate::arrange::{Arranged, ArrangedStep, arrange};
 use crate::error::JitError;
 use crate::functions::{Functions, Listing};
 use crate::isa::{Destination, isa};
+use crate::limits::Limits;
 use catc_kernels::{KernelId, KernelSet, Tier};
 use catc_program::Program;
 use cranelift_module::{DataDescription, Linkage, Module, ModuleError, default_libcall_names};
@@ -74,16 +75,20 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     if !is_c_identifier(name) {
         return Err(JitError::Name { name: name.into() });
     }
-    let arranged = arrange(program, KernelSet::emitted(options.tier), &[])?;
+    let limits = Limits::default();
+    let arranged = arrange(program, KernelSet::emitted(options.tier), &limits, &[])?;
     let failed = |e: ModuleError| JitError::Codegen { step: name.into(), message: e.to_string() };
     let target = isa(options.tier, Destination::Object)?;
     let builder = ObjectBuilder::new(target, name, default_libcall_names()).map_err(failed)?;
     let mut module = ObjectModule::new(builder);
     let prefix = format!("{name}_");
-    let mut functions = Functions::new(&mut module, options.tier, std::iter::empty(), &prefix, options.listing)?;
+    let mut functions = Functions::new(&mut module, options.tier, std::iter::empty(), limits.instructions)?;
+    functions.prefix = prefix.clone();
+    functions.listing = options.listing.then(Listing::default);
     let mut numbers = Vec::with_capacity(arranged.steps.len());
-    for ArrangedStep { step, .. } in &arranged.steps {
-        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref())?);
+    for arranged_step in &arranged.steps {
+        let (step, surroundings) = (&arranged_step.step, arranged_step.surroundings(&arranged.constants));
+        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref(), &surroundings)?);
     }
     let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();

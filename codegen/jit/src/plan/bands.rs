@@ -113,7 +113,11 @@ fn added(before: &PlanStep, after: &PlanStep) -> Option<(usize, usize, usize, i6
     let RowPlace { slot: written, origin: 0, row } = from.output else { return None };
     let Slot::Region(region) = before.slots[written] else { return None };
     let same = |slot: usize| after.slots[slot] == Slot::Region(region);
-    let read = to.operands.iter().find(|o| same(o.slot) && o.origin == 0 && o.row == row)?.slot;
+    // All of them: another may be a view, which has the same memory under other dimensions.
+    let read = to.operands.iter().find(|o| same(o.slot))?.slot;
+    if !to.operands.iter().filter(|o| same(o.slot)).all(|o| *o == RowPlace { slot: read, origin: 0, row }) {
+        return None;
+    }
     let alone = !same(to.input) && !same(to.output.slot) && before.units == after.units && row > 0;
     alone.then_some((region, written, read, row))
 }

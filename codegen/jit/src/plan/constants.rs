@@ -8,18 +8,20 @@ use crate::error::JitError;
 pub(crate) struct Constants {
     block: Block,
     bytes: usize,
+    /// Where each entry starts, and its bytes; ascending.
+    entries: Vec<(usize, usize)>,
 }
 
 /// Alignment of every entry.
 const ALIGNMENT: usize = 64;
 
 /// Bytes behind every entry that may be read, not used: vector loads reach past the last channel.
-const SLACK: usize = 64;
+pub(crate) const SLACK: usize = 64;
 
 impl Constants {
     /// None yet. Of the room for `bytes` bytes, memory is taken as constants come; beyond it they are moved.
     pub fn with_room(bytes: usize) -> Result<Constants, JitError> {
-        Ok(Constants { block: Block::with_room(bytes)?, bytes: 0 })
+        Ok(Constants { block: Block::with_room(bytes)?, bytes: 0, entries: vec![] })
     }
 
     /// Appends an entry and gives its offset.
@@ -28,7 +30,26 @@ impl Constants {
         self.block.extend(bytemuck::cast_slice(values));
         self.bytes = (at + size_of_val(values) + SLACK).next_multiple_of(ALIGNMENT);
         self.block.resize(self.bytes);
+        self.entries.push((at, size_of_val(values)));
         at
+    }
+
+    /// Bytes of the entry at an offset that [`Constants::push`] gave.
+    pub fn entry(&self, at: usize) -> Option<usize> {
+        let found = self.entries.binary_search_by_key(&at, |&(start, _)| start).ok()?;
+        Some(self.entries[found].1)
+    }
+
+    /// The first `count` 32-bit words of an entry, if it is that long.
+    pub fn words(&self, at: usize, count: usize) -> Option<Vec<u32>> {
+        if self.entry(at)? < 4 * count {
+            return None;
+        }
+        let word = |at: usize| {
+            let line = &self.block.lines[at / 64].0;
+            u32::from_le_bytes([0, 1, 2, 3].map(|byte| line[at % 64 + byte]))
+        };
+        Some((0..count).map(|number| word(at + 4 * number)).collect())
     }
 
     /// Bytes in all.

@@ -10,9 +10,13 @@ use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
 use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
 use crate::error::JitError;
+use crate::limits::{Limits, within};
 use crate::steps;
 use catc_kernels::{Choice, KernelId, KernelSet};
 use catc_program::{Constant, ConstantData, ConstantId, Operand, Program, Step, TensorId};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Debug;
 
 /// What a step needs of an input.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,8 @@ pub(crate) struct Planner<'p> {
     pub tile: TileWish,
     /// All constants so far.
     pub constants: Constants,
+    /// Where weights lie once packed, by the constant and all that their packing depends on: layers may share weights.
+    packed: HashMap<(ConstantId, String), [usize; 2]>,
     convs: Vec<Option<Choice>>,
     assignments: Vec<Assignment>,
     placed: Vec<Option<Placed>>,
@@ -121,13 +127,21 @@ fn room(program: &Program) -> usize {
 }
 
 /// Lowers a whole program.
-pub(crate) fn plan(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Result<Planned, JitError> {
+pub(crate) fn plan(
+    program: &Program,
+    kernels: KernelSet,
+    limits: &Limits,
+    wishes: &[Wish],
+) -> Result<Planned, JitError> {
+    let stored: usize = program.constants.iter().map(|c| c.data.stored_bytes()).sum();
+    let most_packed = limits.memory.saturating_add(Limits::PACKED.saturating_mul(stored as u64));
     let Forms { tensors, convs } = assign(program, kernels, wishes)?;
     let mut planner = Planner {
         program,
         kernels,
         tile: TileWish::Cheapest,
         constants: Constants::with_room(room(program))?,
+        packed: HashMap::new(),
         convs,
         assignments: tensors,
         placed: vec![None; program.tensors.len()],
@@ -146,6 +160,7 @@ pub(crate) fn plan(program: &Program, kernels: KernelSet, wishes: &[Wish]) -> Re
         planner.tile = wishes.get(number).map_or(TileWish::Cheapest, |wish| wish.tile);
         let before = planner.steps.len();
         steps::lower(&mut planner, step, conv)?;
+        within("bytes of packed weights", planner.constants.len() as u64, "memory", most_packed)?;
         for step_code in &mut planner.steps[before..] {
             step_code.source = Some(number);
             if step_code.op.is_empty() {
@@ -188,6 +203,19 @@ impl Planner<'_> {
     fn region(&mut self, bytes: usize) -> Slot {
         self.regions.push(bytes);
         Slot::Region(self.regions.len() - 1)
+    }
+
+    /// Two constants that `make` packs of weights and appends, unless weights of that constant were packed with the same `key`.
+    pub fn packed(
+        &mut self,
+        weights: ConstantId,
+        key: impl Debug,
+        make: impl FnOnce(&mut Constants) -> Result<[usize; 2], JitError>,
+    ) -> Result<[usize; 2], JitError> {
+        match self.packed.entry((weights, format!("{key:?}"))) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(entry) => Ok(*entry.insert(make(&mut self.constants)?)),
+        }
     }
 
     /// Appends a function.

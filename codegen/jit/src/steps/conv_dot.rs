@@ -272,17 +272,24 @@ pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choic
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
     // Signed codes are less by 128, and so is what stands for 0.
     let shift = if kernel == KernelId::DotSigned && !small { 128 } else { 0 };
-    let packed = dot::pack(&view, &layout, i32::from(low.input.zero()) - shift).map_err(failed)?;
-    let constants = &mut p.constants;
-    let weights = match kernel {
-        KernelId::DotMadd16 => constants.push(&packed.widened()),
-        _ => constants.push(&packed.bytes),
+    let Op::Conv { weights: constant, .. } = step.op else {
+        return Err(JitError::invalid(&step.name, "not a convolution of codes"));
     };
+    let zero = i32::from(low.input.zero()) - shift;
+    let [weights, start] = p.packed(constant, (kernel, &layout, zero), |constants| {
+        let packed = dot::pack(&view, &layout, zero).map_err(failed)?;
+        let bytes = match kernel {
+            KernelId::DotMadd16 => constants.push(&packed.widened()),
+            _ => constants.push(&packed.bytes),
+        };
+        Ok([bytes, constants.push(&packed.constants)])
+    })?;
+    let constants = &mut p.constants;
     let bias = constants.push(&scaling.bias);
     let [weight_slot, bias_slot] = [weights, bias].map(|at| low.slots.add(Slot::Constant(at)));
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
     let multiplier_slot = add(constants.push(&scaling.multiplier));
-    let constant_slot = add(constants.push(&packed.constants));
+    let constant_slot = add(start);
     let block = vectors * info.channels_per_vector;
     let cursors = vec![
         low.input_cursor,

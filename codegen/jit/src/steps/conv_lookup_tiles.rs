@@ -44,9 +44,9 @@ struct Packed {
     pixels: usize,
     /// Packed rows of the largest chunk.
     rows: usize,
-    /// Packed rows from an output row to the next, and beyond those of the last.
+    /// Packed rows from an output row to the next, and by how many those of the last are more; they are fewer where windows skip rows.
     row_step: usize,
-    row_rest: usize,
+    row_rest: isize,
     /// Packed pixels from an output pixel to the next.
     pixel_step: usize,
     /// Bytes of the input from one packed row, or pixel, to the next.
@@ -64,13 +64,13 @@ impl Packed {
         let axis = |axis: usize| {
             let (kernel, stride, dilation) = (geometry.kernel[axis], geometry.strides[axis], geometry.dilations[axis]);
             let span = (kernel - 1) * dilation + 1;
-            if kernel == 1 { (stride, 1, 0) } else { (1, stride, span.saturating_sub(stride)) }
+            if kernel == 1 { (stride, 1, 0) } else { (1, stride, span as isize - stride as isize) }
         };
         let (skip_y, row_step, row_rest) = axis(0);
         let (skip_x, pixel_step, pixel_rest) = axis(1);
-        let pixels = low.width * pixel_step + pixel_rest;
+        let pixels = (low.width * pixel_step).saturating_add_signed(pixel_rest);
         let row_bytes = (kind.offset_bytes * pixels * units).max(1);
-        let most = (LARGEST_CHUNK / row_bytes).saturating_sub(row_rest) / row_step;
+        let most = (LARGEST_CHUNK / row_bytes).saturating_add_signed(-row_rest) / row_step;
         let chunk = most.clamp(1, low.height.max(1));
         Packed {
             channels: low.shape.inputs,
@@ -78,7 +78,7 @@ impl Packed {
             offset_bytes: kind.offset_bytes,
             sum_bytes: kind.sum_bytes,
             pixels,
-            rows: chunk * row_step + row_rest,
+            rows: (chunk * row_step).saturating_add_signed(row_rest),
             row_step,
             row_rest,
             pixel_step,

@@ -10,7 +10,7 @@ use crate::plan::planner::Planner;
 use crate::plan::wish::TileWish;
 use catc_kernels::precompiled::dot::takes;
 use catc_kernels::{Choice, KernelId, QuantizedWeights, Request, Tier, Window, choose_dot, dot, winograd};
-use catc_program::{Geometry, Step};
+use catc_program::{Geometry, Op, Step};
 
 /// Lowers a convolution of codes for precompiled kernels.
 pub(crate) fn lower(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, choice: Choice) -> Result<(), JitError> {
@@ -56,12 +56,19 @@ fn direct(
     low.reduction.steps = low.layout(info.channels_per_vector, info.units_per_step, 1).steps_per_run();
     let (pixels, vectors) = tile(&low, kernel, p.tile);
     let layout = low.layout(info.channels_per_vector, info.units_per_step, vectors);
-    let packed = dot::pack(view, &layout, i32::from(low.input.zero()))
-        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
-    let weights = match kernel {
-        KernelId::DotMadd256 => p.constants.push(&packed.widened()),
-        _ => p.constants.push(&packed.bytes),
+    let Op::Conv { weights: constant, .. } = step.op else {
+        return Err(JitError::invalid(&step.name, "not a convolution of codes"));
     };
+    let zero = i32::from(low.input.zero());
+    let [weights, start] = p.packed(constant, (kernel, &layout, zero), |constants| {
+        let packed =
+            dot::pack(view, &layout, zero).map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+        let bytes = match kernel {
+            KernelId::DotMadd256 => constants.push(&packed.widened()),
+            _ => constants.push(&packed.bytes),
+        };
+        Ok([bytes, constants.push(&packed.constants)])
+    })?;
     let mut ends = Vec::new();
     let (slots, store) = low.clone().store(&mut ends, vectors * info.channels_per_vector);
     let program = finish::program(&store, &ends, slots.as_slice()).filter(|_| info.tier >= Tier::Avx512Vnni);
@@ -71,7 +78,7 @@ fn direct(
     let constants = TileConstants {
         weights,
         weight_bytes: layout.vector_count() * info.vector_bytes,
-        start: p.constants.push(&packed.constants),
+        start,
         scaling: Some((p.constants.push(bias), p.constants.push(multiplier))),
         program: affine.as_ref().map(|affine| affine.program),
     };

@@ -21,7 +21,7 @@ use catc_kernels::precompiled::{
 };
 use catc_kernels::winograd::{self, Tile};
 use catc_kernels::{Choice, KernelId, QuantizedWeights, Tier};
-use catc_program::Step;
+use catc_program::{Op, Step};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -336,21 +336,27 @@ pub(crate) fn lower(
     let exact = scaling.multiplier.iter().all(|&m| m == 0.0 || m.abs() >= scale * f32::MIN_POSITIVE);
     let levels = low.input.codes.map(|c| c.levels).filter(|&levels| tile.takes(levels));
     let (Some(program), Some(levels), true) = (program, levels, exact) else { return Ok(Some(low)) };
-    let packed = winograd::pack(view, tile, levels, i32::from(low.input.zero()))
-        .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+    let Op::Conv { weights: constant, .. } = step.op else { return Ok(Some(low)) };
+    let zero = i32::from(low.input.zero());
+    let [weights, start] = p.packed(constant, (choice.kernel, levels, zero), |constants| {
+        let packed = winograd::pack(view, tile, levels, zero)
+            .map_err(|source| JitError::Weights { step: step.name.clone(), source })?;
+        Ok([constants.push(&packed.bytes), constants.push(&packed.start)])
+    })?;
+    let bytes = p.constants.entry(weights).unwrap_or(0);
     let wide = choice.kernel.info().tier >= Tier::Avx512Vnni;
     let affine = wide.then(|| affine::of(&program, &store, scaling, choice.largest_result, tile.scale())).flatten();
     let affine = affine.unwrap_or_else(|| {
         let multiplier = scaling.multiplier.iter().map(|m| m / scale).collect();
         Affine { program, multiplier, bias: scaling.bias.clone() }
     });
-    let tiling = Tiling::of(tile, low.height, low.width, low.shape.inputs, packed.bytes.len());
+    let tiling = Tiling::of(tile, low.height, low.width, low.shape.inputs, bytes);
     let constants = &mut p.constants;
     let mut add = |at: usize| low.slots.add(Slot::Constant(at));
-    let weight_slot = add(constants.push(&packed.bytes));
+    let weight_slot = add(weights);
     let bias_slot = add(constants.push(&affine.bias));
     let multiplier_slot = add(constants.push(&affine.multiplier));
-    let start_slot = add(constants.push(&packed.start));
+    let start_slot = add(start);
     let program_slot = add(constants.push(&affine.program.words()));
     let scratch_slot = low.slots.add(Slot::Scratch);
     let positions = (tile.positions() * BLOCK) as i64;

@@ -207,11 +207,36 @@ pub(crate) fn concat(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<()
     }
     let output = p.write(step.output)?;
     let to = &output.buffer;
+    let mut at = 0;
+    // In functions of a bounded size, the first of which fills the padding.
+    let mut halo = true;
+    for parts in parts.chunks(MOST_PARTS) {
+        at = concat_parts(p, step, axis, &output, parts, (at, std::mem::take(&mut halo)))?;
+    }
+    if to.dims.get(axis) != Some(&at) {
+        return Err(JitError::invalid(&step.name, "the inputs do not fill the output"));
+    }
+    Ok(())
+}
+
+/// Inputs of a concatenation that one function copies.
+const MOST_PARTS: usize = 64;
+
+/// Appends the function that copies some inputs of a concatenation from slice `at` of the output on, and fills the padding if `halo` says so.
+/// Gives the slice behind them.
+fn concat_parts(
+    p: &mut Planner<'_>,
+    step: &Step,
+    axis: usize,
+    output: &Placed,
+    parts: &[Placed],
+    (mut at, halo): (usize, bool),
+) -> Result<usize, JitError> {
+    let to = &output.buffer;
     let mut slots = Slots::default();
     let out = slots.add(output.slot);
     let mut nests = Vec::new();
-    let mut at = 0;
-    for part in &parts {
+    for part in parts {
         let from = &part.buffer;
         let fits = axis < to.dims.len()
             && from.dims.len() == to.dims.len()
@@ -227,11 +252,9 @@ pub(crate) fn concat(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<()
         nests.push(walk.nest(vec![target, whole(&walk, source, from)]).simplified());
         at += from.dims[axis];
     }
-    if to.dims.get(axis) != Some(&at) {
-        return Err(JitError::invalid(&step.name, "the inputs do not fill the output"));
-    }
     let rows = to.dims.get(1).copied().unwrap_or(1);
-    let code = CopyCode { nests, fill: None, halo: output.halo_fill(out), whole: Some(rows) };
+    let halo = if halo { output.halo_fill(out) } else { None };
+    let code = CopyCode { nests, fill: None, halo, whole: Some(rows) };
     p.push(&step.name, slots, 1, code);
-    Ok(())
+    Ok(at)
 }

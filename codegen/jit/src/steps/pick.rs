@@ -20,7 +20,8 @@ struct PickCode {
     /// Where in the outer loops the output's place along the axis is.
     level: usize,
     indices_slot: usize,
-    /// Bytes between slices of the input.
+    /// Slices of the input, and the bytes between them.
+    slices: usize,
     distance: i64,
     halo: Option<HaloFill>,
 }
@@ -36,6 +37,9 @@ impl StepCode for PickCode {
             let from = e.index(indices, at[self.level], 4);
             let index = e.load(I32, from, 0);
             let index = e.b.ins().uextend(I64, index);
+            // The plan has checked them; what is read here is proved to be inside whatever it is.
+            let last = e.int(self.slices as i64 - 1);
+            let index = e.b.ins().smin(index, last);
             let slice = e.index(pointers[1], index, self.distance);
             e.nest_lanes(&self.nest, &[pointers[0], slice], &mut |e, pointers, count| {
                 move_elements(e, &self.nest, pointers, count);
@@ -72,6 +76,7 @@ pub(crate) fn pick(p: &mut Planner<'_>, step: &Step, axis: usize, indices: &[usi
         walk.cursor(source, from.form, from.origin, &strides),
     ]);
     let units = nest.outer[0];
-    p.push(&step.name, slots, units, PickCode { nest, level, indices_slot, distance, halo: output.halo_fill(out) });
+    let code = PickCode { nest, level, indices_slot, slices: from.dims[axis], distance, halo: output.halo_fill(out) };
+    p.push(&step.name, slots, units, code);
     Ok(())
 }

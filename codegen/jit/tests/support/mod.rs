@@ -6,7 +6,7 @@ pub mod reference;
 #[cfg(feature = "object")]
 pub mod symbols;
 
-use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile};
+use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile, prove};
 use catc_kernels::Tier;
 use catc_program::Program;
 
@@ -63,7 +63,8 @@ pub fn run_in(
 /// Hands out single units, the last first, to one worker after the other.
 pub struct OneByOne;
 
-impl Spread for OneByOne {
+// SAFETY: one call after the other.
+unsafe impl Spread for OneByOne {
     fn workers(&self) -> usize {
         3
     }
@@ -100,8 +101,15 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
         panic!("{error}\n{program}");
     }
     let expected = reference::run(program, inputs);
+    // What this CPU cannot run.
+    for tier in Tier::of(tiers().next().map_or(catc_kernels::Architecture::X86_64, Tier::architecture)) {
+        if !tier.is_available() && tiers().next().is_some() {
+            prove(program, tier).unwrap_or_else(|e| panic!("{tier}: {e}\n{program}"));
+        }
+    }
     for tier in tiers() {
-        let compiled = compile(program, &Options { tier: Some(tier) }).unwrap_or_else(|e| panic!("{e}\n{program}"));
+        let compiled = compile(program, &Options { tier: Some(tier), ..Default::default() })
+            .unwrap_or_else(|e| panic!("{e}\n{program}"));
         let mut workspace = compiled.workspace(3).unwrap();
         // Twice: the second run meets the leftovers of the first, and cuts every step into single units.
         for spread in [None, Some(&OneByOne as &dyn Spread)] {

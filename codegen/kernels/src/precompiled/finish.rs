@@ -87,6 +87,24 @@ impl Program {
             self.steps.iter().flat_map(|s| [s.function, s.operand, s.x.to_bits(), s.y.to_bits(), s.zero as u32]);
         steps.chain([self.count, self.store, self.requantize.to_bits(), self.zero as u32, self.levels]).collect()
     }
+
+    /// The program of these words; `None` if they are not as many as a program has.
+    pub fn from_words(words: &[u32]) -> Option<Program> {
+        let (steps, rest) = words.split_at_checked(MOST_STEPS * size_of::<Step>() / 4)?;
+        let &[count, store, requantize, zero, levels] = rest else { return None };
+        let mut program = Program {
+            count,
+            store,
+            requantize: f32::from_bits(requantize),
+            zero: zero as i32,
+            levels,
+            ..Program::default()
+        };
+        for (step, &[function, operand, x, y, zero]) in program.steps.iter_mut().zip(steps.as_chunks().0) {
+            *step = Step { function, operand, x: f32::from_bits(x), y: f32::from_bits(y), zero: zero as i32 };
+        }
+        Some(program)
+    }
 }
 
 /// Sums to stores, for the channels of a tile and any number of pixels in up to two rows.
@@ -139,6 +157,8 @@ mod tests {
         program.steps[0] = Step { function: 8, operand: 1, x: 0.25, y: -0.0, zero: 5 };
         let words = program.words();
         assert_eq!(words.len() * 4, size_of::<Program>());
+        assert_eq!(Program::from_words(&words), Some(program));
+        assert_eq!(Program::from_words(&words[1..]), None);
         // SAFETY: the structure is made of 32-bit fields alone, so it has no padding and any of its words is initialized.
         let memory = unsafe { std::slice::from_raw_parts((&raw const program).cast::<u32>(), words.len()) };
         assert_eq!(words, memory);

@@ -292,7 +292,7 @@ macro_rules! shapes {
         match ($tile.pixels, $tile.vectors) {
             // SAFETY: the caller's promise.
             $(($p, $v) => unsafe { add_all::<$p, $v>($tile, $totals) },)*
-            _ => debug_assert!(false, "no such tile"),
+            _ => unreachable!("calls are emitted for shapes that `takes` allows, which is checked then"),
         }
     };
 }
@@ -483,7 +483,8 @@ unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
                         _ => _mm512_add_ps(_mm512_mul_ps(sum, multipliers[quarter]), biases[quarter]),
                     }
                 });
-                let operand = operands.wrapping_offset(p as isize * operand_pixel);
+                // Not set, and not used, without a shortcut.
+                let operand = operands.wrapping_offset((p as isize).wrapping_mul(operand_pixel));
                 if KIND == AFFINE_SHORTCUT {
                     let operand = _mm512_maskz_loadu_epi8(mask, operand.wrapping_add(64 * v).cast());
                     // An index is the lowest four bits.

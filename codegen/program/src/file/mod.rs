@@ -20,7 +20,7 @@ pub use save::SaveError;
 use crate::{InvalidProgram, Program};
 use container::{Container, Section};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// The version of the format that this crate writes, and the newest it reads.
@@ -91,7 +91,7 @@ pub enum FormatError {
 /// Why a file could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It could not be opened or mapped.
+    /// It could not be opened or read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
@@ -149,22 +149,25 @@ impl Program {
         Ok(program)
     }
 
-    /// Maps a model.bin and reads the program in it. Nothing of the file stays mapped.
+    /// Reads a model.bin and the program in it. The file is copied first: another process that changes it meanwhile can at worst make
+    /// the checks fail.
     pub fn load(path: impl AsRef<Path>) -> Result<Program, LoadError> {
         let path = path.as_ref();
         let io = |source| LoadError::Io { path: path.to_path_buf(), source };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
+        // Asked before it is opened: opening a pipe would wait for its writer.
+        if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(LoadError::NotAFile { path: path.to_path_buf() });
         }
+        let mut file = File::open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
         let format = |source| LoadError::Format { path: path.to_path_buf(), source };
-        if metadata.len() == 0 {
+        if length == 0 {
             return Err(format(FormatError::Truncated { needed: container::HEADER as u64, found: 0 }));
         }
-        // SAFETY: the map is read within this function alone. `save` never changes a file in place, it replaces it; another process that
-        // shortens the file meanwhile would end this one with SIGBUS, and one that overwrites it can at worst make the checks fail.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-        Program::from_bytes(&map).map_err(format)
+        let mut bytes = Vec::new();
+        let size = usize::try_from(length).map_err(|_| io(io::ErrorKind::OutOfMemory.into()))?;
+        bytes.try_reserve_exact(size).map_err(|_| io(io::ErrorKind::OutOfMemory.into()))?;
+        file.by_ref().take(length).read_to_end(&mut bytes).map_err(io)?;
+        Program::from_bytes(&bytes).map_err(format)
     }
 }

@@ -16,7 +16,7 @@
 //!    2^31 - 1, where `span` is the largest code less the smallest. Weights of a convolution of codes less their zero-point fit a signed byte (so
 //!    8-bit weights are symmetric, or nearly).
 //! 7. Tunings name each CPU once and steps that are there, and are no larger than [`crate::tuning`] allows.
-//! 8. An epilogue stands only on operations that allow one; its factors are finite, its operands are written and broadcast to the output; parameters of
+//! 8. An epilogue stands only on operations that allow one, and has at most [`MAX_EPILOGUE`] steps; its factors are finite, its operands are written and broadcast to the output; parameters of
 //!    activations are no NaN and the bounds of a clip in order. Only such an operation makes codes from reals, and only there is `requantize` set.
 
 mod data;
@@ -38,6 +38,9 @@ pub const MAX_ELEMENTS: usize = 1 << 29;
 pub const MAX_TOTAL_ELEMENTS: u64 = 1 << 32;
 /// The largest kernel size, stride, padding or dilation.
 pub const MAX_WINDOW: usize = 1 << 16;
+
+/// The most steps of an epilogue.
+pub const MAX_EPILOGUE: usize = 1024;
 
 /// After this many violations the rest is not looked for.
 const MAX_VIOLATIONS: usize = 64;

@@ -1,5 +1,6 @@
 //! Rules of one step. Ids are in range and sizes bounded by the time these are looked at.
 
+use super::MAX_EPILOGUE;
 use super::window::{conv_output, pool_output};
 use crate::codes::PackedCodes;
 use crate::epilogue::{Activation, EpilogueStep, Operand};
@@ -377,6 +378,9 @@ impl<'p> Context<'p> {
         if !self.step.op.has_epilogue() {
             return ensure(e.steps.is_empty() && e.requantize.is_none(), || "it takes no epilogue".into());
         }
+        ensure(e.steps.len() <= MAX_EPILOGUE, || {
+            format!("its epilogue has {} steps, at most {MAX_EPILOGUE} are allowed", e.steps.len())
+        })?;
         self.values(self.output, "output")?;
         if let Some(factor) = e.requantize {
             ensure(self.output.format != Format::F32, || "it requantizes, but its output is f32".into())?;

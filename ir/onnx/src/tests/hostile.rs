@@ -1,6 +1,7 @@
 //! Damaged and hostile files: an error, never a panic.
 
 use super::*;
+use crate::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 use crate::{ImportOptions, import};
 use proptest::prelude::*;
 
@@ -187,6 +188,66 @@ fn doubling_is_stopped() {
     }
     assert!(known.node("Identity", "t60", "y", &[]).error().contains("too large"));
     assert!(computed.node("Identity", "t60", "y", &[]).error().contains("too large"));
+}
+
+/// A function that calls the one before it twice.
+fn calls_of_calls(depth: usize) -> ModelProto {
+    let call = |name: String, input: &str, output: &str| NodeProto {
+        domain: Some("own".into()),
+        op_type: Some(name),
+        input: vec![input.into()],
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    let bytes = model(17).input("x", &["N", "4"]).output("y").node("Relu", "x", "y", &[]).bytes();
+    let mut model = ModelProto::decode(bytes.as_slice()).unwrap();
+    let relu = |input: &str, output: &str| NodeProto { domain: None, ..call("Relu".into(), input, output) };
+    for level in 0..depth {
+        let inner = |input, output| {
+            if level == 0 { relu(input, output) } else { call(format!("f{}", level - 1), input, output) }
+        };
+        model.functions.push(FunctionProto {
+            name: Some(format!("f{level}")),
+            domain: Some("own".into()),
+            input: vec!["a".into()],
+            output: vec!["c".into()],
+            node: vec![inner("a", "b"), inner("b", "c")],
+            ..Default::default()
+        });
+    }
+    let graph = model.graph.as_mut().unwrap();
+    graph.node = vec![call(format!("f{}", depth - 1), "x", "y")];
+    model.opset_import.push(OperatorSetIdProto { domain: Some("own".into()), version: Some(1) });
+    model
+}
+
+#[test]
+fn what_a_file_asks_for_is_limited() {
+    // A million calls from a few hundred bytes.
+    let bytes = calls_of_calls(20).encode_to_vec();
+    let error = import_bytes(&bytes, None, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("all calls together take more than the limit of 2147483648 bytes"), "{error}");
+    assert!(error.contains("--max-memory"), "{error}");
+    let few = calls_of_calls(3).encode_to_vec();
+    import_bytes(&few, None, &ImportOptions::default()).unwrap();
+    let tight = ImportOptions { memory: 1 << 12, ..Default::default() };
+    assert!(import_bytes(&few, None, &tight).unwrap_err().to_string().contains("the limit of 4096 bytes"));
+    // A tensor of a quarter of a gigabyte, spelled out from two numbers.
+    let expand = |rows| {
+        model(13)
+            .input("x", &["N", "1"])
+            .output("y")
+            .f32("one", &[1, 1], &[1.0])
+            .i64("shape", &[rows, 1 << 14])
+            .node("Expand", "one shape", "wide", &[])
+            .node("Add", "x wide", "y", &[])
+            .bytes()
+    };
+    let error = import_bytes(&expand(1 << 13), None, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("takes 4294967296 bytes that the file does not hold"), "{error}");
+    let more = ImportOptions { memory: 5 << 30, ..Default::default() };
+    let error = import_bytes(&expand(1 << 13), None, &more).map(drop).err().map(|e| e.to_string());
+    assert!(error.is_none_or(|e| !e.contains("limit")), "with a higher limit");
 }
 
 #[test]

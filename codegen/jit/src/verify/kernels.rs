@@ -1,0 +1,446 @@
+//! What precompiled kernels touch, from their blocks of arguments: the one place that repeats what [`catc_kernels::precompiled`] documents.
+//! Shapes that a kernel has no code for are refused here too, so that none of them is ever called with one.
+
+use super::FinishForm;
+use super::affine::Affine;
+use super::walk::{Known, Walk};
+use catc_kernels::KernelId;
+use catc_kernels::precompiled::depthwise::{COLUMN_TAPS, DepthwiseRow, MOST_TAPS};
+use catc_kernels::precompiled::dot::{self, DotTile};
+use catc_kernels::precompiled::finish::{Finish, FinishTile, MOST_OPERANDS, Program, function, store};
+use catc_kernels::precompiled::lookup::{self, LookupResultsTile, LookupTile, PackTile};
+use catc_kernels::precompiled::planes::{MOST_PLANES, PlanesRow, Quantization};
+use catc_kernels::precompiled::winograd::{
+    BLOCK, InputTile, MOST_POSITIONS, MOST_TILES, OutputTile, ProductTile, sums_bytes,
+};
+use catc_kernels::precompiled::{self as symbols, float};
+use catc_kernels::winograd::Tile;
+use cranelift_codegen::ir::{Block, StackSlot};
+use std::mem::{offset_of, size_of};
+
+type Result<T> = std::result::Result<T, String>;
+
+const TOO_LARGE: &str = "its numbers are too large";
+
+/// A block of arguments at a call.
+pub(super) struct Arguments {
+    /// The block of code that calls.
+    pub block: Block,
+    pub slot: StackSlot,
+}
+
+/// The bytes that a kernel touches behind a pointer: the first and one past the last.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    pub low: Affine,
+    pub high: Affine,
+}
+
+impl Reach {
+    /// The bytes from the pointer on.
+    fn of(bytes: i128) -> Reach {
+        Reach { low: Affine::number(0), high: Affine::number(bytes) }
+    }
+
+    /// The same at `count` places, `stride` bytes apart.
+    fn along(self, count: &Affine, stride: &Affine) -> Result<Reach> {
+        let steps = count.offset(-1).ok_or(TOO_LARGE)?;
+        let (far, up) = match (steps.as_number(), stride.as_number()) {
+            (_, Some(stride)) => (steps.times(stride), stride >= 0),
+            // Strides that are not known now are those of sums, which are not negative.
+            (Some(steps), None) => (stride.times(steps), true),
+            (None, None) => return Err("neither a count nor its stride is known".into()),
+        };
+        let far = far.ok_or(TOO_LARGE)?;
+        let Reach { low, high } = self;
+        Ok(if up {
+            Reach { low, high: high.plus(&far, 1).ok_or(TOO_LARGE)? }
+        } else {
+            Reach { low: low.plus(&far, 1).ok_or(TOO_LARGE)?, high }
+        })
+    }
+}
+
+/// A call whose arguments are being looked at.
+struct Call<'c, 'a> {
+    walk: &'c mut Walk<'a>,
+    arguments: &'c Arguments,
+}
+
+impl Call<'_, '_> {
+    fn number(&mut self, at: usize) -> Result<Affine> {
+        let Known { base, offset } = self.walk.argument(self.arguments, at)?;
+        if base.is_some() { Err(format!("argument {at} is no number")) } else { Ok(offset) }
+    }
+
+    /// A number that is known now.
+    fn fixed(&mut self, at: usize) -> Result<i128> {
+        self.number(at)?.as_number().ok_or_else(|| format!("argument {at} is not known"))
+    }
+
+    /// The same, within bounds.
+    fn within(&mut self, at: usize, low: i128, high: i128) -> Result<i128> {
+        let number = self.fixed(at)?;
+        if (low..=high).contains(&number) {
+            Ok(number)
+        } else {
+            Err(format!("argument {at} is {number}, not {low} to {high}"))
+        }
+    }
+
+    /// A number within bounds that may not be known now.
+    fn bounded(&mut self, at: usize, low: i128, high: &Affine) -> Result<Affine> {
+        let number = self.number(at)?;
+        let room = high.plus(&number, -1).and_then(|room| self.walk.symbols.least(&room));
+        let least = self.walk.symbols.least(&number);
+        if room.is_some_and(|room| room >= 0) && least.is_some_and(|least| least >= low) {
+            Ok(number)
+        } else {
+            Err(format!("argument {at} is not proved to be {low} or more and within its limit"))
+        }
+    }
+
+    fn read(&mut self, at: usize, reach: &Reach) -> Result<()> {
+        let pointer = self.walk.argument(self.arguments, at)?;
+        self.walk.reach(&pointer, reach, false)
+    }
+
+    fn write(&mut self, at: usize, reach: &Reach) -> Result<()> {
+        let pointer = self.walk.argument(self.arguments, at)?;
+        self.walk.reach(&pointer, reach, true)
+    }
+
+    /// Reads that are made unless the pointer is null.
+    fn read_unless_null(&mut self, at: usize, reach: &Reach) -> Result<bool> {
+        let pointer = self.walk.argument(self.arguments, at)?;
+        if pointer.base.is_none() && pointer.offset.as_number() == Some(0) {
+            return Ok(false);
+        }
+        self.walk.reach(&pointer, reach, false)?;
+        Ok(true)
+    }
+}
+
+/// Notes what the call of a kernel touches.
+pub(super) fn touch(walk: &mut Walk<'_>, symbol: &str, arguments: &Arguments) -> Result<()> {
+    let mut call = Call { walk, arguments };
+    let tile = |kernel: KernelId| move |pixels: usize, vectors: usize| dot::takes(kernel, pixels, vectors);
+    match symbol {
+        symbols::DOT_VNNI_512 => sums(&mut call, 64, 4, &tile(KernelId::DotVnni512)),
+        symbols::DOT_VNNI_256 => sums(&mut call, 32, 4, &tile(KernelId::DotVnni256)),
+        symbols::DOT_MADDUBS_256 => sums(&mut call, 32, 4, &tile(KernelId::DotMaddubs256)),
+        symbols::DOT_MADD16_256 => sums(&mut call, 32, 2, &tile(KernelId::DotMadd256)),
+        symbols::FLOAT_512 => sums(&mut call, 64, 4, &|pixels, vectors| float::takes(16, pixels, vectors)),
+        symbols::FLOAT_256 => sums(&mut call, 32, 4, &|pixels, vectors| float::takes(8, pixels, vectors)),
+        symbols::FINISH_512 => finish_tile(&mut call, 16),
+        symbols::FINISH_256 => finish_tile(&mut call, 8),
+        symbols::PLANES_512 => planes(&mut call),
+        symbols::DEPTHWISE_512 => depthwise(&mut call, true),
+        symbols::DEPTHWISE_FLOAT_512 => depthwise(&mut call, false),
+        symbols::WINOGRAD_INPUT_256 => winograd_input(&mut call, 32, &[Tile::TwoByTwo]),
+        symbols::WINOGRAD_INPUT_512 => winograd_input(&mut call, 64, &Tile::ALL),
+        symbols::WINOGRAD_PRODUCT_VNNI_256 | symbols::WINOGRAD_PRODUCT_MADDUBS_256 | symbols::WINOGRAD_PRODUCT_512 => {
+            winograd_product(&mut call)
+        }
+        symbols::WINOGRAD_OUTPUT_256 => winograd_output(&mut call, 8, &[Tile::TwoByTwo]),
+        symbols::WINOGRAD_OUTPUT_512 => winograd_output(&mut call, 16, &Tile::ALL),
+        symbols::LOOKUP_PACK_256 => pack(&mut call, PAIRS),
+        symbols::LOOKUP_PACK_VBMI => pack(&mut call, TRIPLES),
+        symbols::LOOKUP_256 => look_up(&mut call, PAIRS, false),
+        symbols::LOOKUP_VBMI => look_up(&mut call, TRIPLES, false),
+        symbols::LOOKUP_RESULTS_256 => look_up(&mut call, PAIRS, true),
+        symbols::LOOKUP_RESULTS_VBMI => look_up(&mut call, TRIPLES, true),
+        _ => Err("it is not known what this kernel touches".into()),
+    }
+}
+
+/// [`DotTile`] and [`float::FloatTile`], which have one shape: `step` is how far an input moves in a step; four bytes are read.
+fn sums(call: &mut Call<'_, '_>, vector: i128, step: i128, takes: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+    let (pixels, vectors) = (call.fixed(offset_of!(DotTile, pixels))?, call.fixed(offset_of!(DotTile, vectors))?);
+    let shape = usize::try_from(pixels).ok().zip(usize::try_from(vectors).ok());
+    if !shape.is_some_and(|(pixels, vectors)| takes(pixels, vectors)) {
+        return Err(format!("there is no tile of {pixels} pixels and {vectors} vectors"));
+    }
+    let mut count = |at: usize| call.within(at, 1, 1 << 40);
+    let rows = count(offset_of!(DotTile, rows))?;
+    let taps = count(offset_of!(DotTile, taps))?;
+    let steps = count(offset_of!(DotTile, steps))?;
+    let pixels = Affine::number(pixels);
+    let input = Reach::of(4)
+        .along(&pixels, &call.number(offset_of!(DotTile, input_pixel))?)?
+        .along(&Affine::number(rows), &call.number(offset_of!(DotTile, row_bytes))?)?
+        .along(&Affine::number(taps), &call.number(offset_of!(DotTile, tap_bytes))?)?
+        .along(&Affine::number(steps), &Affine::number(step))?;
+    call.read(offset_of!(DotTile, input), &input)?;
+    let weights =
+        rows.checked_mul(taps).and_then(|n| n.checked_mul(steps)).and_then(|n| n.checked_mul(vectors * vector));
+    call.read(offset_of!(DotTile, weights), &Reach::of(weights.ok_or(TOO_LARGE)?))?;
+    call.read(offset_of!(DotTile, start), &Reach::of(vectors * vector))?;
+    let sums = Reach::of(vectors * vector).along(&pixels, &call.number(offset_of!(DotTile, sums_pixel))?)?;
+    call.read(offset_of!(DotTile, sums), &sums)?;
+    call.write(offset_of!(DotTile, sums), &sums)
+}
+
+/// `count` rounded up to whole vectors.
+fn whole(count: i128, lanes: i128) -> i128 {
+    (count + lanes - 1) / lanes * lanes
+}
+
+/// The bytes of what an epilogue's program stores and reads.
+pub(super) fn form(program: &Program) -> Result<FinishForm> {
+    let output = match program.store {
+        store::FLOATS => 4,
+        store::SMALL_CODES | store::CODES | store::AFFINE => 1,
+        _ => return Err("an epilogue stores in no known way".into()),
+    };
+    let mut operands = [None; MOST_OPERANDS];
+    for step in program.steps.get(..program.count as usize).ok_or("an epilogue has too many steps")? {
+        let bytes = match step.function {
+            function::ADD_FLOAT | function::ADD_SCALED_FLOAT => 4,
+            function::ADD_CODE | function::ADD_SMALL_CODE => 1,
+            function::SCALE..=function::HARD_SWISH => continue,
+            _ => return Err("an epilogue has an unknown step".into()),
+        };
+        *operands.get_mut(step.operand as usize).ok_or("an epilogue has no such operand")? = Some(bytes);
+    }
+    Ok(FinishForm { output, operands })
+}
+
+/// [`Finish`] at a byte of the block, for that many rows and pixels: channels are read in whole vectors of `lanes`, codes of operands in
+/// vectors of `code_lanes`, and there are `most` channels at most. Gives the program.
+fn finish(
+    call: &mut Call<'_, '_>,
+    at: usize,
+    (rows, pixels): (&Affine, &Affine),
+    (lanes, code_lanes, most): (i128, i128, i128),
+) -> Result<Program> {
+    let program = call.walk.argument(call.arguments, at + offset_of!(Finish, program))?;
+    let (Some(super::walk::Base::Slot(slot)), Some(0)) = (program.base, program.offset.as_number()) else {
+        return Err("the program of its epilogue is in no slot".into());
+    };
+    call.read(at + offset_of!(Finish, program), &Reach::of(size_of::<Program>() as i128))?;
+    let program = call.walk.step.program(slot)?;
+    let form = form(&program)?;
+    call.walk.footprint.programs.insert(slot, form);
+    let channels = call.within(at + offset_of!(Finish, channels), 1, most)?;
+    let floats = 4 * whole(channels, lanes);
+    if call.read_unless_null(at + offset_of!(Finish, multiplier), &Reach::of(floats))? {
+        call.read(at + offset_of!(Finish, bias), &Reach::of(floats))?;
+    }
+    let output = Reach::of(channels * form.output)
+        .along(rows, &call.number(at + offset_of!(Finish, output_row))?)?
+        .along(pixels, &call.number(at + offset_of!(Finish, output_pixel))?)?;
+    call.write(at + offset_of!(Finish, output), &output)?;
+    for (number, bytes) in form.operands.into_iter().enumerate() {
+        let Some(bytes) = bytes else { continue };
+        let vectors = if bytes == 1 { whole(channels, code_lanes) } else { floats };
+        let operand = Reach::of(vectors)
+            .along(rows, &call.number(at + offset_of!(Finish, operand_row) + 8 * number)?)?
+            .along(pixels, &call.number(at + offset_of!(Finish, operand_pixel) + 8 * number)?)?;
+        call.read(at + offset_of!(Finish, operands) + 8 * number, &operand)?;
+    }
+    Ok(program)
+}
+
+fn finish_tile(call: &mut Call<'_, '_>, lanes: i128) -> Result<()> {
+    let pixels = Affine::number(call.within(offset_of!(FinishTile, pixels), 1, 1 << 40)?);
+    let at = offset_of!(FinishTile, finish);
+    finish(call, at, (&Affine::number(1), &pixels), (lanes, lanes, 64))?;
+    let channels = call.fixed(at + offset_of!(Finish, channels))?;
+    let sums =
+        Reach::of(4 * whole(channels, lanes)).along(&pixels, &call.number(offset_of!(FinishTile, sums_pixel))?)?;
+    call.read(offset_of!(FinishTile, sums), &sums)
+}
+
+fn planes(call: &mut Call<'_, '_>) -> Result<()> {
+    let planes = call.within(offset_of!(PlanesRow, planes), 1, MOST_PLANES as i128)?;
+    let pixels = call.within(offset_of!(PlanesRow, pixels), 1, 1 << 40)?;
+    call.read(offset_of!(PlanesRow, quantization), &Reach::of(size_of::<Quantization>() as i128))?;
+    let input =
+        Reach::of(4 * pixels).along(&Affine::number(planes), &call.number(offset_of!(PlanesRow, plane_bytes))?)?;
+    call.read(offset_of!(PlanesRow, input), &input)?;
+    call.write(offset_of!(PlanesRow, output), &Reach::of(planes * pixels))
+}
+
+fn depthwise(call: &mut Call<'_, '_>, codes: bool) -> Result<()> {
+    let pixels = Affine::number(call.within(offset_of!(DepthwiseRow, pixels), 1, 1 << 40)?);
+    let rows = call.within(offset_of!(DepthwiseRow, rows), 1, MOST_TAPS as i128)?;
+    let columns = call.within(offset_of!(DepthwiseRow, columns), 1, MOST_TAPS as i128)?;
+    if rows * columns > MOST_TAPS as i128 {
+        return Err(format!("{rows} times {columns} taps"));
+    }
+    let at = offset_of!(DepthwiseRow, finish);
+    finish(call, at, (&Affine::number(1), &pixels), (16, 16, 64))?;
+    let vectors = (call.fixed(at + offset_of!(Finish, channels))? + 15) / 16;
+    let pixel = call.fixed(offset_of!(DepthwiseRow, pixel_bytes))?;
+    let column = call.fixed(offset_of!(DepthwiseRow, column_bytes))?;
+    let stride = call.within(offset_of!(DepthwiseRow, stride), 0, 1 << 40)?;
+    if stride != 0 && stride * column != pixel {
+        return Err("pixels do not share columns".into());
+    }
+    let input = Reach::of(if codes { 64 } else { 64 * vectors })
+        .along(&pixels, &Affine::number(pixel))?
+        .along(&Affine::number(rows), &call.number(offset_of!(DepthwiseRow, row_bytes))?)?
+        .along(&Affine::number(columns), &Affine::number(column))?;
+    call.read(offset_of!(DepthwiseRow, input), &input)?;
+    let taps = if codes { (rows + COLUMN_TAPS as i128 - 1) / COLUMN_TAPS as i128 } else { rows } * columns;
+    call.read(offset_of!(DepthwiseRow, weights), &Reach::of(64 * taps * vectors))?;
+    call.read(offset_of!(DepthwiseRow, start), &Reach::of(64 * vectors))
+}
+
+/// The outputs of a tile, which must be one of those.
+fn winograd_tile(call: &mut Call<'_, '_>, height: usize, width: usize, tiles: &[Tile]) -> Result<[i128; 2]> {
+    let outputs = [call.fixed(height)?, call.fixed(width)?];
+    let known = tiles.iter().any(|tile| tile.outputs().map(|n| n as i128) == outputs);
+    if known { Ok(outputs) } else { Err(format!("there is no tile of {outputs:?} outputs")) }
+}
+
+fn winograd_input(call: &mut Call<'_, '_>, vector: i128, tiles: &[Tile]) -> Result<()> {
+    let at = [offset_of!(InputTile, tile_height), offset_of!(InputTile, tile_width)];
+    let [height, width] = winograd_tile(call, at[0], at[1], tiles)?;
+    let channels = call.within(offset_of!(InputTile, channels), 4, 1 << 40)?;
+    let count = call.within(offset_of!(InputTile, tiles), 1, 1 << 40)?;
+    let input = Reach::of(whole(channels, vector))
+        .along(&Affine::number(height + 2), &call.number(offset_of!(InputTile, row_bytes))?)?
+        .along(&Affine::number(count * width + 2), &call.number(offset_of!(InputTile, pixel_bytes))?)?;
+    call.read(offset_of!(InputTile, input), &input)?;
+    let positions = Affine::number((height + 2) * (width + 2));
+    let transformed =
+        Reach::of(count * channels).along(&positions, &call.number(offset_of!(InputTile, position_bytes))?)?;
+    call.write(offset_of!(InputTile, transformed), &transformed)
+}
+
+fn winograd_product(call: &mut Call<'_, '_>) -> Result<()> {
+    let tiles = call.bounded(offset_of!(ProductTile, tiles), 1, &Affine::number(MOST_TILES as i128))?;
+    let channels = call.within(offset_of!(ProductTile, channels), 4, 1 << 40)?;
+    let positions = call.within(offset_of!(ProductTile, positions), 1, MOST_POSITIONS as i128)?;
+    if channels % 4 != 0 {
+        return Err(format!("{channels} channels"));
+    }
+    let block = BLOCK as i128;
+    let transformed = Reach::of(channels)
+        .along(&tiles, &Affine::number(channels))?
+        .along(&Affine::number(positions), &call.number(offset_of!(ProductTile, position_bytes))?)?;
+    call.read(offset_of!(ProductTile, transformed), &transformed)?;
+    call.read(offset_of!(ProductTile, weights), &Reach::of(positions * channels * block))?;
+    call.read(offset_of!(ProductTile, start), &Reach::of(positions * block * 4))?;
+    let (none, each) = (sums_bytes(0) as i128, (sums_bytes(1) - sums_bytes(0)) as i128);
+    let position = tiles.times(each).and_then(|bytes| bytes.offset(none)).ok_or(TOO_LARGE)?;
+    let sums =
+        Reach::of(4 * block).along(&tiles, &Affine::number(4 * block))?.along(&Affine::number(positions), &position)?;
+    call.read(offset_of!(ProductTile, sums), &sums)?;
+    call.write(offset_of!(ProductTile, sums), &sums)
+}
+
+fn winograd_output(call: &mut Call<'_, '_>, lanes: i128, tiles: &[Tile]) -> Result<()> {
+    let at = [offset_of!(OutputTile, tile_height), offset_of!(OutputTile, tile_width)];
+    let [height, width] = winograd_tile(call, at[0], at[1], tiles)?;
+    let count = call.within(offset_of!(OutputTile, tiles), 1, MOST_TILES as i128)?;
+    let pixels = call.bounded(offset_of!(OutputTile, pixels), 1, &Affine::number(width * count))?;
+    let rows = call.bounded(offset_of!(OutputTile, rows), i128::MIN, &Affine::number(height))?;
+    finish(call, offset_of!(OutputTile, finish), (&rows, &pixels), (lanes, lanes, BLOCK as i128))?;
+    let positions = Affine::number((height + 2) * (width + 2));
+    let sums = Reach::of(4 * BLOCK as i128 * count)
+        .along(&positions, &call.number(offset_of!(OutputTile, position_bytes))?)?;
+    call.read(offset_of!(OutputTile, sums), &sums)
+}
+
+/// What the two look-up kernels differ in.
+#[derive(Clone, Copy)]
+struct Kind {
+    kernel: KernelId,
+    /// Output channels of a vector of indices, a byte each.
+    lanes: i128,
+    /// Bytes of an offset of a table row.
+    offset: i128,
+    /// Bytes of the table that offsets can reach.
+    table: i128,
+    /// Offsets that packing stores at a time.
+    packed: i128,
+    /// Whether there are sums over the codes of a pixel.
+    sums: bool,
+}
+
+/// Offsets are bytes, and a row of the table has 16.
+const PAIRS: Kind =
+    Kind { kernel: KernelId::Lookup256, lanes: 32, offset: 1, table: 255 + 16, packed: 32, sums: false };
+
+/// Offsets are those of 64 rows of 64 bytes: the packing makes them of three codes of two bits each.
+const TRIPLES: Kind = Kind { kernel: KernelId::Lookup512, lanes: 64, offset: 2, table: 4096, packed: 64, sums: true };
+
+fn pack(call: &mut Call<'_, '_>, kind: Kind) -> Result<()> {
+    let pixels = Affine::number(call.within(offset_of!(PackTile, pixels), 1, 1 << 40)?);
+    let units = call.within(offset_of!(PackTile, units), 1, 1 << 40)?;
+    let channels = call.within(offset_of!(PackTile, channels), 1, 1 << 40)?;
+    let whole = whole(units, kind.packed);
+    let input = Reach::of(if kind.sums { channels } else { units + whole })
+        .along(&pixels, &call.number(offset_of!(PackTile, pixel_bytes))?)?;
+    call.read(offset_of!(PackTile, input), &input)?;
+    let offsets = Reach::of(whole * kind.offset).along(&pixels, &Affine::number(units * kind.offset))?;
+    call.write(offset_of!(PackTile, offsets), &offsets)?;
+    if kind.sums {
+        call.read(offset_of!(PackTile, shares), &Reach::of(64))?;
+        let sums = Reach::of(8).along(&pixels, &Affine::number(8))?;
+        call.write(offset_of!(PackTile, sums), &sums)?;
+    }
+    Ok(())
+}
+
+/// [`LookupTile`], which is the first part of [`LookupResultsTile`] too.
+fn look_up(call: &mut Call<'_, '_>, kind: Kind, results: bool) -> Result<()> {
+    let (pixels, vectors) = (call.fixed(offset_of!(LookupTile, pixels))?, call.fixed(offset_of!(LookupTile, vectors))?);
+    let shape = usize::try_from(pixels).ok().zip(usize::try_from(vectors).ok());
+    if !shape.is_some_and(|(pixels, vectors)| lookup::takes(kind.kernel, pixels, vectors)) {
+        return Err(format!("there is no tile of {pixels} pixels and {vectors} vectors"));
+    }
+    let mut count = |at: usize| call.within(at, 1, 1 << 40);
+    let rows = count(offset_of!(LookupTile, rows))?;
+    let taps = count(offset_of!(LookupTile, taps))?;
+    let steps = count(offset_of!(LookupTile, steps))?;
+    let columns = count(offset_of!(LookupTile, columns))?;
+    count(offset_of!(LookupTile, parts))?;
+    let (many, rows_of) = (Affine::number(pixels), Affine::number(rows));
+    let offsets = Reach::of(kind.offset)
+        .along(&many, &call.number(offset_of!(LookupTile, pixel_bytes))?)?
+        .along(&rows_of, &call.number(offset_of!(LookupTile, row_bytes))?)?
+        .along(&Affine::number(taps), &call.number(offset_of!(LookupTile, tap_bytes))?)?
+        .along(&Affine::number(steps), &Affine::number(kind.offset))?;
+    call.read(offset_of!(LookupTile, offsets), &offsets)?;
+    let channels = vectors * kind.lanes;
+    let weights = rows.checked_mul(taps).and_then(|n| n.checked_mul(steps)).and_then(|n| n.checked_mul(channels));
+    call.read(offset_of!(LookupTile, weights), &Reach::of(weights.ok_or(TOO_LARGE)?))?;
+    call.read(offset_of!(LookupTile, table), &Reach::of(kind.table))?;
+    if kind.sums {
+        let sums = Reach::of(8)
+            .along(&many, &call.number(offset_of!(LookupTile, sums_pixel))?)?
+            .along(&rows_of, &call.number(offset_of!(LookupTile, sums_row))?)?
+            .along(&Affine::number(columns), &call.number(offset_of!(LookupTile, sums_tap))?)?;
+        call.read(offset_of!(LookupTile, sums), &sums)?;
+    }
+    if results {
+        call.read(offset_of!(LookupResultsTile, start), &Reach::of(2 * channels))?;
+        if kind.sums {
+            call.read(offset_of!(LookupResultsTile, zero_points), &Reach::of(2 * channels))?;
+        }
+        let at = offset_of!(LookupResultsTile, finish);
+        let program = finish(call, at, (&Affine::number(1), &many), (kind.lanes / 4, kind.lanes, channels))?;
+        let multipliers = Reach::of(4 * channels);
+        call.read(at + offset_of!(Finish, multiplier), &multipliers)?;
+        call.read(at + offset_of!(Finish, bias), &multipliers)?;
+        let operand = program.steps[0].function;
+        let known = match (program.store, program.count) {
+            (store::AFFINE, 0) | (store::FLOATS, 0) => true,
+            (store::AFFINE, 1) => matches!(operand, function::ADD_CODE | function::ADD_SMALL_CODE),
+            (store::SMALL_CODES, 1) => operand == function::ADD_FLOAT,
+            _ => false,
+        };
+        return if known { Ok(()) } else { Err("its epilogue is not one that the kernel knows".into()) };
+    }
+    call.read(offset_of!(LookupTile, constants), &Reach::of(4 * channels))?;
+    let zero_points = Reach::of(4 * channels);
+    match kind.sums {
+        true => call.read_unless_null(offset_of!(LookupTile, zero_points), &zero_points).map(|_| ())?,
+        false => call.read(offset_of!(LookupTile, zero_points), &zero_points)?,
+    }
+    call.write(offset_of!(LookupTile, results), &Reach::of(4 * channels * pixels))
+}
