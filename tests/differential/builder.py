@@ -44,6 +44,14 @@ class Builder:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
+    def weight(self, array, axis):
+        """The weights of a layer, whose output channels lie along `axis`."""
+        return self.constant(array)
+
+    def bias(self, array):
+        """The bias of a layer."""
+        return self.constant(array)
+
     def node(self, operator, inputs, outputs=1, domain="", **attributes):
         """Adds a node, and gives the name of its output (or a list of them)."""
         names = [self.name("v") for _ in range(outputs)]
@@ -71,6 +79,8 @@ class Builder:
 
     def model(self):
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+        used = {n.domain for n in self.nodes if n.domain}
+        domains = [helper.make_opsetid("", self.opset)] + [helper.make_opsetid(d, 1) for d in sorted(used)]
+        model = helper.make_model(graph, opset_imports=domains, ir_version=8)
         onnx.checker.check_model(model)
         return model

@@ -36,7 +36,7 @@ def conv(b, v):
     else:
         attributes["pads"] = [p[0] for p in pads] + [p[1] for p in pads]
     w = b.normal(out, c // groups, *kernel, scale=1 / np.sqrt(c // groups * np.prod(kernel)))
-    inputs = [v, b.constant(w)] + ([b.constant(b.normal(out, scale=0.3))] if b.chance(0.7) else [])
+    inputs = [v, b.weight(w, 0)] + ([b.bias(b.normal(out, scale=0.3))] if b.chance(0.7) else [])
     return Value(b.node("Conv", inputs, strides=strides, dilations=dilations, **attributes), (out, *result))
 
 
@@ -52,7 +52,7 @@ def deconv(b, v):
     extra = [b.whole(0, s - 1) for s in strides]
     result = [s * (size - 1) + e + k - 2 * p for size, s, e, k, p in zip(sizes, strides, extra, kernel, pads)]
     w = b.normal(c, out // groups, *kernel, scale=1 / np.sqrt(c // groups * np.prod(kernel)))
-    inputs = [v, b.constant(w)] + ([b.constant(b.normal(out, scale=0.3))] if b.chance(0.5) else [])
+    inputs = [v, b.weight(w, 1)] + ([b.bias(b.normal(out, scale=0.3))] if b.chance(0.5) else [])
     name = b.node("ConvTranspose", inputs, strides=strides, pads=pads * 2, output_padding=extra, group=groups)
     return Value(name, (out, *result))
 
@@ -235,7 +235,7 @@ def gate(b, v):
     c = v.shape[0]
     mean = Value(b.node("GlobalAveragePool", [v]), (c, *([1] * (len(v.shape) - 1))))
     ones = [1] * (len(v.shape) - 1)
-    w = b.constant(b.normal(c, c, *ones, scale=1 / np.sqrt(c)))
+    w = b.weight(b.normal(c, c, *ones, scale=1 / np.sqrt(c)), 0)
     factor = b.node(b.pick(["Sigmoid", "HardSigmoid"]), [b.node("Conv", [mean, w])])
     return Value(b.node("Mul", [v, factor]), v.shape)
 
@@ -247,9 +247,10 @@ def linear(b, v):
         attributes = {"transB": int(b.chance(0.5))}
         if b.chance(0.2):
             attributes.update(alpha=0.5, beta=2.0)
-        bias = [b.constant(b.normal(out, scale=0.3))] if b.chance(0.8) else []
-        return Value(b.node("Gemm", [v, b.constant(np.ascontiguousarray(w.T) if attributes["transB"] else w), *bias], **attributes), (out,))
-    product = b.node("MatMul", [v, b.constant(w)])
+        bias = [b.bias(b.normal(out, scale=0.3))] if b.chance(0.8) else []
+        weight = b.weight(np.ascontiguousarray(w.T), 0) if attributes["transB"] else b.weight(w, 1)
+        return Value(b.node("Gemm", [v, weight, *bias], **attributes), (out,))
+    product = b.node("MatMul", [v, b.weight(w, 1)])
     if b.chance(0.6):
         product = b.node("Add", [product, b.constant(b.normal(out, scale=0.3))][:: b.pick([1, -1])])
     return Value(product, (*v.shape[:-1], out))
@@ -261,7 +262,7 @@ def attention(b, v):
     d = c // heads
     parts = []
     for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
-        projected = b.node("MatMul", [v, b.constant(b.normal(c, c, scale=1 / np.sqrt(c)))])
+        projected = b.node("MatMul", [v, b.weight(b.normal(c, c, scale=1 / np.sqrt(c)), 1)])
         split = b.node("Reshape", [projected, b.constant(np.array([0, t, heads, d]))])
         parts.append(b.node("Transpose", [split], perm=perm))
     scores = b.node("Mul", [b.node("MatMul", parts[:2]), b.constant(np.float32(1 / np.sqrt(d)))])
@@ -320,7 +321,7 @@ def start(b):
         v = b.input((t,), kind=b.pick([np.int64, np.int32]), high=rows)
         return Value(b.node("Gather", [b.constant(b.normal(rows, width)), v]), (t, width))
     if kind == "sequence":
-        return b.input((b.whole(1, 12), b.pick([4, 8, 12])), scale=scale)
+        return b.input((b.whole(1, 12), b.pick([4, 8, 12])), scale=min(scale, 1.0))  # larger scores make a softmax of one place
     if kind == "features":
         return b.input((b.whole(1, 20),), scale=scale)
     return b.input((c, *size), scale=scale)

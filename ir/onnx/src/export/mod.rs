@@ -56,7 +56,7 @@ pub enum ExportError {
 /// not reach have the types of the graph.
 ///
 /// # Errors
-/// If a node has no counterpart: those of the integer phase, and a few that are evaluated only.
+/// If a node has no counterpart: those of the integer phase, and a few that no compiled network holds.
 pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, ExportError> {
     if graph.phase == Phase::Integer {
         return Err(ExportError::Phase);

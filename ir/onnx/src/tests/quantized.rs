@@ -305,9 +305,26 @@ fn written_graphs_come_back() {
 fn what_has_no_form_in_the_format_is_an_error() {
     let top = "graph @g float {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,2] = top_k v0 {axis=1, k=2} \"best\"\n  output v1 \"y\"\n}\n";
     let error = export(&parse(top, &NoBlobs).unwrap(), &[]).unwrap_err();
-    assert_eq!(error.to_string(), "\"best\" (top_k) cannot be written as ONNX: it is evaluated only");
+    assert_eq!(
+        error.to_string(),
+        "\"best\" (top_k) cannot be written as ONNX: no compiled network holds it; cut the model before it, and compute the rest in the program that calls the network"
+    );
     let fused = "graph @g integer {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,4] = relu v0\n  output v1 \"y\"\n}\n";
     assert_eq!(export(&parse(fused, &NoBlobs).unwrap(), &[]), Err(ExportError::Phase));
+}
+
+#[test]
+fn inputs_of_whole_numbers_keep_their_type() {
+    for (ty, name, cast) in
+        [(DataType::Uint8, "uint8", true), (DataType::Int32, "int32", true), (DataType::Int64, "int64", false)]
+    {
+        let m = model(13).typed_input("x", ty, &["N", "4"]).output("y");
+        let read = m.node("Cast", "x", "y", &[int("to", 1)]).import().unwrap();
+        let written = export(&read.graph, &read.whole).unwrap();
+        let again = import_bytes(&written, None, &ImportOptions::default()).unwrap();
+        assert_eq!(again.whole[0].as_ref().map(|w| w.name.as_str()), Some(name));
+        assert_eq!(again.operators.contains_key("x_whole"), cast, "{:?}", again.operators);
+    }
 }
 
 #[test]
