@@ -31,7 +31,7 @@ pub struct WholeType {
 
 impl WholeType {
     /// `None` for reals and whatever else is no whole number.
-    fn of(number: i32) -> Option<WholeType> {
+    pub(crate) fn of(number: i32) -> Option<WholeType> {
         let data_type = DataType::try_from(number).ok()?;
         let (low, high) = match data_type {
             DataType::Bool => (0, 1),
