@@ -192,7 +192,7 @@ fn run_writes_indices_as_whole_numbers() {
     let path = |name: &str| dir.path().join(name);
     let text = "graph @g float {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,4] = relu v0\n  \
         v2: i64[N] = argmin v1 {axis=1}\n  output v2 \"least\"\n}\n";
-    fs::write(path("m.onnx"), catc_onnx::export(&parse(text, &NoBlobs).unwrap()).unwrap()).unwrap();
+    fs::write(path("m.onnx"), catc_onnx::export(&parse(text, &NoBlobs).unwrap(), &[]).unwrap()).unwrap();
     let x = [3.0, 1.0, 2.0, 5.0, 0.5, 2.0, 9.0, 0.25];
     catc::data::write_npy(&path("x.npy"), &[2, 4], catc::data::Elements::F32(&x)).unwrap();
     catc().arg(path("m.onnx")).arg("-o").arg(path("m.bin")).assert().success();

@@ -112,7 +112,7 @@ fn written_models_are_read_by_others() {
         let graph = parse(&text, &NoBlobs).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
         catc_ir::verify(&graph).unwrap_or_else(|e| panic!("{name}: {e:?}"));
         let float = at(format!("{name}.onnx"));
-        std::fs::write(&float, catc_onnx::export(&graph).unwrap()).unwrap();
+        std::fs::write(&float, catc_onnx::export(&graph, &[]).unwrap()).unwrap();
         let run = |model: &Path, stem: &str| {
             std::fs::copy(&source, at(format!("{stem}.input.npy"))).unwrap();
             let output = at(format!("{stem}.output.npy"));

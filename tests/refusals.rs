@@ -14,7 +14,7 @@ fn stderr(command: &mut Command, code: i32) -> String {
 /// Writes a graph in text form as ONNX.
 fn onnx(path: &Path, text: &str) {
     let graph = parse(text, &NoBlobs).unwrap_or_else(|e| panic!("{e}"));
-    fs::write(path, catc_onnx::export(&graph).unwrap()).unwrap();
+    fs::write(path, catc_onnx::export(&graph, &[]).unwrap()).unwrap();
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn net(text: &str) -> Net {
     let folder = tempfile::tempdir().unwrap();
     let graph = parse(text, &NoBlobs).unwrap_or_else(|e| panic!("{e}"));
     let model = folder.path().join("net.onnx");
-    fs::write(&model, catc_onnx::export(&graph).unwrap()).unwrap();
+    fs::write(&model, catc_onnx::export(&graph, &[]).unwrap()).unwrap();
     Net { folder, model }
 }
 

@@ -389,7 +389,8 @@ fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
 fn image_dims(shape: &Shape) -> Result<Vec<usize>, String> {
     let Some((Dim::Batch(1), rest)) = shape.dims().split_first() else {
         return Err(format!(
-            "has shape {shape}: a compiled network works image by image, so every tensor must start with the batch dimension N"
+            "has shape {shape}: a compiled network works image by image, so every tensor must start with the batch dimension N; \
+             export the model with a batch size that may vary, and with the batch as the first dimension of every tensor"
         ));
     };
     rest.iter().map(|d| d.fixed()).collect::<Option<Vec<_>>>().ok_or_else(|| {

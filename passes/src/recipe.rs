@@ -316,6 +316,8 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         item("fold-constants", &[]),
         // Then one form for what exporters write in many, which makes layers of products.
         item("canonicalize", &[]),
+        // Inputs of whole numbers that are pooled or moved before they become reals.
+        item("whole-as-real", &[]),
         // Attention puts the batch elsewhere; what is compiled works image by image. Transposes left are joined below.
         item("batch-first", &[]),
         // Before ranges are observed: it changes weights and removes tensors.

@@ -54,7 +54,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     };
     // Before data is read: what cannot be asked for is a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
-    let mut quantized = None;
+    let (mut quantized, mut whole) = (None, Vec::new());
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
         let mut begin = |calibration: Option<&Calibration>| announce(args, model, calibration);
@@ -64,9 +64,11 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             }
             super::opt::print_after(args.print_after.as_deref(), report, graph)
         };
-        let mut warn =
-            |imported: &catc_onnx::Imported| imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
-        compile(&options, Watch { imported: &mut warn, begin: &mut begin, after_pass: &mut after, progress: &bars })
+        let mut imported = |imported: &catc_onnx::Imported| {
+            imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+            whole.clone_from(&imported.whole);
+        };
+        compile(&options, Watch { imported: &mut imported, begin: &mut begin, after_pass: &mut after, progress: &bars })
     })?;
     bars.clear();
     let mut compiled = compiled?;
@@ -84,7 +86,8 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     if let Some(output) = &args.output {
         write_atomically(output, |file| std::io::Write::write_all(file, &bytes))?;
     }
-    let emitted = plan.write(&compiled.program, Some(&compiled.graph), quantized.as_ref())?;
+    let quantized = quantized.as_ref().map(|graph| (graph, whole.as_slice()));
+    let emitted = plan.write(&compiled.program, Some(&compiled.graph), quantized)?;
     report(args, emitted, &compiled, bytes.len() as u64, start)
 }
 

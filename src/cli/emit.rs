@@ -6,6 +6,7 @@ use crate::data::write_atomically;
 use catc_ir::Graph;
 use catc_jit::{ObjectFile, ObjectOptions, is_c_identifier, object};
 use catc_kernels::{Architecture, Tier};
+use catc_onnx::WholeType;
 use catc_program::Program;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -43,12 +44,12 @@ impl<'a> Plan<'a> {
     }
 
     /// Makes and writes everything; gives a report for people and one for programs. `graph` is the integer graph, `quantized` the
-    /// one before it.
+    /// one before it, with the types of the inputs in the model's file.
     pub fn write(
         &self,
         program: &Program,
         graph: Option<&Graph>,
-        quantized: Option<&Graph>,
+        quantized: Option<(&Graph, &[Option<WholeType>])>,
     ) -> Result<(String, Value), Failure> {
         if self.emissions.is_empty() {
             return Ok((String::new(), Value::Null));
@@ -68,7 +69,10 @@ impl<'a> Plan<'a> {
                     ir.as_bytes()
                 }
                 (EmitKind::QdqOnnx, _) => {
-                    onnx = quantized.map(catc_onnx::export).transpose()?.unwrap_or_default();
+                    onnx = quantized
+                        .map(|(graph, whole)| catc_onnx::export(graph, whole))
+                        .transpose()?
+                        .unwrap_or_default();
                     onnx.as_slice()
                 }
                 (EmitKind::Object, Some(made)) => made.bytes.as_slice(),
@@ -138,6 +142,7 @@ fn identifier(stem: &str) -> String {
 mod tests {
     use super::{identifier, tier};
     use catc_kernels::{Architecture, Tier};
+    use catc_onnx::WholeType;
 
     #[test]
     fn names_of_files_become_identifiers() {

@@ -41,7 +41,7 @@ pub enum ModelError {
     },
     /// An output that is no batch of numbers.
     #[error(
-        "output \"{name}\" of {path} is {found}; only outputs of numbers with a batch dimension can be used here: remove the others from the outputs of the model"
+        "output \"{name}\" of {path} is {found}; only outputs of numbers whose first dimension is the batch can be used here: end the model with a Transpose that puts it first, or remove this output"
     )]
     Output {
         /// The model.

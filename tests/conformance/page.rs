@@ -196,7 +196,7 @@ fn not_evaluated(case: &Case, error: &str) -> String {
 /// Why a case does not compile.
 fn not_compiled(error: &str) -> String {
     let has = |part: &str| error.contains(part);
-    if let (Some(from), true) = (error.find(" ("), has("evaluated only")) {
+    if let (Some(from), true) = (error.find(" ("), has("has no step for it")) {
         let operation = error[from + 2..].split(')').next().unwrap_or_default();
         return format!("evaluated only: `{operation}`");
     }

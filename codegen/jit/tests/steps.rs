@@ -348,6 +348,23 @@ proptest! {
     }
 
     #[test]
+    fn softmax_before_a_padded_convolution(seed: u64) {
+        let mut b = Builder::new(seed);
+        let d = dims(&mut b, 3);
+        let axis = b.rng.size(0, 2);
+        let x = source(&mut b, &d, true);
+        let soft = b.tensor(Format::F32, &d, Layout::ChannelsLast);
+        b.step(Op::Softmax { axis }, &[x], Epilogue::default(), soft);
+        let outputs = b.rng.size(1, 9);
+        let weights = b.floats(&[outputs, d[0], 3, 3], Rng::float);
+        let bias = b.floats(&[outputs], Rng::float);
+        let to = b.tensor(Format::F32, &[outputs, d[1], d[2]], Layout::ChannelsLast);
+        let op = Op::FloatConv { geometry: window(3, 1, 1), groups: 1, weights, bias };
+        b.step(op, &[soft], Epilogue::default(), to);
+        finish(b, to, 1e-5);
+    }
+
+    #[test]
     fn cat_tail(seed: u64) {
         let mut b = Builder::new(seed);
         let (classes, clusters) = (b.rng.size(1, 30), b.rng.size(1, 12));

@@ -41,10 +41,7 @@ fn truth(value: &Value) -> Option<bool> {
 }
 
 fn known_truth(value: &Value, index: usize, what: &str) -> Result<bool, NodeProblem> {
-    truth(value).ok_or_else(|| {
-        let problem = format!("({what}) is computed from the data; it must be a constant or follow from shapes");
-        NodeProblem::input(index, problem)
-    })
+    truth(value).ok_or_else(|| NodeProblem::computed(index, what))
 }
 
 fn of_truth(b: bool) -> Value {
@@ -92,11 +89,7 @@ impl<'m> Importer<'_, 'm> {
                 Some([size]) if size.fixed().is_some() => size.fixed(),
                 _ => return Err(fail(NodeProblem::input(0, "(the number of rounds) must be one number"))),
             },
-            Some(Value::Computed(_)) => {
-                let problem =
-                    "(the number of rounds) is computed from the data; it must be a constant or follow from shapes";
-                return Err(fail(NodeProblem::input(0, problem)));
-            }
+            Some(Value::Computed(_)) => return Err(fail(NodeProblem::computed(0, "the number of rounds"))),
         };
         let condition = self.optional(node, 1).map_err(fail)?;
         let checked = condition.is_some();

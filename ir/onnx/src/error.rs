@@ -63,6 +63,14 @@ pub enum ImportErrorKind {
         /// What is wrong.
         problem: NodeProblem,
     },
+    /// A model that can be read with a fixed batch size only, and leaves the size open.
+    #[error("{reason}. With a fixed batch size the model can be evaluated: give `--shape {}`", shapes.join(" --shape "))]
+    OpenBatch {
+        /// What is wrong with an open size.
+        reason: Box<ImportErrorKind>,
+        /// For each input that has the batch a shape with which the model can be read, as in `x=1x4`.
+        shapes: Vec<String>,
+    },
     /// The imported graph breaks a rule of the IR.
     #[error("does not make a valid graph: {}", list(.0))]
     Invalid(Vec<Violation>),
@@ -203,6 +211,15 @@ impl NodeProblem {
 
     pub(crate) fn input(index: usize, problem: impl Into<String>) -> Self {
         NodeProblem::Input { index, problem: problem.into() }
+    }
+
+    /// An input that must be known at import, and is not.
+    pub(crate) fn computed(index: usize, what: &str) -> Self {
+        let problem = format!(
+            "({what}) is computed from the data; it must be a constant or follow from shapes. If it comes from an input that is the \
+             same in each run, such as a mode or a sampling rate, make that input an initializer of the model"
+        );
+        NodeProblem::input(index, problem)
     }
 
     pub(crate) fn unsupported(form: impl Into<String>) -> Self {

@@ -4,11 +4,11 @@ use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
 use crate::file::{MapError, map};
 use crate::functions;
-use crate::interface::WholeType;
+use crate::interface::{self, WholeType};
 use crate::opset::{self, NEWEST_OPSET, STANDARD};
 use crate::options::{BatchPolicy, ImportOptions};
 use crate::order::{label, live_nodes};
-use crate::proto::ModelProto;
+use crate::proto::{GraphProto, ModelProto};
 use crate::quantized::quantizes_data;
 use crate::support::check_supported;
 use crate::translate::{Importer, Tensors};
@@ -57,6 +57,20 @@ pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions
         .map_err(|kind| ImportError { file: "<memory>".into(), kind: Box::new(kind) })
 }
 
+/// For each input that has the batch its shape with a batch of one.
+fn shapes_of_one(graph: &GraphProto, options: &ImportOptions) -> Result<Vec<(String, Vec<usize>)>, ImportErrorKind> {
+    let inputs = interface::inputs(graph, options, BatchPolicy::Auto)?.inputs;
+    let batched = inputs.iter().filter(|(_, ty)| ty.shape.dims().iter().any(|d| d.fixed().is_none()));
+    Ok(batched.map(|(name, ty)| (name.to_string(), ty.shape.at_batch(1))).collect())
+}
+
+/// That a model has to be given its batch size.
+fn open_batch(reason: ImportErrorKind, shapes: &[(String, Vec<usize>)]) -> ImportErrorKind {
+    let sizes = |sizes: &[usize]| sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
+    let shapes = shapes.iter().map(|(name, shape)| format!("{name}={}", sizes(shape))).collect();
+    ImportErrorKind::OpenBatch { reason: Box::new(reason), shapes }
+}
+
 fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, ImportErrorKind> {
     if bytes.is_empty() {
         return Err(ImportErrorKind::Empty);
@@ -78,21 +92,27 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
 
     let mut tensors = Tensors::new(graph, folder);
     let quantized = quantizes_data(graph, &nodes);
-    let mut attempt = |policy| {
+    let mut attempt = |options: &ImportOptions, policy| {
         let importer = Importer::new(graph, options, policy, &mut tensors, quantized)?;
         let batch = importer.batch;
         Ok((batch, importer.run(&nodes, &versions)))
     };
-    let mut translated = match attempt(options.batch)? {
+    let mut translated = match attempt(options, options.batch)? {
         (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
             // If this fails too, its error is the one that speaks of the model as it is written, unless it was given other sizes.
-            let mut translated = match attempt(BatchPolicy::AsDeclared)?.1 {
+            let mut translated = match attempt(options, BatchPolicy::AsDeclared)?.1 {
                 Err(_) if !options.shapes.is_empty() => return Err(reason),
                 translated => translated?,
             };
             let warning = format!("the batch stays at {batch}: with a symbolic batch, {reason}");
             translated.warnings.push(warning);
             translated
+        }
+        (None, Err(reason)) if options.batch == BatchPolicy::Auto => {
+            let shapes = shapes_of_one(graph, options)?;
+            let one = ImportOptions { shapes, ..options.clone() };
+            let read = !one.shapes.is_empty() && attempt(&one, BatchPolicy::AsDeclared)?.1.is_ok();
+            return Err(if read { open_batch(reason, &one.shapes) } else { reason });
         }
         (_, translated) => translated?,
     };

@@ -26,12 +26,14 @@ pub struct WholeType {
     pub low: i64,
     /// The greatest number.
     pub high: i64,
+    pub(crate) data_type: DataType,
 }
 
 impl WholeType {
     /// `None` for reals and whatever else is no whole number.
-    fn of(data_type: i32) -> Option<WholeType> {
-        let (low, high) = match DataType::try_from(data_type).ok()? {
+    pub(crate) fn of(number: i32) -> Option<WholeType> {
+        let data_type = DataType::try_from(number).ok()?;
+        let (low, high) = match data_type {
             DataType::Bool => (0, 1),
             DataType::Int64 => (i64::MIN, i64::MAX),
             DataType::Int32 => (i32::MIN.into(), i32::MAX.into()),
@@ -48,7 +50,7 @@ impl WholeType {
             DataType::Uint2 => (0, 3),
             _ => return None,
         };
-        Some(WholeType { name: type_name(data_type), low, high })
+        Some(WholeType { name: type_name(number), low, high, data_type })
     }
 }
 

@@ -242,10 +242,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
     pub fn known(&mut self, index: usize, what: &str) -> Result<Known, NodeProblem> {
         match self.input(index)? {
             Value::Known(k) => Ok(k),
-            Value::Computed(_) => Err(NodeProblem::input(
-                index,
-                format!("({what}) is computed from the data; it must be a constant or follow from shapes"),
-            )),
+            Value::Computed(_) => Err(NodeProblem::computed(index, what)),
         }
     }
 

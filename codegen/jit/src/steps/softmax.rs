@@ -3,12 +3,14 @@
 use super::walk::Walk;
 use crate::buffer::Form;
 use crate::emit::emitter::Emitter;
+use crate::emit::halo::HaloFill;
 use crate::emit::lanes::LaneAccess;
 use crate::emit::nest::Nest;
 use crate::error::JitError;
 use crate::plan::StepCode;
 use crate::plan::planner::{Need, Planner, Slots};
 use catc_program::Step;
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
@@ -16,11 +18,24 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 #[derive(Debug)]
 struct SoftmaxCode {
     nest: Nest,
+    halo: Option<HaloFill>,
+    /// Rows of an image output whose units are not its rows: the first unit fills the whole halo.
+    rows: Option<usize>,
 }
 
 impl StepCode for SoftmaxCode {
     fn emit(&self, e: &mut Emitter<'_>) {
         let units = (e.first, e.last);
+        if let Some(halo) = &self.halo {
+            match self.rows {
+                None => halo.emit(e, units.0, units.1),
+                Some(rows) => {
+                    let (zero, rows) = (e.int(0), e.int(rows as i64));
+                    let begins = e.b.ins().icmp_imm_s(IntCC::Equal, units.0, 0);
+                    e.when(begins, |e| halo.emit(e, zero, rows));
+                }
+            }
+        }
         let (to, from) = (self.nest.cursors[0].lanes, self.nest.cursors[1].lanes);
         e.nest_outer(&self.nest, units, &mut |e, pointers, _| {
             let lowest = e.floats(f32::NEG_INFINITY);
@@ -109,6 +124,9 @@ pub(crate) fn softmax(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<(
     ]);
     debug_assert!(nest.cursors.iter().all(|c| matches!(c.lanes, LaneAccess { form: Form::Float, .. })));
     let units = nest.outer[0];
-    p.push(&step.name, slots, units, SoftmaxCode { nest });
+    let halo = output.halo_fill(out);
+    // With lanes along the rows of an image the units are its columns.
+    let rows = (axis == 1).then(|| to.dims[1]);
+    p.push(&step.name, slots, units, SoftmaxCode { nest, halo, rows });
     Ok(())
 }

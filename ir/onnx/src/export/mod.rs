@@ -5,11 +5,13 @@
 //! - Weights are stored as i8 codes less their zero-points (per output channel where the quantizer is), biases as reals.
 //! - The lowest opset that has the operators is declared, 13 at least.
 //! - The batch is a dimension called `N`.
+//! - Inputs of whole numbers have the type of the file that the graph came from, and a `Cast` to int64 follows them.
 
 mod nodes;
 mod pool;
 mod writer;
 
+use crate::interface::WholeType;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
@@ -50,19 +52,32 @@ pub enum ExportError {
     Size(usize),
 }
 
-/// The bytes of a model file.
+/// The bytes of a model file. `whole` holds the types that the file of origin gave the inputs, as [`crate::Imported::whole`]; inputs that it does
+/// not reach have the types of the graph.
 ///
 /// # Errors
-/// If a node has no counterpart: those of the integer phase, and a few that are evaluated only.
-pub fn export(graph: &Graph) -> Result<Vec<u8>, ExportError> {
+/// If a node has no counterpart: those of the integer phase, and a few that no compiled network holds.
+pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, ExportError> {
     if graph.phase == Phase::Integer {
         return Err(ExportError::Phase);
     }
     let opset = graph.nodes().iter().map(|n| opset_of(&n.op)).fold(13, i64::max);
-    let inputs = graph.inputs.iter().map(|(v, name)| port(name, graph.value_type(*v))).collect::<Result<_, _>>()?;
-    let ports = graph.outputs.iter().map(|o| port(&o.name, graph.value_type(o.value)));
-    let output = ports.collect::<Result<_, _>>()?;
+    let mut inputs = Vec::with_capacity(graph.inputs.len());
     let mut writer = Writer::new(graph, opset);
+    for (i, (value, name)) in graph.inputs.iter().enumerate() {
+        let ty = graph.value_type(*value);
+        let element = data_type(name, ty)?;
+        let of_file = whole.get(i).and_then(Option::as_ref).and_then(file_type).unwrap_or(element);
+        if of_file != element {
+            writer.cast_input(*value, name, element);
+        }
+        inputs.push(port(name, ty, of_file));
+    }
+    let mut output = Vec::with_capacity(graph.outputs.len());
+    for o in &graph.outputs {
+        let ty = graph.value_type(o.value);
+        output.push(port(&o.name, ty, data_type(&o.name, ty)?));
+    }
     for node in graph.nodes() {
         nodes::write(&mut writer, node).map_err(|problem| ExportError::Node { node: graph.label(node), problem })?;
     }
@@ -99,14 +114,24 @@ fn opset_of(op: &Op) -> i64 {
     }
 }
 
+/// The type of the elements of an input or output.
+fn data_type(name: &str, ty: &TensorType) -> Result<DataType, ExportError> {
+    match ty.element {
+        Element::F32 => Ok(DataType::Float),
+        Element::I64 => Ok(DataType::Int64),
+        Element::Bool => Ok(DataType::Bool),
+        Element::Code(_) => Err(ExportError::Port { name: name.into(), problem: "it holds codes".into() }),
+    }
+}
+
+/// The type of an input in the file of origin; `None` for types of 2 and 4 bits, which few runtimes have kernels for.
+fn file_type(whole: &WholeType) -> Option<DataType> {
+    use DataType::{Int2, Int4, Uint2, Uint4};
+    (!matches!(whole.data_type, Int2 | Int4 | Uint2 | Uint4)).then_some(whole.data_type)
+}
+
 /// An input or output.
-fn port(name: &str, ty: &TensorType) -> Result<ValueInfoProto, ExportError> {
-    let element = match ty.element {
-        Element::F32 => DataType::Float,
-        Element::I64 => DataType::Int64,
-        Element::Bool => DataType::Bool,
-        Element::Code(_) => return Err(ExportError::Port { name: name.into(), problem: "it holds codes".into() }),
-    };
+fn port(name: &str, ty: &TensorType, element: DataType) -> ValueInfoProto {
     let dim = |d: &Dim| Dimension {
         value: Some(match d {
             Dim::Fixed(n) => dimension::Value::DimValue(*n as i64),
@@ -117,9 +142,9 @@ fn port(name: &str, ty: &TensorType) -> Result<ValueInfoProto, ExportError> {
     };
     let shape = TensorShapeProto { dim: ty.shape.dims().iter().map(dim).collect() };
     let tensor = type_proto::Tensor { elem_type: Some(element as i32), shape: Some(shape) };
-    Ok(ValueInfoProto {
+    ValueInfoProto {
         name: Some(name.into()),
         r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
         ..Default::default()
-    })
+    }
 }

@@ -164,7 +164,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             inputs.extend(extra.iter().map(String::as_str));
             ("CumSum", vec![int("exclusive", c.exclusive.into()), int("reverse", c.reverse.into())])
         }
-        Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err("it is evaluated only".into()),
+        Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err("no compiled network holds it; cut the model before it, and compute the rest in the program that calls the network".into()),
         Op::Fused(_) => return Err("it is fused".into()),
         Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::MaxPool(_) | Op::AvgPool(_) => {
             return Err("it is written above".into());

@@ -1,6 +1,6 @@
 //! Names, initializers and nodes of the model that is written.
 
-use crate::message::{f32_tensor, i64_tensor, raw_tensor};
+use crate::message::{f32_tensor, i64_tensor, int, raw_tensor};
 use crate::names::Names;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::{AttributeProto, NodeProto, TensorProto};
@@ -57,6 +57,13 @@ impl<'g> Writer<'g> {
             writer.names.entry(output.value).or_insert_with(|| output.name.clone());
         }
         writer
+    }
+
+    /// The elements of an input as the type that the graph has for them.
+    pub fn cast_input(&mut self, value: ValueId, input: &str, to: DataType) {
+        let name = self.fresh(&format!("{input}_whole"));
+        self.node("Cast", "", &[input], &name, vec![int("to", to as i64)]);
+        self.names.insert(value, name);
     }
 
     /// A name like this that nothing has yet.

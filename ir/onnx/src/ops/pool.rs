@@ -4,6 +4,7 @@ use super::build::{Built, apply, combine, concat, indices, real, reshape, slice}
 use super::volume;
 use super::window::{WindowAttributes, lift, lower, picture, spatial_rank};
 use crate::error::NodeProblem;
+use crate::interface::WholeType;
 use crate::node::{NodeContext, Outputs, RuleResult, one};
 use crate::value::Value;
 use catc_ir::ops::{
@@ -176,7 +177,14 @@ fn whole_numbers(cx: &mut NodeContext, x: Value) -> RuleResult {
         return Err(NodeProblem::attribute("kernel_shape", "is missing"));
     };
     let window = attributes.window(kernel, picture(&cx.shape(&x))?, ceil_mode);
-    let real = super::build::cast(cx, &x, CastTo::F32)?;
+    let mut real = super::build::cast(cx, &x, CastTo::F32)?;
+    if let Some(ty) = cx.input_type(0).and_then(|ty| WholeType::of(ty as i32))
+        && let (Ok(low), Ok(high)) = (i16::try_from(ty.low), u16::try_from(ty.high))
+    {
+        // Changes nothing, but says how large the numbers are: reals hold them exactly.
+        let bounds = Unary::Clip { min: low.into(), max: high.into() };
+        real = cx.emit_on(Op::Unary(bounds), &real)?;
+    }
     let real = lift(cx, real)?;
     let y = cx.emit_on(Op::MaxPool(MaxPool(window)), &real)?;
     let y = lower(cx, y, spatial)?;

@@ -142,28 +142,28 @@ fn of_any(cx: &mut NodeContext, over: &Over, kind: Reduction) -> Built {
     }
 }
 
-/// The maximum of reals over ascending axes: a max pooling, which compiles, where these are neighbours and not the first.
+/// The maximum of reals over ascending axes: a max pooling, which compiles, for each run of neighbours, where the first axis is not among them.
 pub(super) fn largest(cx: &mut NodeContext, x: &Value, axes: &[usize], keep_dims: bool) -> Built {
     let shape = cx.shape(x);
     let dims = shape.dims();
     let size = |dims: &[Dim]| dims.iter().try_fold(1usize, |n, d| n.checked_mul(d.fixed()?)).filter(|&n| n > 0);
-    let neighbours = axes.windows(2).all(|w| w[0] + 1 == w[1]);
-    let (first, last) = (axes.first().copied().unwrap_or(0), axes.last().copied().unwrap_or(0));
-    if let (true, true, Some(before), Some(over), Some(behind)) =
-        (neighbours, first > 0, size(&dims[1..first.max(1)]), size(&dims[first..=last]), size(&dims[last + 1..]))
-    {
-        let picture = Shape::new([dims[0], Dim::Fixed(before), Dim::Fixed(over), Dim::Fixed(behind)]);
-        let y = reshape(cx, x, picture)?;
+    if axes.first().is_none_or(|&first| first == 0) || size(&dims[1..]).is_none() {
+        return cx.emit_on(Op::Reduce(Reduce { kind: Reduction::Max, axes: axes.to_vec(), keep_dims }), x);
+    }
+    let mut reduced = dims.to_vec();
+    let mut y = x.clone();
+    for run in axes.chunk_by(|a, b| a + 1 == *b) {
+        let (first, last) = (run[0], run[run.len() - 1]);
+        let [before, over, behind] =
+            [1..first, first..last + 1, last + 1..reduced.len()].map(|axes| size(&reduced[axes]).unwrap_or(1));
+        y = reshape(cx, &y, Shape::new([dims[0], Dim::Fixed(before), Dim::Fixed(over), Dim::Fixed(behind)]))?;
         let (kernel, unit) = ([over, 1], [1, 1]);
         let window = Window { kernel, strides: unit, pads: [0; 4], dilations: unit, ceil_mode: false };
-        let y = cx.emit_on(Op::MaxPool(MaxPool(window)), &y)?;
-        let left = dims.iter().enumerate().filter_map(|(i, &d)| match axes.contains(&i) {
-            false => Some(d),
-            true => keep_dims.then_some(Dim::Fixed(1)),
-        });
-        return reshape(cx, &y, Shape::new(left));
+        y = cx.emit_on(Op::MaxPool(MaxPool(window)), &y)?;
+        run.iter().for_each(|&axis| reduced[axis] = Dim::Fixed(1));
     }
-    cx.emit_on(Op::Reduce(Reduce { kind: Reduction::Max, axes: axes.to_vec(), keep_dims }), x)
+    let left = reduced.iter().enumerate().filter(|(i, _)| keep_dims || !axes.contains(i));
+    reshape(cx, &y, Shape::new(left.map(|(_, &d)| d)))
 }
 
 pub(super) fn reduce_prod(cx: &mut NodeContext) -> RuleResult {

@@ -43,9 +43,8 @@ impl Axis {
         let (from, to, x) = (self.from as f64, self.to as f64, i as f64);
         match settings.coordinates {
             "asymmetric" => x / self.scale,
-            "align_corners" if self.to == 1 => 0.0,
+            "align_corners" | "pytorch_half_pixel" if self.to == 1 => 0.0,
             "align_corners" => x * (from - 1.0) / (to - 1.0),
-            "pytorch_half_pixel" if self.to == 1 => -0.5,
             "tf_half_pixel_for_nn" => (x + 0.5) / self.scale,
             "half_pixel_symmetric" => {
                 let adjustment = to / (self.scale * from);

@@ -10,6 +10,11 @@ use crate::value::{Known, Value};
 use catc_ir::ops::{Binary, CastTo, Compare, Gather, GatherElements, Scatter, ScatterFlat, TopK};
 use catc_ir::{Dim, Element, Op, Shape};
 
+/// Whether indices are what a search for the least element gives, which counts from 0.
+fn counts_from_zero(cx: &NodeContext, index: &Value) -> bool {
+    cx.definition(index).is_some_and(|n| matches!(n.op, Op::ArgMin(_) | Op::TopK(TopK { indices: true, .. })))
+}
+
 /// Indices of an axis of `size` from 0, where negative ones count from the end.
 pub(super) fn from_zero(cx: &mut NodeContext, index: &Value, size: usize) -> Built {
     if let Some(known) = small(index)
@@ -18,8 +23,7 @@ pub(super) fn from_zero(cx: &mut NodeContext, index: &Value, size: usize) -> Bui
     {
         return Ok(index.clone());
     }
-    // What a search for the least element gives counts from 0.
-    if cx.definition(index).is_some_and(|n| matches!(n.op, Op::ArgMin(_) | Op::TopK(TopK { indices: true, .. }))) {
+    if counts_from_zero(cx, index) {
         return Ok(index.clone());
     }
     let negative = compare(cx, Compare::Less, index, &whole(0))?;
@@ -46,17 +50,43 @@ pub(super) fn gather_elements(cx: &mut NodeContext) -> RuleResult {
     one(cx.emit(Op::GatherElements(GatherElements { axis }), &operands)?)
 }
 
-/// Row-major positions from coordinates in the last axis of `index`: the sum of each coordinate times its distance.
+/// What coordinates along an axis of `size`, counted from 0, add to a position: each times its `distance`, or `outside` for those that are not on
+/// the axis. Without that they would name elements of another row.
+fn offsets(cx: &mut NodeContext, part: &Value, size: usize, distance: usize, outside: i64) -> Built {
+    let offset = combine(cx, Binary::Mul, part, &whole(distance as i64))?;
+    if let Some(items) = small(part).and_then(Known::as_sizes) {
+        let off_axis = items.iter().filter_map(|s| s.fixed()).find(|n| !(0..size as i64).contains(n));
+        return match off_axis {
+            Some(n) => {
+                let written = if n < 0 { n - size as i64 } else { n };
+                Err(NodeProblem::input(1, format!("holds the index {written} for an axis of size {size}")))
+            }
+            None => Ok(offset),
+        };
+    }
+    if counts_from_zero(cx, part) {
+        return Ok(offset);
+    }
+    let below = compare(cx, Compare::Less, part, &whole(0))?;
+    let offset = choose(cx, &below, &whole(outside), &offset)?;
+    let above = compare(cx, Compare::GreaterEqual, part, &whole(size as i64))?;
+    choose(cx, &above, &whole(outside), &offset)
+}
+
+/// Row-major positions from coordinates in the last axis of `index`: the sum of each coordinate times its distance. Coordinates that are not
+/// on their axis give a negative position, which the evaluator refuses.
 fn positions(cx: &mut NodeContext, index: &Value, sizes: &[usize], distances: &[usize]) -> Built {
     let lead = fixed(cx, index, "its indices")?;
     let Some(rank) = lead.len().checked_sub(1) else {
         return Err(NodeProblem::input(1, "is a single number, a list of coordinates is needed"));
     };
+    // Further below 0 than the other coordinates, or the start of a slice of the leading axes, can make up for.
+    let outside = -(1 << 40);
     let mut sum: Option<Value> = None;
     for (i, (&size, &distance)) in sizes.iter().zip(distances).enumerate() {
         let part = super::build::slice(cx, index, rank, i, i + 1, 1)?;
         let part = from_zero(cx, &part, size)?;
-        let part = combine(cx, Binary::Mul, &part, &whole(distance as i64))?;
+        let part = offsets(cx, &part, size, distance, outside)?;
         sum = Some(match sum {
             None => part,
             Some(s) => combine(cx, Binary::Add, &s, &part)?,

@@ -232,3 +232,24 @@ fn layout() {
         .node("Concat", "c a", "y", &[int("axis", 1)]);
     insta::assert_snapshot!("split", nodes(&split));
 }
+
+#[test]
+fn maxima_are_max_poolings() {
+    // One pooling for each run of neighbouring axes.
+    for (axes, count) in [(&[1, 3][..], 2), (&[2, 3], 1), (&[1, 2, 3], 1)] {
+        let text = nodes(&one_node(13, "ReduceMax", "", &[ints("axes", axes)]));
+        assert!(!text.contains("reduce_max") && text.matches("max_pool").count() == count, "{axes:?}: {text}");
+    }
+    // The least and the largest number of a narrow type stand beside the cast, so that the maxima are known to be exact.
+    for (ty, bounds) in [(DataType::Uint8, Some("min=0.0, max=255.0")), (DataType::Int32, None)] {
+        let m = model(13).typed_input("x", ty, &["N", "2", "4", "4"]).output("y");
+        let text = nodes(&m.node("MaxPool", "x", "p", &[ints("kernel_shape", &[2, 2])]).node(
+            "Cast",
+            "p",
+            "y",
+            &[int("to", 1)],
+        ));
+        assert_eq!(text.contains("clip"), bounds.is_some(), "{text}");
+        assert!(text.contains(bounds.unwrap_or("max_pool")), "{text}");
+    }
+}

@@ -285,7 +285,7 @@ input(v0: f32[N,2,3,3] "x"):
 #[test]
 fn written_graphs_come_back() {
     let graph = parse(GRAPH, &NoBlobs).unwrap();
-    let written = export(&graph).unwrap();
+    let written = export(&graph, &[]).unwrap();
     let again = import_bytes(&written, None, &ImportOptions::default()).unwrap();
     assert_eq!((again.opset, again.warnings.len()), (14, 0), "{:?}", again.warnings);
     let text = again.graph.to_string();
@@ -296,7 +296,7 @@ fn written_graphs_come_back() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     insta::assert_snapshot!(text);
-    let twice = import_bytes(&export(&again.graph).unwrap(), None, &ImportOptions::default()).unwrap();
+    let twice = import_bytes(&export(&again.graph, &[]).unwrap(), None, &ImportOptions::default()).unwrap();
     let operators = |g: &catc_ir::Graph| g.nodes().iter().map(|n| n.op.name()).collect::<Vec<_>>();
     assert_eq!(operators(&twice.graph), operators(&again.graph));
 }
@@ -304,10 +304,27 @@ fn written_graphs_come_back() {
 #[test]
 fn what_has_no_form_in_the_format_is_an_error() {
     let top = "graph @g float {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,2] = top_k v0 {axis=1, k=2} \"best\"\n  output v1 \"y\"\n}\n";
-    let error = export(&parse(top, &NoBlobs).unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "\"best\" (top_k) cannot be written as ONNX: it is evaluated only");
+    let error = export(&parse(top, &NoBlobs).unwrap(), &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "\"best\" (top_k) cannot be written as ONNX: no compiled network holds it; cut the model before it, and compute the rest in the program that calls the network"
+    );
     let fused = "graph @g integer {\ninput(v0: f32[N,4] \"x\"):\n  v1: f32[N,4] = relu v0\n  output v1 \"y\"\n}\n";
-    assert_eq!(export(&parse(fused, &NoBlobs).unwrap()), Err(ExportError::Phase));
+    assert_eq!(export(&parse(fused, &NoBlobs).unwrap(), &[]), Err(ExportError::Phase));
+}
+
+#[test]
+fn inputs_of_whole_numbers_keep_their_type() {
+    for (ty, name, cast) in
+        [(DataType::Uint8, "uint8", true), (DataType::Int32, "int32", true), (DataType::Int64, "int64", false)]
+    {
+        let m = model(13).typed_input("x", ty, &["N", "4"]).output("y");
+        let read = m.node("Cast", "x", "y", &[int("to", 1)]).import().unwrap();
+        let written = export(&read.graph, &read.whole).unwrap();
+        let again = import_bytes(&written, None, &ImportOptions::default()).unwrap();
+        assert_eq!(again.whole[0].as_ref().map(|w| w.name.as_str()), Some(name));
+        assert_eq!(again.operators.contains_key("x_whole"), cast, "{:?}", again.operators);
+    }
 }
 
 #[test]
@@ -317,7 +334,7 @@ fn inputs_may_be_wherever_the_file_has_them() {
     let mut m = m.f32("c", &[4], &[1.0]).node("Add", "x c", "y", &[]).node("Gather", "c i", "z", &[]);
     m.graph().output[1] = info("z", DataType::Float, &["2"]);
     let graph = m.import().unwrap().graph;
-    let written = import_bytes(&export(&graph).unwrap(), None, &ImportOptions::default()).unwrap();
+    let written = import_bytes(&export(&graph, &[]).unwrap(), None, &ImportOptions::default()).unwrap();
     let inputs = |g: &catc_ir::Graph| g.to_string().lines().filter(|l| l.starts_with("input(")).collect::<String>();
     assert_eq!(inputs(&written.graph), inputs(&graph));
     let outputs =

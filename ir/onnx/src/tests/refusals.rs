@@ -26,6 +26,21 @@ fn unknown_operators_are_listed_together() {
 }
 
 #[test]
+fn coordinates_off_their_axis() {
+    let picks = |row: i64| {
+        let m = model(13).input("x", &["2", "3"]).output("y").typed_input("n", DataType::Float, &["N", "4"]);
+        m.initializer(i64_tensor("at", &[1, 2], &[row, 0])).node("GatherND", "x at", "y", &[])
+    };
+    for row in [-3, 2] {
+        let error = picks(row).error();
+        assert!(error.contains(&format!("input 1 holds the index {row} for an axis of size 2")), "{error}");
+    }
+    for row in [-2, 1] {
+        assert!(picks(row).import().is_ok());
+    }
+}
+
+#[test]
 fn opsets() {
     let with = |imports: &[(&str, i64)]| {
         let mut m = one_node(7, "Relu", "", &[]);
