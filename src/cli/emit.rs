@@ -142,7 +142,6 @@ fn identifier(stem: &str) -> String {
 mod tests {
     use super::{identifier, tier};
     use catc_kernels::{Architecture, Tier};
-    use catc_onnx::WholeType;
 
     #[test]
     fn names_of_files_become_identifiers() {
