@@ -202,7 +202,11 @@ fn not_compiled(error: &str) -> String {
     }
     let reason = if has("image by image") {
         "no batch: vectors, scalars, or an operation along the first axis"
-    } else if has("takes f32") || has("neither f32 nor codes") || has("other inputs than reals") {
+    } else if has("takes f32")
+        || has("neither f32 nor codes")
+        || has("other inputs than reals")
+        || has("whole numbers or truth values")
+    {
         "whole numbers or truth values as data"
     } else if has("batch") {
         "it works along the batch"

@@ -3,7 +3,7 @@
     pip install numpy onnx onnxruntime
     python3 tests/differential/search.py float 0 1000 --catc target/release/catc --folder /tmp/search
     python3 tests/differential/search.py quantized 0 1000
-    python3 tests/differential/search.py float 17 18 --keep       # one network again; its files stay in the folder
+    python3 tests/differential/search.py float 17 18       # one network again; its files stay in the folder
 
 `float` draws float networks (float_networks.py), `quantized` files of QuantizeLinear and DequantizeLinear, of operators on codes and with
 clipped codes (quantized_networks.py). A network depends on its number alone. ONNX Runtime without optimizations is the reference. Compared are
@@ -14,7 +14,7 @@ clipped codes (quantized_networks.py). A network depends on its number alone. ON
 - the written QDQ file: onnx.checker with full checks, ONNX Runtime, which must load it and agree with the compiled network.
 
 A line is printed for each finding: the number, the kind (panic, refused, float, compiled, accuracy, tiers, checker, load, written) and the detail; then the
-counts. Refusals are counted by their text. A code that lies in the middle between two may round either way and carry on from there, so `written` and
+counts. `invalid` is a network that ONNX Runtime does not take, which is a fault of the generator. Refusals are counted by their text. A code that lies in the middle between two may round either way and carry on from there, so `written` and
 `accuracy` are looked at by hand. About two networks a second; not part of CI, where tests/emitted covers each kind once.
 """
 
