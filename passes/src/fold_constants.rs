@@ -40,13 +40,15 @@ impl Pass for FoldConstants {
         &[Phase::Float, Phase::Qdq]
     }
 
-    fn run(&self, graph: &mut Graph, _: &mut PassContext) -> Result<Changed, PassError> {
+    fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
         let wanted = constant_values(graph);
         if wanted.is_empty() {
             return Ok(Changed::No("no node has only constant operands".into()));
         }
         let evaluation = |e| PassError::evaluation(Self::ENTRY.name, e);
-        let tensors = Interpreter::new(graph).and_then(|i| i.run_from(&[], &wanted)).map_err(evaluation)?;
+        // A few bytes of a model can spell out gigabytes.
+        let within = |i: Interpreter| i.with_memory_limit(cx.max_memory).run_from(&[], &wanted);
+        let tensors = Interpreter::new(graph).and_then(within).map_err(evaluation)?;
         let constants: BTreeMap<ValueId, Operand> =
             wanted.into_iter().zip(tensors).map(|(v, t)| (v, graph.add_constant(t).into())).collect();
         Sweep::once(self.name(), graph, |_, node| constants.get(&node.output).map(|&c| Rewrite::Forward(c)))?;
