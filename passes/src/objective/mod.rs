@@ -4,7 +4,7 @@
 //! - Scores of classes are compared by the divergence of their softmax, since only their differences matter ([`Measure::Divergence`]).
 //! - Everything else (boxes, coordinates, embeddings, images) is compared by the squared error, each component in parts of its own
 //!   variance over the calibration set ([`Measure::SquaredError`]): 1 is the error of a network that gives the mean for every input.
-//! - [`outputs`] finds the values that are compared, [`evidence`] tells scores of classes from other values.
+//! - `outputs` finds the values that are compared, `evidence` tells scores of classes from other values.
 //!
 //! Losses of several outputs are averaged. Losses of one image are computed from one slice that holds all compared values one after the
 //! other, in the order of [`Objective::targets`].
