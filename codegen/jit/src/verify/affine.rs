@@ -30,7 +30,8 @@ impl Affine {
         loop {
             let (symbol, sum) = match (a.peek(), b.peek()) {
                 (Some(&&(s, x)), Some(&&(t, y))) if s == t => {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                     (s, x.checked_add(y.checked_mul(factor)?)?)
                 }
                 (Some(&&(s, x)), Some(&&(t, _))) if s < t => {
