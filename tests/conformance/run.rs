@@ -102,7 +102,7 @@ fn imported(
         }
         let shapes = left.iter().map(|(_, (n, t))| ((*n).clone(), t.shape().to_vec()));
         let shapes = shapes.filter(|(_, s)| s.iter().all(|&n| n > 0)).collect();
-        let options = ImportOptions { batch, shapes, values, ..ImportOptions::default() };
+        let options = ImportOptions { batch, shapes, values, ..Default::default() };
         match import(&case.model, &options) {
             Ok(model) => match usable(&model.graph) {
                 Ok(()) => {

@@ -194,6 +194,9 @@ pub enum NodeProblem {
     /// The node makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// It asks for more than a limit allows.
+    #[error("{0}")]
+    Limit(String),
     /// A tensor it takes cannot be read.
     #[error("tensor `{name}` {problem}")]
     Tensor {

@@ -287,7 +287,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
                 "what it and nodes before it spell out takes {needed} bytes that the file does not hold, more than the limit of {limit}; \
                  raise the limit (`--max-memory`) if the model is to be trusted"
             );
-            return Err(NodeProblem::unsupported(problem));
+            return Err(NodeProblem::Limit(problem));
         }
         Ok(())
     }

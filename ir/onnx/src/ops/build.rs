@@ -271,6 +271,10 @@ pub(super) fn expand(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
         let places = crate::fold::spread(known.shape(), &sizes);
         return Ok(crate::fold::pick(known, sizes, &places).into());
     }
+    // What depends on constants alone is computed before the network is compiled.
+    if let (Value::Known(_), Some(sizes)) = (x, shape.as_fixed()) {
+        cx.fill(&sizes)?;
+    }
     cx.emit_on(Op::Expand(Expand { shape }), x)
 }
 

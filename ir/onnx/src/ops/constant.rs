@@ -38,10 +38,10 @@ pub(super) fn constant_of_shape(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let sizes = cx.fixed_sizes(0, "the shape")?;
     let value = cx.tensor("value")?.unwrap_or_else(|| Tensor::f32(&[1], vec![0.0]));
-    let wrong = || NodeProblem::input(0, format!("holds the shape {sizes:?}, which is negative or too large"));
+    let wrong = || NodeProblem::input(0, format!("holds the shape {sizes:?}, which is negative"));
     let shape: Option<Vec<usize>> = sizes.iter().map(|&d| usize::try_from(d).ok()).collect();
     let shape = shape.ok_or_else(wrong)?;
-    cx.fill(&shape).map_err(|_| wrong())?;
+    cx.fill(&shape)?;
     let count = shape.iter().product();
     let one_element = || NodeProblem::attribute("value", "must hold one element");
     let data = match value.data() {

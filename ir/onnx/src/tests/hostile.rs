@@ -235,7 +235,7 @@ fn what_a_file_asks_for_is_limited() {
     // A tensor of a quarter of a gigabyte, spelled out from two numbers.
     let expand = |rows| {
         model(13)
-            .input("x", &["N", "1"])
+            .input("x", &["N", "1", "1"])
             .output("y")
             .f32("one", &[1, 1], &[1.0])
             .i64("shape", &[rows, 1 << 14])
@@ -246,8 +246,7 @@ fn what_a_file_asks_for_is_limited() {
     let error = import_bytes(&expand(1 << 13), None, &ImportOptions::default()).unwrap_err().to_string();
     assert!(error.contains("takes 4294967296 bytes that the file does not hold"), "{error}");
     let more = ImportOptions { memory: 5 << 30, ..Default::default() };
-    let error = import_bytes(&expand(1 << 13), None, &more).map(drop).err().map(|e| e.to_string());
-    assert!(error.is_none_or(|e| !e.contains("limit")), "with a higher limit");
+    import_bytes(&expand(1 << 13), None, &more).unwrap();
 }
 
 #[test]
