@@ -9,6 +9,9 @@ use catc_passes::{PassContext, PassManager, RecipeOptions, recipe};
 use catc_program::BuildInfo;
 use catc_runtime::{ArrayData, InputArray, Model, SessionOptions};
 
+/// The limit of imports, that of the command: the networks of the suite spell out up to 4 GB of weights.
+const MEMORY: usize = 4 << 30;
+
 /// What came of a case; the errors say why it does not pass.
 pub struct Outcome {
     pub evaluated: Result<(), String>,
@@ -102,7 +105,7 @@ fn imported(
         }
         let shapes = left.iter().map(|(_, (n, t))| ((*n).clone(), t.shape().to_vec()));
         let shapes = shapes.filter(|(_, s)| s.iter().all(|&n| n > 0)).collect();
-        let options = ImportOptions { batch, shapes, values, ..Default::default() };
+        let options = ImportOptions { batch, shapes, values, memory: MEMORY };
         match import(&case.model, &options) {
             Ok(model) => match usable(&model.graph) {
                 Ok(()) => {
