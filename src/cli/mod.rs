@@ -1,5 +1,5 @@
-//! The command line: results on standard output, messages on standard error, exit code 0, 1 (it failed) or 2 (it was asked
-//! wrongly).
+//! The command line: results on standard output, messages on standard error, exit code 0, 1 (it failed) or 2
+//! (usage error).
 
 mod args;
 mod bench;
