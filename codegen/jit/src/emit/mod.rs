@@ -4,7 +4,6 @@
 pub(crate) mod call;
 pub(crate) mod emitter;
 pub(crate) mod epilogue;
-pub(crate) mod functions;
 pub(crate) mod halo;
 pub(crate) mod lanes;
 pub(crate) mod math;

@@ -8,7 +8,7 @@ use super::memory::Region;
 use super::wish::{TileWish, Wish};
 use super::{Placed, PlanStep, Slot, StepCode};
 use crate::buffer::{Buffer, Codes, Form, Halo};
-use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
+use crate::emit::epilogue::{Epilogue, Factor};
 use crate::error::JitError;
 use crate::limits::{Limits, within};
 use crate::steps;
@@ -309,15 +309,12 @@ impl Planner<'_> {
         let mut operands = Vec::new();
         let mut operand_bounds = Vec::new();
         for item in &step.epilogue.steps {
-            epilogue.steps.push(match *item {
-                catc_program::EpilogueStep::Scale(value) => EpilogueStep::Scale(factor(value)),
-                catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
-                catc_program::EpilogueStep::Binary { op, operand, scale } => {
-                    operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
-                    operand_bounds.push(self.operand_bound(operand));
-                    EpilogueStep::Binary(op, operands.len() - 1, factor(scale))
-                }
-            });
+            let item = item.try_map_operand(|operand| {
+                operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
+                operand_bounds.push(self.operand_bound(operand));
+                Ok::<_, JitError>(operands.len() - 1)
+            })?;
+            epilogue.steps.push(item.map_factor(&mut factor));
         }
         let bound = bounds::after(&epilogue, bound, &operand_bounds);
         epilogue.small = bounds::are_small(bound, epilogue.requantize.map(|f| f.value));

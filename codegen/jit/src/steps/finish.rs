@@ -8,7 +8,7 @@ use crate::emit::epilogue::EpilogueStep;
 use crate::emit::lanes::LaneStep;
 use crate::plan::Slot;
 use catc_kernels::precompiled::finish::{Finish, MOST_OPERANDS, MOST_STEPS, Program, Step, function, store};
-use catc_program::{Activation, Binary};
+use catc_program::{Binary, Unary};
 use cranelift_codegen::ir::Value;
 use std::mem::offset_of;
 
@@ -30,15 +30,15 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
         let simple = |function, x, y| Step { function, x, y, ..Step::default() };
         program.steps[at] = match *step {
             EpilogueStep::Scale(factor) => simple(function::SCALE, factor.value, 0.0),
-            EpilogueStep::Activation(activation) => match activation {
-                Activation::Relu => simple(function::RELU, 0.0, 0.0),
-                Activation::LeakyRelu { alpha } => simple(function::LEAKY_RELU, alpha, 0.0),
-                Activation::Clip { min, max } => simple(function::CLIP, min, max),
-                Activation::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
-                Activation::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
+            EpilogueStep::Unary(activation) => match activation {
+                Unary::Relu => simple(function::RELU, 0.0, 0.0),
+                Unary::LeakyRelu { alpha } => simple(function::LEAKY_RELU, alpha, 0.0),
+                Unary::Clip { min, max } => simple(function::CLIP, min, max),
+                Unary::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
+                Unary::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
                 _ => return None,
             },
-            EpilogueStep::Binary(Binary::Add, number, factor) => {
+            EpilogueStep::Binary { op: Binary::Add, operand: number, scale: factor } => {
                 let operand = &to.operands[number];
                 let function = match (operand.access.form, factor.value) {
                     (Form::Float, 1.0) => function::ADD_FLOAT,
@@ -48,7 +48,7 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
                 };
                 Step { function, operand: number as u32, x: factor.value, y: 0.0, zero: operand.zero }
             }
-            EpilogueStep::Binary(..) => return None,
+            EpilogueStep::Binary { .. } => return None,
         };
         program.count += 1;
     }

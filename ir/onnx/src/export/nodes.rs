@@ -5,7 +5,7 @@ use super::writer::{Writer, code_bytes, container};
 use crate::message::{float, int, ints};
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary};
+use catc_ir::ops::{Binary, CastTo, Compare, Reduction, Scatter, Unary, UncompiledUnary};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
 type Written = Result<(), String>;
@@ -134,7 +134,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             inputs.extend(extra.iter().map(String::as_str));
             ("LayerNormalization", vec![int("axis", -1), float("epsilon", n.eps)])
         }
-        Op::Function(f) => (function(*f), vec![]),
+        Op::UncompiledUnary(f) => (uncompiled_unary(*f), vec![]),
         Op::Compare(c) => (compare(*c), vec![]),
         Op::Where(_) => ("Where", vec![]),
         Op::Cast(c) => {
@@ -238,20 +238,20 @@ fn binary(f: Binary) -> (&'static str, Vec<AttributeProto>) {
     }
 }
 
-fn function(f: Function) -> &'static str {
+fn uncompiled_unary(f: UncompiledUnary) -> &'static str {
     match f {
-        Function::Sign => "Sign",
-        Function::Sin => "Sin",
-        Function::Cos => "Cos",
-        Function::Tan => "Tan",
-        Function::Asin => "Asin",
-        Function::Acos => "Acos",
-        Function::Atan => "Atan",
-        Function::Sinh => "Sinh",
-        Function::Cosh => "Cosh",
-        Function::Asinh => "Asinh",
-        Function::Acosh => "Acosh",
-        Function::Atanh => "Atanh",
+        UncompiledUnary::Sign => "Sign",
+        UncompiledUnary::Sin => "Sin",
+        UncompiledUnary::Cos => "Cos",
+        UncompiledUnary::Tan => "Tan",
+        UncompiledUnary::Asin => "Asin",
+        UncompiledUnary::Acos => "Acos",
+        UncompiledUnary::Atan => "Atan",
+        UncompiledUnary::Sinh => "Sinh",
+        UncompiledUnary::Cosh => "Cosh",
+        UncompiledUnary::Asinh => "Asinh",
+        UncompiledUnary::Acosh => "Acosh",
+        UncompiledUnary::Atanh => "Atanh",
     }
 }
 

@@ -5,7 +5,7 @@ use super::codes::clipped_codes;
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{Binary, Compare, Function, Identity, Unary};
+use catc_ir::ops::{Binary, Compare, Identity, Unary, UncompiledUnary};
 use catc_ir::{Element, Op, Tensor};
 
 fn only_input(cx: &mut NodeContext) -> Built {
@@ -45,7 +45,7 @@ unary_rules! {
 }
 
 /// A function that is evaluated only.
-fn function(cx: &mut NodeContext, f: Function) -> RuleResult {
+fn function(cx: &mut NodeContext, f: UncompiledUnary) -> RuleResult {
     let x = only_input(cx)?;
     if let Some(known) = super::build::small(&x)
         && let Some(items) = known.as_f32()
@@ -53,7 +53,7 @@ fn function(cx: &mut NodeContext, f: Function) -> RuleResult {
         return one(super::build::reals(known.shape(), items.iter().map(|&x| f.apply(x)).collect()));
     }
     let real = super::build::cast(cx, &x, catc_ir::ops::CastTo::F32)?;
-    let y = cx.emit_on(Op::Function(f), &real)?;
+    let y = cx.emit_on(Op::UncompiledUnary(f), &real)?;
     one(super::build::cast_like(cx, &y, &x)?)
 }
 
@@ -66,18 +66,18 @@ macro_rules! function_rules {
 }
 
 function_rules! {
-    sign: Function::Sign;
-    sin: Function::Sin;
-    cos: Function::Cos;
-    tan: Function::Tan;
-    asin: Function::Asin;
-    acos: Function::Acos;
-    atan: Function::Atan;
-    sinh: Function::Sinh;
-    cosh: Function::Cosh;
-    asinh: Function::Asinh;
-    acosh: Function::Acosh;
-    atanh: Function::Atanh;
+    sign: UncompiledUnary::Sign;
+    sin: UncompiledUnary::Sin;
+    cos: UncompiledUnary::Cos;
+    tan: UncompiledUnary::Tan;
+    asin: UncompiledUnary::Asin;
+    acos: UncompiledUnary::Acos;
+    atan: UncompiledUnary::Atan;
+    sinh: UncompiledUnary::Sinh;
+    cosh: UncompiledUnary::Cosh;
+    asinh: UncompiledUnary::Asinh;
+    acosh: UncompiledUnary::Acosh;
+    atanh: UncompiledUnary::Atanh;
 }
 
 pub(super) fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
