@@ -2,7 +2,7 @@
 //! integer saturation instead of float comparisons.
 
 use crate::emit::epilogue::{Epilogue, EpilogueStep};
-use catc_program::{Activation, Binary};
+use catc_program::Binary;
 
 /// Rounding may take a value beyond the bound that exact arithmetic gives; not by this much.
 const SLACK: f32 = 1.001;
@@ -17,22 +17,10 @@ pub(crate) fn after(epilogue: &Epilogue, before: Option<f32>, operands: &[Option
     for step in &epilogue.steps {
         let next = match *step {
             EpilogueStep::Scale(factor) => bound * factor.value.abs(),
-            EpilogueStep::Activation(function) => match function {
-                Activation::Relu | Activation::HardSwish | Activation::Gelu | Activation::Abs => bound,
-                Activation::Tanh | Activation::Erf => 1.0,
-                Activation::Floor | Activation::Ceil | Activation::Round => bound + 1.0,
-                Activation::Exp | Activation::Log | Activation::Sqrt => return None,
-                Activation::LeakyRelu { alpha } => bound * alpha.abs().max(1.0),
-                Activation::Clip { min, max } => bound.min(min.abs().max(max.abs())),
-                Activation::Sigmoid => 1.0,
-                Activation::HardSigmoid { alpha, beta } => {
-                    // The line before it is cut must be finite for the cut to be exact.
-                    if (bound * alpha.abs() + beta.abs()).is_finite() { 1.0 } else { f32::INFINITY }
-                }
-            },
-            EpilogueStep::Binary(function, number, factor) => {
-                let other = (*operands.get(number)?)? * factor.value.abs();
-                match function {
+            EpilogueStep::Unary(function) => function.bound(bound)?,
+            EpilogueStep::Binary { op, operand, scale } => {
+                let other = (*operands.get(operand)?)? * scale.value.abs();
+                match op {
                     Binary::Add | Binary::Sub => bound + other,
                     Binary::Mul => bound * other,
                     Binary::Div => return None,
@@ -56,12 +44,13 @@ pub(crate) fn are_small(bound: Option<f32>, requantize: Option<f32>) -> bool {
 mod tests {
     use super::*;
     use crate::emit::epilogue::Factor;
+    use catc_program::Unary;
 
     #[test]
     fn steps_change_the_bound() {
         let steps = vec![
-            EpilogueStep::Binary(Binary::Add, 0, Factor { value: 0.5, number: 0 }),
-            EpilogueStep::Activation(Activation::LeakyRelu { alpha: -2.0 }),
+            EpilogueStep::Binary { op: Binary::Add, operand: 0, scale: Factor { value: 0.5, number: 0 } },
+            EpilogueStep::Unary(Unary::LeakyRelu { alpha: -2.0 }),
             EpilogueStep::Scale(Factor { value: -3.0, number: 1 }),
         ];
         let epilogue = Epilogue { steps, ..Epilogue::default() };

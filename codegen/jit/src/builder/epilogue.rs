@@ -2,7 +2,7 @@
 
 use super::bounds;
 use super::{Builder, Need, Slots};
-use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
+use crate::emit::epilogue::{Epilogue, Factor};
 use crate::error::JitError;
 use crate::storage::{Codes, Placed, Slot, StorageFormat, broadcast};
 use catc_program::{ConstantData, ConstantId, Operand, Step, TensorId};
@@ -52,15 +52,12 @@ impl Builder<'_> {
         let mut operands = Vec::new();
         let mut operand_bounds = Vec::new();
         for item in &step.epilogue.steps {
-            epilogue.steps.push(match *item {
-                catc_program::EpilogueStep::Scale(value) => EpilogueStep::Scale(factor(value)),
-                catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
-                catc_program::EpilogueStep::Binary { op, operand, scale } => {
-                    operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
-                    operand_bounds.push(self.operand_bound(operand));
-                    EpilogueStep::Binary(op, operands.len() - 1, factor(scale))
-                }
-            });
+            let item = item.try_map_operand(|operand| {
+                operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
+                operand_bounds.push(self.operand_bound(operand));
+                Ok::<_, JitError>(operands.len() - 1)
+            })?;
+            epilogue.steps.push(item.map_factor(&mut factor));
         }
         let bound = bounds::after(&epilogue, bound, &operand_bounds);
         epilogue.small = bounds::are_small(bound, epilogue.requantize.map(|f| f.value));

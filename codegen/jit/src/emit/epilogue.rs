@@ -2,7 +2,8 @@
 
 use super::emitter::Emitter;
 use crate::storage::{Codes, LaneAccess};
-use catc_program::{Activation, Binary};
+use catc_program::Unary;
+use catc_scalar::Arithmetic;
 use cranelift_codegen::ir::types::I32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::fmt;
@@ -30,16 +31,8 @@ impl fmt::Debug for Factor {
     }
 }
 
-/// A step on the running value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum EpilogueStep {
-    /// With the operand of that number, after its factor.
-    Binary(Binary, usize, Factor),
-    /// A function.
-    Activation(Activation),
-    /// A factor.
-    Scale(Factor),
-}
+/// A step on the running value, with the number of its operand.
+pub(crate) type EpilogueStep = catc_scalar::EpilogueStep<usize, Factor>;
 
 /// The steps of a layer, and how its results become codes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +66,7 @@ impl Epilogue {
         }
         let tail = self.steps.iter().rev().take_while(|s| matches!(s, EpilogueStep::Scale(f) if f.value > 0.0)).count();
         let at = self.steps.len() - tail;
-        if at > 0 && self.steps[at - 1] == EpilogueStep::Activation(Activation::Relu) {
+        if at > 0 && self.steps[at - 1] == EpilogueStep::Unary(Unary::Relu) {
             self.steps.remove(at - 1);
         }
     }
@@ -92,14 +85,14 @@ impl Emitter<'_> {
                 EpilogueStep::Scale(factor) => {
                     values = self.multiply(epilogue, values, factor);
                 }
-                EpilogueStep::Activation(function) => {
-                    values = values.into_iter().map(|v| self.activation(function, v)).collect();
+                EpilogueStep::Unary(function) => {
+                    values = values.into_iter().map(|v| function.value(self, v)).collect();
                 }
-                EpilogueStep::Binary(function, number, factor) => {
+                EpilogueStep::Binary { op, operand: number, scale } => {
                     let others = operand(self, number);
-                    let others = self.multiply(epilogue, others, factor);
+                    let others = self.multiply(epilogue, others, scale);
                     let pairs = values.into_iter().zip(others);
-                    values = pairs.map(|(v, other)| self.binary(function, v, other)).collect();
+                    values = pairs.map(|(v, other)| op.value(self, v, other)).collect();
                 }
             }
         }
@@ -149,7 +142,8 @@ impl Emitter<'_> {
             .into_iter()
             .map(|t| {
                 let t = if epilogue.small { t } else { self.clamp(codes, t) };
-                let t = self.add(t, MAGIC);
+                let magic = self.floats(MAGIC);
+                let t = self.add(t, magic);
                 let bits = self.cast(I32X4, t);
                 let offset = self.ints(MAGIC.to_bits() as i32 - zero);
                 self.b.ins().isub(bits, offset)

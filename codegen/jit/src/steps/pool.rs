@@ -12,6 +12,7 @@ use crate::error::JitError;
 use crate::storage::image;
 use crate::storage::{StorageFormat, lane_access};
 use catc_program::{Format, Geometry, Step, TensorId};
+use catc_scalar::Arithmetic;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 

@@ -5,11 +5,12 @@ use super::plan::ConvPlan;
 use super::store::{ConvOperand, ConvStore};
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
-use crate::emit::wide_epilogue::{OperandAccess, OperandElement, wide_steps};
 use crate::error::JitError;
 use crate::storage::{LaneAccess, LaneStep, Slot, StorageFormat};
 use catc_kernels::Refusal;
-use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, store};
+use catc_kernels::epilogue::{
+    EpilogueArguments, EpilogueProgram, OperandAccess, OperandElement, epilogue_steps, store,
+};
 use cranelift_codegen::ir::Value;
 use std::mem::offset_of;
 
@@ -40,8 +41,9 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
     if !is_plain(to.output.access) {
         return Err(Refusal::new("its output does not follow the channels in memory"));
     }
+    let steps: Vec<_> = to.epilogue.steps.iter().map(|step| step.map_factor(|factor| factor.value)).collect();
     let mut program = EpilogueProgram { requantize: 1.0, ..EpilogueProgram::default() };
-    for (to, step) in program.steps.iter_mut().zip(wide_steps(&to.epilogue.steps, &operands)?) {
+    for (to, step) in program.steps.iter_mut().zip(epilogue_steps(&steps, &operands)?) {
         *to = step;
         program.count += 1;
     }

@@ -4,7 +4,6 @@
 use super::layer::Scaling;
 use crate::emit::epilogue::{Epilogue, EpilogueStep};
 use crate::storage::Codes;
-use catc_program::Activation;
 
 /// More levels than this are not worth their comparisons.
 const MAX_LEVELS: u8 = 7;
@@ -26,12 +25,8 @@ pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, l
     let codes = codes.filter(|c| c.levels <= MAX_LEVELS)?;
     let grows = epilogue.steps.iter().all(|step| match *step {
         EpilogueStep::Scale(factor) => factor.value >= 0.0,
-        EpilogueStep::Activation(function) => match function {
-            Activation::Relu | Activation::Clip { .. } => true,
-            Activation::LeakyRelu { alpha } | Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
-            _ => false,
-        },
-        EpilogueStep::Binary(..) => false,
+        EpilogueStep::Unary(function) => function.is_non_decreasing(),
+        EpilogueStep::Binary { .. } => false,
     });
     let finite = scaling.bound.is_some() && scaling.multiplier.iter().all(|&m| m >= 0.0);
     if !grows || !finite || !epilogue.requantize.is_none_or(|f| f.value >= 0.0) {
@@ -63,27 +58,13 @@ pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, l
 
 /// The code of a sum: the f32 operations of the program, one by one.
 fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32) -> u8 {
-    let max = |a: f32, b: f32| if a > b { a } else { b };
-    let min = |a: f32, b: f32| if a < b { a } else { b };
     let mut t = sum as f32 * multiplier;
     t += bias;
     for step in &epilogue.steps {
         t = match *step {
             EpilogueStep::Scale(factor) => t * factor.value,
-            EpilogueStep::Activation(function) => match function {
-                Activation::Relu => max(t, 0.0),
-                Activation::Clip { min: low, max: high } => min(max(t, low), high),
-                Activation::LeakyRelu { alpha } => {
-                    if t >= 0.0 {
-                        t
-                    } else {
-                        alpha * t
-                    }
-                }
-                Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
-                _ => t,
-            },
-            EpilogueStep::Binary(..) => t,
+            EpilogueStep::Unary(function) => function.apply(t),
+            EpilogueStep::Binary { .. } => t,
         };
     }
     let t = epilogue.requantize.map_or(t, |factor| t * factor.value).round_ties_even();
@@ -95,12 +76,13 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
 mod tests {
     use super::*;
     use crate::emit::epilogue::Factor;
+    use catc_program::Unary;
 
     #[test]
     fn every_sum_is_beyond_as_many_thresholds_as_its_code_says() {
         let steps = vec![
-            EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.25 }),
-            EpilogueStep::Activation(Activation::Clip { min: -2.0, max: 9.0 }),
+            EpilogueStep::Unary(Unary::LeakyRelu { alpha: 0.25 }),
+            EpilogueStep::Unary(Unary::Clip { min: -2.0, max: 9.0 }),
         ];
         let epilogue = Epilogue { steps, requantize: Some(Factor { value: 0.37, number: 0 }), ..Epilogue::default() };
         let codes = Codes { lowest: -4, levels: 7, zero: 2 };
@@ -126,7 +108,7 @@ mod tests {
         assert!(of(&plain, codes, &scaling(1.0), 9).is_some());
         assert!(of(&plain, codes, &scaling(-1.0), 9).is_none());
         assert!(of(&plain, codes, &scaling(1.0), 40_000).is_none());
-        let swish = Epilogue { steps: vec![EpilogueStep::Activation(Activation::HardSwish)], ..Epilogue::default() };
+        let swish = Epilogue { steps: vec![EpilogueStep::Unary(Unary::HardSwish)], ..Epilogue::default() };
         assert!(of(&swish, codes, &scaling(1.0), 9).is_none());
     }
 }
