@@ -2,8 +2,8 @@
 
 use crate::arithmetic::Arithmetic;
 use crate::functions::{
-    Abs, Ceil, Clip, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Relu, Round, Sigmoid, Sqrt, Tanh,
-    UnaryFunction,
+    Abs, Ceil, Clip, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Relu, Round, Sigmoid, Softplus,
+    Sqrt, Tanh, UnaryFunction,
 };
 use std::fmt;
 
@@ -30,6 +30,7 @@ macro_rules! unary_functions {
             Floor "floor";
             Ceil "ceil";
             Round "round";
+            Softplus "softplus";
         }
     };
 }

@@ -8,7 +8,7 @@ mod polynomial;
 mod rounding;
 mod sigmoidal;
 
-pub use exponential::{Exp, Log, Sqrt};
+pub use exponential::{Exp, Log, Softplus, Sqrt};
 pub use piecewise::{Abs, Clip, HardSigmoid, HardSwish, LeakyRelu, Relu};
 pub use rounding::{Ceil, Floor, Round};
 pub use sigmoidal::{Erf, Gelu, Sigmoid, Tanh};
