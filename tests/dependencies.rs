@@ -11,7 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("catc-interp", &["catc-ir", "catc-scalar"]),
     ("catc-passes", &["catc-ir", "catc-interp", "catc-scalar"]),
     ("catc-program", &["catc-scalar"]),
-    ("catc-kernels", &[]),
+    ("catc-kernels", &["catc-scalar"]),
     ("catc-codegen", &["catc-ir", "catc-program", "catc-scalar"]),
     ("catc-jit", &["catc-program", "catc-kernels", "catc-scalar"]),
     ("catc-runtime", &["catc-program", "catc-jit", "catc-kernels"]),

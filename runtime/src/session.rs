@@ -5,8 +5,8 @@ use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
 use crate::team::Team;
-use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, Spread, Workspace};
-use catc_kernels::Tier;
+use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, Spread, Work, Workspace};
+use catc_kernels::{KernelRef, Tier};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,16 +37,47 @@ pub struct Layer<'a> {
     pub name: &'a str,
     /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
     pub op: &'static str,
-    /// The number of the program's step that it belongs to, if it is one alone.
-    pub source: Option<usize>,
+    /// The steps of the program that it does: one, unless steps share a function.
+    pub parts: Vec<LayerPart>,
+    /// Its machine code, which steps of one shape share.
+    pub code: &'a [u8],
+}
+
+/// What a layer does of one step of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerPart {
+    /// The number of the program's step.
+    pub source: usize,
     /// The inner kernel, where the step has one.
     pub kernel: Option<&'static str>,
     /// Pixels and vectors of output channels of the kernel's tile, where it has several.
     pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// Its machine code, which steps of one shape share.
-    pub code: &'a [u8],
+}
+
+impl LayerPart {
+    fn of(work: &Work) -> LayerPart {
+        let Work { source, kernel, tile, macs, .. } = *work;
+        LayerPart { source, kernel: kernel.map(KernelRef::name), tile, macs }
+    }
+}
+
+impl Layer<'_> {
+    /// The inner kernel, where there is one; of steps that share a function that of the last.
+    pub fn kernel(&self) -> Option<&'static str> {
+        self.parts.last().and_then(|part| part.kernel)
+    }
+
+    /// The kernel's tile, where it has several.
+    pub fn tile(&self) -> Option<(usize, usize)> {
+        if let [part] = self.parts[..] { part.tile } else { None }
+    }
+
+    /// Multiply-accumulates for one image.
+    pub fn macs(&self) -> u64 {
+        self.parts.iter().map(|part| part.macs).sum()
+    }
 }
 
 /// Bytes that a session holds, beside the model itself and the arrays of the caller.
@@ -93,7 +124,7 @@ impl Session {
             Some(tier) => Some(tier),
             None => tier_of_environment()?.or_else(Tier::detect),
         };
-        let compiled = model.compiled(Options { tier, limits: options.limits })?;
+        let compiled = model.compiled(Options { tier, limits: options.limits, ..Options::default() })?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
@@ -141,10 +172,7 @@ impl Session {
         self.compiled.steps().map(|s| Layer {
             name: s.name,
             op: s.op,
-            source: s.source,
-            kernel: s.kernel,
-            tile: s.tile,
-            macs: s.macs,
+            parts: s.work.iter().map(LayerPart::of).collect(),
             code: s.code,
         })
     }

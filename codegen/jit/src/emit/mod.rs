@@ -2,10 +2,15 @@
 //! neighbouring elements of a buffer, f32 functions, and the epilogue.
 
 pub(crate) mod call;
+pub(crate) mod copy;
 pub(crate) mod emitter;
 pub(crate) mod epilogue;
 pub(crate) mod halo;
 pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod nest;
+mod step_code;
 pub(crate) mod target;
+pub(crate) mod walk;
+
+pub(crate) use step_code::StepCode;
