@@ -1,7 +1,7 @@
 //! How large the values of an epilogue can become. Values that are known to stay small, and so are never NaN, become codes with
 //! integer saturation instead of float comparisons.
 
-use crate::emit::epilogue::{Epilogue, EpilogueStep};
+use super::epilogue::ValuedStep;
 use catc_program::Binary;
 
 /// Rounding may take a value beyond the bound that exact arithmetic gives; not by this much.
@@ -12,13 +12,13 @@ const SMALL: f32 = 2_097_152.0;
 
 /// A bound on the magnitude after the steps, given one before them and one for each operand (before its factor). `None`: no bound
 /// is known.
-pub(crate) fn after(epilogue: &Epilogue, before: Option<f32>, operands: &[Option<f32>]) -> Option<f32> {
+pub(crate) fn after(steps: &[ValuedStep], before: Option<f32>, operands: &[Option<f32>]) -> Option<f32> {
     let mut bound = before?;
-    for step in &epilogue.steps {
+    for step in steps {
         let next = match *step {
-            EpilogueStep::Scale(factor) => bound * factor.value.abs(),
-            EpilogueStep::Unary(function) => function.bound(bound)?,
-            EpilogueStep::Binary { op, operand, scale } => {
+            ValuedStep::Scale(factor) => bound * factor.value.abs(),
+            ValuedStep::Unary(function) => function.bound(bound)?,
+            ValuedStep::Binary { op, operand, scale } => {
                 let other = (*operands.get(operand)?)? * scale.value.abs();
                 match op {
                     Binary::Add | Binary::Sub => bound + other,
@@ -42,22 +42,21 @@ pub(crate) fn are_small(bound: Option<f32>, requantize: Option<f32>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::epilogue::ValuedFactor;
     use super::*;
-    use crate::emit::epilogue::Factor;
     use catc_program::Unary;
 
     #[test]
     fn steps_change_the_bound() {
         let steps = vec![
-            EpilogueStep::Binary { op: Binary::Add, operand: 0, scale: Factor { value: 0.5, number: 0 } },
-            EpilogueStep::Unary(Unary::LeakyRelu { alpha: -2.0 }),
-            EpilogueStep::Scale(Factor { value: -3.0, number: 1 }),
+            ValuedStep::Binary { op: Binary::Add, operand: 0, scale: ValuedFactor { value: 0.5, number: 0 } },
+            ValuedStep::Unary(Unary::LeakyRelu { alpha: -2.0 }),
+            ValuedStep::Scale(ValuedFactor { value: -3.0, number: 1 }),
         ];
-        let epilogue = Epilogue { steps, ..Epilogue::default() };
-        let bound = after(&epilogue, Some(10.0), &[Some(4.0)]).unwrap();
+        let bound = after(&steps, Some(10.0), &[Some(4.0)]).unwrap();
         assert!((72.0..72.5).contains(&bound));
-        assert_eq!(after(&epilogue, Some(10.0), &[None]), None);
-        assert_eq!(after(&epilogue, None, &[Some(4.0)]), None);
+        assert_eq!(after(&steps, Some(10.0), &[None]), None);
+        assert_eq!(after(&steps, None, &[Some(4.0)]), None);
         assert!(are_small(Some(2e6), None) && !are_small(Some(2e6), Some(1.1)) && !are_small(None, None));
     }
 }

@@ -13,4 +13,4 @@ mod step_code;
 pub(crate) mod target;
 pub(crate) mod walk;
 
-pub(crate) use step_code::StepCode;
+pub(crate) use step_code::{F32Bits, SharedCode, StepCode};

@@ -17,7 +17,7 @@ use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, cursor 1 reads; the lane dimension is the axis.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct SoftmaxCode {
     nest: Nest,
     halo: Option<HaloFill>,
