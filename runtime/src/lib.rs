@@ -41,7 +41,7 @@ mod cpu;
 mod error;
 mod model;
 mod session;
-mod team;
+mod thread_pool;
 
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 pub use catc_jit::Limits;

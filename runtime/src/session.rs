@@ -4,8 +4,8 @@ use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
-use crate::team::Team;
-use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, Spread, Workspace};
+use crate::thread_pool::ThreadPool;
+use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, ParallelFor, Workspace};
 use catc_kernels::Tier;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,7 +65,7 @@ pub struct Session {
     model: Model,
     compiled: Arc<CompiledProgram>,
     /// The threads beside the one that asks for a run, if there are several to run on; they sleep between runs.
-    team: Option<Team>,
+    pool: Option<ThreadPool>,
     threads: usize,
     /// Activation memory that no run is using.
     workspaces: Mutex<Vec<Workspace>>,
@@ -98,13 +98,13 @@ impl Session {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let team = match threads {
+        let pool = match threads {
             1 => None,
-            n => Some(Team::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
+            n => Some(ThreadPool::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
         };
         // The first run should not be the one that takes the memory.
         let workspaces = Mutex::new(if ready { vec![compiled.workspace(threads)?] } else { vec![] });
-        Ok(Session { model, compiled, team, threads, workspaces })
+        Ok(Session { model, compiled, pool, threads, workspaces })
     }
 
     /// The model.
@@ -158,19 +158,20 @@ impl Session {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut images = per_image(self.model.outputs(), &mut arrays, batch);
-        let run = |workspace: &mut Workspace, spread: Option<&dyn Spread>, index: usize, outputs: &mut [OutputMut]| {
-            let inputs: Vec<Input> =
-                inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
-            self.compiled.run_observed(&inputs, outputs, workspace, spread, |_, call| call())
-        };
-        let team = self.team.as_ref().and_then(Team::enter);
+        let run =
+            |workspace: &mut Workspace, parallel: Option<&dyn ParallelFor>, index: usize, outputs: &mut [OutputMut]| {
+                let inputs: Vec<Input> =
+                    inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
+                self.compiled.run_observed(&inputs, outputs, workspace, parallel, |_, call| call())
+            };
+        let pool = self.pool.as_ref().and_then(ThreadPool::enter);
         // As many images at a time as there are threads; what is left is shared image by image.
-        let workers = team.as_ref().map_or(1, |t| t.workers());
+        let workers = pool.as_ref().map_or(1, |p| p.workers());
         let whole = if workers > 1 { batch - batch % workers } else { 0 };
-        if let (Some(team), true) = (&team, whole > 0) {
+        if let (Some(pool), true) = (&pool, whole > 0) {
             let failure = Mutex::new(None);
             let jobs: Vec<Mutex<&mut Vec<OutputMut>>> = images[..whole].iter_mut().map(Mutex::new).collect();
-            team.share(whole, 1, &|_, range| {
+            pool.share(whole, 1, &|_, range| {
                 let all = || -> Result<(), JitError> {
                     let mut lease = self.lease()?;
                     range.into_iter().try_for_each(|i| run(&mut lease, None, i, &mut lock(&jobs[i])))
@@ -185,9 +186,9 @@ impl Session {
         }
         if whole < batch {
             let mut lease = self.lease()?;
-            let spread = team.as_ref().map(|t| t as &dyn Spread);
+            let parallel = pool.as_ref().map(|p| p as &dyn ParallelFor);
             for (i, outputs) in images.iter_mut().enumerate().skip(whole) {
-                run(&mut lease, spread, i, outputs)?;
+                run(&mut lease, parallel, i, outputs)?;
             }
         }
         drop(images);
@@ -204,11 +205,11 @@ impl Session {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut lease = self.lease()?;
-        let team = self.team.as_ref().and_then(Team::enter);
+        let pool = self.pool.as_ref().and_then(ThreadPool::enter);
         for (i, outputs) in per_image(self.model.outputs(), &mut arrays, batch).iter_mut().enumerate() {
             let inputs: Vec<Input> = inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, i)).collect();
-            let spread = team.as_ref().map(|t| t as &dyn Spread);
-            self.compiled.run_observed(&inputs, outputs, &mut lease, spread, |layer, call| {
+            let parallel = pool.as_ref().map(|p| p as &dyn ParallelFor);
+            self.compiled.run_observed(&inputs, outputs, &mut lease, parallel, |layer, call| {
                 let start = Instant::now();
                 call();
                 observe(layer, start.elapsed());

@@ -7,7 +7,7 @@ use super::files::Files;
 use super::progress::Bars;
 use super::{Failure, NO_CALIBRATION_DATA, human_bytes, on_threads, overrides, preprocess, print, print_json};
 use crate::data::write_atomically;
-use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
+use crate::driver::{Calibration, CalibrationSource, CompileObserver, CompileOptions, Compiled, compile, is_compiled};
 use catc_ir::{Graph, Phase};
 use catc_jit::Tuned;
 use catc_passes::Progress;
@@ -68,7 +68,10 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
             whole.clone_from(&imported.whole);
         };
-        compile(&options, Watch { imported: &mut imported, begin: &mut begin, after_pass: &mut after, progress: &bars })
+        compile(
+            &options,
+            CompileObserver { imported: &mut imported, begin: &mut begin, after_pass: &mut after, progress: &bars },
+        )
     })?;
     bars.clear();
     let mut compiled = compiled?;

@@ -118,7 +118,7 @@ fn read_graph(
 }
 
 /// The longest text of a graph, in bytes.
-const MOST_TEXT: u64 = 1 << 30;
+const MAX_TEXT: u64 = 1 << 30;
 
 /// Reads a regular file, or standard input for `-`.
 fn read_text(path: &Path) -> std::io::Result<String> {
@@ -131,9 +131,9 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     } else {
         return Err(std::io::Error::other("not a regular file; give the path of one, or `-` for standard input"));
     };
-    if source.take(MOST_TEXT + 1).read_to_string(&mut text)? as u64 > MOST_TEXT {
+    if source.take(MAX_TEXT + 1).read_to_string(&mut text)? as u64 > MAX_TEXT {
         return Err(std::io::Error::other(format!(
-            "more than {MOST_TEXT} bytes, the most that a graph's text may have"
+            "more than {MAX_TEXT} bytes, the most that a graph's text may have"
         )));
     }
     Ok(text)

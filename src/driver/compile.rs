@@ -87,8 +87,8 @@ pub enum CompileError {
     Several(Vec<CompileError>),
 }
 
-/// What the caller may watch.
-pub struct Watch<'a> {
+/// What a compilation tells its caller as it goes.
+pub struct CompileObserver<'a> {
     /// Called once with the imported network, before anything is refused that could be compiled otherwise.
     pub imported: &'a mut dyn FnMut(&Imported),
     /// Called once before the long part with the opened calibration data, which networks that are quantized already do not need.
@@ -100,20 +100,20 @@ pub struct Watch<'a> {
 }
 
 /// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
-pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
+pub fn compile(options: &CompileOptions, observer: CompileObserver) -> Result<Compiled, CompileError> {
     let import =
         catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), memory: options.max_memory, ..Default::default() };
     let mut imported = catc_onnx::import(options.model, &import)?;
-    (watch.imported)(&imported);
+    (observer.imported)(&imported);
     if let Some(node) = imported.dynamic_quantizer {
         return Err(CompileError::DynamicQuantizer { model: options.model.display().to_string(), node });
     }
     if imported.graph.phase == Phase::Qdq {
-        return compile_quantized(options, imported, watch);
+        return compile_quantized(options, imported, observer);
     }
     let passes = recipe(&options.recipe)?;
     let calibration = preflight::check(options, &imported)?;
-    (watch.begin)(Some(&calibration));
+    (observer.begin)(Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
         method: options.recipe.method.to_string(),
@@ -127,10 +127,10 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
-    cx.progress = watch.progress;
+    cx.progress = observer.progress;
     cx.max_memory = options.max_memory;
     cx.objective = options.objective;
-    let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
+    let reports = PassManager::new().observe(observer.after_pass).run(&passes, &mut graph, &mut cx)?;
     let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
@@ -148,17 +148,21 @@ fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Progra
 }
 
 /// Lowers a network that the file holds quantized.
-fn compile_quantized(options: &CompileOptions, mut imported: Imported, watch: Watch) -> Result<Compiled, CompileError> {
+fn compile_quantized(
+    options: &CompileOptions,
+    mut imported: Imported,
+    observer: CompileObserver,
+) -> Result<Compiled, CompileError> {
     if !options.recipe.layers.is_empty() {
         return Err(CompileError::Quantized(options.model.display().to_string()));
     }
-    (watch.begin)(None);
+    (observer.begin)(None);
     let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let float_bytes = float_bytes(&graph);
     let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;
     let mut cx = PassContext::empty();
-    cx.progress = watch.progress;
-    let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
+    cx.progress = observer.progress;
+    let reports = PassManager::new().observe(observer.after_pass).run(&passes, &mut graph, &mut cx)?;
     // The widest of each kind.
     let bits = |weights: bool| {
         let constants: BTreeSet<_> =

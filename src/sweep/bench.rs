@@ -5,7 +5,7 @@ use super::key::{self, Key};
 use super::plan::{Network, SweepOptions};
 use super::run::SweepError;
 use crate::data::{DataSet, Preprocess, read_labels};
-use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, Steps};
+use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, StagedCompilation};
 use catc_ir::{Graph, ValueId};
 use catc_onnx::WholeType;
 use catc_passes::objective::{class_scores, evaluate_rows};
@@ -132,32 +132,38 @@ impl<'a> Bench<'a> {
         Ok(divisions.entry(seed).or_insert(Arc::new(division)).clone())
     }
 
-    /// The folded float graph of these steps.
-    pub fn folded(&self, division: &Division, steps: &Steps, inputs: Inputs) -> Result<Arc<Folded>, SweepError> {
+    /// The folded float graph of a compilation.
+    pub fn folded(
+        &self,
+        division: &Division,
+        compilation: &StagedCompilation,
+        inputs: Inputs,
+    ) -> Result<Arc<Folded>, SweepError> {
         let mut all = lock(&division.folded);
-        if let Some(found) = all.get(&steps.fold_key()) {
+        if let Some(found) = all.get(&compilation.fold_key()) {
             return Ok(found.clone());
         }
-        let graph = steps.fold(self.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
+        let graph = compilation.fold(self.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
         let logits = class_scores(&graph);
         let folded = Arc::new(Folded { graph, logits, float: Mutex::default() });
-        Ok(all.entry(steps.fold_key()).or_insert(folded).clone())
+        Ok(all.entry(compilation.fold_key()).or_insert(folded).clone())
     }
 
-    /// The calibrated graph of these steps.
+    /// The calibrated graph of a compilation.
     pub fn calibrated(
         &self,
         division: &Division,
         folded: &Folded,
-        steps: &Steps,
+        compilation: &StagedCompilation,
         inputs: Inputs,
     ) -> Result<Arc<Calibrated>, SweepError> {
-        let key = steps.fold_key() + &steps.calibrate_key();
+        let key = compilation.fold_key() + &compilation.calibrate_key();
         let mut all = lock(&division.calibrated);
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
-        let calibrated = steps.calibrate(folded.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
+        let calibrated =
+            compilation.calibrate(folded.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
         Ok(all.entry(key).or_insert(Arc::new(calibrated)).clone())
     }
 }

@@ -8,7 +8,7 @@ use super::logits_file::Logits;
 use super::plan::{Fit, Network, Variant};
 use super::run::SweepError;
 use crate::data::split;
-use crate::driver::{CompileError, Inputs, OpenModel, Steps};
+use crate::driver::{CompileError, Inputs, OpenModel, StagedCompilation};
 use catc_interp::metrics::in_top_k;
 use catc_ir::Graph;
 use catc_passes::append_cat::correction_network;
@@ -51,7 +51,7 @@ pub fn measure(
     done: &dyn Fn(Variant, Outcome) -> Result<(), SweepError>,
 ) -> Result<(), SweepError> {
     let start = Instant::now();
-    let steps = Steps::of(&network.recipe)?;
+    let compilation = StagedCompilation::of(&network.recipe)?;
     let division = bench.division(network.seed)?;
     let inputs = Inputs {
         data: &division.calibration.ranges,
@@ -59,15 +59,15 @@ pub fn measure(
         max_memory: bench.options.max_memory,
         progress,
     };
-    let folded = bench.folded(&division, &steps, inputs)?;
+    let folded = bench.folded(&division, &compilation, inputs)?;
     let file = Logits::file(&bench.options.out.join("logits"), &bench.logits_key(network));
     let logits = match Logits::read(&file)? {
         Some(logits) => logits,
         None => {
-            let calibrated = bench.calibrated(&division, &folded, &steps, inputs)?;
-            let quantized = steps.quantize(&calibrated, inputs).map_err(CompileError::from)?.graph;
+            let calibrated = bench.calibrated(&division, &folded, &compilation, inputs)?;
+            let quantized = compilation.quantize(&calibrated, inputs).map_err(CompileError::from)?.graph;
             let correction = division.calibration.correction.as_ref().map(|c| c as &dyn CalibrationData);
-            let logits = network_logits(bench, &steps, quantized, correction, threads, progress)?;
+            let logits = network_logits(bench, &compilation, quantized, correction, threads, progress)?;
             logits.write(&file)?;
             logits
         }
@@ -91,7 +91,7 @@ pub fn measure(
             match fitted {
                 Err(reason) => outcome(bench, &logits.test, start, None, Some(format!("no correction: {reason}"))),
                 Ok((model, fitted)) => {
-                    let corrected = corrected(&steps, &model, &logits, threads)?;
+                    let corrected = corrected(&compilation, &model, &logits, threads)?;
                     outcome(bench, &corrected, start, Some(fitted), None)
                 }
             },
@@ -104,7 +104,7 @@ pub fn measure(
 /// inputs by machine code.
 fn network_logits(
     bench: &Bench,
-    steps: &Steps,
+    compilation: &StagedCompilation,
     mut graph: Graph,
     correction: Option<&dyn CalibrationData>,
     threads: usize,
@@ -119,7 +119,7 @@ fn network_logits(
         // Up to the logits: a softmax that follows them changes no place of a class.
         graph.outputs[0].value = v;
     }
-    let model = OpenModel::from_program(steps.lower(graph)?, "the quantized network", threads)?;
+    let model = OpenModel::from_program(compilation.lower(graph)?, "the quantized network", threads)?;
     let (scores, classes) = model.scores(None)?;
     let mut test = Vec::with_capacity(bench.labels.len() * classes);
     model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[scores].reals()))?;
@@ -147,9 +147,14 @@ fn fit_to(lq: &DMatrix<f64>, fp: &DMatrix<f64>, how: &Fit) -> Result<(CatModel, 
 }
 
 /// The corrected test logits, by machine code.
-fn corrected(steps: &Steps, model: &CatModel, logits: &Logits, threads: usize) -> Result<Vec<f32>, SweepError> {
+fn corrected(
+    compilation: &StagedCompilation,
+    model: &CatModel,
+    logits: &Logits,
+    threads: usize,
+) -> Result<Vec<f32>, SweepError> {
     let graph = correction_network(model).map_err(CompileError::from)?;
-    let program = Model::from_program(steps.lower(graph)?).map_err(crate::driver::ModelError::from)?;
+    let program = Model::from_program(compilation.lower(graph)?).map_err(crate::driver::ModelError::from)?;
     let options = SessionOptions { threads, ..Default::default() };
     let session = program.session(&options).map_err(crate::driver::ModelError::from)?;
     let mut all = Vec::with_capacity(logits.test.len());

@@ -2,11 +2,11 @@
 
 use crate::error::JitError;
 use crate::limits::{Limits, within};
+use crate::parallel_for::cycles;
 use crate::plan::constants::{self, Constants};
 use crate::plan::planner::{Planned, plan};
 use crate::plan::wish::Wish;
 use crate::plan::{PlanStep, Slot, memory};
-use crate::spread::cycles;
 use crate::verify::{Extent, Surroundings};
 use catc_kernels::KernelSet;
 use catc_program::{Format, Port, Program};

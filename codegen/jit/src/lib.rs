@@ -28,8 +28,8 @@ mod isa;
 mod limits;
 #[cfg(feature = "object")]
 mod object;
+mod parallel_for;
 mod plan;
-mod spread;
 mod steps;
 mod tune;
 mod verify;
@@ -39,7 +39,7 @@ pub use error::JitError;
 pub use limits::Limits;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};
-pub use spread::{Spread, grain};
+pub use parallel_for::{ParallelFor, chunk_size};
 pub use tune::{Tuned, tune};
 
 /// What code is made for.

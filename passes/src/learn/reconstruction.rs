@@ -272,7 +272,7 @@ impl Reconstruction<'_> {
     /// plus 1; scaled so that the mean square is 1.
     fn importance(&self, unit: &Unit, from: &Values, p: &Prediction) -> Result<Vec<Tensor>, EvalError> {
         let found = evaluate(&self.quantized, &unit.inputs, from, &[unit.output])?;
-        let gradients = map_images(found.len(), |i| Ok::<_, EvalError>(p.pull(unit.output, &found[i][0], &[i], 1)?.1))?;
+        let gradients = map_images(found.len(), |i| Ok::<_, EvalError>(p.loss(unit.output, &found[i][0], &[i], 1)?.1))?;
         let rms = |all: &[Vec<f32>]| {
             let squares: f64 = all.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
             (squares / all.iter().map(Vec::len).sum::<usize>().max(1) as f64).sqrt()

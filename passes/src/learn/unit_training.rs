@@ -7,7 +7,7 @@ use crate::context::PassContext;
 use crate::learn::adam::{Adam, cosine};
 use crate::learn::layers::Layer;
 use crate::learn::loss::squared_error;
-use crate::learn::rounding::{Pull, Rounding};
+use crate::learn::rounding::{Regularizer, Rounding};
 use crate::learn::training_graph::{Mask, TrainingGraph};
 use crate::objective::Objective;
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
@@ -156,7 +156,7 @@ impl UnitTraining<'_> {
         for step in 0..s.iterations {
             let chosen = batches.draw(batch);
             let mut sums = self.gradients(&chosen, step)?;
-            let pull = self.pull(step);
+            let regularizer = self.regularizer(step);
             let rate = |rate: f64| cosine(rate, step, s.iterations);
             for (l, rounding) in self.parameters.rounding.iter_mut().enumerate() {
                 let Some(rounding) = rounding else { continue };
@@ -166,9 +166,9 @@ impl UnitTraining<'_> {
                     let in_logs: Vec<f32> = gradient.iter().zip(&rounding.scale).map(|(g, s)| g * s).collect();
                     scale_adam[l].step(&mut log_scales[l], &in_logs, rate(s.scale_rate));
                 }
-                rounding.step(dw, pull, s.rate);
-                if let (Some(pull), true) = (pull, step % 16 == 0) {
-                    sums.loss.rounding += rounding.penalty(pull);
+                rounding.step(dw, regularizer, s.rate);
+                if let (Some(regularizer), true) = (regularizer, step % 16 == 0) {
+                    sums.loss.rounding += rounding.penalty(regularizer);
                 }
                 for (scale, (first, log)) in rounding.scale.iter_mut().zip(first_scales[l].iter().zip(&log_scales[l])) {
                     *scale = first * log.exp();
@@ -200,13 +200,13 @@ impl UnitTraining<'_> {
     }
 
     /// The regularizer of a step, once it acts.
-    fn pull(&self, step: usize) -> Option<Pull> {
+    fn regularizer(&self, step: usize) -> Option<Regularizer> {
         let s = &self.schedule;
         let start = s.warmup * s.iterations as f64;
         (step as f64 >= start && s.lambda > 0.0).then(|| {
             let passed = (step as f64 - start) / (s.iterations as f64 - start).max(1.0);
             let beta = s.beta[1] + (s.beta[0] - s.beta[1]) * (1.0 - passed);
-            Pull { lambda: s.lambda as f32, beta: beta as f32 }
+            Regularizer { lambda: s.lambda as f32, beta: beta as f32 }
         })
     }
 
@@ -291,7 +291,7 @@ impl UnitTraining<'_> {
                 let part = output.len() / images.len();
                 let shape: Vec<usize> = [count].iter().chain(&output.shape()[1..]).copied().collect();
                 let head = Tensor::f32(&shape, found[..count * part].to_vec());
-                let (value, gradient) = p.pull(self.output, &head, &images[..count], p.images.min(batch))?;
+                let (value, gradient) = p.loss(self.output, &head, &images[..count], p.images.min(batch))?;
                 loss.prediction = value;
                 seed.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
             }
@@ -321,7 +321,7 @@ impl UnitTraining<'_> {
 impl Prediction<'_> {
     /// The weighted distance for `output`, the unit's output for these images, averaged over `count` images, and its gradient at the
     /// output.
-    pub fn pull(
+    pub fn loss(
         &self,
         unit: ValueId,
         output: &Tensor,

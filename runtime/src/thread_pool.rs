@@ -1,10 +1,10 @@
 //! The threads of a session. They share the work of one run at a time and sleep between runs.
 //!
-//! A *job* is a number of units, handed out in grains to whoever asks, the thread that runs the model among them: a helper that wakes
+//! A *job* is a number of units, handed out in chunks to whoever asks, the thread that runs the model among them: a helper that wakes
 //! late, or not at all, holds nobody up. Inside a run a helper without work looks for the next job for a moment before it
 //! sleeps, because the next step is microseconds away.
 
-use catc_jit::{Spread, grain};
+use catc_jit::{ParallelFor, chunk_size};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ struct Shared {
     /// The job. It is there as long as one of its units is claimed and not done.
     job: AtomicPtr<Job<'static>>,
     units: AtomicUsize,
-    grain: AtomicUsize,
+    chunk_size: AtomicUsize,
     done: AtomicUsize,
     /// A part has panicked.
     failed: AtomicBool,
@@ -49,7 +49,7 @@ struct Shared {
 }
 
 /// A session's threads.
-pub(crate) struct Team {
+pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     /// Held by the run that has the helpers.
@@ -58,18 +58,18 @@ pub(crate) struct Team {
 
 /// The helpers, for one run.
 pub(crate) struct Run<'t> {
-    team: &'t Team,
+    pool: &'t ThreadPool,
     _turn: MutexGuard<'t, ()>,
 }
 
-impl Team {
+impl ThreadPool {
     /// That many threads, 1 or more, the one that runs the model included.
-    pub fn new(threads: usize) -> std::io::Result<Team> {
+    pub fn new(threads: usize) -> std::io::Result<ThreadPool> {
         let shared = Arc::new(Shared {
             next: AtomicU64::new(u64::from(CLOSED)),
             job: AtomicPtr::new(std::ptr::null_mut()),
             units: AtomicUsize::new(0),
-            grain: AtomicUsize::new(1),
+            chunk_size: AtomicUsize::new(1),
             done: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -78,14 +78,14 @@ impl Team {
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut team = Team { shared, helpers: Vec::new(), turn: Mutex::new(()) };
+        let mut pool = ThreadPool { shared, helpers: Vec::new(), turn: Mutex::new(()) };
         for worker in 1..threads {
-            let shared = team.shared.clone();
+            let shared = pool.shared.clone();
             let helper = std::thread::Builder::new().name(format!("catc-{worker}")).spawn(move || shared.help(worker));
-            // Those that did start are stopped when the team is dropped.
-            team.helpers.push(helper?);
+            // Those that did start are stopped when the pool is dropped.
+            pool.helpers.push(helper?);
         }
-        Ok(team)
+        Ok(pool)
     }
 
     /// The helpers, unless another run has them.
@@ -97,11 +97,11 @@ impl Team {
             Err(std::sync::TryLockError::WouldBlock) => return None,
         };
         self.shared.running.store(true, Ordering::Relaxed);
-        Some(Run { team: self, _turn: turn })
+        Some(Run { pool: self, _turn: turn })
     }
 }
 
-impl Drop for Team {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.rouse();
@@ -113,33 +113,33 @@ impl Drop for Team {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        self.team.shared.running.store(false, Ordering::Relaxed);
+        self.pool.shared.running.store(false, Ordering::Relaxed);
     }
 }
 
 // SAFETY: `Run::share` hands out each unit once, by a counter that only grows, and waits until all are done; each thread has a number of its
 // own.
-unsafe impl Spread for Run<'_> {
+unsafe impl ParallelFor for Run<'_> {
     fn workers(&self) -> usize {
-        self.team.helpers.len() + 1
+        self.pool.helpers.len() + 1
     }
 
-    fn spread(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        self.share(units, grain(units, cycles, self.workers()), part);
+    fn parallel_for(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.share(units, chunk_size(units, cycles, self.workers()), part);
     }
 }
 
 impl Run<'_> {
-    /// Calls `part(worker, range)` for ranges of `grain` units (the last may be shorter) that together are `0..units`.
-    pub fn share(&self, units: usize, grain: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        if units <= grain || self.team.helpers.is_empty() || units >= CLOSED as usize / 2 {
+    /// Calls `part(worker, range)` for ranges of `chunk_size` units (the last may be shorter) that together are `0..units`.
+    pub fn share(&self, units: usize, chunk_size: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        if units <= chunk_size || self.pool.helpers.is_empty() || units >= CLOSED as usize / 2 {
             return part(0, 0..units);
         }
-        let shared = &*self.team.shared;
+        let shared = &*self.pool.shared;
         let job = Job { part };
         shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
         shared.units.store(units, Ordering::Relaxed);
-        shared.grain.store(grain.max(1), Ordering::Relaxed);
+        shared.chunk_size.store(chunk_size.max(1), Ordering::Relaxed);
         shared.done.store(0, Ordering::Relaxed);
         let number = (shared.next.load(Ordering::Relaxed) >> 32) as u32;
         let open = u64::from(number.wrapping_add(1)) << 32;
@@ -183,14 +183,14 @@ impl Shared {
             if first == CLOSED || first as usize >= units {
                 return false;
             }
-            let last = (first as usize + self.grain.load(Ordering::Relaxed)).min(units);
-            // Were units or grain those of another job, the number would differ, and the claim fail.
+            let last = (first as usize + self.chunk_size.load(Ordering::Relaxed)).min(units);
+            // Were the units or the chunk size those of another job, the number would differ, and the claim fail.
             let claimed = (now & !u64::from(u32::MAX)) | last as u64;
             if self.next.compare_exchange_weak(now, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 continue;
             }
             let count = last - first as usize;
-            // SAFETY: the units are claimed and not done, so the thread in `spread` still waits and its job is on its stack.
+            // SAFETY: the units are claimed and not done, so the thread in `Run::share` still waits and its job is on its stack.
             let part = unsafe { (*self.job.load(Ordering::Relaxed)).part };
             if catch_unwind(AssertUnwindSafe(|| part(worker, first as usize..last))).is_err() {
                 self.failed.store(true, Ordering::Relaxed);
@@ -233,10 +233,10 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn sum(run: &Run<'_>, units: usize, grain: usize) -> Vec<usize> {
+    fn sum(run: &Run<'_>, units: usize, chunk_size: usize) -> Vec<usize> {
         let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
-        run.share(units, grain, &|worker, range| {
-            assert!(worker < run.workers() && range.start % grain == 0);
+        run.share(units, chunk_size, &|worker, range| {
+            assert!(worker < run.workers() && range.start % chunk_size == 0);
             for i in range {
                 counts[i].fetch_add(1, Ordering::Relaxed);
             }
@@ -247,12 +247,12 @@ mod tests {
     #[test]
     fn every_unit_is_done_once() {
         for threads in [1, 2, 3, 5] {
-            let team = Team::new(threads).unwrap();
+            let pool = ThreadPool::new(threads).unwrap();
             for round in 0..300 {
-                let run = team.enter().unwrap();
+                let run = pool.enter().unwrap();
                 assert_eq!(run.workers(), threads);
-                for (units, grain) in [(1, 1), (7, 2), (64, 1), (33, 5), (0, 1)] {
-                    assert_eq!(sum(&run, units, grain), vec![1; units]);
+                for (units, chunk_size) in [(1, 1), (7, 2), (64, 1), (33, 5), (0, 1)] {
+                    assert_eq!(sum(&run, units, chunk_size), vec![1; units]);
                 }
                 drop(run);
                 if round % 100 == 0 {
@@ -265,17 +265,17 @@ mod tests {
 
     #[test]
     fn one_run_has_the_helpers() {
-        let team = Team::new(2).unwrap();
-        let run = team.enter().unwrap();
-        assert!(team.enter().is_none());
+        let pool = ThreadPool::new(2).unwrap();
+        let run = pool.enter().unwrap();
+        assert!(pool.enter().is_none());
         drop(run);
-        assert!(team.enter().is_some());
+        assert!(pool.enter().is_some());
     }
 
     #[test]
     fn a_panic_reaches_the_run_and_the_team_goes_on() {
-        let team = Team::new(3).unwrap();
-        let run = team.enter().unwrap();
+        let pool = ThreadPool::new(3).unwrap();
+        let run = pool.enter().unwrap();
         let failed = catch_unwind(AssertUnwindSafe(|| run.share(9, 1, &|_, r| assert!(r.start != 4, "expected"))));
         assert!(failed.is_err());
         assert_eq!(sum(&run, 20, 3), vec![1; 20]);
@@ -283,9 +283,9 @@ mod tests {
 
     #[test]
     fn helpers_sleep_between_runs() {
-        let team = Team::new(3).unwrap();
-        drop(team.enter().map(|run| sum(&run, 50, 1)));
-        let asleep = || team.shared.sleepers.load(Ordering::SeqCst) == 2;
+        let pool = ThreadPool::new(3).unwrap();
+        drop(pool.enter().map(|run| sum(&run, 50, 1)));
+        let asleep = || pool.shared.sleepers.load(Ordering::SeqCst) == 2;
         let start = Instant::now();
         while !asleep() && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(1));

@@ -12,7 +12,7 @@ use catc_program::{BuildInfo, Program};
 use std::collections::BTreeMap;
 
 /// The passes of a recipe, cut where results can be shared.
-pub struct Steps {
+pub struct StagedCompilation {
     fold: Vec<Box<dyn Pass>>,
     calibrate: Vec<Box<dyn Pass>>,
     quantize: Vec<Box<dyn Pass>>,
@@ -57,9 +57,9 @@ impl<'a> Inputs<'a> {
     }
 }
 
-impl Steps {
+impl StagedCompilation {
     /// The steps of a recipe, without correction of the outputs.
-    pub fn of(options: &RecipeOptions) -> Result<Steps, CompileError> {
+    pub fn of(options: &RecipeOptions) -> Result<StagedCompilation, CompileError> {
         let mut fold = recipe(&RecipeOptions { cat: false, ..options.clone() })?;
         // From the end: each cut takes what follows it.
         let mut from = |pass: &str| {
@@ -69,7 +69,7 @@ impl Steps {
         let lower = from("lower-integer");
         let quantize = from("insert-qdq");
         let calibrate = from("calibrate");
-        Ok(Steps { fold, calibrate, quantize, lower })
+        Ok(StagedCompilation { fold, calibrate, quantize, lower })
     }
 
     /// What the folded graph depends on besides the model.
@@ -88,7 +88,7 @@ impl Steps {
         Ok(graph)
     }
 
-    /// Observes what [`Steps::fold`] gave.
+    /// Observes what [`StagedCompilation::fold`] gave.
     pub fn calibrate(&self, mut graph: Graph, inputs: Inputs) -> Result<Calibrated, PassError> {
         let mut cx = inputs.context();
         PassManager::new().run(&self.calibrate, &mut graph, &mut cx)?;
