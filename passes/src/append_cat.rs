@@ -54,45 +54,35 @@ impl AppendCat {
         name: "append-cat",
         summary: "appends a correction of the outputs, fitted to those of the float network (CAT)",
         options: &[
-            PassOption {
-                name: "clusters",
-                values: "auto or 1-4096",
-                default: "auto",
-                help: "number of clusters K; 1 is one map for all images",
-            },
-            PassOption {
-                name: "pca",
-                values: "auto or 1-4096",
-                default: "auto",
-                help: "dimensions p of the space that clusters are formed in",
-            },
-            PassOption {
-                name: "alpha",
-                values: "auto or 0-1",
-                default: "auto",
-                help: "weight of the correction; given, it is appended whether it helps or not",
-            },
-            PassOption {
-                name: "shrinkage",
-                values: "auto or 0-1000000",
-                default: "auto",
-                help: "pseudo-counts that pull small clusters to the map of all images; auto is 50, and 0 for one cluster",
-            },
-            PassOption {
-                name: "select",
-                values: "cv|regime",
-                default: "cv",
-                help: "what auto means: cross-validation, or the values of the paper for these activation bits",
-            },
-            PassOption {
-                name: "rescale",
-                values: "true|false",
-                default: "false",
-                help: "with select=cv and alpha=auto: multiply the logits by the common factor of least divergence; it changes no \
+            PassOption::new("clusters", "auto or 1-4096", "auto", "number of clusters K; 1 is one map for all images"),
+            PassOption::new("pca", "auto or 1-4096", "auto", "dimensions p of the space that clusters are formed in"),
+            PassOption::new(
+                "alpha",
+                "auto or 0-1",
+                "auto",
+                "weight of the correction; given, it is appended whether it helps or not",
+            ),
+            PassOption::new(
+                "shrinkage",
+                "auto or 0-1000000",
+                "auto",
+                "pseudo-counts that pull small clusters to the map of all images; auto is 50, and 0 for one cluster",
+            ),
+            PassOption::new(
+                "select",
+                "cv|regime",
+                "cv",
+                "what auto means: cross-validation, or the values of the paper for these activation bits",
+            ),
+            PassOption::new(
+                "rescale",
+                "true|false",
+                "false",
+                "with select=cv and alpha=auto: multiply the logits by the common factor of least divergence; it changes no \
                        top-1 class, but every threshold on a probability",
-            },
-            PassOption { name: "folds", values: "2-100", default: "5", help: "folds of the cross-validation" },
-            PassOption { name: "restarts", values: "1-1000", default: "8", help: "restarts of k-means" },
+            ),
+            PassOption::new("folds", "2-100", "5", "folds of the cross-validation"),
+            PassOption::new("restarts", "1-1000", "8", "restarts of k-means"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let count = |text: &str| automatic(text, |n: &usize| (1..=4096).contains(n));

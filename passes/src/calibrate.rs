@@ -38,18 +38,8 @@ impl Calibrate {
         name: "calibrate",
         summary: "observes the tensors that will be quantized on the calibration data",
         options: &[
-            PassOption {
-                name: "method",
-                values: RangeMethod::NAMES,
-                default: "mse",
-                help: "how ranges are chosen from what was seen",
-            },
-            PassOption {
-                name: "percentile",
-                values: "50-100",
-                default: "99.99",
-                help: "where method=percentile cuts, for each sign",
-            },
+            PassOption::new("method", RangeMethod::NAMES, "mse", "how ranges are chosen from what was seen"),
+            PassOption::new("percentile", "50-100", "99.99", "where method=percentile cuts, for each sign"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let percentile = o.number("percentile", 99.99, 50.0..=100.0)?;

@@ -47,12 +47,7 @@ impl EqualizeChannels {
     pub const ENTRY: PassEntry = PassEntry {
         name: "equalize-channels",
         summary: "gives channels before depthwise convolutions ranges that suit a common scale",
-        options: &[PassOption {
-            name: "images",
-            values: "1-65536",
-            default: "256",
-            help: "images that ranges are observed on, at most",
-        }],
+        options: &[PassOption::new("images", "1-65536", "256", "images that ranges are observed on, at most")],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(EqualizeChannels { images: o.number("images", 256, 1..=65536)? }))
         },

@@ -61,26 +61,16 @@ impl InsertQdq {
         name: "insert-qdq",
         summary: "puts quantizers on the weights of every layer and on every tensor that feeds one",
         options: &[
-            PassOption { name: "wbits", values: "2-8 or 32", default: "8", help: "bits of weights; 32 is float" },
-            PassOption { name: "abits", values: "2-8 or 32", default: "8", help: "bits of activations; 32 is float" },
-            PassOption {
-                name: "first_last",
-                values: "2-8 or 32",
-                default: "8",
-                help: "bits of weights and inputs of the first and last layer",
-            },
-            PassOption {
-                name: "weight_method",
-                values: WeightMethod::NAMES,
-                default: "mse",
-                help: "how ranges of weights are chosen",
-            },
-            PassOption {
-                name: "layers",
-                values: "\"NAME=W/A\", several one to a line (\\n)",
-                default: "none",
-                help: "bits of weights and inputs of layers named, or matched as a whole by an expression",
-            },
+            PassOption::new("wbits", "2-8 or 32", "8", "bits of weights; 32 is float"),
+            PassOption::new("abits", "2-8 or 32", "8", "bits of activations; 32 is float"),
+            PassOption::new("first_last", "2-8 or 32", "8", "bits of weights and inputs of the first and last layer"),
+            PassOption::new("weight_method", WeightMethod::NAMES, "mse", "how ranges of weights are chosen"),
+            PassOption::new(
+                "layers",
+                "\"NAME=W/A\", several one to a line (\\n)",
+                "none",
+                "bits of weights and inputs of layers named, or matched as a whole by an expression",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(InsertQdq {

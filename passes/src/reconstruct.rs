@@ -9,11 +9,11 @@
 //!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h, and Adam moves v, the scales of activations and, if
 //!   asked for, scales of weights and biases. The loss is the squared error of the unit's output, summed over channels, averaged over
 //!   the rest (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); plus `lambda Σ (1 - |2 h(v) - 1|^beta)`, beta from
-//!   20 to 2 after the warm-up; plus, where `pd` is above 0, `pd` times the distance of the network's outputs with this unit quantized and all
+//!   20 to 2 after the warm-up; plus, where `prediction_weight` is above 0, that many times the distance of the network's outputs with this unit quantized and all
 //!   after it in float, for class scores their divergence at temperature 4. The squared error is taken in parts of the variance of the
 //!   unit's output, times 32, and rates of scales and biases are relative, so that results do not depend on the magnitude of activations.
-//! - Elements of tensors stay unquantized with probability `drop`, elements of the unit's input come from the float network with
-//!   probability `mix`: what is learned then suits more than the images at hand.
+//! - Elements of tensors stay unquantized with probability `quant_drop_prob`, elements of the unit's input come from the float network with
+//!   probability `input_mix_prob`: what is learned then suits more than the images at hand.
 //! - At the end weights are rounded as their variables say. A unit whose error on the images is not lower than with every weight rounded to
 //!   the nearest code keeps those. Where an output holds
 //!   values ([`crate::objective`]), the whole is kept if the distance of the outputs falls on held-out images.
@@ -75,13 +75,13 @@ pub struct Reconstruct {
     /// Rate of the biases; 0 keeps them; from the iterations if absent.
     pub bias_rate: Option<f64>,
     /// Probability that an element stays unquantized.
-    pub drop: f64,
+    pub quant_drop_prob: f64,
     /// Probability that an element of a unit's input comes from the float network.
-    pub mix: f64,
+    pub input_mix_prob: f64,
     /// Weight of the divergence at the network's output; 0 leaves it out.
-    pub prediction: f64,
+    pub prediction_weight: f64,
     /// Temperature of that divergence.
-    pub temperature: f64,
+    pub prediction_temperature: f64,
     /// Images of each batch that it is computed on.
     pub prediction_images: usize,
     /// Weight of the rounding regularizer.
@@ -102,10 +102,10 @@ impl Default for Reconstruct {
             activation_rate: None,
             scale_rate: Some(0.0),
             bias_rate: Some(0.0),
-            drop: 0.0,
-            mix: 0.0,
-            prediction: 0.0,
-            temperature: 4.0,
+            quant_drop_prob: 0.0,
+            input_mix_prob: 0.0,
+            prediction_weight: 0.0,
+            prediction_temperature: 4.0,
             prediction_images: 16,
             lambda: 0.01,
             warmup: 0.2,
@@ -158,21 +158,26 @@ impl Reconstruct {
                 "0",
                 "of the biases, falling to 0; auto: 0.3 / iters, up to 0.01",
             ),
-            PassOption::new("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
+            PassOption::new("quant_drop_prob", "0-1", "0", "probability that an element stays unquantized in a step")
+                .formerly("drop"),
             PassOption::new(
-                "mix",
+                "input_mix_prob",
                 "0-1",
                 "0",
                 "probability that an element of a unit's input comes from the float network",
-            ),
+            )
+            .formerly("mix"),
             PassOption::new(
-                "pd",
+                "prediction_weight",
                 "0-1000000",
                 "0",
                 "weight of the divergence at the network's output; 0 leaves it out",
-            ),
-            PassOption::new("pd_temperature", "0.01-100", "4", "temperature of that divergence"),
-            PassOption::new("pd_images", "1-4096", "16", "images of a step that it is computed on"),
+            )
+            .formerly("pd"),
+            PassOption::new("prediction_temperature", "0.01-100", "4", "temperature of that divergence")
+                .formerly("pd_temperature"),
+            PassOption::new("prediction_images", "1-4096", "16", "images of a step that it is computed on")
+                .formerly("pd_images"),
             PassOption::new("lambda", "0-1000", "0.01", "weight of the rounding regularizer"),
             PassOption::new("warmup", "0-1", "0.2", "part of the steps before the regularizer acts"),
         ],
@@ -198,11 +203,11 @@ impl Reconstruct {
                 activation_rate: o.auto_number("activation_rate", d.activation_rate, 0.0..=1.0)?,
                 scale_rate: o.auto_number("scale_rate", d.scale_rate, 0.0..=1.0)?,
                 bias_rate: o.auto_number("bias_rate", d.bias_rate, 0.0..=1.0)?,
-                drop: o.number("drop", d.drop, 0.0..=1.0)?,
-                mix: o.number("mix", d.mix, 0.0..=1.0)?,
-                prediction: o.number("pd", d.prediction, 0.0..=1e6)?,
-                temperature: o.number("pd_temperature", d.temperature, 0.01..=100.0)?,
-                prediction_images: o.number("pd_images", d.prediction_images, 1..=4096)?,
+                quant_drop_prob: o.number("quant_drop_prob", d.quant_drop_prob, 0.0..=1.0)?,
+                input_mix_prob: o.number("input_mix_prob", d.input_mix_prob, 0.0..=1.0)?,
+                prediction_weight: o.number("prediction_weight", d.prediction_weight, 0.0..=1e6)?,
+                prediction_temperature: o.number("prediction_temperature", d.prediction_temperature, 0.01..=100.0)?,
+                prediction_images: o.number("prediction_images", d.prediction_images, 1..=4096)?,
                 lambda: o.number("lambda", d.lambda, 0.0..=1000.0)?,
                 warmup: o.number("warmup", d.warmup, 0.0..=1.0)?,
             }))
@@ -232,8 +237,8 @@ impl Pass for Reconstruct {
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
         let goal = Goal {
             fisher: self.fisher,
-            prediction: self.prediction,
-            temperature: self.temperature,
+            prediction_weight: self.prediction_weight,
+            temperature: self.prediction_temperature,
             prediction_images: self.prediction_images,
         };
         let objective = cx.objective_of(graph)?;
@@ -402,7 +407,7 @@ impl Reconstruct {
                 passed += own;
                 // Forward, and backward to inputs and weights; behind the unit, forward and backward to inputs.
                 total += 3.0 * self.batch as f64 * own;
-                if self.prediction > 0.0 && unit.separates {
+                if self.prediction_weight > 0.0 && unit.separates {
                     total += 2.0 * self.prediction_images.min(self.batch) as f64 * (whole - passed).max(0.0);
                 }
             }
@@ -420,8 +425,8 @@ impl Reconstruct {
             activation_rate: self.activation_rate.unwrap_or_else(|| automatic(0.2, [4e-5, 0.01])),
             scale_rate: self.scale_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
             bias_rate: self.bias_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
-            drop: self.drop,
-            mix: self.mix,
+            quant_drop_prob: self.quant_drop_prob,
+            input_mix_prob: self.input_mix_prob,
             lambda: self.lambda,
             warmup: self.warmup,
             beta: [20.0, 2.0],

@@ -54,19 +54,19 @@ impl SearchScales {
         name: "search-scales",
         summary: "finds scales by L_p starts and Powell's search on the network's output (LAPQ)",
         options: &[
-            PassOption { name: "sweeps", values: "1-16", default: "2", help: "sweeps of Powell's method" },
-            PassOption {
-                name: "images",
-                values: "16-65536",
-                default: "256",
-                help: "images that the search uses, at most; half as many others decide whether it is kept",
-            },
-            PassOption {
-                name: "budget",
-                values: "0.001-1000000000",
-                default: "1000",
-                help: "work to stay near, in 10^9 multiply-adds: it sets the number of images",
-            },
+            PassOption::new("sweeps", "1-16", "2", "sweeps of Powell's method"),
+            PassOption::new(
+                "images",
+                "16-65536",
+                "256",
+                "images that the search uses, at most; half as many others decide whether it is kept",
+            ),
+            PassOption::new(
+                "budget",
+                "0.001-1000000000",
+                "1000",
+                "work to stay near, in 10^9 multiply-adds: it sets the number of images",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(SearchScales {

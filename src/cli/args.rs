@@ -1,7 +1,7 @@
 //! The command line as it is written.
 
 use catc_kernels::Architecture;
-use catc_passes::{LayerBits, ObjectiveChoice};
+use catc_passes::{LayerBits, ObjectiveChoice, Renamed};
 use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -87,8 +87,8 @@ pub struct CompileArgs {
     /// Leave layers in float: the same as --layer-bits NAME=32/32, and counts before it. May be repeated.
     #[arg(long, value_name = "NAME|REGEX", value_parser = |text: &str| LayerBits::keep_float(text))]
     pub keep_float: Vec<LayerBits>,
-    /// How scales and rounding are found: auto (cat at 4 bits and below, else mse), mse, minmax, percentile, entropy, aciq, lapq, correct;
-    /// learned: adaround, brecq, qdrop, pdquant, cat.
+    /// How scales and rounding are found: auto (end-to-end at 4 bits and below, else mse), mse, minmax, percentile, entropy, aciq, lapq,
+    /// channel-correction; learned: adaround, brecq, qdrop, pdquant, end-to-end.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
     /// How methods that learn go about it.
@@ -98,7 +98,7 @@ pub struct CompileArgs {
     #[arg(long, value_name = "FILE.csv")]
     pub loss_curve: Option<PathBuf>,
     /// Leave out the cluster-wise affine correction of the outputs.
-    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data", "cat_held_back"])]
+    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data", "cat_holdout", "cat_held_back"])]
     pub no_cat: bool,
     /// Weight of the corrected outputs in the blend, 0 to 1 (default: chosen on the calibration outputs).
     #[arg(long, value_name = "A", value_parser = parse_alpha)]
@@ -175,7 +175,23 @@ pub struct CorrectionArgs {
     pub cat_data: Option<PathBuf>,
     /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
     #[arg(long, value_name = "N", conflicts_with = "cat_data", requires = "calib")]
+    pub cat_holdout: Option<u32>,
+    /// What --cat-holdout was called in earlier versions.
+    #[arg(long, value_name = "N", hide = true, conflicts_with_all = ["cat_data", "cat_holdout"], requires = "calib")]
     pub cat_held_back: Option<u32>,
+}
+
+impl CorrectionArgs {
+    /// How many calibration inputs are held out for the correction; 0 holds none out.
+    pub fn holdout(&self) -> usize {
+        self.cat_holdout.or(self.cat_held_back).map_or(0, |n| n as usize)
+    }
+
+    /// The present name of an option that was given by its former name.
+    pub fn renamed(&self) -> Option<Renamed> {
+        let renamed = Renamed { what: "option".into(), former: "--cat-held-back", name: "--cat-holdout" };
+        self.cat_held_back.map(|_| renamed)
+    }
 }
 
 /// `catc eval`.

@@ -5,13 +5,15 @@ use super::bench::peak_resident_bytes;
 use super::emit::Plan;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, NO_CALIBRATION_DATA, human_bytes, on_threads, overrides, preprocess, print, print_json};
+use super::{
+    Failure, NO_CALIBRATION_DATA, human_bytes, note_renamed, on_threads, overrides, preprocess, print, print_json,
+};
 use crate::data::write_atomically;
 use crate::driver::{Calibration, CalibrationSource, CompileObserver, CompileOptions, Compiled, compile, is_compiled};
 use catc_ir::{Graph, Phase};
 use catc_jit::Tuned;
 use catc_passes::Progress;
-use catc_passes::{Changed, Effort, LossPoint, Method, PassReport, RecipeError, RecipeOptions};
+use catc_passes::{Changed, Effort, LossPoint, Method, PassReport, RecipeOptions, UnknownName};
 use catc_program::Program;
 use catc_runtime::tier_of_environment;
 use serde_json::{Value, json};
@@ -32,7 +34,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     if args.output.is_none() && args.emit.is_empty() {
         return Err(Failure::Usage("-o OUT.bin: where shall the compiled model go?".into()));
     }
-    let method: Method = args.method.parse().map_err(|e: catc_passes::RecipeError| Failure::Usage(e.to_string()))?;
+    let method: Method = args.method.parse().map_err(|e: UnknownName| Failure::Usage(e.to_string()))?;
     if let Some(pass) = &args.print_after {
         super::opt::check_print_after(pass)?;
     }
@@ -45,19 +47,21 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             preprocess: preprocess.as_ref(),
             limit: args.calibration.samples.map(|n| n as usize),
             correction: args.correction.cat_data.as_deref(),
-            held_back: args.correction.cat_held_back.map_or(0, |n| n as usize),
+            holdout: args.correction.holdout(),
         },
         recipe: recipe_options(args, method)?,
         objective: args.objective,
         seed: args.seed,
         max_memory: args.learning.max_memory,
     };
+    let set = options.recipe.overrides.iter().filter_map(|o| o.renamed());
+    note_renamed(Method::renamed(&args.method).into_iter().chain(set).chain(args.correction.renamed()));
     // Before data is read: what cannot be asked for is a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
     let (mut quantized, mut whole) = (None, Vec::new());
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
-        let mut begin = |calibration: Option<&Calibration>| announce(args, model, calibration);
+        let mut begin = |calibration: Option<&Calibration>| announce(args, model, method, calibration);
         let mut after = |report: &PassReport, graph: &Graph| {
             if graph.phase == Phase::Qdq && plan.wants(EmitKind::QdqOnnx) {
                 quantized = Some(graph.clone());
@@ -180,14 +184,13 @@ fn loss_curve(losses: &[LossPoint]) -> String {
 }
 
 fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, Failure> {
-    let usage = |e: RecipeError| Failure::Usage(e.to_string());
     let least = args.layer_bits.iter().map(|l| l.wbits.min(l.abits)).fold(args.wbits.min(args.abits), u8::min);
     let learns = method.at_bits(least).learns();
     if args.learning.iters.is_some() && !learns {
         return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
     }
-    let effort: Effort = args.learning.effort.parse().map_err(usage)?;
-    if effort != Effort::Default && !learns && method != Method::Correct {
+    let effort: Effort = args.learning.effort.parse().map_err(|e: UnknownName| Failure::Usage(e.to_string()))?;
+    if effort != Effort::Default && !learns && method != Method::ChannelCorrection {
         return Err(Failure::Usage(format!("--effort: method `{method}` learns nothing")));
     }
     Ok(RecipeOptions {
@@ -208,7 +211,7 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
 }
 
 /// Says what will be done, before the long part.
-fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>) {
+fn announce(args: &CompileArgs, model: &Path, method: Method, calibration: Option<&Calibration>) {
     let Some(calibration) = calibration else {
         return eprintln!(
             "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \
@@ -221,12 +224,11 @@ fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>)
     }
     let width = |bits: u8| if bits == 32 { "float".into() } else { format!("{bits}-bit") };
     eprintln!(
-        "catc: {}: {} weights, {} activations ({} in the first and last layer), method {}, seed {}",
+        "catc: {}: {} weights, {} activations ({} in the first and last layer), method {method}, seed {}",
         model.display(),
         width(args.wbits),
         width(args.abits),
         width(args.first_last_bits),
-        args.method,
         args.seed
     );
     eprintln!("catc: calibration: {}", calibration.description);

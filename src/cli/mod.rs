@@ -18,7 +18,7 @@ mod targets;
 
 use crate::data::{DataError, Preprocess};
 use args::{Cli, Command};
-use catc_passes::{Override, RecipeError};
+use catc_passes::{Override, RecipeError, Renamed};
 use clap::Parser;
 use std::error::Error;
 use std::path::Path;
@@ -104,6 +104,17 @@ fn overrides(set: &[String], augment: Option<&[String]>) -> Result<Vec<Override>
     });
     let set = set.iter().map(|s| s.parse().map_err(|e: RecipeError| Failure::Usage(e.to_string())));
     augment.into_iter().map(Ok).chain(set).collect()
+}
+
+/// Tells the user the present names of what was written by its former name, each once.
+fn note_renamed(renamed: impl IntoIterator<Item = Renamed>) {
+    let mut told = vec![];
+    for name in renamed {
+        if !told.contains(&name) {
+            eprintln!("note: {name}");
+            told.push(name);
+        }
+    }
 }
 
 /// Runs `work` on this many threads, all cores by default.

@@ -3,13 +3,13 @@
 use super::args::OptArgs;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, NO_CALIBRATION_DATA, on_threads, preprocess, print};
+use super::{Failure, NO_CALIBRATION_DATA, note_renamed, on_threads, preprocess, print};
 use crate::data::{Elements, Npz, write_atomically, write_npz};
 use crate::driver::{Calibration, CalibrationSource};
 use catc_ir::text::{Blobs, INLINE_ELEMENTS, NoBlobs, parse};
 use catc_ir::{Graph, Tensor, TensorData};
 use catc_onnx::WholeType;
-use catc_passes::{PassContext, PassManager, PassReport, parse_passes, pass_help, pass_names};
+use catc_passes::{PassContext, PassManager, PassReport, parse_passes, pass_help, pass_names, renamed_options};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -23,6 +23,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("a graph and --passes are needed, or --list".into()));
     };
     let passes = parse_passes(list).map_err(|e| Failure::Usage(e.to_string()))?;
+    note_renamed(renamed_options(list).map_err(|e| Failure::Usage(e.to_string()))?);
     if let Some(pass) = &args.print_after {
         check_print_after(pass)?;
     }
@@ -41,10 +42,10 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         preprocess: preprocess.as_ref(),
         limit: args.calibration.samples.map(|n| n as usize),
         correction: None,
-        held_back: 0,
+        holdout: 0,
     };
-    let correct = source.path.is_some() && passes.iter().any(|p| p.name() == "append-cat");
-    let calibration = Calibration::open(&source, &graph, &whole, correct, args.seed)?;
+    // Random inputs say nothing of the outputs: no correction is fitted on them.
+    let calibration = Calibration::open(&source, &graph, &whole, source.path.is_some(), args.seed)?;
     calibration.notes.iter().for_each(|n| eprintln!("note: {n}"));
     let bars = Bars::new();
     let result = on_threads(args.threads, || {

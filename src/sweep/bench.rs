@@ -84,7 +84,7 @@ impl<'a> Bench<'a> {
                 let sets = DataSet::open_inputs(path, preprocess.as_ref(), model.inputs())?;
                 network_key.with("cat data").with(key::of_data(&sets)?)
             }
-            None => network_key.with_number(if options.plan.corrects() { options.held_back as u64 } else { 0 }),
+            None => network_key.with_number(if options.plan.corrects() { options.holdout as u64 } else { 0 }),
         };
         let test_key = Key::default().with(key::of_data(&test)?).with(read(&options.labels)?);
         let divisions = Mutex::default();
@@ -112,10 +112,10 @@ impl<'a> Bench<'a> {
         self.network_key.clone().with(self.test_key.text()).with(recipe).with_number(network.seed)
     }
 
-    /// The calibration inputs for a seed. Where none are held back and all are used, all seeds share one division.
+    /// The calibration inputs for a seed. Where none are held out and all are used, all seeds share one division.
     pub fn division(&self, seed: u64) -> Result<Arc<Division>, SweepError> {
-        let held_back = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.held_back > 0;
-        let seed = if held_back || self.options.limit.is_some() { seed } else { 0 };
+        let holdout = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.holdout > 0;
+        let seed = if holdout || self.options.limit.is_some() { seed } else { 0 };
         let mut divisions = lock(&self.divisions);
         if let Some(found) = divisions.get(&seed) {
             return Ok(found.clone());
@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
             preprocess: self.preprocess.as_ref(),
             limit: self.options.limit,
             correction: self.options.cat_data.as_deref(),
-            held_back: self.options.held_back,
+            holdout: self.options.holdout,
         };
         let calibration = Calibration::open(&source, &self.graph, &self.whole, self.options.plan.corrects(), seed)?;
         let division = Division { calibration, folded: Mutex::default(), calibrated: Mutex::default() };

@@ -51,7 +51,7 @@ pub fn measure(
     done: &dyn Fn(Variant, Outcome) -> Result<(), SweepError>,
 ) -> Result<(), SweepError> {
     let start = Instant::now();
-    let compilation = StagedCompilation::of(&network.recipe)?;
+    let compilation = StagedCompilation::new(&network.recipe)?;
     let division = bench.division(network.seed)?;
     let inputs = Inputs {
         data: &division.calibration.ranges,

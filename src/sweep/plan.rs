@@ -21,8 +21,8 @@ pub struct SweepOptions {
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub cat_data: Option<PathBuf>,
-    /// Without those, how many calibration inputs are kept for the correction alone; it sees all of them if that is 0.
-    pub held_back: usize,
+    /// Without those, how many calibration inputs are held out for the correction alone; if 0, it is fitted on all of them.
+    pub holdout: usize,
     /// How images become network inputs.
     pub preprocess: Option<PathBuf>,
     /// Test inputs. Nothing is fitted or chosen on them.

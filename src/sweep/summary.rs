@@ -149,7 +149,7 @@ pub(super) mod tests {
             calib: "calib.npy".into(),
             limit: None,
             cat_data: None,
-            held_back: 0,
+            holdout: 0,
             preprocess: None,
             data: "test.npy".into(),
             labels: "labels.npy".into(),

@@ -27,7 +27,7 @@ pub(crate) struct Goal {
     /// Whether errors are weighted by the gradient of the distance of the network's outputs.
     pub fisher: bool,
     /// Weight of the distance of the network's outputs, its temperature, and the images of a batch that it is computed on.
-    pub prediction: f64,
+    pub prediction_weight: f64,
     pub temperature: f64,
     pub prediction_images: usize,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Goal {
 impl Goal {
     /// Whether the network's outputs are needed.
     pub fn needs_outputs(&self) -> bool {
-        self.fisher || self.prediction > 0.0
+        self.fisher || self.prediction_weight > 0.0
     }
 }
 
@@ -195,7 +195,7 @@ impl Reconstruction<'_> {
             r.as_ref().map(|r| Tensor::f32(&shape, r.soft()))
         };
         let soft = rounding.iter().zip(&layers).map(soft).collect();
-        let training = TrainingGraph::new(pass, graph, unit, self.layers, soft, self.schedule.drop > 0.0)?;
+        let training = TrainingGraph::new(pass, graph, unit, self.layers, soft, self.schedule.quant_drop_prob > 0.0)?;
         let free = training.activations.iter().filter(|q| !self.learned.contains(q));
         let activations: Vec<(QuantizerId, Vec<f32>)> =
             free.map(|q| (*q, vec![0.0; graph.quantizer(*q).scale.len()])).collect();
@@ -215,8 +215,8 @@ impl Reconstruction<'_> {
                 importance: importance.as_deref(),
                 weight: ENERGY / energy(&wanted),
             },
-            prediction: prediction(goal.prediction_images, goal.prediction, goal.temperature)
-                .filter(|_| goal.prediction > 0.0),
+            prediction: prediction(goal.prediction_images, goal.prediction_weight, goal.temperature)
+                .filter(|_| goal.prediction_weight > 0.0),
             seed: cx.seed,
             number,
         };

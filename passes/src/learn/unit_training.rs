@@ -37,9 +37,9 @@ pub(crate) struct Schedule {
     pub scale_rate: f64,
     pub bias_rate: f64,
     /// Probability with which an element of a tensor is left unquantized.
-    pub drop: f64,
+    pub quant_drop_prob: f64,
     /// Probability with which an element of the unit's input comes from the float network.
-    pub mix: f64,
+    pub input_mix_prob: f64,
     /// The rounding regularizer: weight, the part of the iterations before it acts, and its exponent from start to end.
     pub lambda: f64,
     pub warmup: f64,
@@ -266,10 +266,15 @@ impl UnitTraining<'_> {
             .map(|i| {
                 let quantized = images.iter().map(|&n| self.data.quantized[n][i].as_ref());
                 let float = images.iter().map(|&n| self.data.float[n][i].as_ref());
-                if s.mix > 0.0 { mixed(quantized.zip(float), s.mix, rng) } else { stack(quantized) }
+                if s.input_mix_prob > 0.0 {
+                    mixed(quantized.zip(float), s.input_mix_prob, rng)
+                } else {
+                    stack(quantized)
+                }
             })
             .collect();
-        let masks: Vec<Tensor> = self.graph.masks.iter().map(|m| draw_mask(m, images.len(), s.drop, rng)).collect();
+        let masks: Vec<Tensor> =
+            self.graph.masks.iter().map(|m| draw_mask(m, images.len(), s.quant_drop_prob, rng)).collect();
         let named = self.inputs.iter().copied().zip(&inputs);
         let given: Vec<(ValueId, &Tensor)> =
             named.chain(self.graph.masks.iter().map(|m| m.value).zip(&masks)).collect();
