@@ -62,6 +62,7 @@ impl Progress for Silent {
 
 /// Something the user should know: a layer left in float, a correction that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Note {
     /// The pass that says it.
     pub pass: &'static str,
@@ -74,6 +75,7 @@ pub const DEFAULT_MAX_MEMORY: usize = 4 << 30;
 
 /// The losses of one step of a pass that learns.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LossPoint {
     /// The pass.
     pub pass: &'static str,

@@ -70,6 +70,7 @@ impl FromStr for LayerBits {
 
 /// Why bits of a layer cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayerBitsError {
     /// The text is no rule.
     #[error("`{0}` gives no layer its bits; write NAME=W/A with 2 to 8 bits, or 32 for float, as in conv1=8/4")]

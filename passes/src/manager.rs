@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What one pass did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PassReport {
     /// The pass.
     pub pass: &'static str,

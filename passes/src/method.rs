@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 /// How scales and rounding are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Method {
     /// `end-to-end` where weights or activations have 4 bits or fewer, else `mse`.
     #[default]
@@ -39,6 +40,7 @@ pub enum Method {
 
 /// A method with its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MethodEntry {
     /// The method.
     pub method: Method,
@@ -132,6 +134,7 @@ impl FromStr for Method {
 
 /// How much work a method that learns may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Effort {
     /// A few iterations for each block.
     Fast,

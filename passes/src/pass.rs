@@ -63,6 +63,7 @@ pub trait Pass: fmt::Debug + Send + Sync {
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PassError {
     /// The graph is in a phase that the pass does not take.
     #[error("`{pass}` takes a graph in phase {expected}, this one is in phase {}", found.name())]

@@ -101,6 +101,7 @@ impl Default for RecipeOptions {
 
 /// Why there is no such recipe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
     /// A text that sets no option of a pass.
     #[error("`{0}` sets no option of a pass; write PASS.OPTION=VALUE, as in reconstruct.rate=0.01")]
@@ -122,6 +123,7 @@ pub enum RecipeError {
 
 /// A recipe in its stages, which run in this order. `P` is a pass.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Recipe<P = Box<dyn Pass>> {
     /// Folds the float graph, and changes it so that it is easier to quantize.
     pub fold: Vec<P>,

@@ -28,6 +28,7 @@ use std::str::FromStr;
 
 /// A pass as the command line knows it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PassEntry {
     /// Its kebab-case name.
     pub name: &'static str,
@@ -41,6 +42,7 @@ pub struct PassEntry {
 
 /// An option of a pass.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PassOption {
     /// Its name.
     pub name: &'static str,
@@ -97,6 +99,7 @@ pub const PASSES: &[PassEntry] = &[
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// The text does not read as a list of passes.
     #[error("in the list of passes, at column {column}: {message}")]

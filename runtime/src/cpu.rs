@@ -7,6 +7,7 @@ pub const CPU_VARIABLE: &str = "CATC_CPU";
 
 /// Why a name gives no tier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CpuError {
     /// Nothing has that name.
     #[error("unknown CPU {name:?}: known are {known}; this CPU can run {available}")]

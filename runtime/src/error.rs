@@ -5,6 +5,7 @@ use catc_program::{FormatError, InvalidProgram, LoadError};
 
 /// Why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The file could not be read, or is no valid model.bin.
     #[error(transparent)]
@@ -19,6 +20,7 @@ pub enum OpenError {
 
 /// Why a model could not be made ready to run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// No machine code for it could be made.
     #[error("cannot compile the model for this CPU: {0}")]
@@ -38,6 +40,7 @@ pub enum SessionError {
 
 /// Why a run gave nothing.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
     /// Another number of arrays than the model has inputs.
     #[error("{found} input arrays were given, the model takes {}: {}", .expected.len(), .expected.join(", "))]

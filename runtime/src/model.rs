@@ -18,6 +18,7 @@ pub enum Element {
 
 /// An input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PortInfo {
     /// Its name in the model file.
     pub name: String,

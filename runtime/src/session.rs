@@ -32,6 +32,7 @@ impl Default for SessionOptions {
 
 /// A step of the compiled model, for reports.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Layer<'a> {
     /// The layer's name in the model file.
     pub name: &'a str,
@@ -51,6 +52,7 @@ pub struct Layer<'a> {
 
 /// Bytes that a session holds, beside the model itself and the arrays of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Memory {
     /// Weights as they are packed for this CPU, and other constants; shared by sessions of one model and instruction set.
     pub constants: usize,

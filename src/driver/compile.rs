@@ -32,6 +32,7 @@ pub struct CompileOptions<'a> {
 }
 
 /// What came of it.
+#[non_exhaustive]
 pub struct Compiled {
     /// The integer graph.
     pub graph: Graph,
@@ -47,6 +48,7 @@ pub struct Compiled {
 
 /// Why a network cannot be compiled.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// The model file.
     #[error(transparent)]

@@ -16,6 +16,7 @@ const BATCH_PER_THREAD: usize = 32;
 
 /// Why a model cannot be opened or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]

@@ -19,6 +19,7 @@ const JOURNAL: &str = "journal.jsonl";
 
 /// Why a sweep ended early. What was measured until then is in the journal.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SweepError {
     /// A network that cannot be compiled.
     #[error(transparent)]
