@@ -1,10 +1,10 @@
 //! `insert-qdq`: puts quantizers on the weights of every layer and on every tensor that feeds one.
 //!
 //! - Before: float phase; for quantized activations, `calibrate` ran on this graph. After: qdq phase. Every layer of
-//!   [`crate::placement`] takes what a `dequantize` gives, and so does everything else that took the same tensor: one
-//!   quantizer a tensor, shared with the skip connection. The outputs of the graph stay as they are.
+//!   [`crate::placement`] takes the output of a `dequantize`, and so does everything else that took the same tensor: each tensor has one
+//!   quantizer, which the skip connection shares. The outputs of the graph stay as they are.
 //! - Weights: per output channel, signed, asymmetric below 8 bits, symmetric at 8 bits. Activations: per tensor,
-//!   unsigned, with the zero-point that their range asks for (0 where no value is negative).
+//!   unsigned, with the zero-point that follows from their range (0 if no value is negative).
 //! - The first and the last layer (those with no layer before or after them) have `first_last` bits for weights and
 //!   input.
 //! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for
@@ -160,7 +160,7 @@ impl InsertQdq {
         }
     }
 
-    /// A quantizer for each constant and number of bits that a layer has; weights shared by layers may have several.
+    /// A quantizer for each pair of constant and number of bits; weights that layers share may have several.
     fn weight_quantizers(
         &self,
         graph: &Graph,

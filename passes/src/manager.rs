@@ -1,4 +1,4 @@
-//! Runs passes one after the other: checks phases, verifies the graph after each, times them, lets an observer look.
+//! Runs passes one after the other: checks phases, verifies the graph after each, times them, and calls an observer.
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
@@ -28,7 +28,7 @@ pub struct PassManager<'o> {
 }
 
 impl<'o> PassManager<'o> {
-    /// A manager that nobody watches.
+    /// A manager without an observer.
     pub fn new() -> Self {
         PassManager::default()
     }

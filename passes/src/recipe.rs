@@ -1,4 +1,4 @@
-//! Recipes: which passes make a quantized network of a float one, in which order, and why in that order.
+//! Recipes: the passes that quantize a float network, their order, and the reasons for it.
 
 use crate::layer_bits::LayerBits;
 use crate::method::{Effort, Method};
@@ -22,9 +22,10 @@ pub struct RecipeOptions {
     pub abits: u8,
     /// Bits of the first and the last layer, 2 to 8, or 32 for float.
     pub first_last_bits: u8,
-    /// Bits of single layers, whatever the fields above say.
+    /// Bits of single layers; they take precedence over the fields above.
     pub layers: Vec<LayerBits>,
-    /// Whether there are real inputs to fit the network's output on; without them no method does, and none corrects outputs.
+    /// Whether there are real inputs to fit the network's output on. Without them only ranges are calibrated: nothing is learned, searched
+    /// or corrected.
     pub real_inputs: bool,
     /// Whether the outputs are corrected cluster by cluster.
     pub cat: bool,
@@ -249,11 +250,11 @@ fn items(options: &RecipeOptions) -> Recipe<Item> {
     let mut fold = vec![
         // Constants first: the other folds look for weights and scalars that are constants.
         item("fold-constants", &[]),
-        // Then one form for what exporters write in many, which makes layers of products.
+        // Exporters write one operation in several ways; this brings them into one form, and turns products by constants into layers.
         item("canonicalize", &[]),
-        // Inputs of whole numbers that are pooled or moved before they become reals.
+        // Models may pool or move inputs of whole numbers before they cast them to f32.
         item("whole-as-real", &[]),
-        // Attention puts the batch elsewhere; what is compiled works image by image. Transposes left are joined below.
+        // Attention moves the batch to another axis, but programs run image by image. `canonicalize` below joins the transposes that remain.
         item("batch-first", &[]),
         // Before ranges are observed: it changes weights and removes tensors.
         item("fold-batch-norm", &[]),
@@ -263,7 +264,7 @@ fn items(options: &RecipeOptions) -> Recipe<Item> {
     ];
     let mut calibrate = vec![];
     if quantizes_inputs {
-        // Weights and tensors as they will be quantized: a common scale is to suit every channel.
+        // Before ranges are observed: the one scale of a tensor must suit every channel.
         fold.push(item("equalize-channels", &[]));
         // Observes the float graph as insert-qdq will find it.
         calibrate.push(item("calibrate", &[("method", &ranges)]));
@@ -324,17 +325,17 @@ fn insert_qdq(options: &RecipeOptions, weights: &str) -> Item {
 fn fitting(method: Method, options: &RecipeOptions) -> Vec<Item> {
     let mut passes = vec![];
     if method == Method::Lapq {
-        // Right after the quantizers: its starts need what calibration saw.
+        // Right after the quantizers: its starting points need the observed ranges.
         passes.push(item("search-scales", &[]));
     }
-    // Block by block first: what is refined on the output starts near.
+    // Block by block first: the refinement on the output then starts near its optimum.
     passes.extend(reconstruct(method, options));
     if method == Method::ChannelCorrection {
         // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
         passes.push(item("correct-channels", &[]));
     }
     if matches!(method, Method::EndToEnd | Method::ChannelCorrection) {
-        // On what is left, by the network's output.
+        // On the error that is left, measured on the network's output.
         passes.push(refine_scales(method, options));
     }
     passes
@@ -342,7 +343,7 @@ fn fitting(method: Method, options: &RecipeOptions) -> Vec<Item> {
 
 /// The pass that learns rounding, as the method wants it.
 fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
-    // The references divide by lambda_r = 0.1, for 20,000 steps; in a thousand, the logits are learned by heart at that weight.
+    // The reference divides by lambda_r = 0.1, a weight of 10, for 20,000 steps. In 1,000 steps that weight overfits the logits.
     let weight = if method == Method::PdQuant && options.effort != Effort::Paper { 1 } else { 10 };
     let prediction: [(&str, &dyn fmt::Display); 3] =
         [("quant_drop_prob", &0.5), ("input_mix_prob", &0.5), ("prediction_weight", &weight)];
@@ -354,7 +355,7 @@ fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
         _ => return None,
     };
     match (options.effort, method) {
-        // The whole network is learned after it: blocks are to give that a start.
+        // The whole network is learned afterwards; the blocks only give that a good start.
         (Effort::Fast, Method::EndToEnd) => item.set("budget", "250".into()),
         (Effort::Default, Method::EndToEnd) => item.set("budget", "1500".into()),
         (Effort::Fast, _) => item.set("budget", "2500".into()),
@@ -369,7 +370,7 @@ fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
         }
     }
     if method == Method::EndToEnd && options.effort != Effort::Paper {
-        // In few steps, weight scales and biases carry what rounding has no time for.
+        // Few steps are not enough for the rounding alone; weight scales and biases make up for it.
         item.set("scale_rate", "auto".into());
         item.set("bias_rate", "auto".into());
     }
@@ -383,7 +384,7 @@ fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
 fn refine_scales(method: Method, options: &RecipeOptions) -> Item {
     let mut item = item("refine-scales", &[]);
     match (options.effort, method) {
-        // Seconds.
+        // So that it takes seconds.
         (Effort::Fast, Method::ChannelCorrection) => item.set("budget", "100".into()),
         (_, Method::ChannelCorrection) => item.set("budget", "400".into()),
         (Effort::Fast, _) => item.set("budget", "1400".into()),

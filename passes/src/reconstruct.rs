@@ -5,21 +5,25 @@
 //!   codes, which later passes keep; scales of activations have moved. The graph needs nothing more at run time.
 //! - Blocks are found in the graph (`learn::blocks`): residual blocks, branches that are joined, inverted residuals, else single
 //!   layers; with `granularity=layer` every layer is fitted alone.
-//! - Per unit, in the order of the network, from the values that the network learned so far gives: each weight is
-//!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h, and Adam moves v, the scales of activations and, if
-//!   asked for, scales of weights and biases. The loss is the squared error of the unit's output, summed over channels, averaged over
-//!   the rest (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); plus `lambda Σ (1 - |2 h(v) - 1|^beta)`, beta from
-//!   20 to 2 after the warm-up; plus, where `prediction_weight` is above 0, that many times the distance of the network's outputs with this unit quantized and all
-//!   after it in float, for class scores their divergence at temperature 4. The squared error is taken in parts of the variance of the
-//!   unit's output, times 32, and rates of scales and biases are relative, so that results do not depend on the magnitude of activations.
-//! - Elements of tensors stay unquantized with probability `quant_drop_prob`, elements of the unit's input come from the float network with
-//!   probability `input_mix_prob`: what is learned then suits more than the images at hand.
-//! - At the end weights are rounded as their variables say. A unit whose error on the images is not lower than with every weight rounded to
-//!   the nearest code keeps those. Where an output holds
-//!   values ([`crate::objective`]), the whole is kept if the distance of the outputs falls on held-out images.
-//! - Does nothing, and says why, without enough images or where the weights are codes already. Without outputs that can be compared that distance is left out.
-//! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a unit's inputs
-//!   of both networks and its output for every image, within [`PassContext::max_memory`]: fewer images where that is not enough.
+//! - Units are learned in the order of the network, each on the values that the network as learned so far computes. Each weight is
+//!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h. Adam moves v, the scales of activations and, if asked for,
+//!   the scales of weights and the biases.
+//! - The loss of a unit has up to three terms: the squared error of its output, summed over channels and averaged over the rest
+//!   (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); `lambda Σ (1 - |2 h(v) - 1|^beta)`, with beta
+//!   from 20 to 2 after the warm-up; and, if `prediction_weight` is above 0, that many times the distance of the network's outputs with
+//!   this unit quantized and all later ones in float, for class scores their divergence at temperature 4. The squared error is divided by
+//!   the variance of the unit's output and multiplied by 32, and rates of scales and biases are relative, so that results do not depend on
+//!   the magnitude of activations.
+//! - Elements of tensors stay unquantized with probability `quant_drop_prob`, and elements of the unit's input come from the float network
+//!   with probability `input_mix_prob`: what is learned then generalises to other images.
+//! - At the end each weight is rounded as its variable says. If that does not lower a unit's error on the images below that of rounding to
+//!   nearest, the unit's weights are rounded to nearest. If an output holds values ([`crate::objective`]), the result is kept only if
+//!   the distance of the outputs falls on held-out images.
+//! - Does nothing, and says why, if there are too few images or if the weights are codes already. If the outputs cannot be compared, the
+//!   terms with their distance are left out.
+//! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a
+//!   unit's inputs of both networks and its output for every image, within [`PassContext::max_memory`]; if that is not enough, fewer images
+//!   are used.
 //! - Other passes: after `insert-qdq`; before `correct-channels` and `refine-scales`, which keep codes; before `append-cat`.
 //! - Example, for each layer:
 //!   ```text
@@ -34,7 +38,7 @@
 use crate::context::{PassContext, checked_sample};
 use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, is_batch_of_reals, unit_nodes};
 use crate::learn::deviations::output_deviations;
-use crate::learn::folds::Folds;
+use crate::learn::holdout_split::HoldoutSplit;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::reconstruction::{Goal, Outcome, Reconstruction, RunError};
 use crate::learn::unit_training::Schedule;
@@ -50,7 +54,7 @@ use catc_ir::{Graph, Node, Phase, ValueId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Iterations that no budget goes below or above.
+/// The least and the largest number of iterations that a budget gives.
 const ITERATIONS: [usize; 2] = [20, 1000];
 
 /// Learns rounding and scales block by block.
@@ -215,7 +219,7 @@ impl Reconstruct {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "nothing is reconstructed";
 
 impl Pass for Reconstruct {
@@ -230,8 +234,8 @@ impl Pass for Reconstruct {
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?.clone();
-        let folds = match Folds::draw(data.len(), cx.seed) {
-            Ok(folds) => folds,
+        let split = match HoldoutSplit::draw(data.len(), cx.seed) {
+            Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
@@ -261,21 +265,21 @@ impl Pass for Reconstruct {
         let affordable =
             || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
         let iterations = self.iterations.unwrap_or_else(affordable);
-        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, folds.fit.len());
-        if count < folds.fit.len() {
+        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, split.fit.len());
+        if count < split.fit.len() {
             cx.note(format!(
                 "{count} of {} images are learned from: more do not fit the memory limit",
-                folds.fit.len()
+                split.fit.len()
             ));
         }
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
-        // Before and after each unit both networks are evaluated on every image.
+        // Both networks are evaluated on every image before and after each unit.
         let (whole, step) = self.work(&prepared, &reference, &blocks, node_time);
         cx.progress.expect("reconstructing", step * iterations as f64 + 3.0 * whole * count as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
-        let images = &folds.fit[..count];
+        let images = &split.fit[..count];
         let inputs = map_images(count, |i| {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
@@ -286,7 +290,7 @@ impl Pass for Reconstruct {
             data,
             objective,
         });
-        let holdout = compare.as_ref().map(|c| Holdout::new(c, &folds.held_out, cx.max_memory)).transpose()?;
+        let holdout = compare.as_ref().map(|c| Holdout::new(c, &split.held_out, cx.max_memory)).transpose()?;
         let start = holdout.as_ref().map(|h| h.distance(&quantized)).transpose()?;
         let deviations = output_deviations(&float, &layers, data, images, self.name())?;
         let mut run = Reconstruction {
@@ -338,7 +342,7 @@ impl Pass for Reconstruct {
 /// What to say of the network's outputs on `others` held-out images before and after, or why nothing is kept.
 fn judge(objective: &Objective, others: usize, start: &Distance, reached: &Distance) -> Result<String, String> {
     let (name, before, after) = (objective.name(), objective.amount(start.loss), objective.amount(reached.loss));
-    // Few images say little of classes, but much of values.
+    // Few held-out images measure classes poorly, but values well.
     if objective.has_values() && !reached.improves_on(start) {
         return Err(format!(
             "it does not lower the {name} on {others} calibration images that were not learned from ({before}, then {after})"
@@ -416,7 +420,8 @@ impl Reconstruct {
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {
-        // Few steps must be long ones to get as far; the bounds are the references' rates, for thousands of steps, and what is stable.
+        // With few steps each must be longer. The lower bounds are the references' rates, for thousands of steps; the upper ones are what is
+        // stable.
         let automatic = |way: f64, [least, most]: [f64; 2]| (way / iterations as f64).clamp(least, most);
         Schedule {
             iterations,

@@ -4,8 +4,8 @@
 //! - Before: qdq phase, right after `calibrate` and `insert-qdq` (the context holds what was observed); calibration data; the
 //!   float reference. After: other scales and zero-points of quantizers of up to 6
 //!   bits, if the distance fell on calibration images that the search did not see; else nothing.
-//! - Start: every such quantizer by the least L_p error, p = 2, 2.4, 3 and 4, and the p where a parabola through the divergences of
-//!   the best and its neighbours is least.
+//! - Start: every such quantizer with the least L_p error, for p = 2, 2.4, 3 and 4, and for the minimum of the parabola through the distances of
+//!   the best p and its neighbours.
 //! - Search: Powell's method on the binary logarithms of the scales; the scales of a layer's weights have a common factor.
 //! - Work: images follow from the graph's own work ([`crate::work`]) and `budget`. Memory: the inputs of those images.
 //! - Other passes: instead of `refine-scales`; before `append-cat`.
@@ -78,7 +78,7 @@ impl SearchScales {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "scales are not searched";
 
 impl Pass for SearchScales {
@@ -127,7 +127,7 @@ impl Pass for SearchScales {
     }
 }
 
-/// What came of a search.
+/// The result of a search.
 enum Outcome {
     /// New quantizers, and what to say of them.
     Kept { quantizers: BTreeMap<QuantizerId, Quantizer>, text: String },

@@ -1,4 +1,4 @@
-//! A model that is ready to run.
+//! Sessions: models that are ready to run.
 
 use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 use crate::cpu::tier_of_environment;
@@ -11,16 +11,17 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How a model is run.
+/// Options of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Threads of a run, the one that asks for it included; 0 is as many as the process may use CPUs. They share a batch, or the large
-    /// layers of an image; results do not depend on it. Where several runs of a session overlap, one has the threads and the others
-    /// are alone.
+    /// The number of threads of a run, the calling thread included; 0 means one for each CPU that the process may use. They share the
+    /// images of a batch, or the rows of an image's large layers; the number does not change the results. If several runs of a session
+    /// overlap, one of them uses the threads and each of the others runs on its calling thread alone.
     pub threads: usize,
-    /// The instruction set of the machine code; if `None`, what the environment variable `CATC_CPU` names, else the best of this CPU. Results of integer layers do not depend on it.
+    /// The instruction set of the machine code. `None` means the one that the environment variable `CATC_CPU` names, or else the best that
+    /// this CPU has. It does not change the results of integer layers.
     pub tier: Option<Tier>,
-    /// What compiling and running the model may take; a model that asks for more is refused before it is taken.
+    /// Limits on what compiling and running the model may take. A model that needs more is refused before any of it is allocated.
     pub limits: Limits,
 }
 
@@ -36,44 +37,44 @@ impl Default for SessionOptions {
 pub struct Layer<'a> {
     /// The layer's name in the model file.
     pub name: &'a str,
-    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
+    /// The name of the program's operation, or `convert` for a step that stores a tensor in another format for one of its consumers.
     pub op: &'static str,
-    /// The number of the program's step that it belongs to, if it is one alone.
+    /// The index of the program's step that it computes, if it computes exactly one.
     pub source: Option<usize>,
-    /// The inner kernel, where the step has one.
+    /// The inner kernel, if the step has one.
     pub kernel: Option<&'static str>,
-    /// Pixels and vectors of output channels of the kernel's tile, where it has several.
+    /// The tile, in pixels and vectors of output channels, if the kernel has several to choose from.
     pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// Its machine code, which steps of one shape share.
+    /// Its machine code, which it may share with other steps of the same shape.
     pub code: &'a [u8],
 }
 
-/// Bytes that a session holds, beside the model itself and the arrays of the caller.
+/// The memory of a session in bytes, not counting the model itself and the caller's arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {
-    /// Weights as they are packed for this CPU, and other constants; shared by sessions of one model and instruction set.
+    /// Weights packed for this CPU, and other constants. Sessions of one model and instruction set share them.
     pub constants: usize,
-    /// Machine code, shared likewise.
+    /// Machine code, shared in the same way.
     pub code: usize,
-    /// Activations, for each image that is run at a time.
+    /// Activations of one image; images that are run at the same time take as much each.
     pub workspace: usize,
 }
 
-/// A model with machine code, memory and threads. Any number of threads may run one session at a time.
+/// A model with machine code, memory and threads. Any number of threads may run one session at the same time.
 pub struct Session {
     model: Model,
     compiled: Arc<CompiledProgram>,
-    /// The threads beside the one that asks for a run, if there are several to run on; they sleep between runs.
+    /// The threads that help the calling thread; `None` if a run has one thread. They sleep between runs.
     pool: Option<ThreadPool>,
     threads: usize,
-    /// Activation memory that no run is using.
+    /// Workspaces that no run is using.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// A workspace that goes back to its session.
+/// A workspace in use by a run. Dropping it returns the workspace to its session.
 struct Lease<'s> {
     session: &'s Session,
     workspace: Option<Workspace>,
@@ -88,9 +89,9 @@ impl Drop for Lease<'_> {
 }
 
 impl Session {
-    /// `ready`: with the memory of a run.
+    /// `ready` says whether to allocate the memory of a run now.
     pub(crate) fn new(model: Model, options: &SessionOptions, ready: bool) -> Result<Session, SessionError> {
-        // The best tier by name or by default is one compilation.
+        // Resolved here, so that a session that names the best tier and one that leaves it open share one compilation.
         let tier = match options.tier {
             Some(tier) => Some(tier),
             None => tier_of_environment()?.or_else(Tier::detect),
@@ -104,7 +105,7 @@ impl Session {
             1 => None,
             n => Some(ThreadPool::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
         };
-        // The first run should not be the one that takes the memory.
+        // Allocated now, so that the first run does not take longer than the others.
         let workspaces = Mutex::new(if ready { vec![compiled.workspace(threads)?] } else { vec![] });
         Ok(Session { model, compiled, pool, threads, workspaces })
     }
@@ -114,7 +115,7 @@ impl Session {
         &self.model
     }
 
-    /// Threads of a run.
+    /// The number of threads of a run.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -124,12 +125,12 @@ impl Session {
         self.compiled.tier()
     }
 
-    /// Whether kernels and tiles are those that were measured on this CPU with this instruction set.
+    /// Whether kernels and tiles come from a tuning on this model of CPU with this instruction set.
     pub fn is_tuned(&self) -> bool {
         self.compiled.is_tuned()
     }
 
-    /// What the session holds.
+    /// The memory that the session holds.
     pub fn memory(&self) -> Memory {
         Memory {
             constants: self.compiled.constant_bytes(),
@@ -138,7 +139,7 @@ impl Session {
         }
     }
 
-    /// The steps in the order they run.
+    /// The steps in the order in which they run.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
         self.compiled.steps().map(|s| Layer {
             name: s.name,
@@ -151,11 +152,11 @@ impl Session {
         })
     }
 
-    /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.
+    /// Runs a batch of one or more images. The inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`, row-major.
     ///
     /// # Errors
     /// If the number of inputs, a shape, an element type or the batch does not fit the model, an index is outside of the range of its
-    /// input, or memory runs out.
+    /// input, or memory cannot be allocated.
     pub fn run(&self, inputs: &[InputArray<'_>]) -> Result<Outputs, RunError> {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
@@ -167,7 +168,7 @@ impl Session {
                 self.compiled.run_observed(&inputs, outputs, workspace, parallel, |_, call| call())
             };
         let pool = self.pool.as_ref().and_then(ThreadPool::enter);
-        // As many images at a time as there are threads; what is left is shared image by image.
+        // Each thread runs whole images while there is one for every thread. The threads then share the layers of each image that is left.
         let workers = pool.as_ref().map_or(1, |p| p.workers());
         let whole = if workers > 1 { batch - batch % workers } else { 0 };
         if let (Some(pool), true) = (&pool, whole > 0) {
@@ -197,8 +198,8 @@ impl Session {
         Ok(Outputs(arrays))
     }
 
-    /// As [`Session::run`], one image after the other; `observe` gets the number of each of the [`Session::layers`] and the time that it
-    /// took.
+    /// As [`Session::run`], but one image after the other. `observe` is called after each step with its index in [`Session::layers`] and the
+    /// time that it took.
     pub fn run_timed(
         &self,
         inputs: &[InputArray<'_>],
@@ -229,7 +230,7 @@ impl Session {
         Ok(Lease { session: self, workspace: Some(workspace) })
     }
 
-    /// The number of images, if the inputs fit the model.
+    /// Checks that the inputs fit the model; returns the number of images.
     fn check(&self, inputs: &[InputArray<'_>]) -> Result<usize, RunError> {
         let ports = self.model.inputs();
         if inputs.len() != ports.len() {
@@ -286,12 +287,12 @@ impl DerefMut for Lease<'_> {
     }
 }
 
-/// What is behind a lock is whole even if a thread panicked while it held it.
+/// Locks, even if a thread panicked while it held the lock: the data is never left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An output for this many images.
+/// A zeroed array for an output of this many images.
 fn new_array(port: &PortInfo, batch: usize) -> Result<Array, RunError> {
     fn zeros<T: Clone + Default>(n: usize) -> Option<Vec<T>> {
         let mut v = Vec::new();
@@ -308,7 +309,7 @@ fn new_array(port: &PortInfo, batch: usize) -> Result<Array, RunError> {
     Ok(Array { name: port.name.clone(), shape, data })
 }
 
-/// For each image its part of every output.
+/// Splits the output arrays by image: for each image, its part of every output.
 fn per_image<'a>(ports: &[PortInfo], arrays: &'a mut [Array], batch: usize) -> Vec<Vec<OutputMut<'a>>> {
     let mut images: Vec<Vec<OutputMut>> = (0..batch).map(|_| Vec::with_capacity(ports.len())).collect();
     for (array, port) in arrays.iter_mut().zip(ports) {
@@ -326,7 +327,7 @@ fn per_image<'a>(ports: &[PortInfo], arrays: &'a mut [Array], batch: usize) -> V
     images
 }
 
-/// One image of an input that fits its port.
+/// One image of an input whose shape has been checked.
 fn image_of<'a>(array: &InputArray<'a>, port: &PortInfo, index: usize) -> Input<'a> {
     let n = port.elements();
     match array.data {

@@ -32,7 +32,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
     }
     if args.output.is_none() && args.emit.is_empty() {
-        return Err(Failure::Usage("-o OUT.bin: where shall the compiled model go?".into()));
+        return Err(Failure::Usage("give -o OUT.bin, the file of the compiled model".into()));
     }
     let method: Method = args.method.parse().map_err(|e: UnknownName| Failure::Usage(e.to_string()))?;
     if let Some(pass) = &args.print_after {
@@ -56,7 +56,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     };
     let set = options.recipe.overrides.iter().filter_map(|o| o.renamed());
     note_renamed(Method::renamed(&args.method).into_iter().chain(set).chain(args.correction.renamed()));
-    // Before data is read: what cannot be asked for is a usage error.
+    // Built before data is read, so that options which do not fit are a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
     let (mut quantized, mut whole) = (None, Vec::new());
     let bars = Bars::new();
@@ -98,7 +98,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     report(args, emitted, &compiled, bytes.len() as u64, start)
 }
 
-/// What is read and written.
+/// The files that are read and written.
 fn files(args: &CompileArgs, model: &Path) -> Files {
     let files = Files::new()
         .read("the model", model)
@@ -110,7 +110,7 @@ fn files(args: &CompileArgs, model: &Path) -> Files {
     args.emit.iter().fold(files, |files, e| files.write(format!("--emit {}", e.kind.name()), e.path.as_path()))
 }
 
-/// Measures kernels and tiles, and keeps what is fastest in the program. What was known of this CPU before is forgotten.
+/// Measures kernels and tiles, and keeps the fastest in the program. An earlier tuning for this CPU is replaced.
 fn tune(program: &mut Program) -> Result<Value, Failure> {
     let tier = tier_of_environment()?;
     let bars = Bars::new();
@@ -140,7 +140,7 @@ fn tune(program: &mut Program) -> Result<Value, Failure> {
     Ok(report)
 }
 
-/// Tunes a model that is compiled already.
+/// Tunes a compiled model.
 fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
     if !args.emit.is_empty() || args.calibration.calib.is_some() || !args.shape.is_empty() {
         let place = model.display();
@@ -152,7 +152,7 @@ fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
     if args.json { print_json(&json!({"tuning": report})) } else { Ok(()) }
 }
 
-/// Emits code for a model that is compiled already.
+/// Emits code for a compiled model.
 fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<(), Failure> {
     let place = model.display();
     if args.emit.is_empty() || args.output.is_some() {
@@ -210,12 +210,12 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
     })
 }
 
-/// Says what will be done, before the long part.
+/// Tells the user what is compiled and how, before the passes run.
 fn announce(args: &CompileArgs, model: &Path, method: Method, calibration: Option<&Calibration>) {
     let Some(calibration) = calibration else {
         return eprintln!(
-            "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \
-             the command line names have no effect",
+            "catc: {}: quantized already: it is compiled with the scales of the file; options for bits, method, calibration data and \
+             correction have no effect",
             model.display()
         );
     };

@@ -44,7 +44,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         correction: None,
         holdout: 0,
     };
-    // Random inputs say nothing of the outputs: no correction is fitted on them.
+    // No correction is fitted on random inputs, which say nothing of the outputs.
     let calibration = Calibration::open(&source, &graph, &whole, source.path.is_some(), args.seed)?;
     calibration.notes.iter().for_each(|n| eprintln!("note: {n}"));
     let bars = Bars::new();
@@ -127,7 +127,7 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     let source: &mut dyn Read = if path == Path::new("-") {
         &mut std::io::stdin()
     } else if std::fs::metadata(path)?.is_file() {
-        // Asked before it is opened: opening a pipe would wait for its writer, and some devices never end.
+        // Checked before the file is opened: opening a pipe would wait for its writer, and some devices never end.
         &mut std::fs::File::open(path)?
     } else {
         return Err(std::io::Error::other("not a regular file; give the path of one, or `-` for standard input"));

@@ -61,7 +61,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
             return Err(usage(format!("no recipe of the sweep has a pass `{}`; there are {known}", o.pass)));
         }
     }
-    // Before data is read: what cannot be asked for is a usage error.
+    // Built before data is read, so that options which do not fit are a usage error.
     networks.iter().try_for_each(|n| catc_passes::recipe(&n.recipe).map(drop)).map_err(|e| usage(e.to_string()))?;
     let options = SweepOptions {
         model: args.model.clone(),
@@ -101,7 +101,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
     print(&tables::markdown(&results))
 }
 
-/// What is read and written.
+/// The files that are read and written.
 fn files(args: &SweepArgs, plan: &Plan) -> Files {
     let files = Files::new()
         .read("the model", args.model.as_path())
@@ -110,7 +110,7 @@ fn files(args: &SweepArgs, plan: &Plan) -> Files {
         .read("--preprocess", args.preprocess.as_deref())
         .read("--data", args.data.as_path())
         .read("--labels", args.labels.as_path());
-    // The folder of the results is made where it is missing, so only what is in it already can be in the way.
+    // The folder of the results is created if it is missing, so only files that are already in it can be in the way.
     let results = file_names(plan).map(|name| args.out.join(name)).filter(|path| path.exists());
     results.fold(files, |files, path| files.write("--out", path.as_path()))
 }

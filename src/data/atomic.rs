@@ -1,4 +1,4 @@
-//! Outputs that are either complete or not there.
+//! Outputs that are either complete or absent.
 //!
 //! An output is written to a temporary file in the folder of its target and renamed over it when complete. On any error the
 //! temporary file is removed and an earlier file of that name stays as it was.

@@ -18,7 +18,7 @@ use super::error::DataError;
 /// Most pixels of an image: 64 Mi, 8,192 x 8,192.
 pub const MAX_PIXELS: u64 = 64 << 20;
 
-/// DEFLATE gives at most 1,032 bytes for one.
+/// The largest compression ratio of DEFLATE.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
 /// A JPEG spends at least one bit on each block of 8 x 8 pixels.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Samples that are drawn when no calibration data is given.
 const SYNTHETIC_SAMPLES: usize = 32;
 
-/// What is known of the calibration inputs before they are opened.
+/// Where calibration inputs come from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CalibrationSource<'a> {
     /// The file or folder; synthetic inputs without it.
@@ -36,7 +36,7 @@ pub struct Calibration {
     pub description: String,
     /// Whether the inputs are random numbers.
     pub synthetic: bool,
-    /// What the user should know of the files.
+    /// Notes on the files, for the user.
     pub notes: Vec<String>,
 }
 

@@ -27,11 +27,11 @@ pub struct CompileOptions<'a> {
     pub objective: ObjectiveChoice,
     /// Seed of everything random.
     pub seed: u64,
-    /// Bytes of values that passes may keep for their images.
+    /// Memory for the values that passes keep of the calibration inputs, in bytes.
     pub max_memory: usize,
 }
 
-/// What came of it.
+/// A compiled network, with what the passes reported.
 #[non_exhaustive]
 pub struct Compiled {
     /// The integer graph.
@@ -53,12 +53,12 @@ pub enum CompileError {
     /// The model file.
     #[error(transparent)]
     Import(#[from] catc_onnx::ImportError),
-    /// Bits for layers that have theirs.
+    /// Bits of single layers were given for a network that is quantized already.
     #[error(
         "{0} is quantized already, and its layers have the bits of the file: leave out --layer-bits and --keep-float"
     )]
     Quantized(String),
-    /// A scale for each input.
+    /// A node computes a new scale for each input.
     #[error(
         "{model}: node {node:?} (DynamicQuantizeLinear) finds its scale in each input, which no compiled network does: compile the \
          network it was made from, which is in float, or one quantized with fixed scales (static quantization)"
@@ -91,9 +91,9 @@ pub enum CompileError {
 
 /// What a compilation tells its caller as it goes.
 pub struct CompileObserver<'a> {
-    /// Called once with the imported network, before anything is refused that could be compiled otherwise.
+    /// Called once with the imported network, before the checks that may refuse it.
     pub imported: &'a mut dyn FnMut(&Imported),
-    /// Called once before the long part with the opened calibration data, which networks that are quantized already do not need.
+    /// Called once before the passes run: with the opened calibration data, or with `None` for a network that is quantized already.
     pub begin: &'a mut dyn FnMut(Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
@@ -137,7 +137,7 @@ pub fn compile(options: &CompileOptions, observer: CompileObserver) -> Result<Co
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
-/// The program of an integer graph. Its inputs of whole numbers take no others than the model's file does.
+/// The program of an integer graph. The ranges of its integer inputs are limited to those of the types in the model's file.
 fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Program, CompileError> {
     let mut program = catc_codegen::lower(graph, info).map_err(|e| preflight::named(e, imported))?;
     for (port, whole) in program.inputs.iter_mut().zip(&imported.whole) {

@@ -1,5 +1,5 @@
-//! A compilation in steps whose results can be used more than once: the folded float graph, its calibration, the quantized graph,
-//! the program.
+//! A compilation in stages. Several compilations can share the results of a stage: the folded float graph, its calibration, the quantized
+//! graph, the program.
 
 use super::compile::CompileError;
 use catc_ir::{Graph, ValueId};
@@ -17,7 +17,7 @@ pub struct StagedCompilation {
     recipe: Recipe,
 }
 
-/// A folded float graph with what calibration saw of its tensors.
+/// A folded float graph with the observed values of its tensors.
 pub struct Calibrated {
     graph: Graph,
     activations: BTreeMap<ValueId, Observed>,
@@ -31,7 +31,7 @@ pub struct Quantized {
     pub notes: Vec<Note>,
 }
 
-/// What passes get besides the graph.
+/// The inputs of passes besides the graph.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// Calibration data, for what is fitted.
@@ -64,12 +64,12 @@ impl StagedCompilation {
         Ok(StagedCompilation { recipe: staged_recipe(&RecipeOptions { cat: false, ..options.clone() })? })
     }
 
-    /// What the folded graph depends on besides the model.
+    /// A key for the folded graph: with the model it determines the graph.
     pub fn fold_key(&self) -> String {
         format!("{:?}", self.recipe.fold)
     }
 
-    /// What its calibration depends on besides that and the data.
+    /// A key for the calibration: with the folded graph and the data it determines the calibration.
     pub fn calibrate_key(&self) -> String {
         format!("{:?}", self.recipe.calibrate)
     }
@@ -87,7 +87,7 @@ impl StagedCompilation {
         Ok(Calibrated { graph, activations: cx.activations })
     }
 
-    /// Quantizes, with everything that is fitted but the correction.
+    /// Quantizes the graph and fits everything but the correction of the outputs.
     pub fn quantize(&self, calibrated: &Calibrated, inputs: Inputs) -> Result<Quantized, PassError> {
         let mut cx = inputs.context();
         cx.activations = calibrated.activations.clone();

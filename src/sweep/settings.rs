@@ -1,4 +1,4 @@
-//! What a folder of results was measured with, so that a sweep with other options does not take its place.
+//! The options that a folder of results was measured with, so that a sweep with other options does not overwrite it.
 
 use super::plan::{Correction, SweepOptions, Variant};
 use super::run::SweepError;
@@ -20,7 +20,7 @@ const OVERRIDES: &str = "--set and --augment";
 /// The options that results depend on, by their names on the command line.
 type Settings = BTreeMap<String, String>;
 
-/// Refuses a folder that holds the results of a sweep with other options; otherwise notes the options in it.
+/// Refuses a folder that holds the results of a sweep with other options; otherwise writes the options to it.
 pub fn claim(options: &SweepOptions) -> Result<(), SweepError> {
     let path = options.out.join(FILE);
     let at = |error| SweepError::File { path: path.display().to_string(), error };

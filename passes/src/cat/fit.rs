@@ -9,8 +9,8 @@ use nalgebra::{DMatrix, DVector};
 
 /// Samples for each cluster, at least, unless the number of clusters is given.
 pub const SAMPLES_PER_CLUSTER: usize = 32;
-/// Samples at which the weights that are tried are halved. A fit to few samples is not only less certain, which
-/// cross-validation sees; among many candidates the best one is also flattered by it.
+/// The number of samples at which the weights that are tried are halved. A fit to few samples is less certain, which cross-validation
+/// measures. But the best of many candidates also looks better there than it is, which cross-validation does not measure.
 const HALVING_SAMPLES: f64 = 256.0;
 /// Alpha of [`Selection::Regime`].
 const REGIME_ALPHA: f64 = 0.4;
@@ -33,16 +33,15 @@ pub struct CatOptions {
     pub clusters: Option<usize>,
     /// Dimensions p of the space that clusters are formed in.
     pub dims: Option<usize>,
-    /// Weight of the correction, above 0 and up to 1. Given, there is a correction whether it helps or not.
+    /// Weight of the correction, above 0 and up to 1. If it is given, there is a correction whether it helps or not.
     pub alpha: Option<f64>,
     /// Pseudo-counts that pull small clusters to the plain map ([`Affine::fit`]); 0 gives the paper's maps. The default
     /// is that of [`pseudo_counts`].
     pub pseudo_counts: Option<f64>,
     /// How the others are found.
     pub selection: Selection,
-    /// Whether a cross-validated fit multiplies the logits by the common factor that brings their divergence down furthest
-    /// ([`Choice::rescale`]). It changes no top-1 class, but every threshold on a probability. Not where alpha is given: its formula then
-    /// stands as it is in the paper.
+    /// Whether a cross-validated fit multiplies the logits by the common factor with the least divergence ([`Choice::rescale`]). The factor
+    /// changes no top-1 class, but every threshold on a probability. It is not used if alpha is given: the formula is then the paper's.
     pub rescale: bool,
     /// Folds of the cross-validation.
     pub folds: usize,

@@ -17,11 +17,11 @@ use std::sync::Arc;
 
 /// Losses of each unit that are kept for the curve.
 const CURVE_POINTS: usize = 500;
-/// What the energy of every unit's outputs is brought to, so that the regularizer of the rounding and the distance of the network's outputs
-/// weigh as much against the unit's own error whatever the magnitude of its activations.
-const ENERGY: f64 = 32.0;
+/// The mean square that every unit's outputs are scaled to. The weights of the rounding regularizer and of the distance of the network's
+/// outputs, against the unit's own error, then do not depend on the magnitude of its activations.
+const TARGET_MEAN_SQUARE: f64 = 32.0;
 
-/// What every unit is fitted to beside its own output.
+/// The terms of the loss of a unit besides the error of its own output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal {
     /// Whether errors are weighted by the gradient of the distance of the network's outputs.
@@ -213,7 +213,7 @@ impl Reconstruction<'_> {
                 float: float_from,
                 wanted: &wanted,
                 importance: importance.as_deref(),
-                weight: ENERGY / energy(&wanted),
+                weight: TARGET_MEAN_SQUARE / energy(&wanted),
             },
             prediction: prediction(goal.prediction_images, goal.prediction_weight, goal.temperature)
                 .filter(|_| goal.prediction_weight > 0.0),

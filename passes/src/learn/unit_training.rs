@@ -1,4 +1,4 @@
-//! Learns one unit: what it computes from the quantized network's values shall be what the float network computes.
+//! Learns one unit, so that its output from the quantized network's values is as near as possible to the float network's output.
 //!
 //! A step draws a batch of images, evaluates it in chunks of a fixed size (each on one thread, their gradients summed in order, so that
 //! results do not depend on the number of threads) and moves the parameters by Adam.
@@ -46,7 +46,7 @@ pub(crate) struct Schedule {
     pub beta: [f64; 2],
 }
 
-/// The images a unit is learned from; everything for each of them.
+/// The images that a unit is learned from: each slice has an entry for each image.
 pub(crate) struct UnitData<'a> {
     /// The unit's inputs in the quantized and in the float network.
     pub quantized: &'a [Vec<Arc<Tensor>>],
@@ -411,7 +411,7 @@ fn draw<T>(out: &mut [T], p: f64, rng: &mut ChaCha8Rng, mut f: impl FnMut(&mut [
     }
 }
 
-/// Draws batches: every image once before one comes again.
+/// Draws batches, epoch by epoch: no image repeats before every image was drawn.
 pub(crate) struct Batches {
     order: Vec<usize>,
     next: usize,

@@ -1,5 +1,5 @@
-//! What the measurements of a sweep share: the imported network, opened data, hashes, and for each division of the calibration
-//! inputs the folded float graph, its calibrations and its logits, each made when first asked for.
+//! The state that the measurements of a sweep share: the imported network, the opened data, hashes, and for each division of the calibration
+//! inputs the folded float graph, its calibrations and its logits, each computed when it is first needed.
 
 use super::key::{self, Key};
 use super::plan::{Network, SweepOptions};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared state of a sweep.
-pub struct Bench<'a> {
+pub struct SweepContext<'a> {
     /// What is swept.
     pub options: &'a SweepOptions,
     /// Test inputs, one set for each input of the network.
@@ -31,7 +31,7 @@ pub struct Bench<'a> {
     divisions: Mutex<BTreeMap<u64, Arc<Division>>>,
 }
 
-/// The calibration inputs as one seed divides them, and what was made of them.
+/// The calibration inputs as one seed divides them, and the results computed from them.
 pub struct Division {
     /// The inputs.
     pub calibration: Calibration,
@@ -53,9 +53,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Bench<'a> {
+impl<'a> SweepContext<'a> {
     /// Opens model and data.
-    pub fn open(options: &'a SweepOptions) -> Result<Bench<'a>, SweepError> {
+    pub fn open(options: &'a SweepOptions) -> Result<SweepContext<'a>, SweepError> {
         let read = |path: &std::path::Path| {
             key::of_file(path).map_err(|error| SweepError::File { path: path.display().to_string(), error })
         };
@@ -88,7 +88,7 @@ impl<'a> Bench<'a> {
         };
         let test_key = Key::default().with(key::of_data(&test)?).with(read(&options.labels)?);
         let divisions = Mutex::default();
-        Ok(Bench {
+        Ok(SweepContext {
             options,
             test,
             labels,
