@@ -162,7 +162,7 @@ impl Pass for CorrectChannels {
         };
         let gain = exponent.map_or("none".to_string(), |p| p.to_string());
         cx.note(format!(
-            "corrected the channels of {} layers (gain={gain}) from {} images; on {} others the {name} falls from {} to {}",
+            "corrected the channels of {} layers (gain={gain}) from {} images; on {} held-out images the {name} falls from {} to {}",
             layers.len(),
             split.fit.len(),
             split.held_out.len(),

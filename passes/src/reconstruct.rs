@@ -321,7 +321,7 @@ impl Pass for Reconstruct {
         }
         let note = format!(
             "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
-             to {:.1} % of that of nearest rounding",
+             to {:.1} % of that of rounding to nearest",
             100.0 * after / before
         );
         let judged = match (&holdout, &start, &objective) {
@@ -345,10 +345,10 @@ fn judge(objective: &Objective, others: usize, start: &Distance, reached: &Dista
     // Few held-out images measure classes poorly, but values well.
     if objective.has_values() && !reached.improves_on(start) {
         return Err(format!(
-            "it does not lower the {name} on {others} calibration images that were not learned from ({before}, then {after})"
+            "it does not lower the {name} on {others} held-out calibration images ({before}, then {after})"
         ));
     }
-    Ok(format!("; on {others} others the {name} goes from {before} to {after}"))
+    Ok(format!("; on {others} held-out images the {name} goes from {before} to {after}"))
 }
 
 /// The blocks with the units that can be learned: those with weights that are still to be rounded, between tensors that the float graph has.

@@ -249,16 +249,14 @@ impl Pass for RefineScales {
         let others = split.held_out.len();
         let (name, amount) = (objective.name(), |d: &Distance| objective.amount(d.loss));
         let Some((after, temperature, step, refined)) = best else {
-            let reason = format!(
-                "nothing lowers the {name} on {others} calibration images that were not learned from ({})",
-                amount(&before)
-            );
+            let reason =
+                format!("nothing lowers the {name} on {others} held-out calibration images ({})", amount(&before));
             return cx.skip(SKIPPED, reason);
         };
         let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
         cx.note(format!(
             "moved scales of {scales} and zero-points of {zero_points} of {quantizers} quantizers, and the biases of {} layers, in {step} \
-             steps at temperature {temperature} on {} images{}; on {others} others the {name} falls from {} to {}",
+             steps at temperature {temperature} on {} images{}; on {others} held-out images the {name} falls from {} to {}",
             layers.len(),
             split.fit.len(),
             augment.description(),

@@ -190,7 +190,7 @@ impl SearchScales {
         let (name, amount) = (compare.objective.name(), |d: &Distance| compare.objective.amount(d.loss));
         if after.improves_on(&before) {
             let text = format!(
-                "searched {} scales on {} images from an L{p:.1} start; on {others} others the {name} falls from {} to {}",
+                "searched {} scales on {} images from an L{p:.1} start; on {others} held-out images the {name} falls from {} to {}",
                 searched.len(),
                 split.fit.len(),
                 amount(&before),
@@ -199,7 +199,7 @@ impl SearchScales {
             return Ok(Outcome::Kept { quantizers, text });
         }
         Ok(Outcome::Dropped(format!(
-            "it does not lower the {name} on {others} calibration images that it did not see ({})",
+            "it does not lower the {name} on {others} held-out calibration images ({})",
             amount(&before)
         )))
     }

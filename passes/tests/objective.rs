@@ -144,7 +144,9 @@ fn classifiers_are_learned_whatever_follows_their_scores() {
             let c = compile(&format!("{CLASSIFIER}{tail}}}\n"), &calibration, &list, ObjectiveChoice::Auto);
             let notes = c.notes.join("\n");
             assert!(notes.contains(target), "{tail}: {notes}");
-            assert!(!notes.contains("alone") && notes.contains("learned"), "{tail} {passes}: {notes}");
+            // Kept, or learned and then given up for what it did to held-out images.
+            let learned = notes.contains("learned") || notes.contains("held-out calibration images");
+            assert!(!notes.contains("alone") && learned, "{tail} {passes}: {notes}");
         }
     }
 }

@@ -123,7 +123,7 @@ fn decode_png(bytes: &[u8]) -> Result<Pixels, String> {
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, String> {
     let said = |error: zune_jpeg::errors::DecodeErrors| error.to_string();
-    // Without the strict mode a truncated image comes out with a grey rest, which is no sample of anything.
+    // Without the strict mode a truncated image would be filled up with grey and be used as a sample.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(u16::MAX.into())

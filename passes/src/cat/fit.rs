@@ -174,7 +174,9 @@ fn try_fit(lq: &DMatrix<f64>, fp: &DMatrix<f64>, options: &CatOptions) -> Result
     };
     let least = if options.judge == Judge::Divergence { 2 } else { 1 };
     if classes < least || samples < needed {
-        return Err(format!("{samples} samples of {classes} outputs are too few: {needed} of {least} are needed"));
+        return Err(format!(
+            "{samples} samples of {classes} outputs are too few: at least {needed} samples of {least} outputs are needed"
+        ));
     }
     let most = classes.min(samples - 1);
     let clusters = cluster_candidates(options, samples)?;
@@ -256,7 +258,7 @@ fn cross_validate(
         };
         let without = base.plain;
         return Err(format!(
-            "no correction lowers the {what} beyond doubt on samples it was not fitted to ({without:.4} without one)"
+            "no correction lowers the {what} significantly on samples that it was not fitted to ({without:.4} without one)"
         ));
     }
     let rescale = if rescales { rescale } else { 1.0 };
@@ -393,7 +395,7 @@ mod tests {
         };
         let cv = CatOptions::default;
         let few = skipped(&lq.columns(0, 40).into_owned(), &fp.columns(0, 40).into_owned(), cv());
-        assert_eq!(few, "40 samples of 6 outputs are too few: 64 of 2 are needed");
+        assert_eq!(few, "40 samples of 6 outputs are too few: at least 64 samples of 2 outputs are needed");
         assert!(skipped(&lq, &lq, cv()).starts_with("no correction lowers"));
         assert!(skipped(&lq, &fp, CatOptions { alpha: Some(0.0), ..cv() }).starts_with("alpha is 0"));
         let mut broken = lq.clone();

@@ -76,7 +76,7 @@ pub struct Choice {
     pub clusters: usize,
     /// Dimensions of the principal space; no more than there are directions in which the logits differ.
     pub dims: usize,
-    /// Weight of the correction; 0 if none lowers the divergence beyond doubt.
+    /// Weight of the correction; 0 if none lowers the divergence significantly.
     pub alpha: f64,
     /// The factor of the corrected logits that brings the divergence down furthest.
     pub rescale: f64,
@@ -150,7 +150,7 @@ pub fn choose(lq: &DMatrix<f64>, fp: &DMatrix<f64>, pca: &Pca, candidates: &Cand
 }
 
 impl Choice {
-    /// Whether the loss falls beyond doubt, the top-1 class of logits is the float network's no less often, the plain squared error of values
+    /// Whether the loss falls significantly, the top-1 class of logits is the float network's no less often, the plain squared error of values
     /// does not rise, and logits that keep their factor are nearer without one.
     fn improves(&self, rescale: bool) -> bool {
         let gains: Vec<f64> = self.base.samples.iter().zip(&self.score.samples).map(|(b, s)| b - s).collect();

@@ -22,7 +22,7 @@ impl HoldoutSplit {
     pub fn draw(available: usize, seed: u64) -> Result<HoldoutSplit, String> {
         let needed = MIN_IMAGES + MIN_HELD_OUT;
         if available < needed {
-            return Err(format!("{available} calibration images are too few, it takes {needed}"));
+            return Err(format!("{available} calibration images are too few; at least {needed} are needed"));
         }
         let mut order: Vec<usize> = (0..available).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));

@@ -23,7 +23,7 @@ impl Split {
     pub fn draw(available: usize, wanted: usize, seed: u64) -> Result<Split, String> {
         let needed = MIN_IMAGES + MIN_HELD_OUT;
         if available < needed {
-            return Err(format!("{available} calibration images are too few, it takes {needed}"));
+            return Err(format!("{available} calibration images are too few; at least {needed} are needed"));
         }
         let most = available - (available / 3).max(MIN_HELD_OUT);
         let images = wanted.clamp(MIN_IMAGES, most);
