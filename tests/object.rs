@@ -182,14 +182,14 @@ fn what_cannot_be_emitted_is_a_usage_error() {
 fn targets_lists_instruction_sets_and_their_kernels() {
     let out = catc().arg("targets").assert().success();
     let text = String::from_utf8_lossy(&out.get_output().stdout).into_owned();
-    for word in ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu", "aarch64-i8mm", "dot-usdot", "lookup-w2a2"] {
+    for word in ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu", "aarch64-i8mm", "dot-usdot", "pairs-128"] {
         assert!(text.contains(word), "{word}: {text}");
     }
     let out = catc().args(["targets", "--json"]).assert().success();
     let list: serde_json::Value = serde_json::from_slice(&out.get_output().stdout).unwrap();
     for target in list.as_array().unwrap() {
         for cpu in target["cpus"].as_array().unwrap() {
-            assert!(cpu["object_kernels"].as_array().unwrap().contains(&"lookup-w2a2".into()), "{cpu}");
+            assert!(cpu["object_kernels"].as_array().unwrap().contains(&"pairs-128".into()), "{cpu}");
         }
     }
 }

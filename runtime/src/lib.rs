@@ -50,4 +50,4 @@ pub use catc_program as program;
 pub use cpu::{CPU_VARIABLE, CpuError, tier_named, tier_of_environment};
 pub use error::{OpenError, RunError, SessionError};
 pub use model::{Element, Model, PortInfo};
-pub use session::{Layer, Memory, Session, SessionOptions};
+pub use session::{Layer, LayerPart, Memory, Session, SessionOptions};

@@ -5,8 +5,8 @@ use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
 use crate::thread_pool::ThreadPool;
-use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, ParallelFor, Workspace};
-use catc_kernels::Tier;
+use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, ParallelFor, Work, Workspace};
+use catc_kernels::{KernelRef, Tier};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,16 +39,47 @@ pub struct Layer<'a> {
     pub name: &'a str,
     /// The name of the program's operation, or `convert` for a step that stores a tensor in another format for one of its consumers.
     pub op: &'static str,
-    /// The index of the program's step that it computes, if it computes exactly one.
-    pub source: Option<usize>,
+    /// The steps of the program that it computes: one, unless several are fused into one function.
+    pub parts: Vec<LayerPart>,
+    /// Its machine code, which it may share with other layers of the same shape.
+    pub code: &'a [u8],
+}
+
+/// The part of a layer that computes one step of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerPart {
+    /// The index of the program's step.
+    pub source: usize,
     /// The inner kernel, if the step has one.
     pub kernel: Option<&'static str>,
     /// The tile, in pixels and vectors of output channels, if the kernel has several to choose from.
     pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// Its machine code, which it may share with other steps of the same shape.
-    pub code: &'a [u8],
+}
+
+impl LayerPart {
+    fn of(work: &Work) -> LayerPart {
+        let Work { source, kernel, tile, macs, .. } = *work;
+        LayerPart { source, kernel: kernel.map(KernelRef::name), tile, macs }
+    }
+}
+
+impl Layer<'_> {
+    /// The inner kernel, if there is one; of several fused steps, that of the last.
+    pub fn kernel(&self) -> Option<&'static str> {
+        self.parts.last().and_then(|part| part.kernel)
+    }
+
+    /// The tile, if the layer is one step and its kernel has several tiles to choose from.
+    pub fn tile(&self) -> Option<(usize, usize)> {
+        if let [part] = self.parts[..] { part.tile } else { None }
+    }
+
+    /// Multiply-accumulates for one image.
+    pub fn macs(&self) -> u64 {
+        self.parts.iter().map(|part| part.macs).sum()
+    }
 }
 
 /// The memory of a session in bytes, not counting the model itself and the caller's arrays.
@@ -96,7 +127,7 @@ impl Session {
             Some(tier) => Some(tier),
             None => tier_of_environment()?.or_else(Tier::detect),
         };
-        let compiled = model.compiled(Options { tier, limits: options.limits })?;
+        let compiled = model.compiled(Options { tier, limits: options.limits, ..Options::default() })?;
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
@@ -144,10 +175,7 @@ impl Session {
         self.compiled.steps().map(|s| Layer {
             name: s.name,
             op: s.op,
-            source: s.source,
-            kernel: s.kernel,
-            tile: s.tile,
-            macs: s.macs,
+            parts: s.work.iter().map(LayerPart::of).collect(),
             code: s.code,
         })
     }

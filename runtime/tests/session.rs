@@ -105,9 +105,9 @@ fn models_say_what_they_take_and_give() {
     let names: Vec<_> = model.outputs().iter().map(|o| (o.name.as_str(), o.element)).collect();
     assert_eq!(names, [("features", Element::F32), ("least", Element::Index)]);
     let session = session(1);
-    let layers: Vec<_> = session.layers().map(|l| (l.name, l.macs)).collect();
+    let layers: Vec<_> = session.layers().map(|l| (l.name, l.macs())).collect();
     assert_eq!(layers[1], ("conv", 3 * 2 * 9 * 36));
-    assert!(session.layers().any(|l| l.kernel.is_some()));
+    assert!(session.layers().any(|l| l.kernel().is_some()));
     let memory = session.memory();
     assert!(memory.workspace > 0 && memory.constants > 0 && memory.code > 0);
 }

@@ -38,8 +38,8 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     // Views have no code, and conversions between forms are no step of the program.
     let mut work = vec![(0, None); program.steps.len()];
     for layer in session.layers().filter(|l| l.op != "convert") {
-        if let Some(entry) = layer.source.and_then(|source| work.get_mut(source)) {
-            *entry = (layer.macs, layer.kernel);
+        for part in layer.parts {
+            work[part.source] = (part.macs, part.kernel);
         }
     }
     let rows: Vec<Row> =

@@ -53,9 +53,9 @@ impl Profile {
                 LayerTime {
                     name: layer.name.to_string(),
                     op: layer.op,
-                    kernel: layer.kernel,
-                    tile: layer.tile,
-                    macs: layer.macs,
+                    kernel: layer.kernel(),
+                    tile: layer.tile(),
+                    macs: layer.macs(),
                     shortest: times.first().copied().unwrap_or(0.0),
                     median: times.get(times.len() / 2).copied().unwrap_or(0.0),
                 }

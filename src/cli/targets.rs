@@ -2,14 +2,14 @@
 
 use super::args::TargetsArgs;
 use super::{Failure, print, print_json};
-use catc_kernels::{Architecture, Implementation, KernelInfo, KernelSet, TABLE, Tier};
+use catc_kernels::{Architecture, Implementation, KernelRef, KernelSet, Tier};
 use serde_json::json;
 use std::fmt::Write;
 
-/// Lists targets, their instruction sets and the kernels of each, from the table of kernels.
+/// Lists targets, their instruction sets and the kernels of each, from the list of kernels.
 pub fn run(args: &TargetsArgs) -> Result<(), Failure> {
     if args.json {
-        let names = |set: KernelSet| kernels(set).map(|k| k.name).collect::<Vec<_>>();
+        let names = |set: KernelSet| set.kernels().map(KernelRef::name).collect::<Vec<_>>();
         let cpu = |tier: Tier| {
             json!({
                 "name": tier.name(),
@@ -27,18 +27,14 @@ pub fn run(args: &TargetsArgs) -> Result<(), Failure> {
         for tier in Tier::of(architecture) {
             let here = if tier.is_available() { "  (this CPU runs it)" } else { "" };
             let _ = writeln!(text, "  {tier}{here}");
-            let emitted: Vec<_> = kernels(KernelSet::emitted(tier)).map(|k| k.name).collect();
+            let emitted: Vec<_> = KernelSet::emitted(tier).kernels().map(KernelRef::name).collect();
             let _ = writeln!(text, "    in objects and in memory: {}", emitted.join(", "));
-            let precompiled = |k: &&KernelInfo| k.implementation != Implementation::Emitted;
-            let more: Vec<_> = kernels(KernelSet::all(tier)).filter(precompiled).map(|k| k.name).collect();
+            let precompiled = |kernel: &KernelRef| kernel.info().implementation == Implementation::Precompiled;
+            let more: Vec<_> = KernelSet::all(tier).kernels().filter(precompiled).map(KernelRef::name).collect();
             if !more.is_empty() {
                 let _ = writeln!(text, "    in memory alone: {}", more.join(", "));
             }
         }
     }
     print(&text)
-}
-
-fn kernels(set: KernelSet) -> impl Iterator<Item = &'static KernelInfo> {
-    TABLE.iter().filter(move |info| set.contains(info.id))
 }

@@ -1,11 +1,11 @@
 //! Machine code in memory.
 
+use crate::emit::StepCode;
 use crate::error::JitError;
 use crate::functions::Functions;
 use crate::isa::{Destination, isa};
-use crate::plan::StepCode;
 use crate::verify::Surroundings;
-use catc_kernels::{Tier, precompiled};
+use catc_kernels::{KernelSet, functions};
 use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
 use std::mem::ManuallyDrop;
@@ -56,13 +56,15 @@ pub(crate) struct CodeBuilder {
 }
 
 impl CodeBuilder {
-    /// For a tier, and no more than that many instructions.
-    pub fn new(tier: Tier, instructions: u64) -> Result<CodeBuilder, JitError> {
+    /// For a set of kernels, and no more than that many instructions.
+    pub fn new(kernels: KernelSet, instructions: u64) -> Result<CodeBuilder, JitError> {
+        let tier = kernels.tier;
         let mut builder = JITBuilder::with_isa(isa(tier, Destination::Here)?, default_libcall_names());
-        let usable = || precompiled::functions().iter().filter(|f| tier.includes(f.tier));
-        builder.symbols(usable().map(|f| (f.symbol, f.function as *const u8)));
+        let usable: Vec<_> =
+            functions(kernels.list).into_iter().filter(|f| kernels.has_precompiled(f.tier())).collect();
+        builder.symbols(usable.iter().map(|f| (f.symbol(), f.pointer() as *const u8)));
         let mut module = OwnedModule(ManuallyDrop::new(JITModule::new(builder)));
-        let functions = Functions::new(&mut *module.0, tier, usable().map(|f| f.symbol), instructions)?;
+        let functions = Functions::new(&mut *module.0, tier, usable.into_iter(), instructions)?;
         Ok(CodeBuilder { module, functions })
     }
 

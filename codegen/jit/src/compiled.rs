@@ -5,15 +5,15 @@
 //! workspace of its own, and the same functions could be linked from an object file.
 
 use crate::Options;
-use crate::arrange::{Arranged, ArrangedStep, Pointer, PortShape, arrange};
+use crate::assign::overrides::{KernelOverride, overrides};
 use crate::block::Block;
+use crate::builder::{UnplacedStep, Work};
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
 use crate::limits::Limits;
 use crate::parallel_for::ParallelFor;
-use crate::plan::PlanStep;
-use crate::plan::wish::{Wish, wishes};
-use catc_kernels::{KernelId, KernelSet, Tier, cpu_name};
+use crate::place::{PlacedProgram, PlacedStep, Pointer, PortShape, place};
+use catc_kernels::{KernelRef, KernelSet, Tier, cpu_name};
 use catc_program::{Program, Tuning};
 use std::ops::Range;
 
@@ -54,10 +54,7 @@ impl Workspace {
 struct CompiledStep {
     name: String,
     op: &'static str,
-    kernel: Option<KernelId>,
-    tile: Option<(usize, usize)>,
-    source: Option<usize>,
-    macs: u64,
+    work: Vec<Work>,
     function: usize,
     slots: Range<usize>,
     units: usize,
@@ -77,23 +74,29 @@ impl Slots {
     }
 }
 
-/// A step of a compiled program, for reports.
+/// A function of a compiled program, for reports.
 #[derive(Clone, Debug)]
 pub struct StepReport<'a> {
-    /// The layer's name.
+    /// The layer's name; of joined layers their names.
     pub name: &'a str,
-    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
+    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another format for one of its readers.
     pub op: &'static str,
-    /// The number of the program's step that it belongs to, if it is one alone.
-    pub source: Option<usize>,
-    /// The inner kernel's name, if it has one.
-    pub kernel: Option<&'static str>,
-    /// Pixels and vectors of output channels of the kernel's tile, if it has several.
-    pub tile: Option<(usize, usize)>,
-    /// Multiply-accumulates per image.
-    pub macs: u64,
+    /// The steps of the program that it does: one, unless functions were joined.
+    pub work: &'a [Work],
     /// The machine code, shared by steps of the same shape.
     pub code: &'a [u8],
+}
+
+impl StepReport<'_> {
+    /// The inner kernel, if it has one; of joined layers that of the last.
+    pub fn kernel(&self) -> Option<&'static str> {
+        self.work.last().and_then(|work| work.kernel).map(KernelRef::name)
+    }
+
+    /// Multiply-accumulates per image.
+    pub fn macs(&self) -> u64 {
+        self.work.iter().map(|work| work.macs).sum()
+    }
 }
 
 /// Machine code for a program, with packed weights and a memory plan.
@@ -120,8 +123,9 @@ pub struct CompiledProgram {
 /// If the CPU or the tier asked for cannot run the code, or the program contradicts itself.
 pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
     let tier = available(options.tier)?;
+    let kernels = KernelSet { list: options.kernels, ..KernelSet::all(tier) };
     let tuning = tuning_of(program, tier);
-    let mut compiled = compile_with(program, tier, &options.limits, &wishes(program, tuning))?;
+    let mut compiled = compile_with(program, kernels, &options.limits, &overrides(program, tuning, kernels))?;
     compiled.tuned = tuning.is_some();
     Ok(compiled)
 }
@@ -135,7 +139,7 @@ pub fn prove(program: &Program, tier: Tier) -> Result<(), JitError> {
     if Tier::detect().is_none_or(|here| here.architecture() != tier.architecture()) {
         return Err(JitError::Tier { tier });
     }
-    compile_with(program, tier, &Limits::default(), &wishes(program, None)).map(drop)
+    compile_with(program, KernelSet::all(tier), &Limits::default(), &[]).map(drop)
 }
 
 /// The tier, or the best of this CPU.
@@ -153,37 +157,25 @@ fn tuning_of(program: &Program, tier: Tier) -> Option<&Tuning> {
     program.tunings.iter().find(|tuning| tuning.cpu == cpu && tuning.tier == tier.name())
 }
 
-/// Compiles a program for a tier of this CPU, its kernels and tiles as wished.
+/// Compiles a program for kernels of this CPU, those and their tiles that are asked for among them.
 pub(crate) fn compile_with(
     program: &Program,
-    tier: Tier,
+    kernels: KernelSet,
     limits: &Limits,
-    wishes: &[Wish],
+    overrides: &[KernelOverride],
 ) -> Result<CompiledProgram, JitError> {
-    let Arranged { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
-        arrange(program, KernelSet::all(tier), limits, wishes)?;
-    let mut builder = CodeBuilder::new(tier, limits.instructions)?;
+    let PlacedProgram { steps, constants, inputs, outputs, activation_bytes, scratch_bytes } =
+        place(program, kernels, limits, overrides)?;
+    let mut builder = CodeBuilder::new(kernels, limits.instructions)?;
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
-    for arranged in steps {
-        let function =
-            builder.add(&arranged.step.name, arranged.step.code.as_ref(), &arranged.surroundings(&constants))?;
-        let ArrangedStep { step, slots, cycles, .. } = arranged;
-        let PlanStep { name, op, kernel, tile, source, macs, units, .. } = step;
+    for placed in steps {
+        let function = builder.add(&placed.step.name, placed.step.code.as_ref(), &placed.surroundings(&constants))?;
+        let PlacedStep { step, slots, cycles, .. } = placed;
+        let UnplacedStep { name, op, work, units, .. } = step;
         let start = pointers.len();
         pointers.extend(slots);
-        compiled.push(CompiledStep {
-            name,
-            op,
-            kernel,
-            tile,
-            source,
-            macs,
-            function,
-            slots: start..pointers.len(),
-            units,
-            cycles,
-        });
+        compiled.push(CompiledStep { name, op, work, function, slots: start..pointers.len(), units, cycles });
     }
     Ok(CompiledProgram {
         code: builder.finish()?,
@@ -195,7 +187,7 @@ pub(crate) fn compile_with(
         outputs,
         activation_bytes,
         scratch_bytes,
-        tier,
+        tier: kernels.tier,
         tuned: false,
     })
 }
@@ -233,10 +225,7 @@ impl CompiledProgram {
         self.steps.iter().map(|s| StepReport {
             name: &s.name,
             op: s.op,
-            source: s.source,
-            kernel: s.kernel.map(KernelId::name),
-            tile: s.tile,
-            macs: s.macs,
+            work: &s.work,
             code: self.code.bytes(s.function),
         })
     }

@@ -1,12 +1,12 @@
 //! The functions of a program's steps, emitted into a module: code to call, or an object file.
 
+use crate::emit::StepCode;
 use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::limits::within;
-use crate::plan::StepCode;
 use crate::verify::{Footprint, Surroundings, footprint};
-use catc_kernels::Tier;
+use catc_kernels::{Function, Tier};
 use cranelift_codegen::ir::AbiParam;
 use cranelift_codegen::ir::types::I64;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
@@ -31,7 +31,7 @@ pub(crate) struct Functions {
     pub listing: Option<Listing>,
     /// Those of all functions, as they are handed to Cranelift.
     instructions: u64,
-    most_instructions: u64,
+    max_instructions: u64,
 }
 
 /// The functions as text.
@@ -44,21 +44,22 @@ pub(crate) struct Listing {
 }
 
 impl Functions {
-    /// For a tier. `symbols` are the precompiled kernels that functions may call; functions have that many instructions at most.
+    /// For a tier. `callable` are the precompiled functions that may be called; functions have that many instructions at most.
     pub fn new(
         module: &mut impl Module,
         tier: Tier,
-        symbols: impl Iterator<Item = &'static str>,
+        callable: impl Iterator<Item = &'static Function>,
         instructions: u64,
     ) -> Result<Functions, JitError> {
         let mut signature = module.make_signature();
         signature.params.push(AbiParam::new(I64));
         let mut kernels = Kernels { signature, numbers: BTreeMap::new() };
-        for symbol in symbols {
+        for function in callable {
+            let symbol = function.symbol();
             let id = module
                 .declare_function(symbol, Linkage::Import, &kernels.signature)
                 .map_err(|e| JitError::Codegen { step: symbol.into(), message: e.to_string() })?;
-            kernels.numbers.insert(symbol, id.as_u32());
+            kernels.numbers.insert(symbol, (id.as_u32(), function));
         }
         Ok(Functions {
             tier,
@@ -70,7 +71,7 @@ impl Functions {
             kernels,
             listing: None,
             instructions: 0,
-            most_instructions: instructions,
+            max_instructions: instructions,
         })
     }
 
@@ -99,7 +100,7 @@ impl Functions {
         code.emit(&mut e);
         e.finish(module.target_config());
         self.instructions += context.func.dfg.num_insts() as u64;
-        within("instructions for the code", self.instructions, "instructions", self.most_instructions)?;
+        within("instructions for the code", self.instructions, "instructions", self.max_instructions)?;
         let touched = footprint(&context.func, &self.kernels, step)
             .map_err(|reason| JitError::Unproved { step: name.to_string(), reason })?;
         touched.check(name, step)?;

@@ -1,6 +1,6 @@
 //! Sharing the work of a step between threads.
 
-use catc_kernels::KernelId;
+use crate::builder::Work;
 use std::ops::Range;
 
 /// Threads that share a step's work units.
@@ -31,10 +31,10 @@ const PLAIN_RATE: f64 = 4.0;
 /// Bytes read or written per cycle by steps that are not arithmetic.
 const BYTES_PER_CYCLE: f64 = 4.0;
 
-/// Cycles that a step takes on one thread, roughly. `bytes` are those it reads and writes.
-pub(crate) fn cycles(kernel: Option<KernelId>, macs: u64, bytes: usize) -> f64 {
-    let rate = kernel.map_or(PLAIN_RATE, |k| f64::from(k.info().rate));
-    macs as f64 / rate + bytes as f64 / BYTES_PER_CYCLE
+/// Cycles that a function takes on one thread, roughly. `bytes` are those it reads and writes.
+pub(crate) fn cycles(work: &[Work], bytes: usize) -> f64 {
+    let arithmetic = work.iter().map(|work| work.cycles.unwrap_or(work.macs as f64 / PLAIN_RATE));
+    arithmetic.sum::<f64>() + bytes as f64 / BYTES_PER_CYCLE
 }
 
 /// Units of a part when that many workers share a step of `units` units and `cycles`; `units` itself if it stays on one thread.

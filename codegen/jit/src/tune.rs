@@ -3,12 +3,14 @@
 //! All kernels that a layer may have give the same results ([`catc_kernels::candidates`]), so measuring decides on time alone. Every round compiles the
 //! program with another choice for each layer and times all of them, so that a round costs as much as a few runs.
 
+use crate::assign::overrides::{KernelOverride, overrides};
+use crate::assign::{Choices, kernels_of};
+use crate::builder::Work;
 use crate::compiled::{CompiledProgram, Input, OutputMut, available, compile_with};
 use crate::error::JitError;
 use crate::limits::Limits;
-use crate::plan::forms::kernels_of;
-use crate::plan::wish::{TileWish, Wish, wishes};
-use catc_kernels::{KernelId, KernelSet, Tier, cpu_name};
+
+use catc_kernels::{Execution, KernelRef, KernelSet, Tier, TileOverride, cpu_name};
 use catc_program::{Format, Program, TunedLayer, Tuning};
 use std::time::Instant;
 
@@ -19,7 +21,7 @@ const RANKS: usize = 8;
 const RUNS: usize = 12;
 
 /// What a choice must save of the time that the rules' choice takes.
-const LEAST_GAIN: f64 = 0.02;
+const MIN_GAIN: f64 = 0.02;
 
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,26 +42,28 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
     let tier = available(tier)?;
     let cpu = cpu_name().ok_or_else(|| JitError::Run("the name of this CPU is not known: no tuning".into()))?;
     let kernels = KernelSet::all(tier);
-    let mut choices: Vec<Vec<Wish>> = Vec::with_capacity(program.steps.len());
+    let mut choices: Vec<Vec<KernelOverride>> = Vec::with_capacity(program.steps.len());
     program.validate()?;
+    let mut considered = Choices::new(program, kernels, u64::MAX);
     for step in &program.steps {
-        let of = |kernel: KernelId| {
-            let ranks = if kernel.has_tiles() { RANKS } else { 1 };
-            (0..ranks).map(move |rank| Wish { kernel: Some(kernel), tile: TileWish::Rank(rank) })
+        let of = |kernel: KernelRef| {
+            let ranks = if matches!(kernel.execution(), Execution::SumTiles(_)) { RANKS } else { 1 };
+            (0..ranks).map(move |rank| KernelOverride { kernel: Some(kernel), tile: TileOverride::Rank(rank) })
         };
-        choices.push(kernels_of(program, step, kernels)?.into_iter().flat_map(of).collect());
+        choices.push(kernels_of(&mut considered, step)?.into_iter().flat_map(of).collect());
     }
+    drop(considered);
     let rounds = choices.iter().map(Vec::len).max().unwrap_or(0);
-    let rules = compile_with(program, tier, &Limits::default(), &[])?;
+    let rules = compile_with(program, kernels, &Limits::default(), &[])?;
     let times = measure(&rules, program)?;
     let before: f64 = times.iter().sum();
-    let mut best: Vec<(f64, Option<TunedLayer>)> =
-        times.iter().map(|&time| ((1.0 - LEAST_GAIN) * time, None)).collect();
+    let mut best: Vec<(f64, Option<TunedLayer>)> = times.iter().map(|&time| ((1.0 - MIN_GAIN) * time, None)).collect();
     let known = layers(&rules, program);
     for round in 0..rounds {
         progress(round, rounds);
-        let asked: Vec<Wish> = choices.iter().map(|all| all.get(round).copied().unwrap_or_default()).collect();
-        let compiled = compile_with(program, tier, &Limits::default(), &asked)?;
+        let asked: Vec<KernelOverride> =
+            choices.iter().map(|all| all.get(round).copied().unwrap_or_default()).collect();
+        let compiled = compile_with(program, kernels, &Limits::default(), &asked)?;
         let times = measure(&compiled, program)?;
         for (step, layer) in layers(&compiled, program).into_iter().enumerate() {
             if layer.is_some() && layer != known[step] && times[step] < best[step].0 {
@@ -68,7 +72,7 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
         }
     }
     let mut tuning = Tuning { cpu, tier: tier.name().into(), layers: best.into_iter().filter_map(|b| b.1).collect() };
-    let compiled = compile_with(program, tier, &Limits::default(), &wishes(program, Some(&tuning)))?;
+    let compiled = compile_with(program, kernels, &Limits::default(), &overrides(program, Some(&tuning), kernels))?;
     let after = measure(&compiled, program)?.iter().sum();
     progress(rounds, rounds);
     if after >= before {
@@ -82,15 +86,14 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
 fn layers(compiled: &CompiledProgram, program: &Program) -> Vec<Option<TunedLayer>> {
     let mut layers = vec![None; program.steps.len()];
     for step in compiled.steps() {
-        if let (Some(kernel), Some(source)) = (step.kernel, step.source) {
-            let (pixels, vectors) = step.tile.unwrap_or((0, 0));
-            layers[source] = Some(TunedLayer {
-                step: source as u32,
-                kernel: kernel.into(),
-                pixels: pixels as u32,
-                vectors: vectors as u32,
-            });
-        }
+        let &[Work { source, kernel: Some(kernel), tile, .. }] = step.work else { continue };
+        let (pixels, vectors) = tile.unwrap_or((0, 0));
+        layers[source] = Some(TunedLayer {
+            step: source as u32,
+            kernel: kernel.name().into(),
+            pixels: pixels as u32,
+            vectors: vectors as u32,
+        });
     }
     layers
 }
@@ -117,7 +120,8 @@ fn measure(compiled: &CompiledProgram, program: &Program) -> Result<Vec<f64>, Ji
         .zip(float_outputs.iter_mut().zip(&mut index_outputs))
         .map(|(port, (floats, indices))| if index(port) { OutputMut::Index(indices) } else { OutputMut::F32(floats) })
         .collect();
-    let sources: Vec<usize> = compiled.steps().map(|s| s.source.unwrap_or(program.steps.len())).collect();
+    let sources: Vec<usize> =
+        compiled.steps().map(|s| if let [work] = s.work { work.source } else { program.steps.len() }).collect();
     let mut workspace = compiled.workspace(1)?;
     let mut times = vec![f64::INFINITY; sources.len()];
     for _ in 0..RUNS {

@@ -52,7 +52,7 @@ fn layers_of_one_shape_share_code() {
     }
     b.output(x);
     let compiled = compiled(&b.program);
-    let code: Vec<_> = compiled.steps().filter(|s| s.kernel.is_some()).map(|s| s.code.as_ptr()).collect();
+    let code: Vec<_> = compiled.steps().filter(|s| s.kernel().is_some()).map(|s| s.code.as_ptr()).collect();
     // The last one's output has no padding around it, so its code differs.
     assert_eq!(code.len(), 5);
     assert!(code[..4].iter().all(|c| *c == code[0]) && code[4] != code[0]);

@@ -63,7 +63,7 @@ fn kernels(program: &Program, tier: Tier, kernel: &str) -> Vec<Vec<Instruction>>
 #[test]
 fn two_bit_convolutions_look_up() {
     for tier in Tier::of(Architecture::X86_64) {
-        for code in kernels(&conv(2, 2), tier, "lookup-w2a2") {
+        for code in kernels(&conv(2, 2), tier, "pairs-128") {
             assert_eq!(calls(&code), 0);
             let loops = innermost_loops(&code);
             let hot = loops.iter().max_by_key(|l| l.len()).unwrap();

@@ -125,7 +125,7 @@ fn hottest(code: &[u32], kind: Kind) -> &[u32] {
 
 #[test]
 fn two_bit_convolutions_look_up_by_tbl() {
-    for code in kernels(&made(2, 2, Tier::Aarch64Neon), "lookup-w2a2") {
+    for code in kernels(&made(2, 2, Tier::Aarch64Neon), "pairs-128") {
         assert_eq!(count(&code, Kind::Call), 0);
         let hot = hottest(&code, Kind::Tbl);
         let (look_ups, sums) = (count(hot, Kind::Tbl), count(hot, Kind::AddBytes));

@@ -51,7 +51,7 @@ fn what_does_not_fit_is_left_to_the_rules() {
     let (mut program, inputs) = network();
     let expected = reference::run(&program, &inputs);
     let (Some(cpu), Some(tier)) = (cpu_name(), Tier::detect()) else { return };
-    let names = catc_kernels::TABLE.iter().map(|k| k.name).chain(["a kernel of tomorrow"]);
+    let names = catc_kernels::KERNELS.iter().map(|k| k.name()).chain(["a kernel of tomorrow"]);
     for (turn, kernel) in names.enumerate() {
         let (pixels, vectors) = [(0, 0), (1, 1), (64, 64), (5, 2)][turn % 4];
         let steps = 0..program.steps.len() as u32;

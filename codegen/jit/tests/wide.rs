@@ -3,7 +3,7 @@
 mod support;
 
 use catc_jit::{Options, OutputMut, ParallelFor, compile};
-use catc_kernels::{Implementation, KernelSet, TABLE, Tier};
+use catc_kernels::{Implementation, KERNELS, KernelSet, Tier};
 use catc_program::{
     Activation, Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program,
 };
@@ -73,7 +73,7 @@ fn kernels(program: &Program, tier: Tier) -> BTreeSet<&'static str> {
     compile(program, &Options { tier: Some(tier), ..Default::default() })
         .unwrap()
         .steps()
-        .filter_map(|s| s.kernel)
+        .filter_map(|s| s.kernel())
         .collect()
 }
 
@@ -98,7 +98,7 @@ fn every_kernel_of_codes_is_chosen_somewhere() {
         let inputs = b.inputs();
         check(&b.program, &inputs, 0.0);
     }
-    let wide = TABLE.iter().filter(|k| matches!(k.implementation, Implementation::Precompiled(_)));
+    let wide = KERNELS.iter().map(|kernel| kernel.info()).filter(|k| k.implementation == Implementation::Precompiled);
     for kernel in wide.filter(|k| *k.weight_bits.end() <= 8 && !k.name.starts_with("depthwise")) {
         if kernel.tier.is_available() {
             assert!(best.contains(kernel.name), "{} was not chosen", kernel.name);
@@ -127,13 +127,13 @@ fn look_ups_end_in_codes_and_floats() {
                 centre(&mut b);
             }
             if Tier::Avx512Vbmi.is_available() {
-                assert_eq!(kernels(&b.program, Tier::Avx512Vbmi), BTreeSet::from(["lookup-vbmi-512"]), "{tail:?}");
+                assert_eq!(kernels(&b.program, Tier::Avx512Vbmi), BTreeSet::from(["triples-512"]), "{tail:?}");
             } else {
                 println!("{} is not available here: {tail:?} was not run", Tier::Avx512Vbmi);
             }
             // Zero-points at random have no table of pairs.
             if centre.is_some() && Tier::X86V3.is_available() {
-                assert_eq!(kernels(&b.program, Tier::X86V3), BTreeSet::from(["lookup-256"]), "{tail:?}");
+                assert_eq!(kernels(&b.program, Tier::X86V3), BTreeSet::from(["pairs-256"]), "{tail:?}");
             } else if centre.is_some() {
                 println!("{} is not available here: {tail:?} was not run", Tier::X86V3);
             }
@@ -197,7 +197,7 @@ fn look_ups_up_to_their_limit() {
         }
         b.output(y);
         if Tier::X86V3.is_available() {
-            assert_eq!(kernels(&b.program, Tier::X86V3).contains("lookup-256"), looked_up, "{c} channels");
+            assert_eq!(kernels(&b.program, Tier::X86V3).contains("pairs-256"), looked_up, "{c} channels");
         }
         check(&b.program, &[vec![1.0; 3 * c]], 0.0);
     }
@@ -275,7 +275,7 @@ fn floats_that_are_only_added_stay_in_bands() {
         check_in_pieces(&b.program, &given);
         for tier in tiers().filter(|&tier| KernelSet::all(tier).has_precompiled(Tier::X86V3)) {
             let compiled = compile(&b.program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
-            assert_eq!(compiled.steps().filter(|s| s.kernel.is_some()).count(), 1, "{tier}");
+            assert_eq!(compiled.steps().filter(|s| s.kernel().is_some()).count(), 1, "{tier}");
         }
     }
 }

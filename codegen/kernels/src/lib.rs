@@ -1,30 +1,44 @@
-//! The table of inner kernels, and how each wants its weights laid out.
+//! Inner kernels: what they compute, on which instruction sets, at what cost, and what bytes they read.
 //!
-//! This crate is a leaf: it knows nothing of graphs, programs or code generation. It answers three questions.
-//! Which inner kernels exist, for which operand widths, on which instruction sets ([`TABLE`], [`Tier`])? Which of
-//! them serves a given layer ([`choose()`])? What bytes does that kernel read ([`lookup`], [`dot`], [`depthwise`])?
-//! The code generator, the tests, the benchmarks and the model inspector all take their answers from here.
+//! This crate is a leaf: it knows nothing of graphs, programs or code generation. A kernel is a value that implements [`Kernel`]; its
+//! family is a module ([`dot`], [`winograd`], [`pairs`], [`triples`], [`depthwise`], [`float`]) with a file for each instruction set, and
+//! [`KERNELS`] lists all of them. [`choose()`] asks each of them and takes the cheapest, [`consider`] says what each answered. The code
+//! generator, the tests, the benchmarks and the model inspector take all they know of kernels from here.
+//!
+//! To add a kernel: a file in its family's folder, and a line in `list.rs`.
 
+pub mod byte_sums;
 pub mod choose;
 pub mod clock;
-mod cost;
 mod cpu;
 pub mod depthwise;
 pub mod dot;
-pub mod lanes;
+pub mod epilogue;
+pub mod float;
+pub mod function;
+pub mod kernel;
 pub mod layout;
-pub mod lookup;
+mod list;
+pub mod lookup_tile;
 pub mod pairs;
-pub mod precompiled;
-mod table;
+pub mod planes;
+pub mod query;
+pub mod sum_tile;
 mod tier;
+pub mod tile_sizes;
 pub mod triples;
 mod weights;
 pub mod winograd;
 
-pub use choose::{Choice, KernelSet, Request, Window, candidates, choose, choose_dot, choose_float};
+pub use choose::{Choice, Considered, KernelSet, candidates, choose, consider};
 pub use cpu::cpu_name;
+pub use function::{Contract, Function};
+pub use kernel::{
+    ActivationFormat, Execution, Fit, Implementation, Kernel, KernelInfo, KernelRef, Refusal, SumTiles, TileWeights,
+};
 pub use layout::{Runs, WeightLayout};
-pub use table::{ActivationForm, Exactness, Implementation, KernelId, KernelInfo, TABLE};
+pub use list::{KERNELS, find, functions};
+pub use query::{CodeOperands, EpilogueQuery, Query, Window};
 pub use tier::{Architecture, Tier};
+pub use tile_sizes::{TileOverride, TileQuery};
 pub use weights::{FloatWeights, PackError, QuantizedWeights, WeightShape};

@@ -32,7 +32,7 @@ impl Architecture {
 /// An instruction-set tier: what generated code may assume of the CPU.
 ///
 /// Tiers of one architecture are ordered, a later one [includes](Tier::includes) the earlier ones. Only tiers that have kernels of
-/// their own in [`crate::TABLE`] are listed.
+/// their own in [`crate::KERNELS`] are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// AArch64 with Advanced SIMD, which every such CPU that runs Linux has.
@@ -78,6 +78,16 @@ impl Tier {
     /// Whether a CPU of this tier runs code of `other`: the same architecture, and no weaker.
     pub fn includes(self, other: Tier) -> bool {
         self.architecture() == other.architecture() && self >= other
+    }
+
+    /// Whether kernels of its architecture are compiled with this crate. Those of AArch64 are all emitted.
+    pub fn has_precompiled_kernels(self) -> bool {
+        self.architecture() == Architecture::X86_64
+    }
+
+    /// Whether it multiplies and adds floats in one instruction, rounded once.
+    pub fn fuses(self) -> bool {
+        self.includes(Tier::X86V3) || self.includes(Tier::Aarch64Neon)
     }
 
     /// The tiers of an architecture, weakest first.

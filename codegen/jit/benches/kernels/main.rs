@@ -8,7 +8,7 @@ mod ceilings;
 mod support;
 
 use catc_jit::{Input, Options, OutputMut, compile};
-use catc_kernels::{TABLE, Tier, clock};
+use catc_kernels::{KERNELS, Tier, clock};
 use catc_program::{Activation, Epilogue, EpilogueStep, Format, Geometry, Op, Program};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -104,7 +104,7 @@ fn main() {
                 let compiled =
                     compile(&program, &Options { tier: Some(tier), ..Default::default() }).expect("a sound program");
                 let Some((number, kernel, macs)) =
-                    compiled.steps().enumerate().find_map(|(i, s)| Some((i, s.kernel?, s.macs)))
+                    compiled.steps().enumerate().find_map(|(i, s)| Some((i, s.kernel()?, s.macs())))
                 else {
                     continue;
                 };
@@ -125,7 +125,7 @@ fn main() {
             }
         }
     }
-    let others: Vec<&str> = TABLE.iter().map(|k| k.name).filter(|name| !reached.contains(name)).collect();
+    let others: Vec<&str> = KERNELS.iter().map(|k| k.name()).filter(|name| !reached.contains(name)).collect();
     println!(
         "\nnot reached by these layers on this CPU: {}",
         if others.is_empty() { "none".into() } else { others.join(", ") }

@@ -1,16 +1,17 @@
 //! Calls of precompiled kernels.
 
 use super::emitter::Emitter;
+use catc_kernels::Function;
 use cranelift_codegen::ir::{ExtFuncData, ExternalName, FuncRef, InstBuilder, Signature, UserExternalName, Value};
 use std::collections::BTreeMap;
 
-/// The precompiled kernels of the module's tier: the one signature they have, and the module's number of each, by symbol.
+/// The precompiled kernels of the module's tier: the one signature they have, and the module's number of each.
 #[derive(Debug)]
 pub(crate) struct Kernels {
     /// A pointer to the block of arguments.
     pub signature: Signature,
     /// By symbol.
-    pub numbers: BTreeMap<&'static str, u32>,
+    pub numbers: BTreeMap<&'static str, (u32, &'static Function)>,
 }
 
 /// A kernel and its block of arguments on the stack of the function that calls it.
@@ -22,9 +23,9 @@ pub(crate) struct Call {
 
 impl Emitter<'_> {
     /// Room for a call of a kernel whose argument block has `bytes` bytes. Its content is arbitrary until it is [set](Self::set).
-    pub fn prepare(&mut self, symbol: &str, bytes: usize) -> Call {
-        let Some(&index) = self.kernels.numbers.get(symbol) else {
-            unreachable!("`{symbol}` is no kernel of this tier: the planner chose it from the same table");
+    pub fn prepare(&mut self, function: &'static Function, bytes: usize) -> Call {
+        let Some(&(index, _)) = self.kernels.numbers.get(function.symbol()) else {
+            unreachable!("{function:?} is no function of this tier: the kernel was chosen from the same list");
         };
         let signature = self.b.import_signature(self.kernels.signature.clone());
         let name = self.b.func.declare_imported_user_function(UserExternalName { namespace: 0, index });

@@ -1,8 +1,7 @@
 //! What happens to an output element between accumulator and store, on a few neighbouring elements at a time.
 
 use super::emitter::Emitter;
-use super::lanes::LaneAccess;
-use crate::buffer::Codes;
+use crate::storage::{Codes, LaneAccess};
 use catc_program::{Activation, Binary};
 use cranelift_codegen::ir::types::I32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};

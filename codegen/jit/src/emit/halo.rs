@@ -1,8 +1,7 @@
 //! Writing the padding around an image.
 
 use super::emitter::Emitter;
-use crate::buffer::{Buffer, Form, Halo};
-use crate::plan::Placed;
+use crate::storage::{Buffer, Halo, Placed, StorageFormat};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::I8X16;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -27,7 +26,7 @@ impl HaloFill {
         if buffer.halo == Halo::NONE {
             return None;
         }
-        let odd = buffer.form == Form::RowOffset && !buffer.dims[0].is_multiple_of(2) && buffer.zero() != 0;
+        let odd = buffer.format == StorageFormat::RowOffset && !buffer.dims[0].is_multiple_of(2) && buffer.zero() != 0;
         Some(HaloFill {
             slot,
             halo: buffer.halo,
@@ -36,7 +35,7 @@ impl HaloFill {
             row_bytes: buffer.stride(1),
             pixel_bytes: buffer.stride(2),
             fill: buffer.fill(),
-            last: odd.then(|| catc_kernels::lookup::row_offset(buffer.zero(), 0)),
+            last: odd.then(|| catc_kernels::pairs::rows::row_offset(buffer.zero(), 0)),
         })
     }
 

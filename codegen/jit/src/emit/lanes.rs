@@ -4,40 +4,9 @@
 //! of a phantom channel beyond an odd last one: it is written as code 0.
 
 use super::emitter::Emitter;
-use crate::buffer::Form;
+use crate::storage::{LaneAccess, LaneStep, StorageFormat};
 use cranelift_codegen::ir::types::{F32, F32X4, F64, F64X2, I8, I8X16, I16, I16X8, I32, I32X4, I64, I64X2};
 use cranelift_codegen::ir::{InstBuilder, Type, Value};
-
-/// How the elements of one access lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LaneStep {
-    /// Next to one another.
-    Unit,
-    /// One element for all lanes.
-    Broadcast,
-    /// That many bytes apart.
-    Bytes(i64),
-}
-
-/// What one access reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LaneAccess {
-    /// How an element is stored; row offsets only with [`LaneStep::Unit`] and from an even channel on.
-    pub form: Form,
-    /// How elements follow.
-    pub step: LaneStep,
-}
-
-impl LaneAccess {
-    /// Bytes from an element to the one `lanes` further (even for row offsets).
-    pub fn advance(&self, lanes: usize) -> i64 {
-        match self.step {
-            LaneStep::Unit => (lanes * self.form.half_bytes() / 2) as i64,
-            LaneStep::Broadcast => 0,
-            LaneStep::Bytes(bytes) => bytes * lanes as i64,
-        }
-    }
-}
 
 impl Emitter<'_> {
     /// `count` elements as f32, four to a vector: floats as they are, codes less their zero-point.
@@ -49,7 +18,7 @@ impl Emitter<'_> {
         count: usize,
         zero_point: i32,
     ) -> Vec<Value> {
-        if access.form == Form::Float {
+        if access.format == StorageFormat::Float {
             return self.load_words(F32X4, access.step, pointer, displacement, count);
         }
         let codes = self.load_codes(access, pointer, displacement, count);
@@ -69,7 +38,7 @@ impl Emitter<'_> {
 
     /// `count` codes (or indices) as i32, four to a vector.
     pub fn load_codes(&mut self, access: LaneAccess, pointer: Value, displacement: i64, count: usize) -> Vec<Value> {
-        if access.form == Form::Index {
+        if access.format == StorageFormat::Index {
             return self.load_words(I32X4, access.step, pointer, displacement, count);
         }
         let bytes = self.load_bytes(access, pointer, displacement, count);
@@ -86,8 +55,8 @@ impl Emitter<'_> {
 
     /// `count` codes as bytes, one to a lane from lane 0 on.
     pub fn load_bytes(&mut self, access: LaneAccess, pointer: Value, displacement: i64, count: usize) -> Value {
-        match (access.form, access.step) {
-            (Form::RowOffset, _) => {
+        match (access.format, access.step) {
+            (StorageFormat::RowOffset, _) => {
                 let offsets = self.load_contiguous(pointer, displacement, count.div_ceil(2));
                 self.codes_of_row_offsets(offsets)
             }
@@ -135,8 +104,8 @@ impl Emitter<'_> {
 
     /// Stores the first `count` lanes of bytes.
     pub fn store_bytes(&mut self, access: LaneAccess, pointer: Value, displacement: i64, count: usize, bytes: Value) {
-        match (access.form, access.step) {
-            (Form::RowOffset, _) => {
+        match (access.format, access.step) {
+            (StorageFormat::RowOffset, _) => {
                 let bytes = if count % 2 == 1 {
                     let zero = self.b.ins().iconst(I8, 0);
                     self.b.ins().insertlane(bytes, zero, count as u8)
@@ -254,9 +223,9 @@ fn piece_types(size: usize) -> (Type, Type) {
 }
 
 /// The vector type that holds elements of a form, for forms of four bytes.
-pub(crate) fn word_type(form: Form) -> Type {
-    match form {
-        Form::Float => F32X4,
+pub(crate) fn word_type(format: StorageFormat) -> Type {
+    match format {
+        StorageFormat::Float => F32X4,
         _ => I32X4,
     }
 }

@@ -2,6 +2,7 @@
 //! neighbouring elements of a buffer, f32 functions, and the epilogue.
 
 pub(crate) mod call;
+pub(crate) mod copy;
 pub(crate) mod emitter;
 pub(crate) mod epilogue;
 pub(crate) mod functions;
@@ -9,4 +10,9 @@ pub(crate) mod halo;
 pub(crate) mod lanes;
 pub(crate) mod math;
 pub(crate) mod nest;
+mod step_code;
 pub(crate) mod target;
+pub(crate) mod walk;
+pub(crate) mod wide_epilogue;
+
+pub(crate) use step_code::StepCode;

@@ -4,8 +4,7 @@
 //! or 4 at a time, the rest together. Each *cursor* is a pointer that follows along in one of the step's buffers.
 
 use super::emitter::Emitter;
-use super::lanes::LaneAccess;
-use crate::buffer::Form;
+use crate::storage::{LaneAccess, StorageFormat};
 use cranelift_codegen::ir::Value;
 
 /// A pointer into a buffer and how it moves.
@@ -50,7 +49,7 @@ impl Nest {
         while self.outer.len() > 1 {
             let last = self.outer.len() - 1;
             let joined = |c: &Cursor| {
-                let whole = c.lanes.form != Form::RowOffset || self.lanes.is_multiple_of(2);
+                let whole = c.lanes.format != StorageFormat::RowOffset || self.lanes.is_multiple_of(2);
                 whole && c.strides[last] == c.lanes.advance(self.lanes)
             };
             if !self.cursors.iter().all(joined) {

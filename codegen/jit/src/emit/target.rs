@@ -8,11 +8,6 @@ use catc_kernels::{Architecture, Tier};
 use cranelift_codegen::ir::types::{I8X16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
-/// Whether a tier has `fmla` or `vfmadd`.
-pub(crate) fn fuses(tier: Tier) -> bool {
-    tier.includes(Tier::X86V3) || tier.includes(Tier::Aarch64Neon)
-}
-
 impl Emitter<'_> {
     pub fn is_arm(&self) -> bool {
         self.tier.architecture() == Architecture::Aarch64
@@ -46,9 +41,9 @@ impl Emitter<'_> {
         self.b.ins().iadd(sums, acc)
     }
 
-    /// `acc + x * y` of f32x4, rounded once on tiers that [fuse](fuses), else the product and the sum each.
+    /// `acc + x * y` of f32x4, rounded once on tiers that [fuse](Tier::fuses), else the product and the sum each.
     pub fn multiply_add(&mut self, acc: Value, x: Value, y: Value) -> Value {
-        if fuses(self.tier) {
+        if self.tier.fuses() {
             return self.b.ins().fma(x, y, acc);
         }
         let product = self.b.ins().fmul(x, y);

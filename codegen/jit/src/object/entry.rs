@@ -1,10 +1,10 @@
 //! The entry function: fills the slots of each step and calls it.
 
 use super::{ALIGNMENT, workspace};
-use crate::arrange::{Arranged, Pointer};
 use crate::emit::emitter::{Emitter, flags};
 use crate::error::JitError;
 use crate::functions::Functions;
+use crate::place::{PlacedProgram, Pointer};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I8X16, I32, I64};
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Value};
@@ -20,14 +20,14 @@ pub(super) fn define(
     functions: &mut Functions,
     module: &mut ObjectModule,
     name: &str,
-    arranged: &Arranged,
+    placed: &PlacedProgram,
     numbers: &[usize],
     constants: DataId,
 ) -> Result<usize, JitError> {
     let failed = |message: String| JitError::Codegen { step: name.into(), message };
     let symbol = format!("{name}_run");
     let mut context = module.make_context();
-    let (inputs, outputs) = (arranged.inputs.len(), arranged.outputs.len());
+    let (inputs, outputs) = (placed.inputs.len(), placed.outputs.len());
     for _ in 0..inputs + outputs + 1 {
         context.func.signature.params.push(AbiParam::new(I64));
     }
@@ -51,17 +51,17 @@ pub(super) fn define(
 
     let zero = b.ins().iconst(I64, 0);
     let mut e = functions.emitter(b, zero);
-    let most = arranged.steps.iter().map(|s| s.slots.len()).max().unwrap_or(0);
+    let most = placed.steps.iter().map(|s| s.slots.len()).max().unwrap_or(0);
     let slots = e.stack(8 * most.max(1));
     let constants = e.b.ins().symbol_value(I64, data);
-    let scratch = workspace(arranged).scratch;
+    let scratch = workspace(placed).scratch;
     let resolve = |e: &mut Emitter<'_>, pointer: &Pointer| match *pointer {
         Pointer::Activations(at) => e.offset(base, at as i64),
         Pointer::Constants(at) => e.offset(constants, at as i64),
         Pointer::Input(number) => arguments[number],
         Pointer::Scratch => e.offset(base, scratch as i64),
     };
-    for (step, &number) in arranged.steps.iter().zip(numbers) {
+    for (step, &number) in placed.steps.iter().zip(numbers) {
         for (at, pointer) in step.slots.iter().enumerate() {
             let pointer = resolve(&mut e, pointer);
             e.b.ins().store(flags(), pointer, slots, 8 * at as i32);
@@ -69,7 +69,7 @@ pub(super) fn define(
         let units = e.int(step.step.units as i64);
         e.b.ins().call(callees[number], &[slots, zero, units]);
     }
-    for ((port, pointer), &to) in arranged.outputs.iter().zip(&arguments[inputs..]) {
+    for ((port, pointer), &to) in placed.outputs.iter().zip(&arguments[inputs..]) {
         let from = resolve(&mut e, pointer);
         copy_words(&mut e, from, to, port.elements);
     }

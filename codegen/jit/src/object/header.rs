@@ -2,12 +2,12 @@
 
 use super::entry::BAD_WORKSPACE;
 use super::{ALIGNMENT, ObjectOptions, cpu_check, workspace};
-use crate::arrange::{Arranged, PortShape};
+use crate::place::{PlacedProgram, PortShape};
 use catc_program::{Port, Program};
 use std::fmt::Write;
 
 /// The text.
-pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Arranged) -> String {
+pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, placed: &PlacedProgram) -> String {
     let (name, tier) = (options.name, options.tier);
     let upper = name.to_ascii_uppercase();
     let triple = tier.architecture().triple();
@@ -21,10 +21,10 @@ pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, arranged: &Ar
          #include <stdint.h>\n\n/* The instruction set. */\n#define {upper}_CPU \"{tier}\"\n\n",
         info.weight_bits, info.activation_bits, info.catc_version
     );
-    let inputs = ports(&mut out, program, &program.inputs, &arranged.inputs, &upper, "INPUT", "input");
-    let shapes: Vec<PortShape> = arranged.outputs.iter().map(|(shape, _)| shape.clone()).collect();
+    let inputs = ports(&mut out, program, &program.inputs, &placed.inputs, &upper, "INPUT", "input");
+    let shapes: Vec<PortShape> = placed.outputs.iter().map(|(shape, _)| shape.clone()).collect();
     let outputs = ports(&mut out, program, &program.outputs, &shapes, &upper, "OUTPUT", "output");
-    let bytes = workspace(arranged).bytes;
+    let bytes = workspace(placed).bytes;
     let _ = write!(
         out,
         "/* Memory of a run, the caller's: its content is arbitrary before and after. Threads that run at the same time need one each. */\n\

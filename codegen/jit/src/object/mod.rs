@@ -11,12 +11,12 @@ mod cpu_check;
 mod entry;
 mod header;
 
-use crate::arrange::{Arranged, ArrangedStep, arrange};
 use crate::error::JitError;
 use crate::functions::{Functions, Listing};
 use crate::isa::{Destination, isa};
 use crate::limits::Limits;
-use catc_kernels::{KernelId, KernelSet, Tier};
+use crate::place::{PlacedProgram, PlacedStep, place};
+use catc_kernels::{KernelRef, KernelSet, Tier};
 use catc_program::Program;
 use cranelift_module::{DataDescription, Linkage, Module, ModuleError, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
@@ -61,7 +61,7 @@ pub struct ObjectStep {
     /// What it does.
     pub op: &'static str,
     /// The inner kernel, if it has one.
-    pub kernel: Option<KernelId>,
+    pub kernel: Option<KernelRef>,
     /// The (local) symbol of its function, shared by steps of the same shape.
     pub symbol: String,
 }
@@ -76,7 +76,7 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
         return Err(JitError::Name { name: name.into() });
     }
     let limits = Limits::default();
-    let arranged = arrange(program, KernelSet::emitted(options.tier), &limits, &[])?;
+    let placed = place(program, KernelSet::emitted(options.tier), &limits, &[])?;
     let failed = |e: ModuleError| JitError::Codegen { step: name.into(), message: e.to_string() };
     let target = isa(options.tier, Destination::Object)?;
     let builder = ObjectBuilder::new(target, name, default_libcall_names()).map_err(failed)?;
@@ -85,36 +85,36 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     let mut functions = Functions::new(&mut module, options.tier, std::iter::empty(), limits.instructions)?;
     functions.prefix = prefix.clone();
     functions.listing = options.listing.then(Listing::default);
-    let mut numbers = Vec::with_capacity(arranged.steps.len());
-    for arranged_step in &arranged.steps {
-        let (step, surroundings) = (&arranged_step.step, arranged_step.surroundings(&arranged.constants));
+    let mut numbers = Vec::with_capacity(placed.steps.len());
+    for placed_step in &placed.steps {
+        let (step, surroundings) = (&placed_step.step, placed_step.surroundings(&placed.constants));
         numbers.push(functions.add(&mut module, &step.name, step.code.as_ref(), &surroundings)?);
     }
     let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();
-    description.define(arranged.constants.to_bytes().into_boxed_slice());
+    description.define(placed.constants.to_bytes().into_boxed_slice());
     description.set_align(ALIGNMENT as u64);
     module.define_data(data, &description).map_err(failed)?;
-    let entry_bytes = entry::define(&mut functions, &mut module, name, &arranged, &numbers, data)?;
+    let entry_bytes = entry::define(&mut functions, &mut module, name, &placed, &numbers, data)?;
     let product = module.finish();
     let bytes = product.emit().map_err(|e| JitError::Codegen { step: name.into(), message: e.to_string() })?;
     let Listing { clif, assembly } = functions.listing.take().unwrap_or_default();
     Ok(ObjectFile {
         bytes,
-        header: header::text(program, options, &arranged),
+        header: header::text(program, options, &placed),
         clif,
         assembly,
         code_bytes: functions.ids.iter().map(|(_, bytes)| bytes).sum::<usize>() + entry_bytes,
-        constant_bytes: arranged.constants.len(),
-        workspace_bytes: workspace(&arranged).bytes,
-        steps: arranged
+        constant_bytes: placed.constants.len(),
+        workspace_bytes: workspace(&placed).bytes,
+        steps: placed
             .steps
             .into_iter()
             .zip(numbers)
-            .map(|(ArrangedStep { step, .. }, number)| ObjectStep {
+            .map(|(PlacedStep { step, .. }, number)| ObjectStep {
                 name: step.name,
                 op: step.op,
-                kernel: step.kernel,
+                kernel: step.work.last().and_then(|work| work.kernel),
                 symbol: format!("{prefix}step_{number}"),
             })
             .collect(),
@@ -132,9 +132,9 @@ struct WorkspaceLayout {
     bytes: usize,
 }
 
-fn workspace(arranged: &Arranged) -> WorkspaceLayout {
-    let scratch = arranged.activation_bytes.next_multiple_of(ALIGNMENT);
-    let bytes = (scratch + arranged.scratch_bytes).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
+fn workspace(placed: &PlacedProgram) -> WorkspaceLayout {
+    let scratch = placed.activation_bytes.next_multiple_of(ALIGNMENT);
+    let bytes = (scratch + placed.scratch_bytes).next_multiple_of(ALIGNMENT).max(ALIGNMENT);
     WorkspaceLayout { scratch, bytes }
 }
 

@@ -1,15 +1,16 @@
 //! Rows of f32 against rows of constants: fully connected layers and squared distances. Sums run in four lanes, lane `j` over the
 //! elements `j, j + 4, ..`, which is one vector accumulator.
 
-use super::walk::Walk;
-use crate::buffer::{Form, lane_access};
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
-use crate::emit::lanes::{LaneAccess, LaneStep};
 use crate::emit::nest::{Cursor, Nest};
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::planner::{Need, Planner, Slots};
-use crate::plan::{Slot, StepCode};
+use crate::storage::Slot;
+use crate::storage::{LaneAccess, LaneStep};
+use crate::storage::{StorageFormat, lane_access};
 use catc_program::{ConstantId, Step};
 use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -106,17 +107,17 @@ impl LinearCode {
 }
 
 /// Lowers a fully connected layer.
-pub(crate) fn linear(p: &mut Planner<'_>, step: &Step, weights: ConstantId, bias: ConstantId) -> Result<(), JitError> {
+pub(crate) fn linear(p: &mut Builder<'_>, step: &Step, weights: ConstantId, bias: ConstantId) -> Result<(), JitError> {
     lower(p, step, Term::Product, weights, Some(bias))
 }
 
 /// Lowers squared distances.
-pub(crate) fn squared_distance(p: &mut Planner<'_>, step: &Step, centroids: ConstantId) -> Result<(), JitError> {
+pub(crate) fn squared_distance(p: &mut Builder<'_>, step: &Step, centroids: ConstantId) -> Result<(), JitError> {
     lower(p, step, Term::SquaredDifference, centroids, None)
 }
 
 fn lower(
-    p: &mut Planner<'_>,
+    p: &mut Builder<'_>,
     step: &Step,
     term: Term,
     constants: ConstantId,
@@ -130,7 +131,7 @@ fn lower(
     };
     let values = p.floats(&step.name, constants)?;
     let rows = from.dims[..from.dims.len() - 1] == to.dims[..to.dims.len() - 1];
-    if values.len() != length * outputs || !rows || !from.is_dense() || from.form != Form::Float {
+    if values.len() != length * outputs || !rows || !from.is_dense() || from.format != StorageFormat::Float {
         return Err(JitError::invalid(&step.name, "the constants contradict input and output"));
     }
     let padded = length.next_multiple_of(4);
@@ -158,16 +159,16 @@ fn lower(
         slot,
         origin: 0,
         strides: vec![0; depth],
-        lanes: LaneAccess { form: Form::Float, step },
+        lanes: LaneAccess { format: StorageFormat::Float, step },
     };
     let mut cursors = vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(source, Form::Float, from.origin, &along_rows),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(source, StorageFormat::Float, from.origin, &along_rows),
         beside(constant_slot, LaneStep::Bytes(4 * padded as i64)),
         beside(bias_slot, LaneStep::Unit),
     ];
     for (operand, strides) in &planned.operands {
-        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+        cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let nest = walk.nest(cursors);
     let units = nest.outer[0];
@@ -175,10 +176,10 @@ fn lower(
         term,
         nest,
         length,
-        output: Output { access: lane_access(to.form, to.strides[lane]), codes: to.codes },
+        output: Output { access: lane_access(to.format, to.strides[lane]), codes: to.codes },
         epilogue: planned.epilogue,
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
     };
-    p.push(&step.name, slots, units, code).macs = (length * to.len()) as u64;
+    p.push(&step.name, slots, units, code).with_macs((length * to.len()) as u64);
     Ok(())
 }

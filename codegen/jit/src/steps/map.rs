@@ -1,16 +1,17 @@
 //! Element-wise steps: a factor and an epilogue, between any forms and layouts.
 
 use super::planes;
-use super::walk::Walk;
-use crate::buffer::{Form, lane_access};
+use crate::builder::{Builder, Need, PlannedEpilogue, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
-use crate::emit::lanes::LaneStep;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::planner::{Need, PlannedEpilogue, Planner, Slots};
-use crate::plan::{Placed, StepCode};
+use crate::storage::LaneStep;
+use crate::storage::Placed;
+use crate::storage::{StorageFormat, lane_access};
 use catc_program::{ConstantId, Step};
 
 /// Cursor 0 writes, cursor 1 reads, the others are the operands of the epilogue.
@@ -47,41 +48,41 @@ impl StepCode for MapCode {
 }
 
 /// Lowers a map.
-pub(crate) fn map(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
+pub(crate) fn map(p: &mut Builder<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
     let mut input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
-    if input.buffer.dims != output.buffer.dims || output.buffer.form == Form::Index {
+    if input.buffer.dims != output.buffer.dims || output.buffer.format == StorageFormat::Index {
         return Err(JitError::invalid(&step.name, "its input and output differ in size, or it makes indices"));
     }
     if planes::lower(p, step, scale, &input, &output)? {
         return Ok(());
     }
     let walk = lanes_for(&output, &input);
-    if input.buffer.form == Form::RowOffset && input.buffer.lanes(walk.lane()).step != LaneStep::Unit {
+    if input.buffer.format == StorageFormat::RowOffset && input.buffer.lanes(walk.lane()).step != LaneStep::Unit {
         input = p.read(step.inputs[0], Need::plain(&p.program.tensor(step.inputs[0]).format))?;
     }
     let mut slots = Slots::default();
     let (out, from) = (slots.add(output.slot), slots.add(input.slot));
-    let source = walk.cursor(from, input.buffer.form, input.buffer.origin, &input.buffer.strides);
+    let source = walk.cursor(from, input.buffer.format, input.buffer.origin, &input.buffer.strides);
     let zero = i32::from(input.buffer.zero());
     push(p, step, slots, walk, output, out, source, zero, scale)
 }
 
 /// Lowers a constant that fills its output.
-pub(crate) fn constant(p: &mut Planner<'_>, step: &Step, id: ConstantId) -> Result<(), JitError> {
+pub(crate) fn constant(p: &mut Builder<'_>, step: &Step, id: ConstantId) -> Result<(), JitError> {
     let output = p.write(step.output)?;
     let mut slots = Slots::default();
     let out = slots.add(output.slot);
     let (slot, strides) = p.float_operand(step, id, &output.buffer.dims.clone())?;
     let from = slots.add(slot);
     let walk = Walk::of(&output.buffer);
-    let source = walk.cursor(from, Form::Float, 0, &strides);
+    let source = walk.cursor(from, StorageFormat::Float, 0, &strides);
     push(p, step, slots, walk, output, out, source, 0, 1.0)
 }
 
 #[allow(clippy::too_many_arguments)]
 fn push(
-    p: &mut Planner<'_>,
+    p: &mut Builder<'_>,
     step: &Step,
     mut slots: Slots,
     walk: Walk,
@@ -95,13 +96,13 @@ fn push(
     let bound = step.inputs.first().and_then(|&i| p.bound(i)).map(|b| b * scale.abs());
     let PlannedEpilogue { epilogue, operands } = p.epilogue(step, &mut slots, lane, true, bound)?;
     let to = &output.buffer;
-    let mut cursors = vec![walk.cursor(out, to.form, to.origin, &to.strides), source];
+    let mut cursors = vec![walk.cursor(out, to.format, to.origin, &to.strides), source];
     for (operand, strides) in &operands {
-        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+        cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let nest = walk.nest(cursors).simplified();
     let units = nest.outer[0];
-    let access = lane_access(to.form, to.strides.get(lane).copied().unwrap_or(to.form.half_bytes() as i64));
+    let access = lane_access(to.format, to.strides.get(lane).copied().unwrap_or(to.format.half_bytes() as i64));
     let code = MapCode {
         nest,
         zero,
@@ -122,5 +123,9 @@ fn lanes_for(output: &Placed, input: &Placed) -> Walk {
     let (to, from) = (&output.buffer, &input.buffer);
     let Some(&inner) = from.order.last() else { return walk };
     let short = to.dims[walk.lane()] < 8 && to.dims[inner] >= 8;
-    if short && to.form != Form::RowOffset && from.form != Form::RowOffset { walk.with_lane(inner) } else { walk }
+    if short && to.format != StorageFormat::RowOffset && from.format != StorageFormat::RowOffset {
+        walk.with_lane(inner)
+    } else {
+        walk
+    }
 }

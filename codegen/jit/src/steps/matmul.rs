@@ -1,15 +1,15 @@
 //! Products of two activation tensors, f32 or codes. Vectors run along the columns; of f32, lane `j` of a sum is a vector of its
 //! own.
 
-use super::walk::Walk;
-use crate::buffer::Form;
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
-use crate::emit::lanes::LaneStep;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::StepCode;
-use crate::plan::planner::{Need, Planner, Slots};
+use crate::storage::LaneStep;
+use crate::storage::StorageFormat;
 use catc_program::Step;
 use cranelift_codegen::ir::types::{F32, F32X4, I8, I8X16, I16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -157,20 +157,20 @@ impl MatMulCode {
 }
 
 /// Lowers a matrix product.
-pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
+pub(crate) fn matmul(p: &mut Builder<'_>, step: &Step, scale: f32) -> Result<(), JitError> {
     let error = || JitError::invalid(&step.name, "the dimensions do not multiply");
     let &[left, right] = step.inputs.as_slice() else { return Err(error()) };
-    let plain = |p: &Planner<'_>, t| Need::plain(&p.program.tensor(t).format);
+    let plain = |p: &Builder<'_>, t| Need::plain(&p.program.tensor(t).format);
     let (need_left, need_right) = (plain(p, left), plain(p, right));
     let (left, right) = (p.read(left, need_left)?, p.read(right, need_right)?);
     let output = p.write(step.output)?;
     let (a, b, to) = (&left.buffer, &right.buffer, &output.buffer);
     let rank = to.dims.len();
-    let (form, bytes) = match a.form {
-        Form::Float => (Form::Float, 4),
-        _ => (Form::Byte, 1),
+    let (format, bytes) = match a.format {
+        StorageFormat::Float => (StorageFormat::Float, 4),
+        _ => (StorageFormat::Byte, 1),
     };
-    let plain = [a, b].iter().all(|x| x.form == form && x.is_dense() && x.dims.len() == rank);
+    let plain = [a, b].iter().all(|x| x.format == format && x.is_dense() && x.dims.len() == rank);
     if rank < 2 || !plain || a.dims[rank - 1] != b.dims[rank - 2] {
         return Err(error());
     }
@@ -183,12 +183,12 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(),
     a_strides[rank - 1] = 0;
     b_strides[rank - 2] = 0;
     let mut cursors = vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(from_a, form, 0, &a_strides),
-        walk.cursor(from_b, form, 0, &b_strides),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(from_a, format, 0, &a_strides),
+        walk.cursor(from_b, format, 0, &b_strides),
     ];
     for (operand, strides) in &planned.operands {
-        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+        cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let nest = walk.nest(cursors);
     let units = nest.outer[0];
@@ -197,7 +197,7 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(),
         nest,
         length: a.dims[rank - 1],
         row_bytes: (b.dims[rank - 1] * bytes) as i64,
-        codes: (form == Form::Byte).then(|| Codes {
+        codes: (format == StorageFormat::Byte).then(|| Codes {
             left_zero: i32::from(a.zero()),
             right_zero: i32::from(b.zero()),
             scale,
@@ -205,6 +205,6 @@ pub(crate) fn matmul(p: &mut Planner<'_>, step: &Step, scale: f32) -> Result<(),
         epilogue: planned.epilogue,
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
     };
-    p.push(&step.name, slots, units, code).macs = (a.dims[rank - 1] * to.len()) as u64;
+    p.push(&step.name, slots, units, code).with_macs((a.dims[rank - 1] * to.len()) as u64);
     Ok(())
 }

@@ -1,15 +1,15 @@
 //! Means over axes, lanes along an output dimension.
 
-use super::walk::Walk;
-use crate::buffer::{Form, lane_access};
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
-use crate::emit::lanes::LaneStep;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::StepCode;
-use crate::plan::planner::{Need, Planner, Slots};
+use crate::storage::LaneStep;
+use crate::storage::{StorageFormat, lane_access};
 use catc_program::Step;
 use cranelift_codegen::ir::types::{F32X4, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -36,8 +36,8 @@ impl StepCode for MeanCode {
         }
         let lanes = e.stack(4 * 4 * 16);
         e.nest(&self.nest, units, &mut |e, pointers, count| {
-            let values = match self.nest.cursors[1].lanes.form {
-                Form::Float => self.floats(e, pointers[1], count, lanes),
+            let values = match self.nest.cursors[1].lanes.format {
+                StorageFormat::Float => self.floats(e, pointers[1], count, lanes),
                 _ => self.codes(e, pointers[1], count),
             };
             let values = e.apply(&self.epilogue, values, |e, number| {
@@ -126,7 +126,7 @@ impl MeanCode {
 }
 
 /// Lowers a mean.
-pub(crate) fn mean(p: &mut Planner<'_>, step: &Step, axes: &[usize], scale: f32) -> Result<(), JitError> {
+pub(crate) fn mean(p: &mut Builder<'_>, step: &Step, axes: &[usize], scale: f32) -> Result<(), JitError> {
     let format = p.program.tensor(step.inputs[0]).format;
     let mut input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
@@ -142,9 +142,10 @@ pub(crate) fn mean(p: &mut Planner<'_>, step: &Step, axes: &[usize], scale: f32)
     }
     let walk = Walk::of(&output.buffer);
     let along = |strides: &[i64]| -> Vec<i64> { kept.iter().map(|k| k.map_or(0, |i| strides[i])).collect() };
-    if input.buffer.form == Form::RowOffset {
+    if input.buffer.format == StorageFormat::RowOffset {
         let lanes = along(&input.buffer.strides);
-        let unit = lanes.get(walk.lane()).is_some_and(|&s| lane_access(Form::RowOffset, s).step == LaneStep::Unit);
+        let unit =
+            lanes.get(walk.lane()).is_some_and(|&s| lane_access(StorageFormat::RowOffset, s).step == LaneStep::Unit);
         if !unit {
             input = p.read(step.inputs[0], Need::plain(&format))?;
         }
@@ -155,11 +156,11 @@ pub(crate) fn mean(p: &mut Planner<'_>, step: &Step, axes: &[usize], scale: f32)
     let bound = super::pool::average_bound(p, step.inputs[0], scale);
     let planned = p.epilogue(step, &mut slots, walk.lane(), true, bound)?;
     let mut cursors = vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(from, source.form, source.origin, &along(&source.strides)),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(from, source.format, source.origin, &along(&source.strides)),
     ];
     for (operand, strides) in &planned.operands {
-        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+        cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let nest = walk.nest(cursors).simplified();
     let units = nest.outer[0];

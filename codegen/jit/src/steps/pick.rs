@@ -1,14 +1,16 @@
 //! Slices of an axis at given indices, one after the other.
 
-use super::copy::{ends, move_elements};
-use super::walk::Walk;
-use crate::buffer::Form;
+use super::copy::ends;
+use crate::builder::{Builder, Slots};
+use crate::emit::StepCode;
+use crate::emit::copy::move_elements;
 use crate::emit::emitter::Emitter;
 use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::planner::{Planner, Slots};
-use crate::plan::{Slot, StepCode};
+use crate::storage::Slot;
+use crate::storage::StorageFormat;
 use catc_program::Step;
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::{I32, I64};
@@ -49,12 +51,12 @@ impl StepCode for PickCode {
 }
 
 /// Lowers the choice of slices.
-pub(crate) fn pick(p: &mut Planner<'_>, step: &Step, axis: usize, indices: &[usize]) -> Result<(), JitError> {
+pub(crate) fn pick(p: &mut Builder<'_>, step: &Step, axis: usize, indices: &[usize]) -> Result<(), JitError> {
     let (input, output) = ends(p, step)?;
     let (from, to) = (&input.buffer, &output.buffer);
     let fits = axis < from.dims.len()
-        && from.form == to.form
-        && from.form != Form::RowOffset
+        && from.format == to.format
+        && from.format != StorageFormat::RowOffset
         && from.dims.len() == to.dims.len()
         && from.dims.iter().zip(&to.dims).enumerate().all(|(i, (a, b))| i == axis || a == b)
         && to.dims[axis] == indices.len()
@@ -72,8 +74,8 @@ pub(crate) fn pick(p: &mut Planner<'_>, step: &Step, axis: usize, indices: &[usi
     let mut strides = from.strides.clone();
     let distance = std::mem::replace(&mut strides[axis], 0) / 2;
     let nest = walk.nest(vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(source, from.form, from.origin, &strides),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(source, from.format, from.origin, &strides),
     ]);
     let units = nest.outer[0];
     let code = PickCode { nest, level, indices_slot, slices: from.dims[axis], distance, halo: output.halo_fill(out) };

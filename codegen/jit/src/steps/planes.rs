@@ -1,19 +1,20 @@
 //! The quantization of an image of planes to pixels of codes by its precompiled kernel: the first step of most networks.
 
-use crate::buffer::{Buffer, Form};
+use crate::builder::{Builder, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::halo::HaloFill;
 use crate::error::JitError;
-use crate::plan::planner::{Planner, Slots};
-use crate::plan::{Placed, Slot, StepCode};
-use catc_kernels::Tier;
-use catc_kernels::precompiled::PLANES_512;
-use catc_kernels::precompiled::planes::{MOST_PLANES, PlanesRow, Quantization};
+use crate::storage::{Buffer, StorageFormat};
+use crate::storage::{Placed, Slot};
+use catc_kernels::Function;
+use catc_kernels::planes::{self, MAX_PLANES, PlanesRow, Quantization};
 use catc_program::Step;
 use std::mem::{offset_of, size_of};
 
 #[derive(Debug)]
 struct PlanesCode {
+    function: &'static Function,
     planes: usize,
     width: usize,
     plane_bytes: i64,
@@ -31,7 +32,7 @@ impl StepCode for PlanesCode {
         if let Some(halo) = &self.halo {
             halo.emit(e, first, last);
         }
-        let call = e.prepare(PLANES_512, size_of::<PlanesRow>());
+        let call = e.prepare(self.function, size_of::<PlanesRow>());
         let [output, input, quantization] = self.slots.map(|slot| e.slot(slot));
         e.set(&call, offset_of!(PlanesRow, quantization), quantization);
         e.set_int(&call, offset_of!(PlanesRow, plane_bytes), self.plane_bytes);
@@ -50,7 +51,7 @@ impl StepCode for PlanesCode {
 
 /// Lowers a map that quantizes planes to pixels and does nothing else. Returns false, with nothing done, for all other maps.
 pub(crate) fn lower(
-    p: &mut Planner<'_>,
+    p: &mut Builder<'_>,
     step: &Step,
     scale: f32,
     input: &Placed,
@@ -58,13 +59,13 @@ pub(crate) fn lower(
 ) -> Result<bool, JitError> {
     let (from, to) = (&input.buffer, &output.buffer);
     let Some(codes) = to.codes else { return Ok(false) };
-    let plain = from.form == Form::Float && from.is_dense() && from.order == [0, 1, 2] && from.dims.len() == 3;
-    let pixels = to.form == Form::Byte && to.order == [1, 2, 0];
-    let few = to.dims.first().is_some_and(|&c| (1..=MOST_PLANES).contains(&c));
+    let plain =
+        from.format == StorageFormat::Float && from.is_dense() && from.order == [0, 1, 2] && from.dims.len() == 3;
+    let pixels = to.format == StorageFormat::Byte && to.order == [1, 2, 0];
+    let few = to.dims.first().is_some_and(|&c| (1..=MAX_PLANES).contains(&c));
     let bare = step.epilogue.steps.is_empty();
-    if !(plain && pixels && few && bare && p.kernels.has_precompiled(Tier::Avx512Vnni)) {
-        return Ok(false);
-    }
+    let function = planes::function(p.kernels).filter(|_| plain && pixels && few && bare);
+    let Some(function) = function else { return Ok(false) };
     let quantization = Quantization {
         scale,
         requantize: step.epilogue.requantize.unwrap_or(1.0),
@@ -76,6 +77,7 @@ pub(crate) fn lower(
     let numbers = [output.slot, input.slot, Slot::Constant(constant)].map(|slot| slots.add(slot));
     let [_, height, width] = rank3(to);
     let code = PlanesCode {
+        function,
         planes: to.dims[0],
         width,
         plane_bytes: from.stride(0),

@@ -1,16 +1,16 @@
 //! Poolings: windows over an image, lanes along channels. The taps inside the image are counted for each output pixel, so
 //! padding is never read.
 
-use super::walk::Walk;
-use crate::buffer::{Form, lane_access};
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::StepCode;
-use crate::plan::forms::image;
-use crate::plan::planner::{Need, Planner, Slots};
+use crate::storage::image;
+use crate::storage::{StorageFormat, lane_access};
 use catc_program::{Format, Geometry, Step, TensorId};
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -80,7 +80,7 @@ impl StepCode for PoolCode {
 impl PoolCode {
     /// Whether elements stay bytes throughout, so that sixteen fit a vector.
     fn is_max_of_codes(&self) -> bool {
-        self.kind == Kind::Max && self.output.access.form != Form::Float
+        self.kind == Kind::Max && self.output.access.format != StorageFormat::Float
     }
 
     fn taps(&self, e: &mut Emitter<'_>, axis: Axis, index: Value) -> Taps {
@@ -130,7 +130,7 @@ impl PoolCode {
         let count = e.b.ins().imul(y.counted, x.counted);
         let count = e.b.ins().ireduce(I32, count);
         let count = e.b.ins().fcvt_from_sint(F32, count);
-        let factor = if self.nest.cursors[1].lanes.form == Form::Float {
+        let factor = if self.nest.cursors[1].lanes.format == StorageFormat::Float {
             count
         } else {
             let scale = e.b.ins().f32const(scale);
@@ -149,18 +149,18 @@ impl PoolCode {
         factor: Option<Value>,
     ) {
         let from = self.nest.cursors[1].lanes;
-        let start = match (self.kind, from.form) {
-            (Kind::Max, Form::Float) => vec![e.floats(f32::NEG_INFINITY); count.div_ceil(4)],
+        let start = match (self.kind, from.format) {
+            (Kind::Max, StorageFormat::Float) => vec![e.floats(f32::NEG_INFINITY); count.div_ceil(4)],
             (Kind::Max, _) => vec![e.bytes(0); count.div_ceil(16)],
-            (_, Form::Float) => vec![e.floats(0.0); count.div_ceil(4)],
+            (_, StorageFormat::Float) => vec![e.floats(0.0); count.div_ceil(4)],
             _ => vec![e.ints(0); count.div_ceil(4)],
         };
         let zero = e.int(0);
         let [down, right] = self.axes.map(|a| a.bytes * a.dilation);
         let found = e.range(zero, rows, &[(pointers[1], down)], start, |e, _, p, state| {
             let zero = e.int(0);
-            e.range(zero, columns, &[(p[0], right)], state, |e, _, p, state| match (self.kind, from.form) {
-                (Kind::Max, Form::Float) => {
+            e.range(zero, columns, &[(p[0], right)], state, |e, _, p, state| match (self.kind, from.format) {
+                (Kind::Max, StorageFormat::Float) => {
                     let values = e.load_floats(from, p[0], 0, count, 0);
                     values.into_iter().zip(state).map(|(v, best)| e.max(v, best)).collect()
                 }
@@ -172,7 +172,7 @@ impl PoolCode {
                     };
                     state.into_iter().enumerate().map(group).collect()
                 }
-                (_, Form::Float) => {
+                (_, StorageFormat::Float) => {
                     let values = e.load_floats(from, p[0], 0, count, 0);
                     values.into_iter().zip(state).map(|(v, sum)| e.b.ins().fadd(sum, v)).collect()
                 }
@@ -193,8 +193,8 @@ impl PoolCode {
         let Some(factor) = factor else { return self.store_max(e, pointers[0], count, found) };
         let values = found
             .into_iter()
-            .map(|sum| match from.form {
-                Form::Float => e.b.ins().fdiv(sum, factor),
+            .map(|sum| match from.format {
+                StorageFormat::Float => e.b.ins().fdiv(sum, factor),
                 _ => {
                     debug_assert_eq!(e.b.func.dfg.value_type(sum), I32X4);
                     let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
@@ -211,7 +211,7 @@ impl PoolCode {
 
     fn store_max(&self, e: &mut Emitter<'_>, pointer: Value, count: usize, found: Vec<Value>) {
         let to = self.output.access;
-        if to.form == Form::Float {
+        if to.format == StorageFormat::Float {
             e.store_words(to.step, pointer, 0, count, &found);
         } else {
             for (number, codes) in found.into_iter().enumerate() {
@@ -224,13 +224,13 @@ impl PoolCode {
 }
 
 /// Lowers a maximum.
-pub(crate) fn max(p: &mut Planner<'_>, step: &Step, geometry: &Geometry) -> Result<(), JitError> {
+pub(crate) fn max(p: &mut Builder<'_>, step: &Step, geometry: &Geometry) -> Result<(), JitError> {
     pool(p, step, geometry, Kind::Max)
 }
 
 /// Lowers an average.
 pub(crate) fn average(
-    p: &mut Planner<'_>,
+    p: &mut Builder<'_>,
     step: &Step,
     geometry: &Geometry,
     count_include_pad: bool,
@@ -240,12 +240,12 @@ pub(crate) fn average(
 }
 
 /// A bound on an average of codes; sums of floats may grow beyond their terms by rounding, so there none is given.
-pub(crate) fn average_bound(p: &Planner<'_>, input: TensorId, scale: f32) -> Option<f32> {
+pub(crate) fn average_bound(p: &Builder<'_>, input: TensorId, scale: f32) -> Option<f32> {
     let codes = matches!(p.program.tensor(input).format, Format::Codes { .. });
     p.bound(input).filter(|_| codes).map(|b| 1.01 * b * scale.abs())
 }
 
-fn pool(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Result<(), JitError> {
+fn pool(p: &mut Builder<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Result<(), JitError> {
     let (_, height, width) = image(p.program, step.inputs[0])?;
     image(p.program, step.output)?;
     let input = p.read(step.inputs[0], Need::ANY)?;
@@ -262,11 +262,11 @@ fn pool(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
     // The input's cursor moves along channels only; where its pixel is, the window says.
     let channels = [source.strides[0], 0, 0];
     let mut cursors = vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(from, source.form, source.origin, &channels),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(from, source.format, source.origin, &channels),
     ];
     for (operand, strides) in &planned.operands {
-        cursors.push(walk.cursor(operand.slot, operand.form, operand.origin, strides));
+        cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let axis = |i: usize, size: usize| Axis {
         size: size as i64,
@@ -284,7 +284,7 @@ fn pool(p: &mut Planner<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
         nest,
         axes: [axis(0, height), axis(1, width)],
         zero: i32::from(source.zero()),
-        output: Output { access: lane_access(to.form, to.strides[0]), codes: to.codes },
+        output: Output { access: lane_access(to.format, to.strides[0]), codes: to.codes },
         epilogue: planned.epilogue,
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
         halo: output.halo_fill(out),

@@ -1,13 +1,14 @@
 //! The index of the smallest element along an axis, and the rows of a table that indices name.
 
-use super::walk::Walk;
-use crate::buffer::Form;
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
-use crate::emit::lanes::{LaneAccess, LaneStep};
 use crate::emit::nest::{Cursor, Nest};
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::planner::{Need, Planner, Slots};
-use crate::plan::{Slot, StepCode};
+use crate::storage::Slot;
+use crate::storage::StorageFormat;
+use crate::storage::{LaneAccess, LaneStep};
 use catc_program::{ConstantId, Step};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -50,11 +51,15 @@ impl StepCode for ArgMinCode {
 }
 
 /// Lowers an argmin.
-pub(crate) fn argmin(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<(), JitError> {
+pub(crate) fn argmin(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<(), JitError> {
     let input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
     let (from, to) = (&input.buffer, &output.buffer);
-    if axis >= from.dims.len() || from.form != Form::Float || to.form != Form::Index || from.dims[axis] == 0 {
+    if axis >= from.dims.len()
+        || from.format != StorageFormat::Float
+        || to.format != StorageFormat::Index
+        || from.dims[axis] == 0
+    {
         return Err(JitError::invalid(&step.name, "there is no such axis, or no floats along it"));
     }
     let mut along = from.strides.clone();
@@ -64,8 +69,8 @@ pub(crate) fn argmin(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<()
     let walk = Walk::of(to);
     let nest = walk
         .nest(vec![
-            walk.cursor(out, to.form, to.origin, &to.strides),
-            walk.cursor(source, from.form, from.origin, &along),
+            walk.cursor(out, to.format, to.origin, &to.strides),
+            walk.cursor(source, from.format, from.origin, &along),
         ])
         .simplified();
     let units = nest.outer[0];
@@ -106,15 +111,15 @@ impl StepCode for GatherCode {
 }
 
 /// Lowers the choice of rows.
-pub(crate) fn gather_row(p: &mut Planner<'_>, step: &Step, table: ConstantId) -> Result<(), JitError> {
+pub(crate) fn gather_row(p: &mut Builder<'_>, step: &Step, table: ConstantId) -> Result<(), JitError> {
     let input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
     let values = p.floats(&step.name, table)?;
     let count = input.buffer.len();
     let rank = input.buffer.dims.len();
     let length: usize = output.buffer.dims.get(rank..).unwrap_or_default().iter().product();
-    let fits = input.buffer.form == Form::Index
-        && output.buffer.form == Form::Float
+    let fits = input.buffer.format == StorageFormat::Index
+        && output.buffer.format == StorageFormat::Float
         && output.buffer.dims.starts_with(&input.buffer.dims)
         && input.buffer.is_dense()
         && output.buffer.is_dense();
@@ -125,7 +130,7 @@ pub(crate) fn gather_row(p: &mut Planner<'_>, step: &Step, table: ConstantId) ->
     let mut slots = Slots::default();
     let (out, index_slot) = (slots.add(output.slot), slots.add(input.slot));
     let table_slot = slots.add(Slot::Constant(p.constants.push(&values)));
-    let lanes = LaneAccess { form: Form::Float, step: LaneStep::Unit };
+    let lanes = LaneAccess { format: StorageFormat::Float, step: LaneStep::Unit };
     let cursor = |slot, stride| Cursor { slot, origin: 0, strides: vec![stride], lanes };
     let cursors = vec![cursor(out, 4 * length as i64), cursor(table_slot, 0)];
     let nest = Nest { outer: vec![count], lanes: length, cursors };

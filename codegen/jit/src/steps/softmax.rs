@@ -1,14 +1,14 @@
 //! Softmax over one axis: the maximum, exponentials and their sum in four lanes, the quotients.
 
-use super::walk::Walk;
-use crate::buffer::Form;
+use crate::builder::{Builder, Need, Slots};
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::halo::HaloFill;
-use crate::emit::lanes::LaneAccess;
 use crate::emit::nest::Nest;
+use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::plan::StepCode;
-use crate::plan::planner::{Need, Planner, Slots};
+use crate::storage::LaneAccess;
+use crate::storage::StorageFormat;
 use catc_program::Step;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::F32X4;
@@ -107,11 +107,11 @@ fn all_lanes(e: &mut Emitter<'_>, v: Value, join: impl Fn(&mut Emitter<'_>, Valu
 }
 
 /// Lowers a softmax.
-pub(crate) fn softmax(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<(), JitError> {
+pub(crate) fn softmax(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<(), JitError> {
     let input = p.read(step.inputs[0], Need::ANY)?;
     let output = p.write(step.output)?;
     let (from, to) = (&input.buffer, &output.buffer);
-    let floats = from.form == Form::Float && to.form == Form::Float;
+    let floats = from.format == StorageFormat::Float && to.format == StorageFormat::Float;
     if !floats || from.dims != to.dims || axis >= to.dims.len() {
         return Err(JitError::invalid(&step.name, "its input and output differ, or there is no such axis"));
     }
@@ -119,10 +119,10 @@ pub(crate) fn softmax(p: &mut Planner<'_>, step: &Step, axis: usize) -> Result<(
     let (out, source) = (slots.add(output.slot), slots.add(input.slot));
     let walk = Walk::of(to).with_lane(axis);
     let nest = walk.nest(vec![
-        walk.cursor(out, to.form, to.origin, &to.strides),
-        walk.cursor(source, from.form, from.origin, &from.strides),
+        walk.cursor(out, to.format, to.origin, &to.strides),
+        walk.cursor(source, from.format, from.origin, &from.strides),
     ]);
-    debug_assert!(nest.cursors.iter().all(|c| matches!(c.lanes, LaneAccess { form: Form::Float, .. })));
+    debug_assert!(nest.cursors.iter().all(|c| matches!(c.lanes, LaneAccess { format: StorageFormat::Float, .. })));
     let units = nest.outer[0];
     let halo = output.halo_fill(out);
     // With lanes along the rows of an image the units are its columns.

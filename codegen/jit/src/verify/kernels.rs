@@ -1,20 +1,17 @@
-//! What precompiled kernels touch, from their blocks of arguments: the one place that repeats what [`catc_kernels::precompiled`] documents.
-//! Shapes that a kernel has no code for are refused here too, so that none of them is ever called with one.
+//! What precompiled functions touch, from their blocks of arguments and their [`Contract`]: the one place that repeats what the
+//! documentation of the blocks says. Shapes that a function has no code for are refused here too, so that none is ever called with one.
 
-use super::FinishForm;
+use super::EpilogueAccess;
 use super::affine::Affine;
-use super::walk::{Known, Walk};
-use catc_kernels::KernelId;
-use catc_kernels::precompiled::depthwise::{COLUMN_TAPS, DepthwiseRow, MOST_TAPS};
-use catc_kernels::precompiled::dot::{self, DotTile};
-use catc_kernels::precompiled::finish::{Finish, FinishTile, MOST_OPERANDS, Program, function, store};
-use catc_kernels::precompiled::lookup::{self, LookupResultsTile, LookupTile, PackTile};
-use catc_kernels::precompiled::planes::{MOST_PLANES, PlanesRow, Quantization};
-use catc_kernels::precompiled::winograd::{
-    BLOCK, InputTile, MOST_POSITIONS, MOST_TILES, OutputTile, ProductTile, sums_bytes,
-};
-use catc_kernels::precompiled::{self as symbols, float};
-use catc_kernels::winograd::Tile;
+use super::walk::{Base, Known, Walk};
+use catc_kernels::Contract;
+use catc_kernels::depthwise::{COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
+use catc_kernels::dot::DotTile;
+use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, EpilogueTile, MAX_OPERANDS, function, store};
+use catc_kernels::function::LookupReach;
+use catc_kernels::lookup_tile::{LookupResultsTile, LookupTile, PackTile};
+use catc_kernels::planes::{MAX_PLANES, PlanesRow, Quantization};
+use catc_kernels::winograd::{BLOCK, Form, InputTile, MAX_POSITIONS, MAX_TILES, OutputTile, ProductTile, sums_bytes};
 use cranelift_codegen::ir::{Block, StackSlot};
 use std::mem::{offset_of, size_of};
 
@@ -121,44 +118,30 @@ impl Call<'_, '_> {
     }
 }
 
-/// Notes what the call of a kernel touches.
-pub(super) fn touch(walk: &mut Walk<'_>, symbol: &str, arguments: &Arguments) -> Result<()> {
+/// Notes what the call of a function touches.
+pub(super) fn touch(walk: &mut Walk<'_>, contract: &Contract, arguments: &Arguments) -> Result<()> {
     let mut call = Call { walk, arguments };
-    let tile = |kernel: KernelId| move |pixels: usize, vectors: usize| dot::takes(kernel, pixels, vectors);
-    match symbol {
-        symbols::DOT_VNNI_512 => sums(&mut call, 64, 4, &tile(KernelId::DotVnni512)),
-        symbols::DOT_VNNI_256 => sums(&mut call, 32, 4, &tile(KernelId::DotVnni256)),
-        symbols::DOT_MADDUBS_256 => sums(&mut call, 32, 4, &tile(KernelId::DotMaddubs256)),
-        symbols::DOT_MADD16_256 => sums(&mut call, 32, 2, &tile(KernelId::DotMadd256)),
-        symbols::FLOAT_512 => sums(&mut call, 64, 4, &|pixels, vectors| float::takes(16, pixels, vectors)),
-        symbols::FLOAT_256 => sums(&mut call, 32, 4, &|pixels, vectors| float::takes(8, pixels, vectors)),
-        symbols::FINISH_512 => finish_tile(&mut call, 16),
-        symbols::FINISH_256 => finish_tile(&mut call, 8),
-        symbols::PLANES_512 => planes(&mut call),
-        symbols::DEPTHWISE_512 => depthwise(&mut call, true),
-        symbols::DEPTHWISE_FLOAT_512 => depthwise(&mut call, false),
-        symbols::WINOGRAD_INPUT_256 => winograd_input(&mut call, 32, &[Tile::TwoByTwo]),
-        symbols::WINOGRAD_INPUT_512 => winograd_input(&mut call, 64, &Tile::ALL),
-        symbols::WINOGRAD_PRODUCT_VNNI_256 | symbols::WINOGRAD_PRODUCT_MADDUBS_256 | symbols::WINOGRAD_PRODUCT_512 => {
-            winograd_product(&mut call)
+    match *contract {
+        Contract::SumTile { vector_bytes, step_bytes, exists } => {
+            sums(&mut call, vector_bytes as i128, step_bytes as i128, exists)
         }
-        symbols::WINOGRAD_OUTPUT_256 => winograd_output(&mut call, 8, &[Tile::TwoByTwo]),
-        symbols::WINOGRAD_OUTPUT_512 => winograd_output(&mut call, 16, &Tile::ALL),
-        symbols::LOOKUP_PACK_256 => pack(&mut call, PAIRS),
-        symbols::LOOKUP_PACK_VBMI => pack(&mut call, TRIPLES),
-        symbols::LOOKUP_256 => look_up(&mut call, PAIRS, false),
-        symbols::LOOKUP_VBMI => look_up(&mut call, TRIPLES, false),
-        symbols::LOOKUP_RESULTS_256 => look_up(&mut call, PAIRS, true),
-        symbols::LOOKUP_RESULTS_VBMI => look_up(&mut call, TRIPLES, true),
-        _ => Err("it is not known what this kernel touches".into()),
+        Contract::Epilogue { lanes } => epilogue_tile(&mut call, lanes as i128),
+        Contract::Planes => planes(&mut call),
+        Contract::DepthwiseRow { codes } => depthwise(&mut call, codes),
+        Contract::WinogradInput { vector_bytes, forms } => winograd_input(&mut call, vector_bytes as i128, forms),
+        Contract::WinogradProduct => winograd_product(&mut call),
+        Contract::WinogradOutput { lanes, forms } => winograd_output(&mut call, lanes as i128, forms),
+        Contract::LookupPack(reach) => pack(&mut call, reach),
+        Contract::LookUp(reach) => look_up(&mut call, reach, false),
+        Contract::LookUpResults(reach) => look_up(&mut call, reach, true),
     }
 }
 
-/// [`DotTile`] and [`float::FloatTile`], which have one shape: `step` is how far an input moves in a step; four bytes are read.
-fn sums(call: &mut Call<'_, '_>, vector: i128, step: i128, takes: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+/// [`DotTile`], and the tile of floats, which has the same fields: `step` is how far an input moves in a step; four bytes are read.
+fn sums(call: &mut Call<'_, '_>, vector: i128, step: i128, exists: fn(usize, usize) -> bool) -> Result<()> {
     let (pixels, vectors) = (call.fixed(offset_of!(DotTile, pixels))?, call.fixed(offset_of!(DotTile, vectors))?);
     let shape = usize::try_from(pixels).ok().zip(usize::try_from(vectors).ok());
-    if !shape.is_some_and(|(pixels, vectors)| takes(pixels, vectors)) {
+    if !shape.is_some_and(|(pixels, vectors)| exists(pixels, vectors)) {
         return Err(format!("there is no tile of {pixels} pixels and {vectors} vectors"));
     }
     let mut count = |at: usize| call.within(at, 1, 1 << 40);
@@ -187,13 +170,13 @@ fn whole(count: i128, lanes: i128) -> i128 {
 }
 
 /// The bytes of what an epilogue's program stores and reads.
-pub(super) fn form(program: &Program) -> Result<FinishForm> {
+pub(super) fn form(program: &EpilogueProgram) -> Result<EpilogueAccess> {
     let output = match program.store {
         store::FLOATS => 4,
         store::SMALL_CODES | store::CODES | store::AFFINE => 1,
         _ => return Err("an epilogue stores in no known way".into()),
     };
-    let mut operands = [None; MOST_OPERANDS];
+    let mut operands = [None; MAX_OPERANDS];
     for step in program.steps.get(..program.count as usize).ok_or("an epilogue has too many steps")? {
         let bytes = match step.function {
             function::ADD_FLOAT | function::ADD_SCALED_FLOAT => 4,
@@ -203,57 +186,57 @@ pub(super) fn form(program: &Program) -> Result<FinishForm> {
         };
         *operands.get_mut(step.operand as usize).ok_or("an epilogue has no such operand")? = Some(bytes);
     }
-    Ok(FinishForm { output, operands })
+    Ok(EpilogueAccess { output, operands })
 }
 
-/// [`Finish`] at a byte of the block, for that many rows and pixels: channels are read in whole vectors of `lanes`, codes of operands in
+/// [`EpilogueArguments`] at a byte of the block, for that many rows and pixels: channels are read in whole vectors of `lanes`, codes of operands in
 /// vectors of `code_lanes`, and there are `most` channels at most. Gives the program.
-fn finish(
+fn epilogue(
     call: &mut Call<'_, '_>,
     at: usize,
     (rows, pixels): (&Affine, &Affine),
     (lanes, code_lanes, most): (i128, i128, i128),
-) -> Result<Program> {
-    let program = call.walk.argument(call.arguments, at + offset_of!(Finish, program))?;
-    let (Some(super::walk::Base::Slot(slot)), Some(0)) = (program.base, program.offset.as_number()) else {
+) -> Result<EpilogueProgram> {
+    let program = call.walk.argument(call.arguments, at + offset_of!(EpilogueArguments, program))?;
+    let (Some(Base::Slot(slot)), Some(0)) = (program.base, program.offset.as_number()) else {
         return Err("the program of its epilogue is in no slot".into());
     };
-    call.read(at + offset_of!(Finish, program), &Reach::of(size_of::<Program>() as i128))?;
+    call.read(at + offset_of!(EpilogueArguments, program), &Reach::of(size_of::<EpilogueProgram>() as i128))?;
     let program = call.walk.step.program(slot)?;
     let form = form(&program)?;
     call.walk.footprint.programs.insert(slot, form);
-    let channels = call.within(at + offset_of!(Finish, channels), 1, most)?;
+    let channels = call.within(at + offset_of!(EpilogueArguments, channels), 1, most)?;
     let floats = 4 * whole(channels, lanes);
-    if call.read_unless_null(at + offset_of!(Finish, multiplier), &Reach::of(floats))? {
-        call.read(at + offset_of!(Finish, bias), &Reach::of(floats))?;
+    if call.read_unless_null(at + offset_of!(EpilogueArguments, multiplier), &Reach::of(floats))? {
+        call.read(at + offset_of!(EpilogueArguments, bias), &Reach::of(floats))?;
     }
     let output = Reach::of(channels * form.output)
-        .along(rows, &call.number(at + offset_of!(Finish, output_row))?)?
-        .along(pixels, &call.number(at + offset_of!(Finish, output_pixel))?)?;
-    call.write(at + offset_of!(Finish, output), &output)?;
+        .along(rows, &call.number(at + offset_of!(EpilogueArguments, output_row))?)?
+        .along(pixels, &call.number(at + offset_of!(EpilogueArguments, output_pixel))?)?;
+    call.write(at + offset_of!(EpilogueArguments, output), &output)?;
     for (number, bytes) in form.operands.into_iter().enumerate() {
         let Some(bytes) = bytes else { continue };
         let vectors = if bytes == 1 { whole(channels, code_lanes) } else { floats };
         let operand = Reach::of(vectors)
-            .along(rows, &call.number(at + offset_of!(Finish, operand_row) + 8 * number)?)?
-            .along(pixels, &call.number(at + offset_of!(Finish, operand_pixel) + 8 * number)?)?;
-        call.read(at + offset_of!(Finish, operands) + 8 * number, &operand)?;
+            .along(rows, &call.number(at + offset_of!(EpilogueArguments, operand_row) + 8 * number)?)?
+            .along(pixels, &call.number(at + offset_of!(EpilogueArguments, operand_pixel) + 8 * number)?)?;
+        call.read(at + offset_of!(EpilogueArguments, operands) + 8 * number, &operand)?;
     }
     Ok(program)
 }
 
-fn finish_tile(call: &mut Call<'_, '_>, lanes: i128) -> Result<()> {
-    let pixels = Affine::number(call.within(offset_of!(FinishTile, pixels), 1, 1 << 40)?);
-    let at = offset_of!(FinishTile, finish);
-    finish(call, at, (&Affine::number(1), &pixels), (lanes, lanes, 64))?;
-    let channels = call.fixed(at + offset_of!(Finish, channels))?;
+fn epilogue_tile(call: &mut Call<'_, '_>, lanes: i128) -> Result<()> {
+    let pixels = Affine::number(call.within(offset_of!(EpilogueTile, pixels), 1, 1 << 40)?);
+    let at = offset_of!(EpilogueTile, epilogue);
+    epilogue(call, at, (&Affine::number(1), &pixels), (lanes, lanes, 64))?;
+    let channels = call.fixed(at + offset_of!(EpilogueArguments, channels))?;
     let sums =
-        Reach::of(4 * whole(channels, lanes)).along(&pixels, &call.number(offset_of!(FinishTile, sums_pixel))?)?;
-    call.read(offset_of!(FinishTile, sums), &sums)
+        Reach::of(4 * whole(channels, lanes)).along(&pixels, &call.number(offset_of!(EpilogueTile, sums_pixel))?)?;
+    call.read(offset_of!(EpilogueTile, sums), &sums)
 }
 
 fn planes(call: &mut Call<'_, '_>) -> Result<()> {
-    let planes = call.within(offset_of!(PlanesRow, planes), 1, MOST_PLANES as i128)?;
+    let planes = call.within(offset_of!(PlanesRow, planes), 1, MAX_PLANES as i128)?;
     let pixels = call.within(offset_of!(PlanesRow, pixels), 1, 1 << 40)?;
     call.read(offset_of!(PlanesRow, quantization), &Reach::of(size_of::<Quantization>() as i128))?;
     let input =
@@ -264,14 +247,14 @@ fn planes(call: &mut Call<'_, '_>) -> Result<()> {
 
 fn depthwise(call: &mut Call<'_, '_>, codes: bool) -> Result<()> {
     let pixels = Affine::number(call.within(offset_of!(DepthwiseRow, pixels), 1, 1 << 40)?);
-    let rows = call.within(offset_of!(DepthwiseRow, rows), 1, MOST_TAPS as i128)?;
-    let columns = call.within(offset_of!(DepthwiseRow, columns), 1, MOST_TAPS as i128)?;
-    if rows * columns > MOST_TAPS as i128 {
+    let rows = call.within(offset_of!(DepthwiseRow, rows), 1, MAX_TAPS as i128)?;
+    let columns = call.within(offset_of!(DepthwiseRow, columns), 1, MAX_TAPS as i128)?;
+    if rows * columns > MAX_TAPS as i128 {
         return Err(format!("{rows} times {columns} taps"));
     }
-    let at = offset_of!(DepthwiseRow, finish);
-    finish(call, at, (&Affine::number(1), &pixels), (16, 16, 64))?;
-    let vectors = (call.fixed(at + offset_of!(Finish, channels))? + 15) / 16;
+    let at = offset_of!(DepthwiseRow, epilogue);
+    epilogue(call, at, (&Affine::number(1), &pixels), (16, 16, 64))?;
+    let vectors = (call.fixed(at + offset_of!(EpilogueArguments, channels))? + 15) / 16;
     let pixel = call.fixed(offset_of!(DepthwiseRow, pixel_bytes))?;
     let column = call.fixed(offset_of!(DepthwiseRow, column_bytes))?;
     let stride = call.within(offset_of!(DepthwiseRow, stride), 0, 1 << 40)?;
@@ -289,15 +272,15 @@ fn depthwise(call: &mut Call<'_, '_>, codes: bool) -> Result<()> {
 }
 
 /// The outputs of a tile, which must be one of those.
-fn winograd_tile(call: &mut Call<'_, '_>, height: usize, width: usize, tiles: &[Tile]) -> Result<[i128; 2]> {
+fn winograd_tile(call: &mut Call<'_, '_>, height: usize, width: usize, forms: &[Form]) -> Result<[i128; 2]> {
     let outputs = [call.fixed(height)?, call.fixed(width)?];
-    let known = tiles.iter().any(|tile| tile.outputs().map(|n| n as i128) == outputs);
+    let known = forms.iter().any(|form| form.outputs().map(|n| n as i128) == outputs);
     if known { Ok(outputs) } else { Err(format!("there is no tile of {outputs:?} outputs")) }
 }
 
-fn winograd_input(call: &mut Call<'_, '_>, vector: i128, tiles: &[Tile]) -> Result<()> {
+fn winograd_input(call: &mut Call<'_, '_>, vector: i128, forms: &[Form]) -> Result<()> {
     let at = [offset_of!(InputTile, tile_height), offset_of!(InputTile, tile_width)];
-    let [height, width] = winograd_tile(call, at[0], at[1], tiles)?;
+    let [height, width] = winograd_tile(call, at[0], at[1], forms)?;
     let channels = call.within(offset_of!(InputTile, channels), 4, 1 << 40)?;
     let count = call.within(offset_of!(InputTile, tiles), 1, 1 << 40)?;
     let input = Reach::of(whole(channels, vector))
@@ -311,9 +294,9 @@ fn winograd_input(call: &mut Call<'_, '_>, vector: i128, tiles: &[Tile]) -> Resu
 }
 
 fn winograd_product(call: &mut Call<'_, '_>) -> Result<()> {
-    let tiles = call.bounded(offset_of!(ProductTile, tiles), 1, &Affine::number(MOST_TILES as i128))?;
+    let tiles = call.bounded(offset_of!(ProductTile, tiles), 1, &Affine::number(MAX_TILES as i128))?;
     let channels = call.within(offset_of!(ProductTile, channels), 4, 1 << 40)?;
-    let positions = call.within(offset_of!(ProductTile, positions), 1, MOST_POSITIONS as i128)?;
+    let positions = call.within(offset_of!(ProductTile, positions), 1, MAX_POSITIONS as i128)?;
     if channels % 4 != 0 {
         return Err(format!("{channels} channels"));
     }
@@ -332,53 +315,31 @@ fn winograd_product(call: &mut Call<'_, '_>) -> Result<()> {
     call.write(offset_of!(ProductTile, sums), &sums)
 }
 
-fn winograd_output(call: &mut Call<'_, '_>, lanes: i128, tiles: &[Tile]) -> Result<()> {
+fn winograd_output(call: &mut Call<'_, '_>, lanes: i128, forms: &[Form]) -> Result<()> {
     let at = [offset_of!(OutputTile, tile_height), offset_of!(OutputTile, tile_width)];
-    let [height, width] = winograd_tile(call, at[0], at[1], tiles)?;
-    let count = call.within(offset_of!(OutputTile, tiles), 1, MOST_TILES as i128)?;
+    let [height, width] = winograd_tile(call, at[0], at[1], forms)?;
+    let count = call.within(offset_of!(OutputTile, tiles), 1, MAX_TILES as i128)?;
     let pixels = call.bounded(offset_of!(OutputTile, pixels), 1, &Affine::number(width * count))?;
     let rows = call.bounded(offset_of!(OutputTile, rows), i128::MIN, &Affine::number(height))?;
-    finish(call, offset_of!(OutputTile, finish), (&rows, &pixels), (lanes, lanes, BLOCK as i128))?;
+    epilogue(call, offset_of!(OutputTile, epilogue), (&rows, &pixels), (lanes, lanes, BLOCK as i128))?;
     let positions = Affine::number((height + 2) * (width + 2));
     let sums = Reach::of(4 * BLOCK as i128 * count)
         .along(&positions, &call.number(offset_of!(OutputTile, position_bytes))?)?;
     call.read(offset_of!(OutputTile, sums), &sums)
 }
 
-/// What the two look-up kernels differ in.
-#[derive(Clone, Copy)]
-struct Kind {
-    kernel: KernelId,
-    /// Output channels of a vector of indices, a byte each.
-    lanes: i128,
-    /// Bytes of an offset of a table row.
-    offset: i128,
-    /// Bytes of the table that offsets can reach.
-    table: i128,
-    /// Offsets that packing stores at a time.
-    packed: i128,
-    /// Whether there are sums over the codes of a pixel.
-    sums: bool,
-}
-
-/// Offsets are bytes, and a row of the table has 16.
-const PAIRS: Kind =
-    Kind { kernel: KernelId::Lookup256, lanes: 32, offset: 1, table: 255 + 16, packed: 32, sums: false };
-
-/// Offsets are those of 64 rows of 64 bytes: the packing makes them of three codes of two bits each.
-const TRIPLES: Kind = Kind { kernel: KernelId::Lookup512, lanes: 64, offset: 2, table: 4096, packed: 64, sums: true };
-
-fn pack(call: &mut Call<'_, '_>, kind: Kind) -> Result<()> {
+fn pack(call: &mut Call<'_, '_>, kind: LookupReach) -> Result<()> {
     let pixels = Affine::number(call.within(offset_of!(PackTile, pixels), 1, 1 << 40)?);
     let units = call.within(offset_of!(PackTile, units), 1, 1 << 40)?;
     let channels = call.within(offset_of!(PackTile, channels), 1, 1 << 40)?;
-    let whole = whole(units, kind.packed);
-    let input = Reach::of(if kind.sums { channels } else { units + whole })
+    let whole = whole(units, kind.packed_together as i128);
+    let input = Reach::of(if kind.pixel_sums { channels } else { units + whole })
         .along(&pixels, &call.number(offset_of!(PackTile, pixel_bytes))?)?;
     call.read(offset_of!(PackTile, input), &input)?;
-    let offsets = Reach::of(whole * kind.offset).along(&pixels, &Affine::number(units * kind.offset))?;
+    let offsets = Reach::of(whole * kind.offset_bytes as i128)
+        .along(&pixels, &Affine::number(units * kind.offset_bytes as i128))?;
     call.write(offset_of!(PackTile, offsets), &offsets)?;
-    if kind.sums {
+    if kind.pixel_sums {
         call.read(offset_of!(PackTile, shares), &Reach::of(64))?;
         let sums = Reach::of(8).along(&pixels, &Affine::number(8))?;
         call.write(offset_of!(PackTile, sums), &sums)?;
@@ -387,10 +348,10 @@ fn pack(call: &mut Call<'_, '_>, kind: Kind) -> Result<()> {
 }
 
 /// [`LookupTile`], which is the first part of [`LookupResultsTile`] too.
-fn look_up(call: &mut Call<'_, '_>, kind: Kind, results: bool) -> Result<()> {
+fn look_up(call: &mut Call<'_, '_>, kind: LookupReach, results: bool) -> Result<()> {
     let (pixels, vectors) = (call.fixed(offset_of!(LookupTile, pixels))?, call.fixed(offset_of!(LookupTile, vectors))?);
     let shape = usize::try_from(pixels).ok().zip(usize::try_from(vectors).ok());
-    if !shape.is_some_and(|(pixels, vectors)| lookup::takes(kind.kernel, pixels, vectors)) {
+    if !shape.is_some_and(|(pixels, vectors)| (kind.exists)(pixels, vectors)) {
         return Err(format!("there is no tile of {pixels} pixels and {vectors} vectors"));
     }
     let mut count = |at: usize| call.within(at, 1, 1 << 40);
@@ -400,17 +361,17 @@ fn look_up(call: &mut Call<'_, '_>, kind: Kind, results: bool) -> Result<()> {
     let columns = count(offset_of!(LookupTile, columns))?;
     count(offset_of!(LookupTile, parts))?;
     let (many, rows_of) = (Affine::number(pixels), Affine::number(rows));
-    let offsets = Reach::of(kind.offset)
+    let offsets = Reach::of(kind.offset_bytes as i128)
         .along(&many, &call.number(offset_of!(LookupTile, pixel_bytes))?)?
         .along(&rows_of, &call.number(offset_of!(LookupTile, row_bytes))?)?
         .along(&Affine::number(taps), &call.number(offset_of!(LookupTile, tap_bytes))?)?
-        .along(&Affine::number(steps), &Affine::number(kind.offset))?;
+        .along(&Affine::number(steps), &Affine::number(kind.offset_bytes as i128))?;
     call.read(offset_of!(LookupTile, offsets), &offsets)?;
-    let channels = vectors * kind.lanes;
+    let channels = vectors * kind.lanes as i128;
     let weights = rows.checked_mul(taps).and_then(|n| n.checked_mul(steps)).and_then(|n| n.checked_mul(channels));
     call.read(offset_of!(LookupTile, weights), &Reach::of(weights.ok_or(TOO_LARGE)?))?;
-    call.read(offset_of!(LookupTile, table), &Reach::of(kind.table))?;
-    if kind.sums {
+    call.read(offset_of!(LookupTile, table), &Reach::of(kind.table_bytes as i128))?;
+    if kind.pixel_sums {
         let sums = Reach::of(8)
             .along(&many, &call.number(offset_of!(LookupTile, sums_pixel))?)?
             .along(&rows_of, &call.number(offset_of!(LookupTile, sums_row))?)?
@@ -419,14 +380,15 @@ fn look_up(call: &mut Call<'_, '_>, kind: Kind, results: bool) -> Result<()> {
     }
     if results {
         call.read(offset_of!(LookupResultsTile, start), &Reach::of(2 * channels))?;
-        if kind.sums {
+        if kind.pixel_sums {
             call.read(offset_of!(LookupResultsTile, zero_points), &Reach::of(2 * channels))?;
         }
-        let at = offset_of!(LookupResultsTile, finish);
-        let program = finish(call, at, (&Affine::number(1), &many), (kind.lanes / 4, kind.lanes, channels))?;
+        let at = offset_of!(LookupResultsTile, epilogue);
+        let program =
+            epilogue(call, at, (&Affine::number(1), &many), (kind.lanes as i128 / 4, kind.lanes as i128, channels))?;
         let multipliers = Reach::of(4 * channels);
-        call.read(at + offset_of!(Finish, multiplier), &multipliers)?;
-        call.read(at + offset_of!(Finish, bias), &multipliers)?;
+        call.read(at + offset_of!(EpilogueArguments, multiplier), &multipliers)?;
+        call.read(at + offset_of!(EpilogueArguments, bias), &multipliers)?;
         let operand = program.steps[0].function;
         let known = match (program.store, program.count) {
             (store::AFFINE, 0) | (store::FLOATS, 0) => true,
@@ -438,7 +400,7 @@ fn look_up(call: &mut Call<'_, '_>, kind: Kind, results: bool) -> Result<()> {
     }
     call.read(offset_of!(LookupTile, constants), &Reach::of(4 * channels))?;
     let zero_points = Reach::of(4 * channels);
-    match kind.sums {
+    match kind.pixel_sums {
         true => call.read_unless_null(offset_of!(LookupTile, zero_points), &zero_points).map(|_| ())?,
         false => call.read(offset_of!(LookupTile, zero_points), &zero_points)?,
     }

@@ -13,10 +13,10 @@ mod kernels;
 mod tests;
 mod walk;
 
+use crate::builder::constants::Constants;
 use crate::error::JitError;
-use crate::plan::Slot;
-use crate::plan::constants::Constants;
-use catc_kernels::precompiled::finish::Program;
+use crate::storage::Slot;
+use catc_kernels::epilogue::EpilogueProgram;
 use std::collections::BTreeMap;
 
 pub(crate) use walk::footprint;
@@ -51,10 +51,10 @@ struct Use {
 
 /// Bytes of the elements that an epilogue's program stores and reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FinishForm {
+struct EpilogueAccess {
     output: i128,
     /// Of the operands that it reads.
-    operands: [Option<i128>; catc_kernels::precompiled::finish::MOST_OPERANDS],
+    operands: [Option<i128>; catc_kernels::epilogue::MAX_OPERANDS],
 }
 
 /// What a function does to memory, for any range of its units.
@@ -62,7 +62,7 @@ struct FinishForm {
 pub(crate) struct Footprint {
     slots: BTreeMap<usize, Use>,
     /// Slots of epilogue programs, and what was supposed of them.
-    programs: BTreeMap<usize, FinishForm>,
+    programs: BTreeMap<usize, EpilogueAccess>,
 }
 
 /// What is known of a step beside its code.
@@ -77,12 +77,14 @@ pub(crate) struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// The epilogue's program in a slot.
-    fn program(&self, slot: usize) -> Result<Program, String> {
+    fn program(&self, slot: usize) -> Result<EpilogueProgram, String> {
         let Some(&Slot::Constant(at)) = self.slots.get(slot) else {
             return Err(format!("slot {slot} holds no constant, but is taken for the program of an epilogue"));
         };
-        let words = self.constants.words(at, size_of::<Program>() / 4);
-        words.and_then(|words| Program::from_words(&words)).ok_or_else(|| "the program of an epilogue is broken".into())
+        let words = self.constants.words(at, size_of::<EpilogueProgram>() / 4);
+        words
+            .and_then(|words| EpilogueProgram::from_words(&words))
+            .ok_or_else(|| "the program of an epilogue is broken".into())
     }
 }
 

@@ -1,14 +1,14 @@
 //! Code that leaves its memory, and code that does not.
 
 use super::{Extent, Surroundings};
+use crate::builder::constants::Constants;
 use crate::code::CodeBuilder;
+use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
-use crate::plan::constants::Constants;
-use crate::plan::{Slot, StepCode};
-use catc_kernels::Tier;
-use catc_kernels::precompiled::DOT_MADDUBS_256;
-use catc_kernels::precompiled::dot::DotTile;
+use crate::storage::Slot;
+use catc_kernels::dot::{self, DotTile};
+use catc_kernels::{KernelSet, Tier};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::{I32, I64};
 use std::mem::{offset_of, size_of};
@@ -112,7 +112,7 @@ impl StepCode for Rows {
 /// Calls a kernel that reads four bytes of each pixel; a pixel is a row.
 fn tile(e: &mut Emitter<'_>, pixels: Option<i64>) {
     let (base, constant) = (e.slot(0), e.slot(1));
-    let call = e.prepare(DOT_MADDUBS_256, size_of::<DotTile>());
+    let call = e.prepare(dot::avx2::MADDUBS_256.tile, size_of::<DotTile>());
     let sums = e.stack(32 * 12);
     for (at, pointer) in [
         (offset_of!(DotTile, input), base),
@@ -156,7 +156,7 @@ fn outcome(code: Rows, slack: usize, tier: Tier) -> Result<(), String> {
         Extent { bytes: constants.entry(at).unwrap(), slack: 0, writable: false },
     ];
     let step = Surroundings { slots: &slots, constants: &constants, extents: &extents, units: ROWS };
-    match CodeBuilder::new(tier, 1 << 20).unwrap().add("step", &code, &step) {
+    match CodeBuilder::new(KernelSet::all(tier), 1 << 20).unwrap().add("step", &code, &step) {
         Ok(_) => Ok(()),
         Err(JitError::Unproved { step, reason }) => {
             assert_eq!(step, "step");

@@ -448,8 +448,8 @@ impl Walk<'_> {
             return Err("it calls what is no kernel".into());
         };
         let index = self.function.params.user_named_funcs()[name].index;
-        let symbol = self.kernels.numbers.iter().find(|&(_, &number)| number == index).map(|(&symbol, _)| symbol);
-        let symbol = symbol.ok_or("it calls what is no kernel")?;
+        let called = self.kernels.numbers.values().find(|(number, _)| *number == index);
+        let &(_, function) = called.ok_or("it calls what is no kernel")?;
         let &[argument] = self.function.dfg.inst_args(inst) else { return Err("a kernel takes one argument".into()) };
         let place = self.value(argument).and_then(|known| Some((known.base?, known.offset.as_number()?)));
         let Some((Base::Stack(slot), 0)) = place else {
@@ -458,8 +458,8 @@ impl Walk<'_> {
         if self.blurred.contains(&slot) {
             return Err("the arguments of a kernel are overwritten".into());
         }
-        kernels::touch(self, symbol, &kernels::Arguments { block, slot })
-            .map_err(|reason| format!("{symbol}: {reason}"))
+        kernels::touch(self, function.contract(), &kernels::Arguments { block, slot })
+            .map_err(|reason| format!("{function:?}: {reason}"))
     }
 
     /// The argument at a byte of a block of arguments, as it is when a call in that block is made.

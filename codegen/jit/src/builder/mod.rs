@@ -1,0 +1,259 @@
+//! The state of lowering: constants, placed tensors, and the functions so far.
+
+mod bounds;
+pub(crate) mod constants;
+mod convert;
+mod epilogue;
+mod slots;
+mod step;
+
+pub(crate) use epilogue::{PlannedEpilogue, largest};
+pub(crate) use slots::Slots;
+pub(crate) use step::UnplacedStep;
+pub use step::Work;
+
+use crate::emit::StepCode;
+use crate::error::JitError;
+use crate::storage::{Assignment, Buffer, Halo, Placed, Slot, StorageFormat};
+use catc_kernels::{KernelRef, KernelSet, TileOverride, WeightLayout};
+use catc_program::{Constant, ConstantData, ConstantId, Program, TensorId};
+use constants::Constants;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+/// What a step needs of an input.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// The one form it reads; any if `None`.
+    pub format: Option<StorageFormat>,
+    /// The least padding.
+    pub halo: Halo,
+    /// Whether it may read past elements, which the caller's memory does not allow.
+    pub reads_past: bool,
+}
+
+impl Need {
+    /// Anything.
+    pub const ANY: Need = Need { format: None, halo: Halo::NONE, reads_past: false };
+    /// Anything but row offsets.
+    pub fn plain(buffer_format: &catc_program::Format) -> Need {
+        Need { format: Some(StorageFormat::plain(buffer_format)), ..Need::ANY }
+    }
+}
+
+/// All that the packing of a constant depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PackingKey {
+    /// The constant.
+    pub weights: ConstantId,
+    /// The kernel.
+    pub kernel: KernelRef,
+    /// The order of the weights, for kernels that have several.
+    pub layout: Option<WeightLayout>,
+    /// Zero-point and highest code of the activations.
+    pub activations: (i32, u8),
+}
+
+/// The state of lowering.
+pub(crate) struct Builder<'p> {
+    /// The program.
+    pub program: &'p Program,
+    /// The kernels that steps may use.
+    pub kernels: KernelSet,
+    /// What is asked of the present step's tile.
+    pub tile: TileOverride,
+    /// All constants so far.
+    pub constants: Constants,
+    packed: HashMap<PackingKey, [usize; 2]>,
+    assignments: Vec<Assignment>,
+    placed: Vec<Option<Placed>>,
+    copies: Vec<(TensorId, Placed)>,
+    regions: Vec<usize>,
+    bounds: Vec<Option<f32>>,
+    steps: Vec<UnplacedStep>,
+    /// The program's step that is being lowered.
+    source: usize,
+}
+
+/// A lowered program.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    /// Functions to call, in order.
+    pub steps: Vec<UnplacedStep>,
+    /// All constants.
+    pub constants: Constants,
+    /// Bytes of each region.
+    pub regions: Vec<usize>,
+    /// Where each program output lies.
+    pub outputs: Vec<Placed>,
+}
+
+/// About the bytes that constants take once packed: codes as bytes, those of 3x3 filters almost twice.
+fn room(program: &Program) -> usize {
+    let bytes = |c: &Constant| match &c.data {
+        ConstantData::F32(values) => 4 * values.len(),
+        ConstantData::Codes { codes, .. } => 2 * codes.len(),
+    };
+    program.constants.iter().map(|c| bytes(c) + bytes(c) / 8 + 1024).sum()
+}
+
+impl<'p> Builder<'p> {
+    /// For a program whose tensors are stored as assigned. Its inputs are placed.
+    pub fn new(program: &'p Program, kernels: KernelSet, assignments: Vec<Assignment>) -> Result<Self, JitError> {
+        let mut placed = vec![None; program.tensors.len()];
+        for (number, port) in program.inputs.iter().enumerate() {
+            let decl = program.tensor(port.tensor);
+            let buffer = Buffer::new(decl, StorageFormat::plain(&decl.format), Halo::NONE)?;
+            placed[port.tensor.0 as usize] = Some(Placed { slot: Slot::Input(number), buffer });
+        }
+        Ok(Builder {
+            program,
+            kernels,
+            tile: TileOverride::Cheapest,
+            constants: Constants::with_room(room(program))?,
+            packed: HashMap::new(),
+            assignments,
+            placed,
+            copies: Vec::new(),
+            regions: Vec::new(),
+            bounds: vec![None; program.tensors.len()],
+            steps: Vec::new(),
+            source: 0,
+        })
+    }
+
+    /// Functions that are appended from here on belong to that step of the program, of which that tile is asked.
+    pub fn begin(&mut self, source: usize, tile: TileOverride) {
+        (self.source, self.tile) = (source, tile);
+    }
+
+    /// Ends lowering.
+    ///
+    /// # Errors
+    /// If an output was never written.
+    pub fn finish(self) -> Result<Lowered, JitError> {
+        let mut outputs = Vec::new();
+        for port in &self.program.outputs {
+            let placed = self.placed[port.tensor.0 as usize].clone();
+            outputs.push(placed.ok_or_else(|| JitError::invalid(&port.name, "this output is never written"))?);
+        }
+        Ok(Lowered { steps: self.steps, constants: self.constants, regions: self.regions, outputs })
+    }
+
+    fn region(&mut self, bytes: usize) -> Slot {
+        self.regions.push(bytes);
+        Slot::Region(self.regions.len() - 1)
+    }
+
+    /// Two constants that `make` packs of weights and appends, unless weights were packed with the same key: layers may share weights.
+    pub fn packed(
+        &mut self,
+        key: PackingKey,
+        make: impl FnOnce(&mut Constants) -> Result<[usize; 2], JitError>,
+    ) -> Result<[usize; 2], JitError> {
+        match self.packed.entry(key) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(entry) => Ok(*entry.insert(make(&mut self.constants)?)),
+        }
+    }
+
+    /// Appends a function of the present step.
+    pub fn push(&mut self, name: &str, slots: Slots, units: usize, code: impl StepCode + 'static) -> &mut UnplacedStep {
+        let op = self.program.steps[self.source].op.name();
+        self.steps.push(UnplacedStep {
+            name: name.to_string(),
+            op,
+            work: vec![Work { source: self.source, kernel: None, tile: None, macs: 0, cycles: None }],
+            regions: slots.regions(),
+            slots: slots.into_vec(),
+            units,
+            scratch: 0,
+            code: Box::new(code),
+        });
+        let last = self.steps.len() - 1;
+        &mut self.steps[last]
+    }
+
+    /// Memory of a tensor that a step writes.
+    pub fn write(&mut self, tensor: TensorId) -> Result<Placed, JitError> {
+        let assignment = self.assignments[tensor.0 as usize];
+        let buffer = Buffer::new(self.program.tensor(tensor), assignment.format, assignment.halo)?;
+        let slot = self.region(buffer.bytes);
+        let placed = Placed { slot, buffer };
+        self.placed[tensor.0 as usize] = Some(placed.clone());
+        Ok(placed)
+    }
+
+    /// A view of another tensor: the same memory under other dimensions.
+    pub fn view(&mut self, from: TensorId, to: TensorId) -> Result<(), JitError> {
+        let source = self.placed(from)?;
+        let decl = self.program.tensor(to);
+        let buffer = Buffer::new(decl, source.buffer.format, Halo::NONE)?;
+        if buffer.len() != source.buffer.len() || buffer.bytes != source.buffer.bytes || !source.buffer.is_dense() {
+            return Err(JitError::invalid(&decl.name, "a view of a tensor of another size"));
+        }
+        self.placed[to.0 as usize] = Some(Placed { slot: source.slot, buffer });
+        Ok(())
+    }
+
+    fn placed(&self, tensor: TensorId) -> Result<Placed, JitError> {
+        let placed = self.placed[tensor.0 as usize].clone();
+        placed.ok_or_else(|| JitError::invalid(&self.program.tensor(tensor).name, "read before it is written"))
+    }
+
+    /// Memory of a tensor in a form that a step can read, converted if it must be.
+    pub fn read(&mut self, tensor: TensorId, need: Need) -> Result<Placed, JitError> {
+        let fits = |placed: &Placed| {
+            let format = need.format.is_none_or(|f| f == placed.buffer.format);
+            let halo = placed.buffer.halo.union(need.halo) == placed.buffer.halo;
+            format && halo && !(need.reads_past && matches!(placed.slot, Slot::Input(_)))
+        };
+        let primary = self.placed(tensor)?;
+        if fits(&primary) {
+            return Ok(primary);
+        }
+        if let Some((_, copy)) = self.copies.iter().find(|(t, p)| *t == tensor && fits(p)) {
+            return Ok(copy.clone());
+        }
+        let format = need.format.unwrap_or(primary.buffer.format);
+        let buffer = Buffer::new(self.program.tensor(tensor), format, need.halo)?;
+        let slot = self.region(buffer.bytes);
+        let copy = Placed { slot, buffer };
+        self.convert(&self.program.tensor(tensor).name, &primary, &copy);
+        self.copies.push((tensor, copy.clone()));
+        Ok(copy)
+    }
+
+    /// The values of an f32 constant, or of codes once dequantized.
+    pub fn floats(&self, name: &str, id: ConstantId) -> Result<Vec<f32>, JitError> {
+        let constant = self.program.constant(id);
+        let count: usize = constant.dims.iter().product();
+        if constant.data.len() != count {
+            return Err(JitError::invalid(name, "a constant does not have as many elements as its dimensions say"));
+        }
+        match &constant.data {
+            ConstantData::F32(values) => Ok(values.clone()),
+            ConstantData::Codes { codes, scale, zero_point } => {
+                let slices = scale.len();
+                if slices == 0 || zero_point.len() != slices || !count.is_multiple_of(slices) {
+                    return Err(JitError::invalid(name, "a constant has neither one scale nor one for each slice"));
+                }
+                let each = (count / slices).max(1);
+                let value = |(i, &code): (usize, &i16)| {
+                    let slice = i / each;
+                    scale[slice] * (i32::from(code) - zero_point[slice]) as f32
+                };
+                Ok(codes.to_vec().iter().enumerate().map(value).collect())
+            }
+        }
+    }
+
+    /// The values of an f32 constant with one value per output channel.
+    pub fn channel_floats(&self, name: &str, id: ConstantId, channels: usize) -> Result<Vec<f32>, JitError> {
+        let values = self.floats(name, id)?;
+        if values.len() != channels {
+            return Err(JitError::invalid(name, "multiplier or bias has not one value per output channel"));
+        }
+        Ok(values)
+    }
+}

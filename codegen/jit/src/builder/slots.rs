@@ -1,0 +1,35 @@
+//! The slots of one function, growing.
+
+use crate::storage::Slot;
+
+/// The slots of one function, growing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+}
+
+impl Slots {
+    /// All of them, by number.
+    pub fn as_slice(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// All of them, by number.
+    pub fn into_vec(self) -> Vec<Slot> {
+        self.slots
+    }
+
+    /// The regions among them.
+    pub fn regions(&self) -> Vec<usize> {
+        let region = |slot: &Slot| if let Slot::Region(region) = *slot { Some(region) } else { None };
+        self.slots.iter().filter_map(region).collect()
+    }
+
+    /// The number of a slot, added if it is new.
+    pub fn add(&mut self, slot: Slot) -> usize {
+        self.slots.iter().position(|&s| s == slot).unwrap_or_else(|| {
+            self.slots.push(slot);
+            self.slots.len() - 1
+        })
+    }
+}

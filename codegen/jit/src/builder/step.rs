@@ -1,0 +1,59 @@
+//! A function to be called, before its memory has a place.
+
+use crate::emit::StepCode;
+use crate::storage::Slot;
+use catc_kernels::{Choice, KernelRef};
+
+/// What a function does of one step of the program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// The number of the program's step.
+    pub source: usize,
+    /// The inner kernel, if it has one.
+    pub kernel: Option<KernelRef>,
+    /// Pixels and vectors of output channels of the kernel's tile, if it has several.
+    pub tile: Option<(usize, usize)>,
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+    /// Cycles that the kernel is said to take, for an image on one thread.
+    pub cycles: Option<f64>,
+}
+
+/// One function to be called.
+#[derive(Debug)]
+pub(crate) struct UnplacedStep {
+    /// For messages and reports.
+    pub name: String,
+    /// What it does: the name of the program's operation, or `convert`.
+    pub op: &'static str,
+    /// The steps of the program that it does, one unless functions were joined.
+    pub work: Vec<Work>,
+    /// What its function reads and writes.
+    pub slots: Vec<Slot>,
+    /// Work units: a call does a range of them.
+    pub units: usize,
+    /// Scratch bytes.
+    pub scratch: usize,
+    /// The code.
+    pub code: Box<dyn StepCode>,
+    /// Regions read and written, for the memory plan.
+    pub regions: Vec<usize>,
+}
+
+impl UnplacedStep {
+    /// Notes the kernel and its work.
+    pub fn with_kernel(&mut self, choice: &Choice, macs: u64, tile: Option<(usize, usize)>) -> &mut Self {
+        for work in &mut self.work {
+            (work.kernel, work.macs, work.cycles, work.tile) = (Some(choice.kernel), macs, Some(choice.cycles), tile);
+        }
+        self
+    }
+
+    /// Notes multiply-accumulates of a step without a kernel of its own.
+    pub fn with_macs(&mut self, macs: u64) -> &mut Self {
+        for work in &mut self.work {
+            work.macs = macs;
+        }
+        self
+    }
+}

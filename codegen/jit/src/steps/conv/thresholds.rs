@@ -1,0 +1,132 @@
+//! Requantization by comparison: where a code of few levels grows with the integer sum alone, it is the number of thresholds
+//! that the sum is beyond. The thresholds come from the very f32 operations that they replace, so the codes are the same.
+
+use super::layer::Scaling;
+use crate::emit::epilogue::{Epilogue, EpilogueStep};
+use crate::storage::Codes;
+use catc_program::Activation;
+
+/// More levels than this are not worth their comparisons.
+const MAX_LEVELS: u8 = 7;
+
+/// The thresholds of all output channels.
+#[derive(Debug)]
+pub(crate) struct Thresholds {
+    /// For each level, for each channel: the largest sum that is still below the level. Levels are padded apart.
+    pub values: Vec<i16>,
+    /// Thresholds of a channel.
+    pub levels: usize,
+    /// Bytes from one level to the next.
+    pub level_bytes: i64,
+}
+
+/// The thresholds that stand for an epilogue; `None` if it is not a function of the sum that only grows. Sums are within
+/// `-largest..=largest`, which fits 16 bits.
+pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, largest: u64) -> Option<Thresholds> {
+    let codes = codes.filter(|c| c.levels <= MAX_LEVELS)?;
+    let grows = epilogue.steps.iter().all(|step| match *step {
+        EpilogueStep::Scale(factor) => factor.value >= 0.0,
+        EpilogueStep::Activation(function) => match function {
+            Activation::Relu | Activation::Clip { .. } => true,
+            Activation::LeakyRelu { alpha } | Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
+            _ => false,
+        },
+        EpilogueStep::Binary(..) => false,
+    });
+    let finite = scaling.bound.is_some() && scaling.multiplier.iter().all(|&m| m >= 0.0);
+    if !grows || !finite || !epilogue.requantize.is_none_or(|f| f.value >= 0.0) {
+        return None;
+    }
+    let largest = i32::try_from(largest).ok().filter(|&l| l <= i32::from(i16::MAX))?;
+    let channels = scaling.multiplier.len();
+    let padded = (channels + 16).next_multiple_of(32);
+    let levels = usize::from(codes.levels);
+    let mut values = vec![0; padded * levels];
+    for channel in 0..channels {
+        let (multiplier, bias) = (scaling.multiplier[channel], scaling.bias[channel]);
+        for level in 0..levels {
+            // The first sum in low..=high with a code above `level`; `high` if there is none.
+            let (mut low, mut high) = (-largest, largest + 1);
+            while low < high {
+                let middle = (low + high).div_euclid(2);
+                if usize::from(code(epilogue, codes, middle, multiplier, bias)) > level {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            values[level * padded + channel] = (low - 1) as i16;
+        }
+    }
+    Some(Thresholds { values, levels, level_bytes: 2 * padded as i64 })
+}
+
+/// The code of a sum: the f32 operations of the program, one by one.
+fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32) -> u8 {
+    let max = |a: f32, b: f32| if a > b { a } else { b };
+    let min = |a: f32, b: f32| if a < b { a } else { b };
+    let mut t = sum as f32 * multiplier;
+    t += bias;
+    for step in &epilogue.steps {
+        t = match *step {
+            EpilogueStep::Scale(factor) => t * factor.value,
+            EpilogueStep::Activation(function) => match function {
+                Activation::Relu => max(t, 0.0),
+                Activation::Clip { min: low, max: high } => min(max(t, low), high),
+                Activation::LeakyRelu { alpha } => {
+                    if t >= 0.0 {
+                        t
+                    } else {
+                        alpha * t
+                    }
+                }
+                Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
+                _ => t,
+            },
+            EpilogueStep::Binary(..) => t,
+        };
+    }
+    let t = epilogue.requantize.map_or(t, |factor| t * factor.value).round_ties_even();
+    let zero = f32::from(codes.zero);
+    (t.clamp(-zero, f32::from(codes.levels) - zero) + zero) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::epilogue::Factor;
+
+    #[test]
+    fn every_sum_is_beyond_as_many_thresholds_as_its_code_says() {
+        let steps = vec![
+            EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.25 }),
+            EpilogueStep::Activation(Activation::Clip { min: -2.0, max: 9.0 }),
+        ];
+        let epilogue = Epilogue { steps, requantize: Some(Factor { value: 0.37, number: 0 }), ..Epilogue::default() };
+        let codes = Codes { lowest: -4, levels: 7, zero: 2 };
+        let scaling = Scaling { multiplier: vec![0.013, 0.0, 2.0], bias: vec![-1.7, 0.6, 0.5], bound: Some(1.0) };
+        let found = of(&epilogue, Some(codes), &scaling, 1000).unwrap();
+        for sum in -1000i32..=1000 {
+            for channel in 0..3 {
+                let beyond = |level: usize| {
+                    let at = level * found.level_bytes as usize / 2 + channel;
+                    sum > i32::from(found.values[at])
+                };
+                let expected = code(&epilogue, codes, sum, scaling.multiplier[channel], scaling.bias[channel]);
+                assert_eq!((0..found.levels).filter(|&l| beyond(l)).count(), usize::from(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_only_grow_is_left_alone() {
+        let codes = Some(Codes { lowest: 0, levels: 3, zero: 0 });
+        let scaling = |m| Scaling { multiplier: vec![m], bias: vec![0.0], bound: Some(1.0) };
+        let plain = Epilogue::default();
+        assert!(of(&plain, codes, &scaling(1.0), 9).is_some());
+        assert!(of(&plain, codes, &scaling(-1.0), 9).is_none());
+        assert!(of(&plain, codes, &scaling(1.0), 40_000).is_none());
+        let swish = Epilogue { steps: vec![EpilogueStep::Activation(Activation::HardSwish)], ..Epilogue::default() };
+        assert!(of(&swish, codes, &scaling(1.0), 9).is_none());
+    }
+}

@@ -1,0 +1,59 @@
+//! Depthwise convolutions: vector lanes are channels, and the sum runs over taps alone.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+pub mod emitted;
+pub mod packing;
+
+pub use packing::{CHANNELS, DepthwiseWeights, FLOAT_CHANNELS, pack, pack_columns, pack_float, pack_wide_float};
+
+use crate::epilogue::EpilogueArguments;
+
+/// What an emitted kernel does with the taps of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DepthwiseProduct {
+    /// Sums of two products of unsigned and signed bytes, in 16 bits.
+    Bytes,
+    /// Sums of two products of 16-bit integers, in 32 bits.
+    Shorts,
+    /// Products of floats.
+    Floats,
+}
+
+/// Output pixels of a row, for up to 64 channels: `start[c] + sum_t input[t][c] * weights[t][c]` over the taps, of codes (unsigned
+/// bytes times signed bytes, summed in 32 bits) or floats, then what [`EpilogueArguments`] says.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct DepthwiseRow {
+    /// From sums to the store; its channels are those of the block.
+    pub epilogue: EpilogueArguments,
+    /// The first channel of what the first output pixel's first tap meets. Whole vectors of 64 bytes (codes) or 16 floats are read.
+    pub input: *const u8,
+    /// The block's weights ([`packing::pack_columns`], [`packing::pack_wide_float`]).
+    pub weights: *const u8,
+    /// The block's initial sums, i32 or f32, in whole vectors of 16.
+    pub start: *const u8,
+    /// Output pixels.
+    pub pixels: i64,
+    /// Bytes from an output pixel's input to the next one's.
+    pub pixel_bytes: i64,
+    /// Filter rows and columns; at most [`MAX_TAPS`] taps.
+    pub rows: i64,
+    /// See `rows`.
+    pub columns: i64,
+    /// Bytes from a filter row's input to the next one's.
+    pub row_bytes: i64,
+    /// Bytes from a filter column's input to the next one's.
+    pub column_bytes: i64,
+    /// Columns from an output pixel to the next where neighbouring pixels share columns, else 0.
+    pub stride: i64,
+}
+
+/// The most taps that the kernels take.
+pub const MAX_TAPS: usize = crate::query::MAX_DEPTHWISE_TAPS;
+
+/// Channels of a block.
+pub const BLOCK: usize = 64;
+
+/// Taps of a filter column that are summed in one step.
+pub const COLUMN_TAPS: usize = 4;

@@ -1,0 +1,140 @@
+//! Weights of the depthwise kernels, where vector lanes are channels and there is no reduction over channels.
+//!
+//! Two taps of one channel are neighbours in memory after the activation vectors of the two taps have been interleaved,
+//! so that a multiply-add of neighbours (`pmaddubsw`, `pmaddwd`) sums over taps. An odd number of taps is filled up
+//! with a zero weight.
+
+use super::{BLOCK, COLUMN_TAPS};
+use crate::weights::{FloatWeights, PackError, QuantizedWeights};
+
+/// Channels in a block.
+pub const CHANNELS: usize = 16;
+
+/// Channels in a block of the float kernel.
+pub const FLOAT_CHANNELS: usize = 4;
+
+/// Depthwise weights as a kernel reads them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepthwiseWeights<T> {
+    /// The weights; of [`pack`], `[block of 16 channels][pair of taps][channel][tap of the pair]`.
+    pub pairs: Vec<T>,
+    /// `- za * sum (w - zw)` for each channel.
+    pub constants: Vec<i32>,
+}
+
+/// Packs quantized weights as signed bytes or 16-bit integers.
+pub fn pack<T: From<i8> + Copy>(
+    weights: &QuantizedWeights<'_>,
+    activation_zero_point: i32,
+) -> Result<DepthwiseWeights<T>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let pair_count = taps.div_ceil(2);
+    let mut pairs = vec![T::from(0); shape.groups.div_ceil(CHANNELS) * pair_count * CHANNELS * 2];
+    for channel in 0..shape.groups {
+        for tap in 0..taps {
+            let value = weights.signed_byte(channel, 0, tap / shape.kernel_width, tap % shape.kernel_width)?;
+            let block = (channel / CHANNELS) * pair_count + tap / 2;
+            pairs[(block * CHANNELS + channel % CHANNELS) * 2 + tap % 2] = T::from(value);
+        }
+    }
+    let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs quantized weights for the 512-bit kernel: `[block of 64 channels][column of taps][four taps of the column][channel][tap]` in
+/// signed bytes; the last block has no more vectors of 16 channels than it needs, and a column's taps are filled up with 0.
+pub fn pack_columns(
+    weights: &QuantizedWeights<'_>,
+    activation_zero_point: i32,
+) -> Result<DepthwiseWeights<i8>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let mut pairs = Vec::new();
+    for (first, lanes) in wide_blocks(shape.groups) {
+        for x in 0..shape.kernel_width {
+            for y in (0..shape.kernel_height).step_by(COLUMN_TAPS) {
+                for channel in first..first + lanes {
+                    for tap in y..y + COLUMN_TAPS {
+                        let inside = channel < shape.groups && tap < shape.kernel_height;
+                        pairs.push(if inside { weights.signed_byte(channel, 0, tap, x)? } else { 0 });
+                    }
+                }
+            }
+        }
+    }
+    let constants = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs float weights for the 512-bit kernel: `[block of 64 channels][tap][channel]`; the last block has no more vectors of 16
+/// channels than it needs.
+pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let mut values = Vec::new();
+    for (first, lanes) in wide_blocks(shape.groups) {
+        for y in 0..shape.kernel_height {
+            for x in 0..shape.kernel_width {
+                let value = |c: usize| if c < shape.groups { weights.value(c, 0, y, x) } else { 0.0 };
+                values.extend((first..first + lanes).map(value));
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// First channel and lanes of each block of the 512-bit kernels.
+fn wide_blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(BLOCK).map(move |first| (first, (channels - first).min(BLOCK).next_multiple_of(16)))
+}
+
+/// Packs float weights: `[block of 4 channels][tap][channel]`.
+pub fn pack_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let mut values = vec![0.0; shape.groups.div_ceil(FLOAT_CHANNELS) * taps * FLOAT_CHANNELS];
+    for channel in 0..shape.groups {
+        for tap in 0..taps {
+            let at = ((channel / FLOAT_CHANNELS) * taps + tap) * FLOAT_CHANNELS + channel % FLOAT_CHANNELS;
+            values[at] = weights.value(channel, 0, tap / shape.kernel_width, tap % shape.kernel_width);
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::WeightShape;
+
+    #[test]
+    fn pairs_hold_every_weight_of_their_channel() {
+        let shape = WeightShape { groups: 19, outputs: 1, inputs: 1, kernel_height: 3, kernel_width: 3 };
+        let codes: Vec<u8> = (0..19 * 9).map(|i| (i % 16) as u8).collect();
+        let zero_points: Vec<i32> = (0..19).map(|c| c % 16).collect();
+        let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
+        let packed: DepthwiseWeights<i16> = pack(&weights, 2).unwrap();
+        for channel in 0..19 {
+            let mut sum = 0;
+            for tap in 0..10 {
+                let block = (channel / 16) * 5 + tap / 2;
+                let value = i32::from(packed.pairs[(block * 16 + channel % 16) * 2 + tap % 2]);
+                let expected = if tap < 9 { weights.centred(channel, 0, tap / 3, tap % 3) } else { 0 };
+                assert_eq!(value, expected);
+                sum += value;
+            }
+            assert_eq!(packed.constants[channel], -2 * sum);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Dot products by precompiled tiles of sums: the kernel, whatever its instruction set.
+
+use super::{UNITS, drain};
+use crate::function::Function;
+use crate::kernel::{Execution, Fit, Kernel, KernelInfo, Refusal, SumTiles, TileWeights};
+use crate::query::Query;
+use crate::tile_sizes::TileQuery;
+
+/// A dot product of codes by tiles of sums.
+#[derive(Debug)]
+pub struct DotTiles {
+    /// What is the same for every layer.
+    pub info: KernelInfo,
+    /// The tile.
+    pub tile: &'static Function,
+    /// Whether there is a tile of that many pixels and vectors.
+    pub exists: fn(usize, usize) -> bool,
+    /// What a packed weight is.
+    pub weights: TileWeights,
+    /// From sums to the store.
+    pub epilogue: &'static Function,
+    /// Whether the epilogue has [`crate::epilogue::store::AFFINE`].
+    pub fuses: bool,
+    /// For kernels of 16-bit sums: the fewest steps between drains with which they are the faster ones.
+    pub min_steps_per_drain: Option<usize>,
+    /// What it costs.
+    pub costs: Costs,
+}
+
+/// What a kernel costs, in cycles measured on an Intel Xeon (Emerald Rapids).
+#[derive(Clone, Copy, Debug)]
+pub struct Costs {
+    /// Of a layer: four codes of a vector of output channels, and the epilogue of a vector.
+    pub layer: [f64; 2],
+    /// Of a tile: a step of a vector of sums, the same of a pixel, and the epilogue of a vector.
+    pub tile: [f64; 3],
+}
+
+impl Kernel for DotTiles {
+    fn info(&self) -> &KernelInfo {
+        &self.info
+    }
+
+    fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal> {
+        query.dense()?;
+        let Some(least) = self.min_steps_per_drain else { return Ok(Fit::default()) };
+        let fit = drain(query)?;
+        if fit.steps_per_drain < least {
+            return Err(Refusal::new(format!("16-bit sums must be widened after {} steps", fit.steps_per_drain)));
+        }
+        Ok(fit)
+    }
+
+    fn cycles(&self, query: &Query<'_>, _: Fit) -> f64 {
+        let (shape, [step, end]) = (query.shape, self.costs.layer);
+        let vectors = shape.groups * shape.outputs.div_ceil(self.info.channels_per_vector);
+        let steps = shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(UNITS);
+        query.pixels() * vectors as f64 * (step * steps as f64 + end)
+    }
+
+    fn execution(&self) -> Execution {
+        let DotTiles { tile, weights, epilogue, fuses, .. } = *self;
+        Execution::SumTiles(SumTiles { tile, weights, epilogue, fuses })
+    }
+
+    fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
+        let [product, pixel, end] = self.costs.tile;
+        let (p, v) = (pixels as f64, vectors as f64);
+        // A latency of five, and two loads a cycle; then the call and the epilogue.
+        let step = ((product * v + pixel) * p).max(5.0).max((p + v) * 0.5);
+        let cycles = query.steps as f64 * step + p * (v * end + 4.0) + 40.0;
+        (self.exists)(pixels, vectors).then_some(cycles)
+    }
+}

@@ -1,0 +1,187 @@
+//! Epilogues in wide vectors: from sums to what a layer stores. Scale and bias, the steps, rounding to codes. Here are the arguments.
+//!
+//! Each f32 operation is the one that generated code would do, in the same order, rounded on its own: the results are equal bit for
+//! bit on every tier.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+
+use crate::function::Function;
+
+/// The epilogues as functions of their own.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn functions() -> &'static [&'static Function] {
+    const FUNCTIONS: &[&Function] = &[&avx2::EPILOGUE_256, &avx512::EPILOGUE_512];
+    FUNCTIONS
+}
+
+/// The epilogues as functions of their own.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn functions() -> &'static [&'static Function] {
+    &[]
+}
+
+/// Operands that a program may have.
+pub const MAX_OPERANDS: usize = 2;
+
+/// Steps that a program may have.
+pub const MAX_STEPS: usize = 8;
+
+/// What [`Step::function`] says.
+pub mod function {
+    /// `t * x`.
+    pub const SCALE: u32 = 0;
+    /// `max(t, 0)`.
+    pub const RELU: u32 = 1;
+    /// `min(max(t, x), y)`.
+    pub const CLIP: u32 = 2;
+    /// `t` where `t >= 0`, else `t * x`.
+    pub const LEAKY_RELU: u32 = 3;
+    /// `min(max(t * x + y, 0), 1)`.
+    pub const HARD_SIGMOID: u32 = 4;
+    /// `t * min(max(t * x + y, 0), 1)`.
+    pub const HARD_SWISH: u32 = 5;
+    /// `t + r`, with `r` the operand's float.
+    pub const ADD_FLOAT: u32 = 6;
+    /// `t + r * x`.
+    pub const ADD_SCALED_FLOAT: u32 = 7;
+    /// `t + (code - zero) as f32 * x`, the operand a byte for each channel.
+    pub const ADD_CODE: u32 = 8;
+    /// The same for codes below 16.
+    pub const ADD_SMALL_CODE: u32 = 9;
+}
+
+/// What [`EpilogueProgram::store`] says.
+pub mod store {
+    /// Values as they are.
+    pub const FLOATS: u32 = 0;
+    /// Codes, the values to be rounded below `2^21` in magnitude and no NaN.
+    pub const SMALL_CODES: u32 = 1;
+    /// Codes of any values; NaN becomes the zero-point.
+    pub const CODES: u32 = 2;
+    /// Codes `sum as f32 * multiplier + bias`, rounded once, then the operand of the only step, if there is one, of small codes; no
+    /// factor before rounding and no zero-point after it, which multipliers and biases hold. Not every function has it.
+    pub const AFFINE: u32 = 3;
+}
+
+/// One step on the running value `t`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct Step {
+    /// One of [`function`].
+    pub function: u32,
+    /// Number of the operand.
+    pub operand: u32,
+    /// First parameter.
+    pub x: f32,
+    /// Second parameter.
+    pub y: f32,
+    /// Zero-point of an operand of codes.
+    pub zero: i32,
+}
+
+/// The steps of a layer. Constant; its words lie in the layer's constants.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
+pub struct EpilogueProgram {
+    /// The steps.
+    pub steps: [Step; MAX_STEPS],
+    /// How many there are.
+    pub count: u32,
+    /// One of [`store`].
+    pub store: u32,
+    /// Factor before rounding; 1 for none.
+    pub requantize: f32,
+    /// Zero-point less the lowest code.
+    pub zero: i32,
+    /// Highest code less the lowest.
+    pub levels: u32,
+}
+
+impl EpilogueProgram {
+    /// The 32-bit words as they lie in memory.
+    pub fn words(&self) -> Vec<u32> {
+        let steps =
+            self.steps.iter().flat_map(|s| [s.function, s.operand, s.x.to_bits(), s.y.to_bits(), s.zero as u32]);
+        steps.chain([self.count, self.store, self.requantize.to_bits(), self.zero as u32, self.levels]).collect()
+    }
+
+    /// The program of these words; `None` if they are not as many as a program has.
+    pub fn from_words(words: &[u32]) -> Option<EpilogueProgram> {
+        let (steps, rest) = words.split_at_checked(MAX_STEPS * size_of::<Step>() / 4)?;
+        let &[count, store, requantize, zero, levels] = rest else { return None };
+        let mut program = EpilogueProgram {
+            count,
+            store,
+            requantize: f32::from_bits(requantize),
+            zero: zero as i32,
+            levels,
+            ..EpilogueProgram::default()
+        };
+        for (step, &[function, operand, x, y, zero]) in program.steps.iter_mut().zip(steps.as_chunks().0) {
+            *step = Step { function, operand, x: f32::from_bits(x), y: f32::from_bits(y), zero: zero as i32 };
+        }
+        Some(program)
+    }
+}
+
+/// Sums to stores, for the channels of a tile and any number of pixels in up to two rows.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EpilogueArguments {
+    /// The steps.
+    pub program: *const EpilogueProgram,
+    /// f32 of each channel: `sum as f32 * multiplier + bias`; null where the sums are floats and taken as they are.
+    pub multiplier: *const f32,
+    /// f32 of each channel.
+    pub bias: *const f32,
+    /// Where the first pixel's channels go.
+    pub output: *mut u8,
+    /// Bytes from pixel to pixel of the output.
+    pub output_pixel: i64,
+    /// Bytes from row to row of the output.
+    pub output_row: i64,
+    /// The operands at the first pixel.
+    pub operands: [*const u8; MAX_OPERANDS],
+    /// Their bytes from pixel to pixel.
+    pub operand_pixel: [i64; MAX_OPERANDS],
+    /// Their bytes from row to row.
+    pub operand_row: [i64; MAX_OPERANDS],
+    /// Channels, 1 to 64. Whole vectors of 16 are read of sums, multipliers, biases and operands; only channels are written.
+    pub channels: i64,
+}
+
+/// A row of sums.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EpilogueTile {
+    /// What to do.
+    pub epilogue: EpilogueArguments,
+    /// Sums (i32, or f32 without a multiplier) of the first pixel, whole vectors of 16 channels.
+    pub sums: *const i32,
+    /// Bytes from a pixel's sums to the next pixel's.
+    pub sums_pixel: i64,
+    /// Pixels.
+    pub pixels: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_the_memory_of_a_program() {
+        let mut program =
+            EpilogueProgram { count: 1, store: 2, requantize: 0.5, zero: -3, levels: 7, ..EpilogueProgram::default() };
+        program.steps[0] = Step { function: 8, operand: 1, x: 0.25, y: -0.0, zero: 5 };
+        let words = program.words();
+        assert_eq!(words.len() * 4, size_of::<EpilogueProgram>());
+        assert_eq!(EpilogueProgram::from_words(&words), Some(program));
+        assert_eq!(EpilogueProgram::from_words(&words[1..]), None);
+        // SAFETY: the structure is made of 32-bit fields alone, so it has no padding and any of its words is initialized.
+        let memory = unsafe { std::slice::from_raw_parts((&raw const program).cast::<u32>(), words.len()) };
+        assert_eq!(words, memory);
+    }
+}

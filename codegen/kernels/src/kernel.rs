@@ -1,0 +1,224 @@
+//! What an inner kernel is: one trait that every family implements, and what the code generator, the reports and the choice need of it.
+
+use crate::depthwise::DepthwiseProduct;
+use crate::dot::DotProduct;
+use crate::function::Function;
+use crate::lookup_tile::LookupTiles;
+use crate::query::Query;
+use crate::tier::Tier;
+use crate::tile_sizes::TileQuery;
+use crate::winograd::WinogradTiles;
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::{Deref, RangeInclusive};
+
+/// Where a kernel's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Implementation {
+    /// The code generator writes it into each layer's function, in 128-bit vectors.
+    Emitted,
+    /// Functions of this crate, which a layer's function calls for each tile.
+    Precompiled,
+}
+
+/// How a kernel reads the activations of one channel run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ActivationFormat {
+    /// A float each.
+    Float,
+    /// A byte each, counted from the lowest code of the format.
+    Byte,
+    /// Two channels to a byte, as the offset of a table row ([`crate::pairs::rows::row_offset`]).
+    RowOffset,
+}
+
+/// The facts of a kernel that are the same for every layer.
+#[derive(Clone, Debug)]
+pub struct KernelInfo {
+    /// The name reports show and tunings keep.
+    pub name: &'static str,
+    /// The weakest tier it runs on; see [`KernelInfo::tiers`].
+    pub tier: Tier,
+    /// Where its code comes from.
+    pub implementation: Implementation,
+    /// Tiers on which kernels of wider vectors, or of an instruction that it lacks, are faster on every layer that it takes. There it is
+    /// not considered, provided that the kernel set has precompiled kernels where those kernels are such.
+    pub superseded: &'static [Tier],
+    /// Widths of weight codes it takes; 32 for floats.
+    pub weight_bits: RangeInclusive<u8>,
+    /// Widths of activation codes it takes; 32 for floats.
+    pub activation_bits: RangeInclusive<u8>,
+    /// Output channels per weight vector.
+    pub channels_per_vector: usize,
+    /// Storage units of the input per step.
+    pub units_per_step: usize,
+    /// Bytes of a weight vector.
+    pub vector_bytes: usize,
+    /// How it reads activations.
+    pub activations: ActivationFormat,
+}
+
+impl KernelInfo {
+    /// The weakest tier of each architecture that it runs on. What is emitted for the weakest tier of x86-64 is plain vector code, which
+    /// every architecture has.
+    pub fn tiers(&self) -> impl Iterator<Item = Tier> + use<> {
+        let portable = self.implementation == Implementation::Emitted && self.tier == Tier::X86V2;
+        [Some(self.tier), portable.then_some(Tier::Aarch64Neon)].into_iter().flatten()
+    }
+}
+
+/// What a kernel needs to know when it serves a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fit {
+    /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
+    pub steps_per_drain: usize,
+}
+
+/// Why a kernel does not serve a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(Cow<'static, str>);
+
+impl Refusal {
+    /// With that reason, a part of a sentence.
+    pub fn new(reason: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal(reason.into())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How the code of a layer runs a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Execution {
+    /// An emitted loop of multiplications and additions.
+    EmittedDot(DotProduct),
+    /// An emitted loop of look-ups of two channels ([`crate::pairs::rows`]).
+    EmittedPairs,
+    /// An emitted loop over the taps of a depthwise convolution.
+    EmittedDepthwise(DepthwiseProduct),
+    /// A call for each tile of sums, and one for its epilogue.
+    SumTiles(SumTiles),
+    /// Three calls: the transform of the input, the products, the transform of the sums with the epilogue.
+    Winograd(WinogradTiles),
+    /// A call for the packing of each input row, then one or two for each tile.
+    LookupTiles(&'static LookupTiles),
+    /// A call for each row of a block of channels, epilogue included.
+    DepthwiseRows(&'static Function),
+}
+
+impl Execution {
+    /// The functions that it calls.
+    pub fn functions(&self) -> Vec<&'static Function> {
+        match *self {
+            Execution::EmittedDot(_) | Execution::EmittedPairs | Execution::EmittedDepthwise(_) => vec![],
+            Execution::SumTiles(SumTiles { tile, epilogue, .. }) => vec![tile, epilogue],
+            Execution::Winograd(WinogradTiles { input, product, output, .. }) => vec![input, product, output],
+            Execution::LookupTiles(LookupTiles { pack, look_up, results, epilogue, .. }) => {
+                vec![pack, look_up, results, epilogue]
+            }
+            Execution::DepthwiseRows(row) => vec![row],
+        }
+    }
+}
+
+/// Tiles of sums by a function of [`crate::sum_tile::SumTile`].
+#[derive(Clone, Copy, Debug)]
+pub struct SumTiles {
+    /// The tile.
+    pub tile: &'static Function,
+    /// What a packed weight is.
+    pub weights: TileWeights,
+    /// From sums to the store.
+    pub epilogue: &'static Function,
+    /// Whether the epilogue has [`crate::epilogue::store::AFFINE`].
+    pub fuses: bool,
+}
+
+/// An element of the weights that a tile of sums reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TileWeights {
+    /// Signed bytes.
+    Bytes,
+    /// Signed 16-bit integers.
+    Shorts,
+    /// f32.
+    Floats,
+}
+
+/// An inner kernel. A family's kernels are values of one or two types; each is listed in [`crate::KERNELS`].
+pub trait Kernel: Send + Sync {
+    /// What is the same for every layer.
+    fn info(&self) -> &KernelInfo;
+
+    /// Whether it computes the layer exactly, epilogue included. Widths of codes, tier and kernel set are checked before.
+    ///
+    /// # Errors
+    /// The reason, for reports.
+    fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal>;
+
+    /// Cycles of the layer on one thread, for layers that it supports: enough to rank kernels.
+    fn cycles(&self, query: &Query<'_>, fit: Fit) -> f64;
+
+    /// How the code of a layer runs it.
+    fn execution(&self) -> Execution;
+
+    /// Cycles of one tile of that many pixels and weight vectors, enough to rank tiles; `None` if there is no such tile.
+    fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
+        let _ = (query, pixels, vectors);
+        None
+    }
+}
+
+/// A kernel by reference. Names are unique, so kernels are equal if their names are.
+#[derive(Clone, Copy)]
+pub struct KernelRef(&'static dyn Kernel);
+
+impl KernelRef {
+    /// The reference to a kernel.
+    pub const fn new(kernel: &'static dyn Kernel) -> KernelRef {
+        KernelRef(kernel)
+    }
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        self.kernel().info().name
+    }
+
+    /// The kernel.
+    pub fn kernel(self) -> &'static dyn Kernel {
+        self.0
+    }
+}
+
+impl Deref for KernelRef {
+    type Target = dyn Kernel;
+
+    fn deref(&self) -> &(dyn Kernel + 'static) {
+        self.0
+    }
+}
+
+impl fmt::Debug for KernelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for KernelRef {
+    fn eq(&self, other: &KernelRef) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for KernelRef {}
+
+impl Hash for KernelRef {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}

@@ -1,0 +1,86 @@
+//! Look-ups of two channels that the code generator emits, in 128-bit vectors.
+
+use super::rows;
+use crate::kernel::{ActivationFormat, Execution, Fit, Implementation, Kernel, KernelInfo, Refusal};
+use crate::query::Query;
+use crate::tier::{Architecture, Tier};
+use crate::tile_sizes::TileQuery;
+
+/// The emitted kernel.
+#[derive(Debug)]
+pub struct EmittedPairs(KernelInfo);
+
+/// Look-ups by `pshufb` or `tbl`. With `sdot` there is no use for it: a `tbl` and an `add` do the 32 products of two `sdot`, and need a table
+/// row for each pixel besides.
+pub static PAIRS_128: EmittedPairs = EmittedPairs(KernelInfo {
+    name: "pairs-128",
+    tier: Tier::X86V2,
+    implementation: Implementation::Emitted,
+    superseded: &[Tier::X86V3, Tier::Aarch64Dotprod],
+    weight_bits: 2..=2,
+    activation_bits: 2..=2,
+    channels_per_vector: rows::CHANNELS,
+    units_per_step: 1,
+    vector_bytes: 16,
+    activations: ActivationFormat::RowOffset,
+});
+
+/// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
+const RATE: f64 = 44.5;
+
+/// The largest reduction whose sums fit 32 bits, with drains that are no fuller than the half of what they may be.
+const MAX_REDUCTION: usize = rows::DRAINS_PER_SPILL * 14 * 2;
+
+impl Kernel for EmittedPairs {
+    fn info(&self) -> &KernelInfo {
+        &self.0
+    }
+
+    fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal> {
+        query.dense()?;
+        let shape = &query.shape;
+        if shape.groups > 1 && !shape.inputs.is_multiple_of(2) {
+            return Err(Refusal::new("the channels of a group are not whole pairs"));
+        }
+        if query.largest_result() > i16::MAX as u64 {
+            // 16-bit halves of the sum overflow after that many drains, if 32 bits of it matter.
+            let drains =
+                shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(2).div_ceil(rows::STEPS_PER_DRAIN);
+            if shape.reduction() > MAX_REDUCTION || drains > rows::DRAINS_PER_SPILL {
+                return Err(Refusal::new("its sums may exceed 16 bits between drains"));
+            }
+        }
+        Ok(Fit { steps_per_drain: rows::STEPS_PER_DRAIN })
+    }
+
+    fn cycles(&self, query: &Query<'_>, _: Fit) -> f64 {
+        query.macs() / RATE
+    }
+
+    fn execution(&self) -> Execution {
+        Execution::EmittedPairs
+    }
+
+    fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
+        let (p, v, steps) = (pixels as f64, vectors as f64, query.steps as f64);
+        if query.tier.architecture() == Architecture::Aarch64 {
+            // A look-up and its addition for each cell, an offset and a row for each pixel; the same again for the widening, seldom.
+            let drains = (steps / rows::STEPS_PER_DRAIN as f64).ceil();
+            let cycles = steps * (2.0 * p * v + 2.0 * p + v) + p * v * (7.0 * drains + 40.0) + 20.0;
+            return (pixels * vectors <= 16 && pixels <= 8).then_some(cycles);
+        }
+        // Cycles of a look-up, measured: two micro-operations on three vector ports where enough look-ups share the fetches.
+        let look_up = match (pixels, vectors) {
+            (_, 1) => 0.89,
+            (1, 2) => 0.8,
+            (1, _) => 0.71,
+            _ => 0.667,
+        };
+        // Weights beyond the first-level cache are fetched at some 24 bytes a cycle.
+        let streamed = if v * 16.0 * steps > 32e3 { v * 16.0 / 24.0 } else { 0.0 };
+        // Sums, indices, a row and a look-up in sixteen registers.
+        let cells = pixels * vectors;
+        let exists = cells <= 8 && cells + vectors + 2 <= 16 && vectors <= 4;
+        exists.then_some(steps * (cells as f64 * look_up).max(streamed) + 20.0)
+    }
+}

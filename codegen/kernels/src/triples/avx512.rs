@@ -1,0 +1,616 @@
+//! 2-bit look-ups of three channels by `vpermb` in 512-bit vectors.
+
+use super::packing::{self, CHANNELS};
+use crate::byte_sums::part;
+use crate::epilogue::{self, MAX_OPERANDS, store};
+use crate::function::{Contract, Function, LookupReach};
+use crate::kernel::{ActivationFormat, Fit, Implementation, KernelInfo, Refusal};
+use crate::lookup_tile::{LookupCosts, LookupKernel, LookupResultsTile, LookupTile, LookupTiles, PackTile, PixelSums};
+use crate::query::Query;
+use crate::tier::Tier;
+use crate::tile_sizes::TileQuery;
+use crate::weights::QuantizedWeights;
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+/// Look-ups of three channels for 64 output channels.
+pub static TRIPLES_512: LookupKernel = LookupKernel {
+    info: KernelInfo {
+        name: "triples-512",
+        tier: Tier::Avx512Vbmi,
+        implementation: Implementation::Precompiled,
+        superseded: &[],
+        weight_bits: 2..=2,
+        activation_bits: 2..=2,
+        channels_per_vector: CHANNELS,
+        units_per_step: 3,
+        vector_bytes: 64,
+        activations: ActivationFormat::Byte,
+    },
+    tiles: &TILES,
+    takes,
+    costs: LookupCosts { look_up: 1.12, end: 20.0, pixel: 16.0, units_per_cycle: 5.5 },
+    tile_cycles,
+};
+
+static TILES: LookupTiles = LookupTiles {
+    pack: &PACK,
+    look_up: &LOOK_UP,
+    results: &RESULTS,
+    epilogue: &epilogue::avx512::EPILOGUE_512,
+    fuses_after_sums: true,
+    together: 3,
+    offset_bytes: 2,
+    sum_bytes: size_of::<PixelSums>(),
+    lanes: CHANNELS,
+    sum_scale: -65536,
+    max_operand_levels: 15,
+    takes_common_zero_point: true,
+    layout: packing::layout,
+    weights: packing::pack,
+};
+
+/// Offsets are those of 64 rows of 64 bytes: the packing makes them of three codes of two bits each.
+const REACH: LookupReach =
+    LookupReach { lanes: CHANNELS, offset_bytes: 2, table_bytes: 4096, packed_together: 64, pixel_sums: true, exists };
+
+// SAFETY: `pack` touches what the fields of its tile describe; loads are masked to the channels of a pixel.
+static PACK: Function =
+    unsafe { Function::new("catc_triples_pack_512", Tier::Avx512Vbmi, Contract::LookupPack(REACH), pack_512) };
+
+// SAFETY: `sums` touches what the fields of its tile describe, and has every shape that `exists` allows.
+static LOOK_UP: Function =
+    unsafe { Function::new("catc_triples_look_up_512", Tier::Avx512Vbmi, Contract::LookUp(REACH), look_up_512) };
+
+// SAFETY: `results` touches what the fields of its tile describe, and has every shape that `exists` allows.
+static RESULTS: Function =
+    unsafe { Function::new("catc_triples_results_512", Tier::Avx512Vbmi, Contract::LookUpResults(REACH), results_512) };
+
+/// The most pixels of a tile.
+const MAX_PIXELS: usize = 8;
+
+/// The most index vectors of a tile.
+const MAX_VECTORS: usize = 2;
+
+/// Whether there is a tile of that shape: its sums and what adds to them fit the 32 registers.
+const fn exists(pixels: usize, vectors: usize) -> bool {
+    pixels >= 1 && pixels <= MAX_PIXELS && vectors >= 1 && vectors <= MAX_VECTORS
+}
+
+fn takes(query: &Query<'_>, _: &QuantizedWeights<'_>) -> Result<Fit, Refusal> {
+    if !packing::fits(&query.shape) {
+        return Err(Refusal::new("its sums may exceed 16 bits"));
+    }
+    Ok(Fit { steps_per_drain: packing::STEPS_PER_DRAIN })
+}
+
+fn tile_cycles(query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
+    let cells = (pixels * vectors) as f64;
+    let cell = if vectors == 1 { 1.2 } else { 1.05 };
+    let drain = 2.5 / packing::STEPS_PER_DRAIN as f64;
+    let cycles = query.steps as f64 * ((cell + drain) * cells).max(4.0) + cells * 25.0 + 60.0;
+    exists(pixels, vectors).then_some(cycles)
+}
+
+/// Turns a row of pixels into offsets.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`PackTile`] whose pointers cover what its fields say.
+unsafe extern "C" fn pack_512(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { pack(&*block.cast::<PackTile>()) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn pack(t: &PackTile) {
+    // SAFETY: loads are masked to the pixel's channels; stores reach at most 64 offsets past the last, which the caller allows.
+    unsafe {
+        let shares = _mm512_loadu_si512(t.shares.cast());
+        let first = |count: i64| if count >= 64 { u64::MAX } else { !(u64::MAX << count.max(0)) };
+        for pixel in 0..t.pixels {
+            let from = t.input.offset((pixel * t.pixel_bytes) as isize);
+            let to = t.offsets.cast::<u16>().add((pixel * t.units) as usize);
+            // Of shares in the lower half of each lane, of codes in the upper.
+            let mut met = _mm512_setzero_si512();
+            let mut triple = 0;
+            while triple < t.units {
+                let here = first(t.units - triple);
+                let part = |part: i64| {
+                    let channel = triple + part * t.units;
+                    _mm512_maskz_loadu_epi8(
+                        here & first(t.channels - channel),
+                        from.wrapping_offset(channel as isize).cast(),
+                    )
+                };
+                let (a0, a1, a2) = (part(0), part(1), part(2));
+                // Codes are below 4: nothing crosses from byte to byte.
+                let index =
+                    _mm512_or_si512(a0, _mm512_or_si512(_mm512_slli_epi16::<2>(a1), _mm512_slli_epi16::<4>(a2)));
+                let codes = _mm512_add_epi8(a0, _mm512_add_epi8(a1, a2));
+                let zero = _mm512_setzero_si512();
+                let codes = _mm512_slli_epi64::<32>(_mm512_sad_epu8(codes, zero));
+                let share = _mm512_sad_epu8(_mm512_permutexvar_epi8(index, shares), zero);
+                met = _mm512_add_epi64(met, _mm512_add_epi64(codes, share));
+                let low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(index));
+                let high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64::<1>(index));
+                let to = to.add(triple as usize);
+                _mm512_storeu_si512(to.cast(), _mm512_slli_epi16::<6>(low));
+                if t.units - triple > 32 {
+                    _mm512_storeu_si512(to.add(32).cast(), _mm512_slli_epi16::<6>(high));
+                }
+                triple += 64;
+            }
+            let met = _mm512_reduce_add_epi64(met);
+            *t.sums.add(pixel as usize) = PixelSums { shares: met as i32, codes: (met >> 32) as i32 };
+        }
+    }
+}
+
+/// Bytes of weights that are asked for ahead of their use.
+const AHEAD: usize = 4096;
+
+/// Adds a register of byte sums to the next totals.
+macro_rules! drain {
+    ($sum:tt) => {
+        concat!(
+            "vpaddw zmm18, ",
+            $sum,
+            ", [{to}]\n",
+            "vpsrlw zmm19, ",
+            $sum,
+            ", 8\n",
+            "vpaddw zmm19, zmm19, [{to} + 64]\n",
+            "vmovdqa64 [{to}], zmm18\n",
+            "vmovdqa64 [{to} + 64], zmm19\n",
+            "add {to}, 128",
+        )
+    };
+}
+
+/// The look-ups of one step, which lies `$at` steps ahead.
+macro_rules! step {
+    (1 $ahead:literal: $($at:literal $a:tt),*) => {
+        concat!(
+            "vmovdqu64 zmm16, [{w} + 64 * ", $ahead, "]\n",
+            "prefetcht0 [{w} + {ahead} + 64 * ", $ahead, "]\n",
+            $(
+                "movzx {x:e}, word ptr [", $at, " + 2 * ", $ahead, "]\n",
+                "vpermb zmm18, zmm16, [{t} + {x}]\n",
+                "vpaddusb ", $a, ", ", $a, ", zmm18\n",
+            )*
+        )
+    };
+    (2 $ahead:literal: $($at:literal $a:tt $b:tt),*) => {
+        concat!(
+            "vmovdqu64 zmm16, [{w} + 128 * ", $ahead, "]\n",
+            "vmovdqu64 zmm17, [{w} + 128 * ", $ahead, " + 64]\n",
+            "prefetcht0 [{w} + {ahead} + 128 * ", $ahead, "]\n",
+            "prefetcht0 [{w} + {ahead} + 128 * ", $ahead, " + 64]\n",
+            $(
+                "movzx {x:e}, word ptr [", $at, " + 2 * ", $ahead, "]\n",
+                "vmovdqa64 zmm18, [{t} + {x}]\n",
+                "vpermb zmm19, zmm16, zmm18\n",
+                "vpaddusb ", $a, ", ", $a, ", zmm19\n",
+                "vpermb zmm20, zmm17, zmm18\n",
+                "vpaddusb ", $b, ", ", $b, ", zmm20\n",
+            )*
+        )
+    };
+}
+
+/// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
+/// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed. Sums never saturate: of the additions
+/// of bytes the saturating one is not done by the port that permutes, which is busy all the time. Two steps a turn: the end of a loop
+/// of few turns is foreseen.
+macro_rules! look_up {
+    ($walk:ident, $steps:ident, 1: $($at:literal $a:tt),*) => {
+        asm!(
+            $(concat!("vpxord ", $a, ", ", $a, ", ", $a),)*
+            "shr {n}, 1",
+            "jnc 2f",
+            step!(1 0: $($at $a),*),
+            "add {w}, 64",
+            "add {o}, 2",
+            "add {o4}, 2",
+            "test {n}, {n}",
+            "jz 3f",
+            "2:",
+            step!(1 0: $($at $a),*),
+            step!(1 1: $($at $a),*),
+            "add {w}, 128",
+            "add {o}, 4",
+            "add {o4}, 4",
+            "dec {n}",
+            "jnz 2b",
+            "3:",
+            $(drain!($a),)*
+            "/* {s} {s3} */",
+            w = inout(reg) $walk.weights,
+            o = inout(reg) $walk.offsets,
+            o4 = inout(reg) $walk.offsets.wrapping_byte_offset(4 * $walk.pixel_bytes) => _,
+            s = in(reg) $walk.pixel_bytes,
+            s3 = in(reg) 3 * $walk.pixel_bytes,
+            t = in(reg) $walk.table,
+            n = inout(reg) $steps => _,
+            to = inout(reg) $walk.totals => _,
+            x = out(reg) _,
+            ahead = const AHEAD,
+            $(out($a) _,)*
+            out("zmm16") _, out("zmm18") _, out("zmm19") _,
+            options(nostack),
+        )
+    };
+    ($walk:ident, $steps:ident, 2: $($at:literal $a:tt $b:tt),*) => {
+        asm!(
+            $(concat!("vpxord ", $a, ", ", $a, ", ", $a), concat!("vpxord ", $b, ", ", $b, ", ", $b),)*
+            "shr {n}, 1",
+            "jnc 2f",
+            step!(2 0: $($at $a $b),*),
+            "add {w}, 128",
+            "add {o}, 2",
+            "add {o4}, 2",
+            "test {n}, {n}",
+            "jz 3f",
+            "2:",
+            step!(2 0: $($at $a $b),*),
+            step!(2 1: $($at $a $b),*),
+            "add {w}, 256",
+            "add {o}, 4",
+            "add {o4}, 4",
+            "dec {n}",
+            "jnz 2b",
+            "3:",
+            $(drain!($a), drain!($b),)*
+            "/* {s} {s3} */",
+            w = inout(reg) $walk.weights,
+            o = inout(reg) $walk.offsets,
+            o4 = inout(reg) $walk.offsets.wrapping_byte_offset(4 * $walk.pixel_bytes) => _,
+            s = in(reg) $walk.pixel_bytes,
+            s3 = in(reg) 3 * $walk.pixel_bytes,
+            t = in(reg) $walk.table,
+            n = inout(reg) $steps => _,
+            to = inout(reg) $walk.totals => _,
+            x = out(reg) _,
+            ahead = const AHEAD,
+            $(out($a) _, out($b) _,)*
+            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _,
+            options(nostack),
+        )
+    };
+}
+
+/// Where a run's look-ups have come to.
+struct Walk {
+    weights: *const u8,
+    offsets: *const u16,
+    pixel_bytes: isize,
+    table: *const u8,
+    totals: *mut __m512i,
+}
+
+/// Adds the look-ups of the next `steps` steps, at least one, to the totals.
+#[inline]
+#[rustfmt::skip]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) {
+    // SAFETY: reads what the tile's fields describe: offsets of each pixel, which are below the size of the table, whole vectors of
+    // weights, and rows of the table; prefetches may be of any address. Reads and writes two totals for each pixel and vector of the
+    // tile, which are as many as the list has.
+    unsafe {
+        match (P, V) {
+            (1, 1) => look_up!(walk, steps, 1: "{o}" "zmm0"),
+            (2, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2"),
+            (3, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4"),
+            (4, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6"),
+            (5, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8"),
+            (6, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10"),
+            (7, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10", "{o4} + 2*{s}" "zmm12"),
+            (8, 1) => look_up!(walk, steps, 1: "{o}" "zmm0", "{o} + {s}" "zmm2", "{o} + 2*{s}" "zmm4", "{o} + {s3}" "zmm6",
+                "{o4}" "zmm8", "{o4} + {s}" "zmm10", "{o4} + 2*{s}" "zmm12", "{o4} + {s3}" "zmm14"),
+            (1, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1"),
+            (2, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3"),
+            (3, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5"),
+            (4, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7"),
+            (5, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9"),
+            (6, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11"),
+            (7, 2) => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11", "{o4} + 2*{s}" "zmm12" "zmm13"),
+            _ => look_up!(walk, steps, 2: "{o}" "zmm0" "zmm1", "{o} + {s}" "zmm2" "zmm3", "{o} + 2*{s}" "zmm4" "zmm5",
+                "{o} + {s3}" "zmm6" "zmm7", "{o4}" "zmm8" "zmm9", "{o4} + {s}" "zmm10" "zmm11", "{o4} + 2*{s}" "zmm12" "zmm13",
+                "{o4} + {s3}" "zmm14" "zmm15"),
+        }
+    }
+}
+
+/// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
+/// bytes.
+#[repr(C, align(64))]
+struct Totals([MaybeUninit<Cell>; MAX_PIXELS * MAX_VECTORS]);
+
+/// Those of a pixel and a vector.
+type Cell = [__m512i; 2];
+
+impl Totals {
+    fn new() -> Totals {
+        Totals([MaybeUninit::uninit(); MAX_PIXELS * MAX_VECTORS])
+    }
+}
+
+/// Adds all look-ups of a tile to the totals.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
+    // SAFETY: all reads are those that the block's fields describe; the caller promises that they are in bounds. Offsets are below 4096,
+    // the size of the table.
+    unsafe {
+        let mut walk = Walk {
+            weights: t.weights,
+            offsets: t.offsets.cast(),
+            pixel_bytes: t.pixel_bytes as isize,
+            table: t.table,
+            totals: (&raw mut *totals).cast(),
+        };
+        for row in 0..t.rows {
+            for tap in 0..t.taps {
+                walk.offsets = t.offsets.cast::<u16>().byte_offset((row * t.row_bytes + tap * t.tap_bytes) as isize);
+                let mut left = t.steps as usize;
+                for parts in (1..=t.parts as usize).rev() {
+                    let steps = part(left, parts);
+                    if steps > 0 {
+                        left -= steps;
+                        add_steps::<P, V>(&mut walk, steps);
+                    }
+                }
+            }
+        }
+    }
+}
+
+macro_rules! shapes {
+    ($tile:expr, $totals:expr, $(($p:literal, $v:literal)),* $(,)?) => {
+        match ($tile.pixels, $tile.vectors) {
+            // SAFETY: the caller's promise.
+            $(($p, $v) => unsafe { add_all::<$p, $v>($tile, $totals) },)*
+            _ => unreachable!("calls are emitted for shapes that `exists` allows, which is checked then"),
+        }
+    };
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn look_up(tile: &LookupTile, totals: &mut Totals) {
+    #[rustfmt::skip]
+    shapes!(tile, totals,
+        (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
+        (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
+    );
+}
+
+/// What a pixel of the tile meets.
+#[inline]
+unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
+    // Both sums at once: neither is negative. The compiler left to itself gathers a few numbers at great expense.
+    let mut met = 0u64;
+    // SAFETY: the caller promises that the sums of the tile's pixels are there.
+    unsafe {
+        let sums = t.sums.byte_offset(pixel as isize * t.sums_pixel as isize);
+        for row in 0..t.rows {
+            let mut at = sums.byte_offset((row * t.sums_row) as isize);
+            for _ in 0..t.columns {
+                asm!(
+                    "add {met}, qword ptr [{at}]",
+                    met = inout(reg) met,
+                    at = in(reg) at,
+                    options(readonly, nostack, pure),
+                );
+                at = at.wrapping_byte_offset(t.sums_tap as isize);
+            }
+        }
+    }
+    PixelSums { shares: met as i32, codes: (met >> 32) as i32 }
+}
+
+/// A tile of sums.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
+unsafe extern "C" fn look_up_512(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe { sums(&*block.cast::<LookupTile>()) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn sums(t: &LookupTile) {
+    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    unsafe {
+        let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
+        let mut totals = Totals::new();
+        totals.0[..pixels * vectors].fill(MaybeUninit::new([_mm512_setzero_si512(); 2]));
+        look_up(t, &mut totals);
+        let words = _mm512_set1_epi32(0xffff);
+        for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
+            let met = met(t, p);
+            let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
+            for (v, cell) in totals.iter().enumerate() {
+                let [all, odd] = cell.assume_init();
+                // What the odd bytes have added to the words is taken from them again.
+                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+                let quarters = [
+                    _mm512_and_si512(even, words),
+                    _mm512_srli_epi32::<16>(even),
+                    _mm512_and_si512(odd, words),
+                    _mm512_srli_epi32::<16>(odd),
+                ];
+                for (quarter, &total) in quarters.iter().enumerate() {
+                    let channel = 64 * v + 16 * quarter;
+                    let constant = _mm512_loadu_si512(t.constants.add(channel).cast());
+                    let own = if t.zero_points.is_null() {
+                        common
+                    } else {
+                        let zero_points = _mm512_loadu_si512(t.zero_points.add(channel).cast());
+                        let codes = _mm512_mullo_epi32(zero_points, _mm512_set1_epi32(met.codes));
+                        _mm512_sub_epi32(_mm512_set1_epi32(met.shares), codes)
+                    };
+                    let sum = _mm512_sub_epi32(_mm512_add_epi32(constant, own), total);
+                    _mm512_storeu_si512(t.results.add(64 * (p * vectors + v) + 16 * quarter).cast(), sum);
+                }
+            }
+        }
+    }
+}
+
+/// Codes by [`store::AFFINE`].
+const AFFINE: u8 = 0;
+/// The same, with a shortcut of codes.
+const AFFINE_SHORTCUT: u8 = 1;
+/// Floats.
+const FLOATS: u8 = 2;
+/// Codes, with a shortcut of floats.
+const FLOAT_SHORTCUT: u8 = 3;
+
+/// A tile of results.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupResultsTile`] whose pointers cover what its fields say.
+unsafe extern "C" fn results_512(block: *const u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let tile = &*block.cast::<LookupResultsTile>();
+        let program = &*tile.epilogue.program;
+        match (program.store, program.count) {
+            (store::AFFINE, 0) => results::<AFFINE>(tile),
+            (store::AFFINE, _) => results::<AFFINE_SHORTCUT>(tile),
+            (store::FLOATS, _) => results::<FLOATS>(tile),
+            _ => results::<FLOAT_SHORTCUT>(tile),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
+    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    unsafe {
+        let (t, f) = (&tile.lookup, &tile.epilogue);
+        let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
+        let mut totals = Totals::new();
+        for (p, totals) in totals.0[..pixels * vectors].chunks_exact_mut(vectors).enumerate() {
+            let met = met(t, p);
+            let (shares, codes) = (met.shares as i16, _mm512_set1_epi16(met.codes as i16));
+            let met = [shares.wrapping_add(shares << 8), shares].map(|shares| _mm512_set1_epi16(shares));
+            for (v, cell) in totals.iter_mut().enumerate() {
+                cell.write(std::array::from_fn(|part| {
+                    let at = 64 * v + 32 * part;
+                    let zero_points = _mm512_loadu_si512(tile.zero_points.add(at).cast());
+                    let start = _mm512_loadu_si512(tile.start.add(at).cast());
+                    let taken = _mm512_sub_epi16(met[part], _mm512_mullo_epi16(zero_points, codes));
+                    _mm512_sub_epi16(start, taken)
+                }));
+            }
+        }
+        let program = &*f.program;
+        let step = &program.steps[0];
+        let number = step.operand as usize % MAX_OPERANDS;
+        let operands = f.operands[number];
+        let operand_pixel = f.operand_pixel[number] as isize;
+        // The shortcut arrives while the look-ups go on.
+        if KIND == AFFINE_SHORTCUT || KIND == FLOAT_SHORTCUT {
+            let bytes = if KIND == FLOAT_SHORTCUT { 256 } else { 64 } * vectors;
+            for pixel in 0..pixels as isize {
+                for byte in (0..bytes).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(
+                        operands.wrapping_offset(pixel * operand_pixel).wrapping_add(byte).cast(),
+                    );
+                }
+            }
+        }
+        look_up(t, &mut totals);
+        // What a code of the shortcut adds, for each of sixteen.
+        let shortcut = {
+            let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
+            _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
+        };
+        let bytes_of_lanes =
+            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let lanes_of_vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        let upper = _mm512_set1_epi32(0xffff << 16);
+        let levels = _mm512_set1_epi8(program.levels as i8);
+        let (requantize, zero) = (_mm512_set1_ps(program.requantize), _mm512_set1_epi32(program.zero));
+        let unit = if KIND == FLOATS { 4 } else { 1 };
+        for v in 0..vectors {
+            let left = f.channels - 64 * v as i64;
+            let mask = if left >= 64 { u64::MAX } else { !(u64::MAX << left.max(0)) };
+            let quarter_mask = |quarter: usize| (mask >> (16 * quarter)) as __mmask16;
+            let factors = |of: *const f32| -> [__m512; 4] {
+                std::array::from_fn(|quarter| _mm512_loadu_ps(of.add(64 * v + 16 * quarter)))
+            };
+            let (multipliers, biases) = (factors(f.multiplier), factors(f.bias));
+            for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
+                let [all, odd] = totals[v].assume_init();
+                // What the odd bytes have added to the words is taken from them again.
+                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+                let (bytes_0, bytes_1) = (_mm512_slli_epi32::<16>(even), _mm512_slli_epi32::<16>(odd));
+                let (bytes_2, bytes_3) = (_mm512_and_si512(even, upper), _mm512_and_si512(odd, upper));
+                let quarters = match KIND {
+                    AFFINE | AFFINE_SHORTCUT => [bytes_0, bytes_1, bytes_2, bytes_3],
+                    // Each has the channels of a vector of floats.
+                    _ => [bytes_0, bytes_2, bytes_1, bytes_3],
+                };
+                let mut values: [__m512; 4] = std::array::from_fn(|quarter| {
+                    let sum = _mm512_cvtepi32_ps(quarters[quarter]);
+                    match KIND {
+                        AFFINE | AFFINE_SHORTCUT => _mm512_fmadd_ps(sum, multipliers[quarter], biases[quarter]),
+                        _ => _mm512_add_ps(_mm512_mul_ps(sum, multipliers[quarter]), biases[quarter]),
+                    }
+                });
+                // Not set, and not used, without a shortcut.
+                let operand = operands.wrapping_offset((p as isize).wrapping_mul(operand_pixel));
+                if KIND == AFFINE_SHORTCUT {
+                    let operand = _mm512_maskz_loadu_epi8(mask, operand.wrapping_add(64 * v).cast());
+                    // An index is the lowest four bits.
+                    let indices = [
+                        operand,
+                        _mm512_srli_epi32::<8>(operand),
+                        _mm512_srli_epi32::<16>(operand),
+                        _mm512_srli_epi32::<24>(operand),
+                    ];
+                    for (value, index) in values.iter_mut().zip(indices) {
+                        *value = _mm512_add_ps(*value, _mm512_permutexvar_ps(index, shortcut));
+                    }
+                }
+                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(64 * unit * v);
+                if KIND == FLOATS {
+                    for (quarter, &value) in values.iter().enumerate() {
+                        let to = to.wrapping_add(64 * quarter);
+                        _mm512_mask_storeu_ps(to.cast(), quarter_mask(quarter), value);
+                    }
+                    continue;
+                }
+                if KIND == FLOAT_SHORTCUT {
+                    for (quarter, value) in values.iter_mut().enumerate() {
+                        let operand = operand.wrapping_add(256 * v + 64 * quarter);
+                        let operand = _mm512_maskz_loadu_ps(quarter_mask(quarter), operand.cast());
+                        *value = _mm512_mul_ps(_mm512_add_ps(*value, operand), requantize);
+                    }
+                }
+                let mut codes = values.map(|value| _mm512_cvtps_epi32(value));
+                if KIND == FLOAT_SHORTCUT && program.zero != 0 {
+                    codes = codes.map(|code| _mm512_add_epi32(code, zero));
+                }
+                let [c0, c1, c2, c3] = codes;
+                let bytes = _mm512_packus_epi16(_mm512_packs_epi32(c0, c1), _mm512_packs_epi32(c2, c3));
+                let bytes = match KIND {
+                    FLOAT_SHORTCUT => _mm512_permutexvar_epi32(lanes_of_vectors, bytes),
+                    _ => _mm512_shuffle_epi8(bytes, bytes_of_lanes),
+                };
+                _mm512_mask_storeu_epi8(to.cast(), mask, _mm512_min_epu8(bytes, levels));
+            }
+        }
+    }
+}
