@@ -9,7 +9,7 @@
 //! reference evaluator makes of the compiled graph for each: raw f32. `tests/aarch64/run.sh equal` calls it.
 
 use catc::data::Preprocess;
-use catc::driver::{Calibration, CalibrationSource, CompileOptions, Watch, compile};
+use catc::driver::{Calibration, CalibrationSource, CompileObserver, CompileOptions, compile};
 use catc_interp::{Evaluator, Interpreter};
 use catc_ir::Tensor;
 use catc_passes::{CalibrationData, Method, RecipeOptions, Silent};
@@ -53,8 +53,9 @@ fn evaluate(
         seed: SEED,
         max_memory: usize::MAX,
     };
-    let watch = Watch { imported: &mut |_| {}, begin: &mut |_| {}, after_pass: &mut |_, _| {}, progress: &Silent };
-    let compiled = compile(&options, watch)?;
+    let observer =
+        CompileObserver { imported: &mut |_| {}, begin: &mut |_| {}, after_pass: &mut |_, _| {}, progress: &Silent };
+    let compiled = compile(&options, observer)?;
     fs::write(folder.join("net.bin"), compiled.program.to_bytes()?)?;
     let data = Calibration::open(&options.calibration, &compiled.graph, &[], false, SEED)?.ranges;
     let evaluator = Interpreter::new(&compiled.graph)?;

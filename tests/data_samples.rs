@@ -138,8 +138,8 @@ fn calibration_samples_are_drawn_from_all_of_a_sorted_file() {
     let values = |set: &SampleSet| -> Vec<f32> {
         (0..set.len()).map(|i| set.sample(i).unwrap()[0].as_f32().unwrap()[0]).collect()
     };
-    let open = |limit: usize, held_back: usize, seed: u64| {
-        let source = CalibrationSource { path: Some(&path), limit: Some(limit), held_back, ..Default::default() };
+    let open = |limit: usize, holdout: usize, seed: u64| {
+        let source = CalibrationSource { path: Some(&path), limit: Some(limit), holdout, ..Default::default() };
         Calibration::open(&source, &graph, &[], true, seed).unwrap()
     };
     let drawn = open(20, 5, 1);

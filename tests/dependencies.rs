@@ -2,6 +2,7 @@
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::collections::BTreeSet;
+use std::process::Command;
 
 /// Every allowed arrow. An arrow that is not here is a design change: see ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -45,4 +46,18 @@ fn crates_depend_only_as_the_architecture_allows() {
             }
         }
     }
+}
+
+#[test]
+fn a_program_that_only_runs_models_has_no_object_writer_and_no_foreign_code_generator() {
+    let arguments = ["tree", "--locked", "-p", "catc-runtime", "-e", "normal", "--prefix", "none", "-f", "{p} {f}"];
+    let done = Command::new(env!("CARGO")).args(arguments).output().expect("cargo tree");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let tree = String::from_utf8(done.stdout).expect("UTF-8");
+    let crates = || tree.lines().filter_map(|line| line.split_once(' '));
+    assert!(crates().all(|(name, _)| !["cranelift-object", "object"].contains(&name)), "{tree}");
+    let (_, generator) = crates().find(|(name, _)| *name == "cranelift-codegen").expect("a code generator");
+    let features = generator.rsplit(' ').next().expect("its features");
+    assert!(features.split(',').all(|feature| !["x86", "arm64", "all-arch"].contains(&feature)), "{features}");
+    assert!(features.contains("host-arch"), "{features}");
 }

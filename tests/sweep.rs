@@ -29,7 +29,7 @@ fn measured(report: &Value) -> Vec<Value> {
 #[test]
 fn a_sweep_measures_what_compiling_and_evaluating_does() {
     let dir = tempfile::tempdir().unwrap();
-    let fixed = ["--cat-alpha", "1", "--cat-clusters", "3", "--cat-pca", "4", "--cat-held-back", "128"];
+    let fixed = ["--cat-alpha", "1", "--cat-clusters", "3", "--cat-pca", "4", "--cat-holdout", "128"];
     let more = [&["--wbits", "2", "--abits", "2", "--method", "minmax", "--seed", "5"], &fixed[..]].concat();
     let report = json(&dir.path().join("out"), &more);
     let all = measured(&report);
@@ -91,7 +91,7 @@ fn what_cannot_be_swept_says_why() {
             "no recipe of the sweep has a pass `reconstruct`; there are batch-first, ",
         ),
         (
-            &["--augment", "flip,turn", "--method", "cat"],
+            &["--augment", "flip,turn", "--method", "end-to-end"],
             "augment=flip+turn is not possible; it takes auto, none, or flip, ",
         ),
         (&["--cat-clusters", "1.5"], "--cat-clusters: 1.5 is no whole number"),

@@ -4,8 +4,7 @@ mod support;
 
 use catc_ir::{Graph, Tensor};
 use catc_onnx::{ImportOptions, import};
-use catc_passes::recipe::{Method, RecipeOptions, recipe};
-use catc_passes::{PassContext, PassManager, Samples};
+use catc_passes::{Method, PassContext, PassManager, RecipeOptions, Samples, recipe};
 use std::path::{Path, PathBuf};
 
 /// The network in the integer phase, calibrated on noise.

@@ -4,12 +4,12 @@
 //!   ([`PassContext::cat_data`]); the float reference. After: whatever took the rows takes the corrected ones. Nothing else
 //!   changes.
 //! - The correction is fitted to the rows of the quantized and the float graph on that data ([`crate::cat::fit()`]):
-//!   every image once through both graphs, held are the rows alone, `16 N C` bytes.
-//! - It does nothing, and says why, without such data, on outputs of another shape, and where the fit finds no
-//!   correction that lowers the divergence from the float logits, or the squared error of values, on images it was not fitted to.
+//!   each image runs once through both graphs, and only the rows are kept, `16 N C` bytes.
+//! - It does nothing, and says why, if there is no such data, if an output has another shape, or if the fit finds no correction that
+//!   lowers the divergence from the float logits (for values the squared error) on images that it was not fitted to.
 //! - Other passes: after everything that refines scales, since the correction fits the logits as they are; before
 //!   `fold-cat`, which makes it cheap, and before lowering.
-//! - Example, with K = 4, p = 5, alpha = 0.4 (a single cluster needs the last three nodes alone):
+//! - Example, with K = 4, p = 5, alpha = 0.4 (a single cluster needs only the last three nodes):
 //!   ```text
 //!   v9: f32[N,5] = ...                                  the logits of 10 classes would be f32[N,10]
 //!   v20: f32[N,10] = sub v9, c5 "cat_centre"            the logits less their mean
@@ -23,15 +23,15 @@
 //!   v28: f32[N,10] = blend v9, v27 {alpha=0.4} "cat_blend"
 //!   ```
 //! - Reference: arXiv 2509.26277, section 3.1, algorithms 1 and 2.
-//! - Deviations: parameters that are not given come from cross-validation, "no correction" included, not from test
-//!   images (`select=regime` takes the paper's); small clusters are pulled to the plain map (`shrinkage=0` does not);
-//!   candidates are compared at the common factor of the logits that suits each best (`rescale=true` keeps that factor); outputs that are no
-//!   class scores are corrected too, judged by their squared error.
-//! - Which data: the images that everything else was fitted to do well. On them the quantized network is nearer to the
-//!   float one than on others, so that the correction errs on the side of too little; other images give a little more,
-//!   but images held back from the rest cost the network more than the correction gives back.
-//! - Rejected: fitting gamma and beta to the divergence itself, with a ridge towards 1 and 0. It lowers the divergence further
-//!   and the agreement of the top-1 class with the float network's falls (CIFAR-10 at 2 bits).
+//! - Deviations: parameters that are not given are chosen by cross-validation, with "no correction" among the candidates, not on test
+//!   images (`select=regime` takes the paper's values). The maps of small clusters are shrunk towards the plain map (`shrinkage=0` does
+//!   not). Each candidate is judged after its logits are multiplied by the common factor that suits it best (`rescale=true` keeps that
+//!   factor). Outputs that are not class scores are corrected too, judged by their squared error.
+//! - Which data: the images that everything else was fitted to. On them the quantized network is nearer to the float one than on other
+//!   images, so the correction tends to be too small. Other images give a slightly better correction, but images that are held out from
+//!   the rest cost the network more than the correction gains.
+//! - Rejected: fitting gamma and beta to the divergence itself, with a ridge penalty towards 1 and 0. It lowers the divergence further, but
+//!   fewer top-1 classes agree with the float network's (CIFAR-10 at 2 bits).
 
 use crate::cat::{CatFit, CatModel, CatOptions, FitReport, HeldOut, Judge, Selection, fit};
 use crate::context::PassContext;
@@ -54,45 +54,35 @@ impl AppendCat {
         name: "append-cat",
         summary: "appends a correction of the outputs, fitted to those of the float network (CAT)",
         options: &[
-            PassOption {
-                name: "clusters",
-                values: "auto or 1-4096",
-                default: "auto",
-                help: "number of clusters K; 1 is one map for all images",
-            },
-            PassOption {
-                name: "pca",
-                values: "auto or 1-4096",
-                default: "auto",
-                help: "dimensions p of the space that clusters are formed in",
-            },
-            PassOption {
-                name: "alpha",
-                values: "auto or 0-1",
-                default: "auto",
-                help: "weight of the correction; given, it is appended whether it helps or not",
-            },
-            PassOption {
-                name: "shrinkage",
-                values: "auto or 0-1000000",
-                default: "auto",
-                help: "pseudo-counts that pull small clusters to the map of all images; auto is 50, and 0 for one cluster",
-            },
-            PassOption {
-                name: "select",
-                values: "cv|regime",
-                default: "cv",
-                help: "what auto means: cross-validation, or the values of the paper for these activation bits",
-            },
-            PassOption {
-                name: "rescale",
-                values: "true|false",
-                default: "false",
-                help: "with select=cv and alpha=auto: multiply the logits by the common factor of least divergence; it changes no \
+            PassOption::new("clusters", "auto or 1-4096", "auto", "number of clusters K; 1 is one map for all images"),
+            PassOption::new("pca", "auto or 1-4096", "auto", "dimensions p of the space that clusters are formed in"),
+            PassOption::new(
+                "alpha",
+                "auto or 0-1",
+                "auto",
+                "weight of the correction; given, it is appended whether it helps or not",
+            ),
+            PassOption::new(
+                "shrinkage",
+                "auto or 0-1000000",
+                "auto",
+                "pseudo-counts that pull small clusters to the map of all images; auto is 50, and 0 for one cluster",
+            ),
+            PassOption::new(
+                "select",
+                "cv|regime",
+                "cv",
+                "what auto means: cross-validation, or the values of the paper for these activation bits",
+            ),
+            PassOption::new(
+                "rescale",
+                "true|false",
+                "false",
+                "with select=cv and alpha=auto: multiply the logits by the common factor of least divergence; it changes no \
                        top-1 class, but every threshold on a probability",
-            },
-            PassOption { name: "folds", values: "2-100", default: "5", help: "folds of the cross-validation" },
-            PassOption { name: "restarts", values: "1-1000", default: "8", help: "restarts of k-means" },
+            ),
+            PassOption::new("folds", "2-100", "5", "folds of the cross-validation"),
+            PassOption::new("restarts", "1-1000", "8", "restarts of k-means"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let count = |text: &str| automatic(text, |n: &usize| (1..=4096).contains(n));
@@ -127,7 +117,7 @@ fn automatic<T: std::str::FromStr>(text: &str, fits: impl Fn(&T) -> bool) -> Opt
     if text == "auto" { Some(None) } else { text.parse().ok().filter(fits).map(Some) }
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "no correction of the outputs";
 
 impl Pass for AppendCat {
@@ -171,7 +161,7 @@ impl Pass for AppendCat {
 }
 
 impl AppendCat {
-    /// Fits the correction of one output and appends it; what to say of it, or why there is none.
+    /// Fits the correction of one output and appends it. Returns the note for the user, or the reason why there is no correction.
     fn correct(
         &self,
         graph: &mut Graph,
@@ -213,9 +203,9 @@ pub fn activation_bits(graph: &Graph) -> u8 {
     bits.min().unwrap_or(8)
 }
 
-/// The correction alone, as a network from logits `[N,C]` to corrected logits: the nodes that [`AppendCat`] appends, in the
-/// qdq phase, ready for `fold-cat` and lowering. It gives what a corrected network gives, bit for bit, for what the network
-/// gives without correction.
+/// The correction alone, as a network from logits `[N,C]` to corrected logits: the nodes that [`AppendCat`] appends, in the qdq phase,
+/// ready for `fold-cat` and lowering. For the outputs of the network without correction it gives, bit for bit, those of the corrected
+/// network.
 ///
 /// # Errors
 /// [`PassError::Graph`] if a parameter of the model overflows f32.
@@ -262,7 +252,7 @@ impl Tables {
     }
 }
 
-/// Appends the nodes right after the logits and lets everything that takes the logits take what they give.
+/// Appends the nodes right after the logits; everything that took the logits takes the corrected ones.
 fn append(graph: &mut Graph, logits: ValueId, tables: Tables) -> Result<(), PassError> {
     let mut rest = graph.take_nodes();
     let made = rest.iter().position(|n| n.output == logits).map_or(0, |i| i + 1);

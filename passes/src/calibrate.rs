@@ -1,12 +1,11 @@
-//! `calibrate`: runs the calibration images through the float graph and keeps what the tensors that will be quantized
-//! hold.
+//! `calibrate`: runs the calibration images through the float graph and keeps a histogram of every tensor that will be quantized.
 //!
 //! - Before: float phase, calibration data. After: the graph is the same; the context holds a histogram and the method
 //!   for every tensor that feeds a layer ([`crate::placement`]).
 //! - Other passes: `insert-qdq` makes quantizers of it, once it knows the bits of each tensor. Passes between the two
 //!   must leave those tensors alone.
-//! - One pass over the images; memory is one histogram (128 KiB) a tensor and thread and what the evaluation of one
-//!   image a thread takes, whatever the number of images. Counts are integers in bins that do not depend on the order
+//! - One pass over the images. The memory does not depend on their number: for each thread a histogram (128 KiB) of every tensor and
+//!   the values of one evaluation. Counts are integers in bins that do not depend on the order
 //!   of the images ([`crate::range::histogram`]), so results are the same for any number of threads.
 //! - Methods: `minmax`; `percentile` (99.99 by default, of each sign); `entropy` ([`crate::range::entropy`]); `mse`,
 //!   the least L2.4 error ([`crate::range::lp_search`]); `aciq`, clipping by a formula ([`crate::range::aciq`]).
@@ -38,18 +37,8 @@ impl Calibrate {
         name: "calibrate",
         summary: "observes the tensors that will be quantized on the calibration data",
         options: &[
-            PassOption {
-                name: "method",
-                values: RangeMethod::NAMES,
-                default: "mse",
-                help: "how ranges are chosen from what was seen",
-            },
-            PassOption {
-                name: "percentile",
-                values: "50-100",
-                default: "99.99",
-                help: "where method=percentile cuts, for each sign",
-            },
+            PassOption::new("method", RangeMethod::NAMES, "mse", "how ranges are chosen from what was seen"),
+            PassOption::new("percentile", "50-100", "99.99", "where method=percentile cuts, for each sign"),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             let percentile = o.number("percentile", 99.99, 50.0..=100.0)?;

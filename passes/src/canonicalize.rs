@@ -3,10 +3,11 @@
 //! - Before: float or qdq phase; best after `fold-constants`, so that operands that can be constants are.
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
 //!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
-//!   out are one node each; the scale of attention stands behind the product of queries and keys, where lowering takes it into
-//!   that product. Exact but for gelu, hard sigmoid, hard swish and that scale, which round differently (1e-6 relative). What
-//!   moves or scales dequantized constants is done to their codes, so that a layer takes what a `dequantize` gives, and what else
-//!   is computed from them becomes a constant; a `matmul` by such a matrix is a `linear` too, and what is added to each channel of such a convolution is its bias.
+//!   out are one node each; the scale of attention follows the product of queries and keys, so that lowering can fuse it into that
+//!   product. Exact, except that gelu, hard sigmoid, hard swish and that scale round differently (1e-6 relative). Operations that move or
+//!   scale dequantized constants are applied to their codes, so that a layer takes the output of a `dequantize`; other operations on
+//!   them are evaluated to constants. A `matmul` by a dequantized matrix becomes a `linear` too, and a constant added to each channel of a
+//!   convolution with dequantized weights becomes its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
 //!   ```text
@@ -86,7 +87,7 @@ fn local(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
     }
 }
 
-/// Lets the uses of `node` take `to`, unless that is a constant and the graph gives the node's output out.
+/// Lets the consumers of `node` take `to` instead, unless `to` is a constant and the node's output is an output of the graph.
 fn forward(sweep: &Sweep, node: &Node, to: Operand) -> Option<Rewrite> {
     (to.value().is_some() || !sweep.is_output(node.output)).then_some(Rewrite::Forward(to))
 }

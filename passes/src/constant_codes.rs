@@ -1,5 +1,5 @@
-//! What is computed from dequantized constants alone. Operations that move elements, or multiply by a constant, are done to the
-//! codes: models transpose, slice, join, pad and turn their weights before a layer takes them. Of all others the reals are computed.
+//! Nodes whose operands are dequantized constants. Operations that move elements or multiply by a constant are applied to the codes:
+//! models transpose, slice, join, pad and flip their weights before a layer takes them. All other operations are evaluated in f32.
 
 use crate::rewrite::{Rewrite, Sweep};
 use crate::weight_codes::{add_codes, constant_codes, dequantized};
@@ -78,7 +78,7 @@ impl Elements {
         Some((codes, self.shape, quantizer))
     }
 
-    /// The number that all elements of each slice have, apart from those that are 0 whatever it is; 0 where all are.
+    /// For each slice the one number that all of its elements share, not counting elements that are 0 with any number; 0 if all are.
     fn one_for_each(&self, axis: Option<usize>, plane: &[f32]) -> Option<Vec<f32>> {
         let slices = axis.map_or(1, |a| self.shape[a]);
         let run: usize = axis.map_or(1, |a| self.shape[a + 1..].iter().product());
@@ -91,7 +91,7 @@ impl Elements {
             }
             *slot = Some(x);
         }
-        // What nothing decides is what the first element has.
+        // Where no element decides, the first one's number is taken.
         let first = |s: usize| plane.get(s * run).copied().unwrap_or(0.0);
         Some(found.iter().enumerate().map(|(s, x)| x.unwrap_or_else(|| first(s))).collect())
     }

@@ -42,9 +42,9 @@ pub trait Progress: Sync {
     fn start(&self, what: &str, total: u64);
     /// `steps` more steps are done.
     fn advance(&self, steps: u64);
-    /// The piece of work will take about this many multiply-adds in all; said before it begins, if known.
+    /// Announces that the piece of work will take about this many multiply-adds in all. Called before it begins, if that is known.
     fn expect(&self, _what: &str, _multiply_adds: f64) {}
-    /// How it goes, in a few words: a loss.
+    /// A few words on its progress, such as the current loss.
     fn status(&self, _text: &str) {}
     /// The piece of work is done.
     fn finish(&self);
@@ -62,6 +62,7 @@ impl Progress for Silent {
 
 /// Something the user should know: a layer left in float, a correction that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Note {
     /// The pass that says it.
     pub pass: &'static str,
@@ -74,6 +75,7 @@ pub const DEFAULT_MAX_MEMORY: usize = 4 << 30;
 
 /// The losses of one step of a pass that learns.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LossPoint {
     /// The pass.
     pub pass: &'static str,
@@ -91,7 +93,7 @@ pub struct PassContext<'a> {
     pub calibration: Option<&'a dyn CalibrationData>,
     /// Calibration data for the cluster-wise affine correction.
     pub cat_data: Option<&'a dyn CalibrationData>,
-    /// What `calibrate` saw of the tensors that will be quantized; values of the graph as it was then.
+    /// What `calibrate` observed of the tensors that will be quantized, by their value in the graph of that time.
     pub activations: BTreeMap<ValueId, Observed>,
     /// The float graph as it was before quantizers came in; set by the manager. Its values and inputs have the numbers
     /// they have in the quantized graph.
@@ -106,9 +108,9 @@ pub struct PassContext<'a> {
     pub progress: &'a dyn Progress,
     /// What was noted so far.
     pub notes: Vec<Note>,
-    /// Losses of the passes that learn, in order; of long runs not every step.
+    /// Losses of the passes that learn, in order. Long runs do not record every step.
     pub losses: Vec<LossPoint>,
-    /// Bytes of values that a pass may keep for its images; fewer images where they do not fit.
+    /// Bytes of values that a pass may keep for its images. It uses fewer images if they do not fit.
     pub max_memory: usize,
     /// The pass that runs; set by the manager.
     pub(crate) pass: &'static str,
@@ -145,7 +147,7 @@ impl<'a> PassContext<'a> {
         self.notes.push(Note { pass: self.pass, text: text.into() });
     }
 
-    /// Notes that the pass does nothing and why, after `what` is not done; what the pass then returns.
+    /// Notes that the pass does nothing: `what` is not done, for this reason. Returns what the pass then returns.
     pub(crate) fn skip(&mut self, what: &str, reason: impl Into<String>) -> Result<Changed, PassError> {
         let reason = reason.into();
         self.note(format!("{what}: {reason}"));
@@ -170,8 +172,8 @@ impl<'a> PassContext<'a> {
         self.reference.as_ref().ok_or_else(|| PassError::missing(self.pass, what))
     }
 
-    /// What the outputs of `graph` are compared with the float network's by, or why they cannot be (a sentence fragment). Found once for all
-    /// passes, from the float graph and the calibration set, and noted then.
+    /// The objective that compares the outputs of `graph` with the float network's, or why there is none (a sentence fragment). It is chosen
+    /// once for all passes, from the float graph and the calibration set; the first call notes it for the user.
     ///
     /// # Errors
     /// If there is no float graph, if it cannot be evaluated, or if no output is what [`PassContext::objective`] says.

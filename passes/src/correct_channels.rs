@@ -3,17 +3,17 @@
 //! - Before: qdq phase; calibration data; the float reference. After: other biases and
 //!   other scales of weights (per output channel), if the distance of the outputs ([`crate::objective`]) fell on calibration images that were not used; else
 //!   nothing. Weights of corrected layers stand as codes, which stay what they were. The graph needs nothing more at run time.
-//! - For each layer in order, its inputs as the network with all corrections before it gives them: with a the layer's
-//!   products (its output less the bias) and y the float layer's output, over images and positions of a channel, the new
-//!   bias is `mean(y) - g mean(a)`, and the channel's weight scale is multiplied by
-//!   `g = (cov(a, y) / var(a))^p (dev(y) / dev(a))^(1 - p)`: least squares for p = 1, equal deviations for p = 0. Least squares
-//!   draws noisy channels towards their mean, layer after layer; equal deviations keep the noise as loud as the signal. Of
-//!   p = 0, 1/2 and 1 the one with the least distance on the images that were not used is taken, unless one is given.
+//! - Layers are corrected in order; the inputs of each come from the network with all earlier corrections. Let a be the layer's products
+//!   (its output less the bias) and y the float layer's output, over the images and positions of a channel. The new bias is
+//!   `mean(y) - g mean(a)`, and the channel's weight scale is multiplied by
+//!   `g = (cov(a, y) / var(a))^p (dev(y) / dev(a))^(1 - p)`: least squares for p = 1, equal standard deviations for p = 0. Least squares
+//!   shrinks noisy channels towards their mean, layer after layer; equal deviations count the noise as signal. Unless p is given,
+//!   0, 1/2 and 1 are tried, and the one with the least distance on the held-out images is taken.
 //! - Not corrected: gains of layers whose weights are in float, have one scale for all channels, or serve several layers.
 //! - Work: three runs of the network on each image for each p that is tried; the number of images follows from the
 //!   graph's own work ([`crate::work`]) and `budget`. Memory: as `refine-scales`.
 //! - Other passes: after `insert-qdq`, before `refine-scales`, which finds better scales from a better start, and before
-//!   `append-cat`. What rounds weights comes before it.
+//!   `append-cat`. Passes that round weights come before it.
 //! - Example:
 //!   ```text
 //!   q1 = quantizer i2 per_axis 0 scale [0.11, 0.09] ..   -> q1 = quantizer i2 per_axis 0 scale [0.13, 0.085] ..
@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 /// Exponents p that are tried unless one is given.
 const EXPONENTS: [Option<f64>; 3] = [Some(0.5), Some(0.0), Some(1.0)];
-/// Gains stay within this factor of 1: beyond it a channel is too far gone for its statistics to tell.
+/// Gains stay within this factor of 1. A channel beyond it is so distorted that its statistics say nothing.
 const MAX_GAIN: f64 = 4.0;
 /// Runs of the network that correcting it takes for each image: two quantized, one float, and half a run each of both for the
 /// images that decide.
@@ -115,7 +115,7 @@ impl CorrectChannels {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "channels are not corrected";
 
 impl Pass for CorrectChannels {
@@ -162,7 +162,7 @@ impl Pass for CorrectChannels {
         };
         let gain = exponent.map_or("none".to_string(), |p| p.to_string());
         cx.note(format!(
-            "corrected the channels of {} layers (gain={gain}) from {} images; on {} others the {name} falls from {} to {}",
+            "corrected the channels of {} layers (gain={gain}) from {} images; on {} held-out images the {name} falls from {} to {}",
             layers.len(),
             split.fit.len(),
             split.held_out.len(),
@@ -300,7 +300,7 @@ impl Moments {
     fn correction(&self, exponent: Option<f64>) -> (f64, f64) {
         let n = self.count.max(1.0);
         let (a, y) = (self.a / n, self.y / n);
-        // What is left of a difference of squares after rounding counts as nothing.
+        // A difference of squares that rounding alone could leave counts as zero.
         let spread = |square: f64, mean: f64| {
             let v = square / n - mean * mean;
             if v > 1e-10 * (square / n) { v } else { 0.0 }
@@ -308,7 +308,7 @@ impl Moments {
         let (var_a, var_y) = (spread(self.aa, a), spread(self.yy, y));
         let slope = (self.ay / n - a * y) / var_a;
         let gain = match exponent {
-            // A channel without variance, or one that runs against the float channel, tells nothing.
+            // A channel without variance, or with a negative covariance, says nothing of the gain.
             Some(p) if var_a > 0.0 && var_y > 0.0 && slope > 0.0 => {
                 (slope.powf(p) * (var_y / var_a).sqrt().powf(1.0 - p)).clamp(1.0 / MAX_GAIN, MAX_GAIN)
             }

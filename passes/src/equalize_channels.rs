@@ -4,13 +4,13 @@
 //! - Before: float phase, calibration data. After: other constants; outputs equal to 1e-5 relative. A channel of what a
 //!   convolution computes is divided by `s`, and the filters of the depthwise convolutions that take it are multiplied by
 //!   it. Between them may stand relu, leaky_relu, and pooling, which a positive factor passes through.
-//! - Why: a tensor has one scale, and a depthwise filter sees one channel. Where channels differ in range, those of small
-//!   range are left with few codes, and a filter of large weights makes their errors large. Weights have a scale for each
-//!   output channel, so neither layer's codes change: the step costs nothing, at no number of bits.
-//! - With a and b the largest magnitudes below and above 0, w the filters' norm, and t the ratio
-//!   of both ends of the common range: `s = max(b, a / t)` is the least factor that makes a channel fit, the noise that the
-//!   filters see is `(1 + t)² Σ s² w²`, and t is chosen for the least.
-//! - Convolutions that see several channels at once are left alone: their weights would take over the differences.
+//! - Why: a tensor has one scale, and a depthwise filter reads one channel. If channels differ in range, those of small range get few
+//!   codes, and a filter with large weights amplifies their rounding errors. Weights have a scale for each output channel, so the codes of
+//!   neither layer change: the pass costs no accuracy elsewhere, at any number of bits.
+//! - Let a and b be the largest magnitudes below and above 0 of a channel, w the norm of its filters, and t the ratio of the two ends of the
+//!   common range. Then `s = max(b, a / t)` is the least factor that makes the channel fit, the noise that the filters read is
+//!   `(1 + t)² Σ s² w²`, and t minimises it.
+//! - Convolutions that read several channels are left alone: the differences would only move into the range of their weights.
 //! - Other passes: after the folds; before `calibrate`.
 //! - Example:
 //!   ```text
@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 /// Channels are left alone unless a factor differs from 1 by more.
 const TOLERANCE: f64 = 0.01;
-/// No channel is magnified more: what is so much smaller than the others is noise.
+/// No channel is magnified by more than this: a channel that is so much smaller than the others holds noise.
 const MAX_FACTOR: f64 = 4096.0;
 
 /// Equalizes channels before depthwise convolutions.
@@ -47,12 +47,7 @@ impl EqualizeChannels {
     pub const ENTRY: PassEntry = PassEntry {
         name: "equalize-channels",
         summary: "gives channels before depthwise convolutions ranges that suit a common scale",
-        options: &[PassOption {
-            name: "images",
-            values: "1-65536",
-            default: "256",
-            help: "images that ranges are observed on, at most",
-        }],
+        options: &[PassOption::new("images", "1-65536", "256", "images that ranges are observed on, at most")],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(EqualizeChannels { images: o.number("images", 256, 1..=65536)? }))
         },
@@ -114,7 +109,7 @@ impl EqualizeChannels {
         let count = data.len().min(self.images);
         cx.progress.start("ranges of channels", count as u64);
         let all = map_images(count, |i| {
-            // Spread over the data, whose order may mean something.
+            // Evenly spaced: calibration sets are often sorted.
             let inputs = checked_sample(graph, data, i * data.len() / count)?;
             let tensors = interpreter.run_to(&inputs, &wanted).map_err(|e| PassError::evaluation(self.name(), e))?;
             cx.progress.advance(1);
@@ -166,7 +161,7 @@ fn sites(graph: &Graph) -> BTreeMap<ValueId, Site> {
         let depthwise = |node: &Node| match &node.op {
             Op::Conv2d(conv) => {
                 let channels = graph.value_type(v).shape.dims().get(1).and_then(|d| d.fixed());
-                // As data, not as filters; one channel is no choice.
+                // The tensor must be the data input, not the filters. With one channel there is nothing to equalize.
                 node.inputs[0] == Operand::Value(v)
                     && constant(node.inputs.get(1))
                     && conv.groups > 1

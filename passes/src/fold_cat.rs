@@ -2,8 +2,8 @@
 //!
 //! - Before: float or qdq phase. After: no `blend` that `append-cat` made; one `linear`, an `argmin`, two `gather`, a `mul` and an
 //!   `add` instead of nine nodes, or a `mul` and an `add` for a single cluster.
-//! - Exact in real arithmetic, tables computed in f64. In f32 the corrected logits agree to rounding, except where two
-//!   centroids are so near to being equally far that rounding decides.
+//! - Exact in real arithmetic; the tables are computed in f64. In f32 the corrected logits agree up to rounding, except where two centroids
+//!   are so nearly equally far that rounding decides between them.
 //! - The nearest centroid: with B the basis and m the mean, `|Bᵀ(z - m) - c|² / 2` is `-(B c)·z + (B c)·m + |c|²/2` and a term
 //!   that all centroids share. The blend: `(1 - a) z + a (g z + b)` is `((1 - a) + a g) z + a b`.
 //! - Other passes: right after `append-cat`; before lowering.

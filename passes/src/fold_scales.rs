@@ -1,12 +1,12 @@
 //! `fold-scales`: moves the scale of a fused node's output into its multipliers, so that the last step only rounds.
 //!
 //! - Before: integer phase. After: `requantize` is `round` wherever every step before it is positively homogeneous or
-//!   linear; the codes are those of before but for ties that the order of the multiplications decides (at most 0.1 %
+//!   linear; the codes stay the same, except for ties that the order of the multiplications decides (at most 0.1 %
 //!   differ, by one).
 //! - With `r = 1 / scale` of the output: multiplier and bias, the factors of averages and maps, and the factors of
 //!   operands that are added or subtracted are multiplied by `r`; bounds of clips too; relu and leaky relu stay. A
 //!   sigmoid, hard sigmoid or hard swish among the steps is not homogeneous: then `requantize` stays.
-//! - A relu or clip right before `round` goes away where saturation does its work: both of its bounds round to codes at
+//! - A relu or clip right before `round` is removed if saturation has the same effect: both of its bounds round to codes at
 //!   or beyond the ends of the format.
 //! - Other passes: last of all; nothing that changes quantizers may follow, since their scales are now part of
 //!   constants.
@@ -104,7 +104,7 @@ fn rescaled(step: &EpilogueStep, r: f32) -> Option<EpilogueStep> {
     })
 }
 
-/// Whether rounding to the output's codes makes of every `t` what it makes of `f(t)`: all that `f` cuts off is
+/// Whether `t` and `f(t)` round to the same code for every `t`: all that `f` cuts off is
 /// saturated anyway.
 fn saturates(f: Unary, output: &Quantizer) -> bool {
     let (low, high) = match f {

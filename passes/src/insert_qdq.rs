@@ -1,10 +1,10 @@
 //! `insert-qdq`: puts quantizers on the weights of every layer and on every tensor that feeds one.
 //!
 //! - Before: float phase; for quantized activations, `calibrate` ran on this graph. After: qdq phase. Every layer of
-//!   [`crate::placement`] takes what a `dequantize` gives, and so does everything else that took the same tensor: one
-//!   quantizer a tensor, shared with the skip connection. The outputs of the graph stay as they are.
+//!   [`crate::placement`] takes the output of a `dequantize`, and so does everything else that took the same tensor: each tensor has one
+//!   quantizer, which the skip connection shares. The outputs of the graph stay as they are.
 //! - Weights: per output channel, signed, asymmetric below 8 bits, symmetric at 8 bits. Activations: per tensor,
-//!   unsigned, with the zero-point that their range asks for (0 where no value is negative).
+//!   unsigned, with the zero-point that follows from their range (0 if no value is negative).
 //! - The first and the last layer (those with no layer before or after them) have `first_last` bits for weights and
 //!   input.
 //! - 32 bits are float: `wbits=32` leaves all weights as they are, `abits=32` all activations, `first_last=32` both for
@@ -61,26 +61,16 @@ impl InsertQdq {
         name: "insert-qdq",
         summary: "puts quantizers on the weights of every layer and on every tensor that feeds one",
         options: &[
-            PassOption { name: "wbits", values: "2-8 or 32", default: "8", help: "bits of weights; 32 is float" },
-            PassOption { name: "abits", values: "2-8 or 32", default: "8", help: "bits of activations; 32 is float" },
-            PassOption {
-                name: "first_last",
-                values: "2-8 or 32",
-                default: "8",
-                help: "bits of weights and inputs of the first and last layer",
-            },
-            PassOption {
-                name: "weight_method",
-                values: WeightMethod::NAMES,
-                default: "mse",
-                help: "how ranges of weights are chosen",
-            },
-            PassOption {
-                name: "layers",
-                values: "\"NAME=W/A\", several one to a line (\\n)",
-                default: "none",
-                help: "bits of weights and inputs of layers named, or matched as a whole by an expression",
-            },
+            PassOption::new("wbits", "2-8 or 32", "8", "bits of weights; 32 is float"),
+            PassOption::new("abits", "2-8 or 32", "8", "bits of activations; 32 is float"),
+            PassOption::new("first_last", "2-8 or 32", "8", "bits of weights and inputs of the first and last layer"),
+            PassOption::new("weight_method", WeightMethod::NAMES, "mse", "how ranges of weights are chosen"),
+            PassOption::new(
+                "layers",
+                "\"NAME=W/A\", several one to a line (\\n)",
+                "none",
+                "bits of weights and inputs of layers named, or matched as a whole by an expression",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(InsertQdq {
@@ -170,7 +160,7 @@ impl InsertQdq {
         }
     }
 
-    /// A quantizer for each constant and number of bits that a layer has; weights shared by layers may have several.
+    /// A quantizer for each pair of constant and number of bits; weights that layers share may have several.
     fn weight_quantizers(
         &self,
         graph: &Graph,

@@ -1,7 +1,7 @@
 //! Bits of single layers, asked for by name: `--layer-bits NAME=W/A`, `--keep-float NAME`.
 //!
-//! A rule names a layer by the name that its node has in the model file, or several by a regular expression that matches the whole
-//! name; a name is looked for as it is written first. Of rules that name the same layer the last one counts.
+//! A rule names one layer by the name of its node in the model file, or several by a regular expression that matches whole names. The
+//! text is tried as a name first. If several rules name the same layer, the last one counts.
 
 use crate::placement::Placement;
 use catc_ir::{Graph, Op};
@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-/// Longer names are not compared letter by letter.
+/// Names longer than this are not compared when an error looks for similar ones.
 const COMPARED_LETTERS: usize = 200;
-/// How many near names an error lists.
+/// How many similar names an error lists.
 const NEAREST: usize = 3;
 
 /// The bits of the layers that a name or an expression stands for. Its text is `NAME=W/A`.
@@ -37,7 +37,7 @@ impl LayerBits {
     fn expression(&self) -> Result<Regex, LayerBitsError> {
         let fail = |e: regex_lite::Error| LayerBitsError::Expression(self.layers.clone(), e.to_string());
         Regex::new(&format!("^(?:{})$", self.layers)).or_else(|e| {
-            // Names of files are no expressions; one that cannot be read as one still stands for itself.
+            // A node's name need not be a regular expression; one that does not parse stands for itself.
             if self.layers.contains(['*', '+', '?', '[', '(', '|', '\\']) {
                 Err(fail(e))
             } else {
@@ -70,6 +70,7 @@ impl FromStr for LayerBits {
 
 /// Why bits of a layer cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayerBitsError {
     /// The text is no rule.
     #[error("`{0}` gives no layer its bits; write NAME=W/A with 2 to 8 bits, or 32 for float, as in conv1=8/4")]

@@ -22,6 +22,7 @@ pub mod layer_bits;
 mod learn;
 pub mod lower_integer;
 pub mod manager;
+pub mod method;
 pub mod objective;
 pub mod pass;
 mod patterns;
@@ -33,6 +34,7 @@ pub mod reference;
 mod refine;
 pub mod refine_scales;
 pub mod registry;
+pub mod renamed;
 mod rewrite;
 pub mod search_scales;
 mod weight_codes;
@@ -44,11 +46,14 @@ pub use context::{
 };
 pub use layer_bits::{LayerBits, LayerBitsError, check_layer_bits};
 pub use manager::{PassManager, PassReport};
+pub use method::{EFFORTS, Effort, METHODS, Method, MethodEntry, UnknownName};
 pub use objective::{OBJECTIVES, Objective, ObjectiveChoice};
 pub use pass::{BoxError, Changed, Pass, PassError};
 pub use recipe::{
-    EFFORTS, Effort, METHODS, Method, Override, QUANTIZED_RECIPE, RecipeError, RecipeOptions, recipe, recipe_passes,
-    recipe_text,
+    Override, QUANTIZED_RECIPE, Recipe, RecipeError, RecipeOptions, recipe, recipe_passes, recipe_text, staged_recipe,
 };
 pub use reference::float_reference;
-pub use registry::{PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names};
+pub use registry::{
+    PassEntry, PassOption, PassOptions, RegistryError, parse_passes, pass_help, pass_names, renamed_options,
+};
+pub use renamed::Renamed;

@@ -10,9 +10,8 @@
 //!      through them, where that is exact; so they work on codes.
 //!   2. `chains`: every convolution or linear layer whose input and weights are codes starts a chain, and so do
 //!      averages of codes. A chain takes up the element-wise nodes that follow, each of which must be the only user of
-//!      what it takes, and ends with a `quantize`. An addition that two chains reach goes to the one that is complete
-//!      later; the other ends in f32 and becomes its operand. Element-wise nodes and conversions that no chain takes up
-//!      start a `fused_map` of their own.
+//!      what it takes, and ends with a `quantize`. An addition that two chains reach joins the chain that is complete later; the other
+//!      chain ends in f32 and becomes its operand. Element-wise nodes and conversions that join no chain start a `fused_map` of their own.
 //!   3. `emit`: each chain becomes one fused node where its last node stood.
 //! - Example:
 //!   ```text
@@ -24,11 +23,10 @@
 //!   v9: f32[N,8,6,6] = relu v8                       with the codes c2 of c0 and c3 = scale of q0 * scales of q1
 //!   v10: u2<q2>[N,8,6,6] = quantize v9, q2
 //!   ```
-//! - Layers with only weights or only activations quantized compute in f32: the weights become the constants that their
-//!   codes stand for, the activations are dequantized by a `fused_map`. So does a layer whose sums could leave i32.
-//!   Each is noted.
-//! - Rejected: a fused convolution of f32 activations and weight codes. Kernels gain nothing from it before the codes
-//!   are unpacked to reals, which is what a constant is.
+//! - A layer with only its weights or only its activations quantized computes in f32: weight codes become the f32 constants that they
+//!   stand for, and a `fused_map` dequantizes the activations. So does a layer whose sums could overflow i32. Each is noted.
+//! - Rejected: a fused convolution of f32 activations and weight codes. A kernel would have to dequantize the codes first, and the result
+//!   is the constant that the layer has now.
 
 mod chains;
 mod emit;

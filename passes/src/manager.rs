@@ -1,4 +1,4 @@
-//! Runs passes one after the other: checks phases, verifies the graph after each, times them, lets an observer look.
+//! Runs passes one after the other: checks phases, verifies the graph after each, times them, and calls an observer.
 
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What one pass did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PassReport {
     /// The pass.
     pub pass: &'static str,
@@ -27,7 +28,7 @@ pub struct PassManager<'o> {
 }
 
 impl<'o> PassManager<'o> {
-    /// A manager that nobody watches.
+    /// A manager without an observer.
     pub fn new() -> Self {
         PassManager::default()
     }

@@ -19,7 +19,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Changed {
     /// The text of the graph differs from before.
     Yes,
-    /// The text is the same, for this reason (a sentence fragment: "no batch_norm").
+    /// The text is unchanged, for this reason (a sentence fragment: "no batch_norm").
     No(String),
 }
 
@@ -63,6 +63,7 @@ pub trait Pass: fmt::Debug + Send + Sync {
 
 /// Why a pass failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PassError {
     /// The graph is in a phase that the pass does not take.
     #[error("`{pass}` takes a graph in phase {expected}, this one is in phase {}", found.name())]
@@ -108,7 +109,7 @@ pub enum PassError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A pass made a node whose inputs do not fit: a fault of the pass.
+    /// A pass made a node whose inputs do not fit together: a bug in the pass.
     #[error("`{pass}` made an unsound node at {place}: {source}")]
     Infer {
         /// The pass.

@@ -2,8 +2,8 @@
 //!
 //! A layer is a `conv2d` or `linear` with constant weights and, if it has one, a constant bias. Every tensor that feeds
 //! a layer gets one quantizer, shared by all that take the tensor, the skip connection of a residual block included.
-//! The main branch of an addition feeds no layer before the addition, so it is never quantized there. A product of two
-//! computed tensors, as attention has them, asks for a quantizer on both.
+//! The main branch of a residual block feeds no layer before its addition, so it is not quantized before it. A product of two computed
+//! tensors, as in attention, needs a quantizer on both.
 
 use catc_ir::{ConstId, Graph, Node, Op, ValueId};
 use std::collections::{BTreeMap, HashSet};

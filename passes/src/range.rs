@@ -1,4 +1,4 @@
-//! Ranges: from what a tensor holds to the scale and zero-point of its quantizer.
+//! Ranges: from the observed values of a tensor to the scale and zero-point of its quantizer.
 
 pub mod aciq;
 pub mod entropy;
@@ -11,10 +11,10 @@ use lp_search::{DEFAULT_P, Points, ZeroPoints, search};
 use rayon::prelude::*;
 use std::fmt;
 
-/// Scales are never smaller: products of two of them, and their reciprocals, stay in the range of f32 multipliers.
+/// The least scale: products of two such scales, and their reciprocals, are still normal f32 numbers.
 const LEAST_SCALE: f64 = 1e-18;
 
-/// How the range of a tensor is chosen from what it held.
+/// How the range of a tensor is chosen from its observed values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RangeMethod {
     /// From the least to the largest value.
@@ -57,7 +57,7 @@ impl RangeMethod {
     }
 }
 
-/// What calibration saw of a tensor, and how its range is to be chosen.
+/// The observed values of a tensor, and how its range is to be chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// How often which values occurred.

@@ -1,126 +1,15 @@
-//! Recipes: which passes make a quantized network of a float one, in which order, and why in that order.
+//! Recipes: the passes that quantize a float network, their order, and the reasons for it.
 
 use crate::layer_bits::LayerBits;
+use crate::method::{Effort, Method};
 use crate::pass::Pass;
-use crate::registry::{RegistryError, parse_passes, written};
+use crate::registry::{self, RegistryError, build};
+use crate::renamed::Renamed;
 use std::fmt;
 use std::str::FromStr;
 
-/// How scales are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Method {
-    /// `cat` where weights or activations have 4 bits or fewer, else `mse`.
-    #[default]
-    Auto,
-    /// From the least to the largest value.
-    MinMax,
-    /// From percentile to percentile, 99.99.
-    Percentile,
-    /// Least divergence between what was seen and what is left of it.
-    Entropy,
-    /// Least L2.4 error.
-    Mse,
-    /// Clipping by a formula.
-    Aciq,
-    /// Scales searched on the network's output.
-    Lapq,
-    /// As `mse`; channels are then corrected and scales refined on the network's output.
-    Correct,
-    /// As `mse`; the rounding of weights is learned layer by layer.
-    AdaRound,
-    /// As `mse`; rounding and scales of activations are learned block by block, errors weighted by what they do to the output.
-    Brecq,
-    /// As `mse`; rounding and scales are learned block by block with randomly dropped quantization.
-    QDrop,
-    /// As `qdrop`, with the divergence at the network's output in the loss.
-    PdQuant,
-    /// As `pdquant`, weight scales and biases learned besides; then codes, scales and biases together on the network's output.
-    Cat,
-}
-
-impl Method {
-    /// What `auto` is where no layer has fewer bits than these; other methods are what they are.
-    pub fn at_bits(self, least: u8) -> Method {
-        match self {
-            Method::Auto if least <= REPAIRED_BITS => Method::Cat,
-            Method::Auto => Method::Mse,
-            method => method,
-        }
-    }
-
-    /// Whether it learns in iterations, so that effort and number of iterations matter.
-    pub fn learns(self) -> bool {
-        matches!(self, Method::AdaRound | Method::Brecq | Method::QDrop | Method::PdQuant | Method::Cat)
-    }
-}
-
-/// How much work a method that learns may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Effort {
-    /// A few iterations for each block.
-    Fast,
-    /// As many as bring most of what iterations can.
-    #[default]
-    Default,
-    /// The schedules of the references: 20,000 iterations for each block.
-    Paper,
-}
-
-/// The efforts with their names.
-pub const EFFORTS: &[(&str, Effort)] =
-    &[("fast", Effort::Fast), ("default", Effort::Default), ("paper", Effort::Paper)];
-
-impl FromStr for Effort {
-    type Err = RecipeError;
-
-    fn from_str(name: &str) -> Result<Self, RecipeError> {
-        EFFORTS.iter().find(|(n, _)| *n == name).map(|(_, e)| *e).ok_or_else(|| RecipeError::UnknownEffort {
-            name: name.to_string(),
-            known: EFFORTS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", "),
-        })
-    }
-}
-
-/// At this width and below, what ranges leave of the network is worth repairing on its output.
-const REPAIRED_BITS: u8 = 4;
-
 /// Rate of codes where the whole network is learned.
 const CODE_RATE: f64 = 0.008;
-
-/// The methods with their names and what to say of them.
-pub const METHODS: &[(&str, Method, &str)] = &[
-    ("auto", Method::Auto, "cat at 4 bits and below, else mse"),
-    ("minmax", Method::MinMax, "ranges from the least to the largest value"),
-    ("percentile", Method::Percentile, "ranges up to the 99.99th percentile; weights by minmax"),
-    ("entropy", Method::Entropy, "ranges of least divergence; weights by minmax"),
-    ("mse", Method::Mse, "ranges of least L2.4 error, for activations and weights"),
-    ("aciq", Method::Aciq, "ranges clipped as suits a Laplace or normal distribution; weights by mse"),
-    ("lapq", Method::Lapq, "scales from L_p starts and Powell's search on the network's output"),
-    ("correct", Method::Correct, "mse, then channels corrected and scales refined on the network's output, in seconds"),
-    ("adaround", Method::AdaRound, "mse, then learned rounding, layer by layer"),
-    ("brecq", Method::Brecq, "mse, then learned rounding and scales, block by block"),
-    ("qdrop", Method::QDrop, "as brecq, with randomly dropped quantization"),
-    ("pdquant", Method::PdQuant, "as qdrop, with the divergence at the network's output"),
-    ("cat", Method::Cat, "as pdquant, then codes, scales and biases learned on the network's output"),
-];
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, ..) = METHODS.iter().find(|(_, m, _)| m == self).unwrap_or(&METHODS[0]);
-        f.write_str(name)
-    }
-}
-
-impl FromStr for Method {
-    type Err = RecipeError;
-
-    fn from_str(name: &str) -> Result<Self, RecipeError> {
-        METHODS.iter().find(|(n, ..)| *n == name).map(|(_, m, _)| *m).ok_or_else(|| RecipeError::UnknownMethod {
-            name: name.to_string(),
-            known: METHODS.iter().map(|(n, ..)| *n).collect::<Vec<_>>().join(", "),
-        })
-    }
-}
 
 /// What a recipe depends on.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,9 +22,10 @@ pub struct RecipeOptions {
     pub abits: u8,
     /// Bits of the first and the last layer, 2 to 8, or 32 for float.
     pub first_last_bits: u8,
-    /// Bits of single layers, whatever the fields above say.
+    /// Bits of single layers; they take precedence over the fields above.
     pub layers: Vec<LayerBits>,
-    /// Whether there are real inputs to fit the network's output on; without them no method does, and none corrects outputs.
+    /// Whether there are real inputs to fit the network's output on. Without them only ranges are calibrated: nothing is learned, searched
+    /// or corrected.
     pub real_inputs: bool,
     /// Whether the outputs are corrected cluster by cluster.
     pub cat: bool,
@@ -162,6 +52,18 @@ pub struct Override {
     pub option: String,
     /// The value.
     pub value: String,
+}
+
+impl Override {
+    /// What the option is called now, whatever it was called when it was written.
+    pub fn current_option(&self) -> &str {
+        self.renamed().map_or(&self.option, |r| r.name)
+    }
+
+    /// If the option is named as in an earlier version: what it is called now.
+    pub fn renamed(&self) -> Option<Renamed> {
+        registry::entry(&self.pass).ok()?.renamed(&self.option)
+    }
 }
 
 impl FromStr for Override {
@@ -200,23 +102,8 @@ impl Default for RecipeOptions {
 
 /// Why there is no such recipe.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
-    /// No method has this name.
-    #[error("there is no method `{name}`; there are {known}")]
-    UnknownMethod {
-        /// The name.
-        name: String,
-        /// The methods there are.
-        known: String,
-    },
-    /// No effort has this name.
-    #[error("there is no effort `{name}`; there are {known}")]
-    UnknownEffort {
-        /// The name.
-        name: String,
-        /// The efforts there are.
-        known: String,
-    },
     /// A text that sets no option of a pass.
     #[error("`{0}` sets no option of a pass; write PASS.OPTION=VALUE, as in reconstruct.rate=0.01")]
     NoOverride(String),
@@ -235,20 +122,80 @@ pub enum RecipeError {
     Option(#[from] RegistryError),
 }
 
-/// The passes of a recipe, for a float graph, ending in the integer phase.
+/// A recipe in its stages, which run in this order. `P` is a pass.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Recipe<P = Box<dyn Pass>> {
+    /// Folds the float graph, and changes it so that it is easier to quantize.
+    pub fold: Vec<P>,
+    /// Observes the ranges of the folded graph's tensors. Empty if no activation is quantized.
+    pub calibrate: Vec<P>,
+    /// Inserts quantizers and fits them: the graph is in the qdq phase afterwards.
+    pub quantize: Vec<P>,
+    /// Fits a correction of the outputs. Empty unless one is asked for and there are real inputs.
+    pub correct: Vec<P>,
+    /// Brings the graph to the integer phase.
+    pub lower: Vec<P>,
+}
+
+impl<P> Recipe<P> {
+    /// The passes of all stages in order.
+    pub fn into_passes(self) -> Vec<P> {
+        [self.fold, self.calibrate, self.quantize, self.correct, self.lower].into_iter().flatten().collect()
+    }
+
+    fn passes(&self) -> impl Iterator<Item = &P> {
+        [&self.fold, &self.calibrate, &self.quantize, &self.correct, &self.lower].into_iter().flatten()
+    }
+
+    fn passes_mut(&mut self) -> impl Iterator<Item = &mut P> {
+        let Recipe { fold, calibrate, quantize, correct, lower } = self;
+        [fold, calibrate, quantize, correct, lower].into_iter().flatten()
+    }
+}
+
+/// The recipe for a float graph, stage by stage.
 ///
 /// # Errors
 /// If an option is replaced of a pass that the recipe does not have, or cannot have the value it is given.
-pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError> {
-    let passes = items(options);
-    if let Some(o) = options.overrides.iter().find(|o| !passes.iter().any(|i| i.pass == o.pass)) {
+pub fn staged_recipe(options: &RecipeOptions) -> Result<Recipe, RecipeError> {
+    let Recipe { fold, calibrate, quantize, correct, lower } = overridden(options);
+    let passes = || [&fold, &calibrate, &quantize, &correct, &lower].into_iter().flatten().map(|i| i.pass);
+    if let Some(o) = options.overrides.iter().find(|o| !passes().any(|pass| pass == o.pass)) {
         return Err(RecipeError::NoSuchPass {
             method: options.method,
             pass: o.pass.clone(),
-            known: passes.iter().map(|i| i.pass).collect::<Vec<_>>().join(", "),
+            known: passes().collect::<Vec<_>>().join(", "),
         });
     }
-    Ok(parse_passes(&recipe_text(options))?)
+    let built = |items: Vec<Item>| -> Result<Vec<Box<dyn Pass>>, RegistryError> {
+        items.into_iter().map(|i| build(i.pass, i.options)).collect()
+    };
+    Ok(Recipe {
+        fold: built(fold)?,
+        calibrate: built(calibrate)?,
+        quantize: built(quantize)?,
+        correct: built(correct)?,
+        lower: built(lower)?,
+    })
+}
+
+/// The passes of [`staged_recipe`] in order.
+///
+/// # Errors
+/// As [`staged_recipe`].
+pub fn recipe(options: &RecipeOptions) -> Result<Vec<Box<dyn Pass>>, RecipeError> {
+    Ok(staged_recipe(options)?.into_passes())
+}
+
+/// The recipe with the options that are replaced, where it has the pass.
+fn overridden(options: &RecipeOptions) -> Recipe<Item> {
+    let mut recipe = items(options);
+    for o in &options.overrides {
+        let named = recipe.passes_mut().filter(|i| i.pass == o.pass);
+        named.for_each(|i| i.set(o.current_option(), o.value.clone()));
+    }
+    recipe
 }
 
 /// The passes that bring a network that was quantized elsewhere to the integer phase: its scales stay. Constants are folded again
@@ -277,48 +224,37 @@ impl Item {
 
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.pass)?;
-        let options: Vec<String> = self.options.iter().map(|(k, v)| format!("{k}={}", written(v))).collect();
-        if options.is_empty() { Ok(()) } else { write!(f, "{{{}}}", options.join(", ")) }
+        f.write_str(&registry::pass_text(self.pass, &self.options))
     }
 }
 
 /// The names of the passes of a recipe, in order.
 pub fn recipe_passes(options: &RecipeOptions) -> Vec<&'static str> {
-    items(options).iter().map(|i| i.pass).collect()
+    items(options).passes().map(|i| i.pass).collect()
 }
 
-/// The same as text, as [`parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
+/// The same as text, as [`registry::parse_passes`] reads it: what to hand to `catc opt` to repeat a compilation step by step.
+/// Options that are replaced of a pass that the recipe does not have are left out; [`staged_recipe`] refuses them.
 pub fn recipe_text(options: &RecipeOptions) -> String {
-    let mut passes = items(options);
-    for o in &options.overrides {
-        passes.iter_mut().filter(|i| i.pass == o.pass).for_each(|i| i.set(&o.option, o.value.clone()));
-    }
-    passes.iter().map(Item::to_string).collect::<Vec<_>>().join(",")
+    overridden(options).passes().map(Item::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn items(options: &RecipeOptions) -> Vec<Item> {
-    let RecipeOptions { wbits, abits, first_last_bits, real_inputs, cat, .. } = *options;
+fn items(options: &RecipeOptions) -> Recipe<Item> {
+    let RecipeOptions { wbits, abits, real_inputs, cat, .. } = *options;
     let layers = &options.layers;
     let quantizes_inputs = abits != 32 || layers.iter().any(|l| l.abits != 32);
     let quantizes = quantizes_inputs || wbits != 32 || layers.iter().any(|l| l.wbits != 32);
     let least = layers.iter().map(|l| l.wbits.min(l.abits)).fold(wbits.min(abits), u8::min);
     let method = options.method.at_bits(least);
-    let (ranges, weights) = match method {
-        Method::MinMax => ("minmax", "minmax"),
-        Method::Percentile => ("percentile", "minmax"),
-        Method::Entropy => ("entropy", "minmax"),
-        Method::Aciq => ("aciq", "mse"),
-        _ => ("mse", "mse"),
-    };
-    let mut passes = vec![
+    let (ranges, weights) = range_methods(method);
+    let mut fold = vec![
         // Constants first: the other folds look for weights and scalars that are constants.
         item("fold-constants", &[]),
-        // Then one form for what exporters write in many, which makes layers of products.
+        // Exporters write one operation in several ways; this brings them into one form, and turns products by constants into layers.
         item("canonicalize", &[]),
-        // Inputs of whole numbers that are pooled or moved before they become reals.
+        // Models may pool or move inputs of whole numbers before they cast them to f32.
         item("whole-as-real", &[]),
-        // Attention puts the batch elsewhere; what is compiled works image by image. Transposes left are joined below.
+        // Attention moves the batch to another axis, but programs run image by image. `canonicalize` below joins the transposes that remain.
         item("batch-first", &[]),
         // Before ranges are observed: it changes weights and removes tensors.
         item("fold-batch-norm", &[]),
@@ -326,80 +262,115 @@ fn items(options: &RecipeOptions) -> Vec<Item> {
         item("canonicalize", &[]),
         item("dead-code", &[]),
     ];
-    // Weights and tensors as they will be quantized: a common scale is to suit every channel.
+    let mut calibrate = vec![];
     if quantizes_inputs {
-        passes.push(item("equalize-channels", &[]));
+        // Before ranges are observed: the one scale of a tensor must suit every channel.
+        fold.push(item("equalize-channels", &[]));
+        // Observes the float graph as insert-qdq will find it.
+        calibrate.push(item("calibrate", &[("method", &ranges)]));
     }
-    // Observes the float graph as insert-qdq will find it.
-    if quantizes_inputs {
-        passes.push(item("calibrate", &[("method", &ranges)]));
+    let mut quantize = vec![insert_qdq(options, weights)];
+    let mut correct = vec![];
+    if real_inputs && quantizes {
+        quantize.extend(fitting(method, options));
+        if cat {
+            // After everything that moves scales: it fits the logits as they are.
+            correct.push(append_cat(options));
+            // What runs is one linear layer, an argmin, a multiplication and an addition.
+            correct.push(item("fold-cat", &[]));
+        }
     }
+    let lower = vec![
+        // Nothing searches weights or scales after this.
+        item("lower-integer", &[]),
+        // Last: it makes scales part of constants.
+        item("fold-scales", &[]),
+        item("dead-code", &[]),
+    ];
+    Recipe { fold, calibrate, quantize, correct, lower }
+}
+
+/// How the ranges of activations and of weights are found.
+fn range_methods(method: Method) -> (&'static str, &'static str) {
+    match method {
+        Method::MinMax => ("minmax", "minmax"),
+        Method::Percentile => ("percentile", "minmax"),
+        Method::Entropy => ("entropy", "minmax"),
+        Method::Aciq => ("aciq", "mse"),
+        Method::Auto
+        | Method::Mse
+        | Method::Lapq
+        | Method::ChannelCorrection
+        | Method::AdaRound
+        | Method::Brecq
+        | Method::QDrop
+        | Method::PdQuant
+        | Method::EndToEnd => ("mse", "mse"),
+    }
+}
+
+/// The pass that inserts quantizers; `weights` is how the ranges of weights are found.
+fn insert_qdq(options: &RecipeOptions, weights: &str) -> Item {
+    let RecipeOptions { wbits, abits, first_last_bits, layers, .. } = options;
     let bits: &[(&str, &dyn fmt::Display)] =
-        &[("wbits", &wbits), ("abits", &abits), ("first_last", &first_last_bits), ("weight_method", &weights)];
+        &[("wbits", wbits), ("abits", abits), ("first_last", first_last_bits), ("weight_method", &weights)];
     let mut insert = item("insert-qdq", bits);
     if !layers.is_empty() {
         insert.set("layers", layers.iter().map(LayerBits::to_string).collect::<Vec<_>>().join("\n"));
     }
-    passes.push(insert);
-    if real_inputs && quantizes {
-        if method == Method::Lapq {
-            // Right after the quantizers: its starts need what calibration saw.
-            passes.push(item("search-scales", &[]));
-        }
-        // Block by block first: what is refined on the output starts near.
-        passes.extend(reconstruct(method, options));
-        if method == Method::Correct {
-            // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
-            passes.push(item("correct-channels", &[]));
-        }
-        if matches!(method, Method::Cat | Method::Correct) {
-            // On what is left, by the network's output.
-            passes.push(refine_scales(method, options));
-        }
-        if cat {
-            // After everything that moves scales: it fits the logits as they are.
-            passes.push(append_cat(options));
-            // What runs is one linear layer, an argmin, a multiplication and an addition.
-            passes.push(item("fold-cat", &[]));
-        }
+    insert
+}
+
+/// The passes that fit quantizers to real inputs.
+fn fitting(method: Method, options: &RecipeOptions) -> Vec<Item> {
+    let mut passes = vec![];
+    if method == Method::Lapq {
+        // Right after the quantizers: its starting points need the observed ranges.
+        passes.push(item("search-scales", &[]));
     }
-    // Nothing searches weights or scales after this.
-    passes.push(item("lower-integer", &[]));
-    // Last: it makes scales part of constants.
-    passes.push(item("fold-scales", &[]));
-    passes.push(item("dead-code", &[]));
+    // Block by block first: the refinement on the output then starts near its optimum.
+    passes.extend(reconstruct(method, options));
+    if method == Method::ChannelCorrection {
+        // Before scales are searched: gain and offset of each channel have closed forms, and the search starts nearer.
+        passes.push(item("correct-channels", &[]));
+    }
+    if matches!(method, Method::EndToEnd | Method::ChannelCorrection) {
+        // On the error that is left, measured on the network's output.
+        passes.push(refine_scales(method, options));
+    }
     passes
 }
 
 /// The pass that learns rounding, as the method wants it.
 fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
-    // The references divide by lambda_r = 0.1, for 20,000 steps; in a thousand, the logits are learned by heart at that weight.
+    // The reference divides by lambda_r = 0.1, a weight of 10, for 20,000 steps. In 1,000 steps that weight overfits the logits.
     let weight = if method == Method::PdQuant && options.effort != Effort::Paper { 1 } else { 10 };
-    let prediction: [(&str, &dyn fmt::Display); 3] = [("drop", &0.5), ("mix", &0.5), ("pd", &weight)];
+    let prediction: [(&str, &dyn fmt::Display); 3] =
+        [("quant_drop_prob", &0.5), ("input_mix_prob", &0.5), ("prediction_weight", &weight)];
     let mut item = match method {
         Method::AdaRound => item("reconstruct", &[("granularity", &"layer"), ("activation_rate", &0)]),
         Method::Brecq => item("reconstruct", &[("loss", &"fisher")]),
-        Method::QDrop => item("reconstruct", &[("drop", &0.5), ("mix", &0.5)]),
-        Method::PdQuant | Method::Cat => item("reconstruct", &prediction),
+        Method::QDrop => item("reconstruct", &[("quant_drop_prob", &0.5), ("input_mix_prob", &0.5)]),
+        Method::PdQuant | Method::EndToEnd => item("reconstruct", &prediction),
         _ => return None,
     };
     match (options.effort, method) {
-        // The whole network is learned after it: blocks are to give that a start.
-        (Effort::Fast, Method::Cat) => item.set("budget", "250".into()),
-        (Effort::Default, Method::Cat) => item.set("budget", "1500".into()),
+        // The whole network is learned afterwards; the blocks only give that a good start.
+        (Effort::Fast, Method::EndToEnd) => item.set("budget", "250".into()),
+        (Effort::Default, Method::EndToEnd) => item.set("budget", "1500".into()),
         (Effort::Fast, _) => item.set("budget", "2500".into()),
         (Effort::Default, _) => {}
         (Effort::Paper, _) => {
             item.set("iters", "20000".into());
-            item.set("pd_images", "32".into());
+            item.set("prediction_images", "32".into());
             item.set("rate", "0.003".into());
             if method != Method::AdaRound {
                 item.set("activation_rate", "0.00004".into());
             }
         }
     }
-    if method == Method::Cat && options.effort != Effort::Paper {
-        // In few steps, weight scales and biases carry what rounding has no time for.
+    if method == Method::EndToEnd && options.effort != Effort::Paper {
+        // Few steps are not enough for the rounding alone; weight scales and biases make up for it.
         item.set("scale_rate", "auto".into());
         item.set("bias_rate", "auto".into());
     }
@@ -413,14 +384,14 @@ fn reconstruct(method: Method, options: &RecipeOptions) -> Option<Item> {
 fn refine_scales(method: Method, options: &RecipeOptions) -> Item {
     let mut item = item("refine-scales", &[]);
     match (options.effort, method) {
-        // Seconds.
-        (Effort::Fast, Method::Correct) => item.set("budget", "100".into()),
-        (_, Method::Correct) => item.set("budget", "400".into()),
+        // So that it takes seconds.
+        (Effort::Fast, Method::ChannelCorrection) => item.set("budget", "100".into()),
+        (_, Method::ChannelCorrection) => item.set("budget", "400".into()),
         (Effort::Fast, _) => item.set("budget", "1400".into()),
         (Effort::Default, _) => {}
         (Effort::Paper, _) => item.set("steps", "4000".into()),
     }
-    if method == Method::Cat {
+    if method == Method::EndToEnd {
         item.set("code_rate", CODE_RATE.to_string());
     }
     item
@@ -440,14 +411,36 @@ fn append_cat(options: &RecipeOptions) -> Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method::{METHODS, MethodEntry};
+    use crate::registry::parse_passes;
+    use catc_ir::Phase;
 
     #[test]
     fn every_method_is_a_list_of_passes() {
-        for &(name, method, _) in METHODS {
-            assert_eq!(name.parse(), Ok(method));
-            assert_eq!(method.to_string(), name);
+        for &MethodEntry { method, .. } in METHODS {
             for (wbits, abits) in [(2, 2), (8, 8), (4, 32), (32, 4), (32, 32)] {
                 recipe(&RecipeOptions { method, wbits, abits, ..RecipeOptions::default() }).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn stages_follow_the_phases_and_make_up_the_recipe() {
+        for &MethodEntry { method, .. } in METHODS {
+            for (wbits, abits, cat) in [(2, 2, true), (8, 8, false), (4, 32, true), (32, 32, true)] {
+                let options = RecipeOptions { method, wbits, abits, cat, ..RecipeOptions::default() };
+                let staged = staged_recipe(&options).unwrap();
+                let takes = |passes: &[Box<dyn Pass>], phase| passes.iter().all(|p| p.phases().contains(&phase));
+                assert!(takes(&staged.fold, Phase::Float) && takes(&staged.calibrate, Phase::Float), "{method}");
+                assert_eq!(staged.quantize[0].produces(), Some(Phase::Qdq));
+                assert!(takes(&staged.quantize[1..], Phase::Qdq) && takes(&staged.correct, Phase::Qdq), "{method}");
+                assert_eq!(staged.lower[0].produces(), Some(Phase::Integer));
+                assert_eq!(staged.calibrate.is_empty(), abits == 32);
+                assert_eq!(staged.correct.is_empty(), !cat || wbits.min(abits) == 32);
+                let names: Vec<&str> = staged.into_passes().iter().map(|p| p.name()).collect();
+                assert_eq!(names, recipe_passes(&options));
+                let parsed = parse_passes(&recipe_text(&options)).unwrap();
+                assert_eq!(format!("{parsed:?}"), format!("{:?}", recipe(&options).unwrap()));
             }
         }
     }
@@ -484,26 +477,44 @@ mod tests {
             overrides: vec![text.parse().unwrap()],
             ..RecipeOptions::default()
         };
-        let text = recipe_text(&given(Method::PdQuant, "reconstruct.drop=0.25"));
-        assert!(text.contains(",reconstruct{drop=0.25, mix=0.5, pd=1, iters=70},"), "{text}");
-        let error = recipe(&given(Method::Mse, "reconstruct.drop=0.25")).unwrap_err().to_string();
-        assert!(error.starts_with("the recipe of method `mse` has no pass `reconstruct`; it has fold-constants,"));
+        let text = recipe_text(&given(Method::PdQuant, "reconstruct.quant_drop_prob=0.25"));
+        let options = "quant_drop_prob=0.25, input_mix_prob=0.5, prediction_weight=1, iters=70";
+        assert!(text.contains(&format!(",reconstruct{{{options}}},")), "{text}");
+        let error = recipe(&given(Method::Mse, "reconstruct.batch=8")).unwrap_err().to_string();
+        let start = "the recipe of method `mse` has no pass `reconstruct`; it has fold-constants,";
+        assert!(error.starts_with(start), "{error}");
         let error = recipe(&given(Method::QDrop, "reconstruct.drops=1")).unwrap_err().to_string();
         assert!(error.starts_with("`reconstruct` has no option `drops`"), "{error}");
-        assert!("reconstruct.drop".parse::<Override>().is_err() && "drop=1".parse::<Override>().is_err());
-        let paper = RecipeOptions { effort: Effort::Paper, ..given(Method::Cat, "calibrate.method=minmax") };
-        assert!(recipe_text(&paper).contains("pd=10, iters=70, pd_images=32, rate=0.003, activation_rate=0.00004}"));
+        assert!("reconstruct.batch".parse::<Override>().is_err() && "batch=1".parse::<Override>().is_err());
+        let paper = RecipeOptions { effort: Effort::Paper, ..given(Method::EndToEnd, "calibrate.method=minmax") };
+        let text = recipe_text(&paper);
+        let end = "prediction_weight=10, iters=70, prediction_images=32, rate=0.003, activation_rate=0.00004}";
+        assert!(text.contains(end), "{text}");
+    }
+
+    #[test]
+    fn options_can_be_replaced_by_their_former_names() {
+        let given = |text: &str| RecipeOptions {
+            method: Method::PdQuant,
+            overrides: vec![text.parse().unwrap()],
+            ..RecipeOptions::default()
+        };
+        for (former, current) in [
+            ("drop=0.25", "quant_drop_prob=0.25"),
+            ("mix=0.25", "input_mix_prob=0.25"),
+            ("pd=3", "prediction_weight=3"),
+            ("pd_images=8", "prediction_images=8"),
+            ("pd_temperature=2", "prediction_temperature=2"),
+        ] {
+            let (former, current) = (given(&format!("reconstruct.{former}")), given(&format!("reconstruct.{current}")));
+            assert_eq!(recipe_text(&former), recipe_text(&current));
+            assert_eq!(format!("{:?}", recipe(&former).unwrap()), format!("{:?}", recipe(&current).unwrap()));
+            assert!(former.overrides[0].renamed().is_some() && current.overrides[0].renamed().is_none());
+        }
     }
 
     #[test]
     fn what_is_not_possible_says_what_is() {
-        let error = "slow".parse::<Effort>().unwrap_err().to_string();
-        assert_eq!(error, "there is no effort `slow`; there are fast, default, paper");
-        let error = "adaptive".parse::<Method>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "there is no method `adaptive`; there are auto, minmax, percentile, entropy, mse, aciq, lapq, correct, adaround, brecq, qdrop, pdquant, cat"
-        );
         let error = recipe(&RecipeOptions { wbits: 9, ..RecipeOptions::default() }).unwrap_err().to_string();
         assert_eq!(error, "`insert-qdq`: wbits=9 is not possible; it takes 2-8 or 32");
     }

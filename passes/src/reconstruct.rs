@@ -5,21 +5,25 @@
 //!   codes, which later passes keep; scales of activations have moved. The graph needs nothing more at run time.
 //! - Blocks are found in the graph (`learn::blocks`): residual blocks, branches that are joined, inverted residuals, else single
 //!   layers; with `granularity=layer` every layer is fitted alone.
-//! - Per unit, in the order of the network, from the values that the network learned so far gives: each weight is
-//!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h, and Adam moves v, the scales of activations and, if
-//!   asked for, scales of weights and biases. The loss is the squared error of the unit's output, summed over channels, averaged over
-//!   the rest (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); plus `lambda Σ (1 - |2 h(v) - 1|^beta)`, beta from
-//!   20 to 2 after the warm-up; plus, where `pd` is above 0, `pd` times the distance of the network's outputs with this unit quantized and all
-//!   after it in float, for class scores their divergence at temperature 4. The squared error is taken in parts of the variance of the
-//!   unit's output, times 32, and rates of scales and biases are relative, so that results do not depend on the magnitude of activations.
-//! - Elements of tensors stay unquantized with probability `drop`, elements of the unit's input come from the float network with
-//!   probability `mix`: what is learned then suits more than the images at hand.
-//! - At the end weights are rounded as their variables say. A unit whose error on the images is not lower than with every weight rounded to
-//!   the nearest code keeps those. Where an output holds
-//!   values ([`crate::objective`]), the whole is kept if the distance of the outputs falls on held-out images.
-//! - Does nothing, and says why, without enough images or where the weights are codes already. Without outputs that can be compared that distance is left out.
-//! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a unit's inputs
-//!   of both networks and its output for every image, within [`PassContext::max_memory`]: fewer images where that is not enough.
+//! - Units are learned in the order of the network, each on the values that the network as learned so far computes. Each weight is
+//!   `scale (clamp(floor(w / scale) + h(v) + z) - z)` with a rectified sigmoid h. Adam moves v, the scales of activations and, if asked for,
+//!   the scales of weights and the biases.
+//! - The loss of a unit has up to three terms: the squared error of its output, summed over channels and averaged over the rest
+//!   (`loss=fisher`: weighted by the gradient of the distance of the network's outputs); `lambda Σ (1 - |2 h(v) - 1|^beta)`, with beta
+//!   from 20 to 2 after the warm-up; and, if `prediction_weight` is above 0, that many times the distance of the network's outputs with
+//!   this unit quantized and all later ones in float, for class scores their divergence at temperature 4. The squared error is divided by
+//!   the variance of the unit's output and multiplied by 32, and rates of scales and biases are relative, so that results do not depend on
+//!   the magnitude of activations.
+//! - Elements of tensors stay unquantized with probability `quant_drop_prob`, and elements of the unit's input come from the float network
+//!   with probability `input_mix_prob`: what is learned then generalises to other images.
+//! - At the end each weight is rounded as its variable says. If that does not lower a unit's error on the images below that of rounding to
+//!   nearest, the unit's weights are rounded to nearest. If an output holds values ([`crate::objective`]), the result is kept only if
+//!   the distance of the outputs falls on held-out images.
+//! - Does nothing, and says why, if there are too few images or if the weights are codes already. If the outputs cannot be compared, the
+//!   terms with their distance are left out.
+//! - Work: `iters`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: a
+//!   unit's inputs of both networks and its output for every image, within [`PassContext::max_memory`]; if that is not enough, fewer images
+//!   are used.
 //! - Other passes: after `insert-qdq`; before `correct-channels` and `refine-scales`, which keep codes; before `append-cat`.
 //! - Example, for each layer:
 //!   ```text
@@ -34,7 +38,7 @@
 use crate::context::{PassContext, checked_sample};
 use crate::learn::blocks::{Block, Granularity, Unit, find_blocks, is_batch_of_reals, unit_nodes};
 use crate::learn::deviations::output_deviations;
-use crate::learn::folds::Folds;
+use crate::learn::holdout_split::HoldoutSplit;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::reconstruction::{Goal, Outcome, Reconstruction, RunError};
 use crate::learn::unit_training::Schedule;
@@ -50,7 +54,7 @@ use catc_ir::{Graph, Node, Phase, ValueId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Iterations that no budget goes below or above.
+/// The least and the largest number of iterations that a budget gives.
 const ITERATIONS: [usize; 2] = [20, 1000];
 
 /// Learns rounding and scales block by block.
@@ -75,13 +79,13 @@ pub struct Reconstruct {
     /// Rate of the biases; 0 keeps them; from the iterations if absent.
     pub bias_rate: Option<f64>,
     /// Probability that an element stays unquantized.
-    pub drop: f64,
+    pub quant_drop_prob: f64,
     /// Probability that an element of a unit's input comes from the float network.
-    pub mix: f64,
+    pub input_mix_prob: f64,
     /// Weight of the divergence at the network's output; 0 leaves it out.
-    pub prediction: f64,
+    pub prediction_weight: f64,
     /// Temperature of that divergence.
-    pub temperature: f64,
+    pub prediction_temperature: f64,
     /// Images of each batch that it is computed on.
     pub prediction_images: usize,
     /// Weight of the rounding regularizer.
@@ -102,10 +106,10 @@ impl Default for Reconstruct {
             activation_rate: None,
             scale_rate: Some(0.0),
             bias_rate: Some(0.0),
-            drop: 0.0,
-            mix: 0.0,
-            prediction: 0.0,
-            temperature: 4.0,
+            quant_drop_prob: 0.0,
+            input_mix_prob: 0.0,
+            prediction_weight: 0.0,
+            prediction_temperature: 4.0,
             prediction_images: 16,
             lambda: 0.01,
             warmup: 0.2,
@@ -158,21 +162,26 @@ impl Reconstruct {
                 "0",
                 "of the biases, falling to 0; auto: 0.3 / iters, up to 0.01",
             ),
-            PassOption::new("drop", "0-1", "0", "probability that an element stays unquantized in a step"),
+            PassOption::new("quant_drop_prob", "0-1", "0", "probability that an element stays unquantized in a step")
+                .formerly("drop"),
             PassOption::new(
-                "mix",
+                "input_mix_prob",
                 "0-1",
                 "0",
                 "probability that an element of a unit's input comes from the float network",
-            ),
+            )
+            .formerly("mix"),
             PassOption::new(
-                "pd",
+                "prediction_weight",
                 "0-1000000",
                 "0",
                 "weight of the divergence at the network's output; 0 leaves it out",
-            ),
-            PassOption::new("pd_temperature", "0.01-100", "4", "temperature of that divergence"),
-            PassOption::new("pd_images", "1-4096", "16", "images of a step that it is computed on"),
+            )
+            .formerly("pd"),
+            PassOption::new("prediction_temperature", "0.01-100", "4", "temperature of that divergence")
+                .formerly("pd_temperature"),
+            PassOption::new("prediction_images", "1-4096", "16", "images of a step that it is computed on")
+                .formerly("pd_images"),
             PassOption::new("lambda", "0-1000", "0.01", "weight of the rounding regularizer"),
             PassOption::new("warmup", "0-1", "0.2", "part of the steps before the regularizer acts"),
         ],
@@ -198,11 +207,11 @@ impl Reconstruct {
                 activation_rate: o.auto_number("activation_rate", d.activation_rate, 0.0..=1.0)?,
                 scale_rate: o.auto_number("scale_rate", d.scale_rate, 0.0..=1.0)?,
                 bias_rate: o.auto_number("bias_rate", d.bias_rate, 0.0..=1.0)?,
-                drop: o.number("drop", d.drop, 0.0..=1.0)?,
-                mix: o.number("mix", d.mix, 0.0..=1.0)?,
-                prediction: o.number("pd", d.prediction, 0.0..=1e6)?,
-                temperature: o.number("pd_temperature", d.temperature, 0.01..=100.0)?,
-                prediction_images: o.number("pd_images", d.prediction_images, 1..=4096)?,
+                quant_drop_prob: o.number("quant_drop_prob", d.quant_drop_prob, 0.0..=1.0)?,
+                input_mix_prob: o.number("input_mix_prob", d.input_mix_prob, 0.0..=1.0)?,
+                prediction_weight: o.number("prediction_weight", d.prediction_weight, 0.0..=1e6)?,
+                prediction_temperature: o.number("prediction_temperature", d.prediction_temperature, 0.01..=100.0)?,
+                prediction_images: o.number("prediction_images", d.prediction_images, 1..=4096)?,
                 lambda: o.number("lambda", d.lambda, 0.0..=1000.0)?,
                 warmup: o.number("warmup", d.warmup, 0.0..=1.0)?,
             }))
@@ -210,7 +219,7 @@ impl Reconstruct {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "nothing is reconstructed";
 
 impl Pass for Reconstruct {
@@ -225,15 +234,15 @@ impl Pass for Reconstruct {
     fn run(&self, graph: &mut Graph, cx: &mut PassContext) -> Result<Changed, PassError> {
         let data = cx.require_calibration()?;
         let reference = cx.require_reference()?.clone();
-        let folds = match Folds::draw(data.len(), cx.seed) {
-            Ok(folds) => folds,
+        let split = match HoldoutSplit::draw(data.len(), cx.seed) {
+            Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
         let goal = Goal {
             fisher: self.fisher,
-            prediction: self.prediction,
-            temperature: self.temperature,
+            prediction_weight: self.prediction_weight,
+            temperature: self.prediction_temperature,
             prediction_images: self.prediction_images,
         };
         let objective = cx.objective_of(graph)?;
@@ -256,21 +265,21 @@ impl Pass for Reconstruct {
         let affordable =
             || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
         let iterations = self.iterations.unwrap_or_else(affordable);
-        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, folds.fit.len());
-        if count < folds.fit.len() {
+        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, split.fit.len());
+        if count < split.fit.len() {
             cx.note(format!(
                 "{count} of {} images are learned from: more do not fit the memory limit",
-                folds.fit.len()
+                split.fit.len()
             ));
         }
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
-        // Before and after each unit both networks are evaluated on every image.
+        // Both networks are evaluated on every image before and after each unit.
         let (whole, step) = self.work(&prepared, &reference, &blocks, node_time);
         cx.progress.expect("reconstructing", step * iterations as f64 + 3.0 * whole * count as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
-        let images = &folds.fit[..count];
+        let images = &split.fit[..count];
         let inputs = map_images(count, |i| {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
@@ -281,7 +290,7 @@ impl Pass for Reconstruct {
             data,
             objective,
         });
-        let holdout = compare.as_ref().map(|c| Holdout::new(c, &folds.held_out, cx.max_memory)).transpose()?;
+        let holdout = compare.as_ref().map(|c| Holdout::new(c, &split.held_out, cx.max_memory)).transpose()?;
         let start = holdout.as_ref().map(|h| h.distance(&quantized)).transpose()?;
         let deviations = output_deviations(&float, &layers, data, images, self.name())?;
         let mut run = Reconstruction {
@@ -312,7 +321,7 @@ impl Pass for Reconstruct {
         }
         let note = format!(
             "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
-             to {:.1} % of that of nearest rounding",
+             to {:.1} % of that of rounding to nearest",
             100.0 * after / before
         );
         let judged = match (&holdout, &start, &objective) {
@@ -333,13 +342,13 @@ impl Pass for Reconstruct {
 /// What to say of the network's outputs on `others` held-out images before and after, or why nothing is kept.
 fn judge(objective: &Objective, others: usize, start: &Distance, reached: &Distance) -> Result<String, String> {
     let (name, before, after) = (objective.name(), objective.amount(start.loss), objective.amount(reached.loss));
-    // Few images say little of classes, but much of values.
+    // Few held-out images measure classes poorly, but values well.
     if objective.has_values() && !reached.improves_on(start) {
         return Err(format!(
-            "it does not lower the {name} on {others} calibration images that were not learned from ({before}, then {after})"
+            "it does not lower the {name} on {others} held-out calibration images ({before}, then {after})"
         ));
     }
-    Ok(format!("; on {others} others the {name} goes from {before} to {after}"))
+    Ok(format!("; on {others} held-out images the {name} goes from {before} to {after}"))
 }
 
 /// The blocks with the units that can be learned: those with weights that are still to be rounded, between tensors that the float graph has.
@@ -402,7 +411,7 @@ impl Reconstruct {
                 passed += own;
                 // Forward, and backward to inputs and weights; behind the unit, forward and backward to inputs.
                 total += 3.0 * self.batch as f64 * own;
-                if self.prediction > 0.0 && unit.separates {
+                if self.prediction_weight > 0.0 && unit.separates {
                     total += 2.0 * self.prediction_images.min(self.batch) as f64 * (whole - passed).max(0.0);
                 }
             }
@@ -411,7 +420,8 @@ impl Reconstruct {
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {
-        // Few steps must be long ones to get as far; the bounds are the references' rates, for thousands of steps, and what is stable.
+        // With few steps each must be longer. The lower bounds are the references' rates, for thousands of steps; the upper ones are what is
+        // stable.
         let automatic = |way: f64, [least, most]: [f64; 2]| (way / iterations as f64).clamp(least, most);
         Schedule {
             iterations,
@@ -420,8 +430,8 @@ impl Reconstruct {
             activation_rate: self.activation_rate.unwrap_or_else(|| automatic(0.2, [4e-5, 0.01])),
             scale_rate: self.scale_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
             bias_rate: self.bias_rate.unwrap_or_else(|| automatic(0.3, [0.0, 0.01])),
-            drop: self.drop,
-            mix: self.mix,
+            quant_drop_prob: self.quant_drop_prob,
+            input_mix_prob: self.input_mix_prob,
             lambda: self.lambda,
             warmup: self.warmup,
             beta: [20.0, 2.0],

@@ -3,27 +3,29 @@
 //!
 //! - Before: qdq phase; calibration data; the float reference. After: other scales of weights (per
 //!   output channel) and tensors, other zero-points of tensors, other biases, if the distance of the outputs ([`crate::objective`]) fell on
-//!   calibration images that were not learned from, and the squared error of no output of values rose there; else nothing. Weights stand as codes, which stay what they were unless `code_rate` is above 0. The graph needs nothing
+//!   held-out calibration images, and the squared error of no output of values rose on them; else nothing. Weights stand as codes, which
+//!   do not change unless `code_rate` is above 0. The graph needs nothing
 //!   more at run time.
 //! - Minimises the distance, for class scores `KL(softmax(fp / T) || softmax(lq / T))`, plus `lambda Σ (((δ - δ0)/δ0)² + ((z - z0)/(2^b - 1))²)` by Adam, rates falling along
 //!   a cosine: scales by their logarithms, zero-points as reals that are rounded in the network. Gradients pass rounding straight through
 //!   ([`catc_interp::Wrt`]).
-//! - Zero-points stay unless `zero_point_rate` is above 0. After a ReLU none can help: with a larger one the codes below it stand for nothing, and
-//!   what is left, fewer steps up to a lower bound, the scale has too. Where tensors hold negative values one code is a jump that the
-//!   gradient, which sees clipped values alone, does not foresee (`docs/accuracy.md` has figures).
-//! - With `code_rate` the codes of weights move too: behind each stands a real, at first the float weight or what is nearest to it among the
-//!   reals of this code, that follows the gradient of the weight (`learn::latent`). What blocks learned one after the other is then
-//!   finished on the output of the whole network.
-//! - On held-out images (`learn::folds`) the distance is measured eight times on the way. Of the states that lower it the one is kept whose class
-//!   scores, multiplied by the factor that suits them best, diverge least: more confidence than the images warrant changes no class. With
-//!   `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all is kept.
-//! - `augment` mirrors half of the images, moves them by up to a sixteenth, or mixes half of the batches; the float network is then run on the
-//!   same images. With `auto` images are moved and mixed, and
-//!   mirrored if the float network gives at least half of the mirrored held-out images the class of the image itself.
-//! - Rates of biases are in parts of the deviation of their layer's outputs: results do not depend on the magnitude of activations.
-//! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory: all values of
-//!   eight images for each thread; the float network's outputs for every image while they fit a quarter of [`PassContext::max_memory`].
-//! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which fits what is left, on images of its own.
+//! - Zero-points stay unless `zero_point_rate` is above 0. After a ReLU a larger zero-point cannot help: the codes below it are
+//!   unused, and the scale alone can give the lower upper bound that results. For tensors with negative values, moving the zero-point by one code
+//!   is a jump that the gradient, which depends on clipped values alone, does not predict (`docs/accuracy.md` has figures).
+//! - With `code_rate` the codes of weights move too. Each weight has a latent value that follows the gradient of the weight
+//!   (`learn::latent`). It starts at the float weight, or at the nearest value that rounds to the weight's code. So what blocks learned one
+//!   after the other is finished on the output of the whole network.
+//! - The distance is measured on held-out images (`learn::holdout_split`) eight times on the way. Among the states that lower it, the one is
+//!   kept whose class scores diverge least after they are multiplied by the factor that suits them best: confidence alone changes no
+//!   class. With `temperature=auto` T is 1, 0.4 and 4 in turn, each from the start, and the best of all states is kept.
+//! - `augment` mirrors half of the images, moves them by up to a sixteenth, or mixes half of the batches; the float network then runs on
+//!   the changed images. With `auto` images are moved and mixed; they are mirrored as well if the float network gives at least half of the
+//!   mirrored held-out images the class of the original.
+//! - Rates of biases are in parts of the deviation of their layer's outputs, so that results do not depend on the magnitude of activations.
+//! - Work: `steps`, or else as many as fit `budget` (20 to 1,000), from the graph's own work ([`crate::work`]), never from a clock. Memory:
+//!   all values of eight images for each thread; the float network's outputs of every image if they fit a quarter of
+//!   [`PassContext::max_memory`].
+//! - Other passes: after `reconstruct` and `correct-channels`; before `append-cat`, which corrects the remaining error on images of its own.
 //! - Example: lines of quantizers and constants change.
 //!   ```text
 //!   q0 = quantizer u2 per_tensor scale [0.41] zero_point [1]   -> q0 = quantizer u2 per_tensor scale [0.44] zero_point [2]
@@ -31,14 +33,14 @@
 //! - Reference: arXiv 2509.26277, equations 1 to 3.
 //! - Deviations: the regularizer is relative, and lambda in parts of the divergence at the start, since scales of different tensors and networks
 //!   do not compare otherwise; biases move too, and codes if asked for (the paper keeps them); T = 1 instead of 0.4.
-//! - Rejected: coordinate search without gradients, which gains a fraction of this; learning the scales from which weights are rounded, which
-//!   would undo learned rounding at once instead of weight by weight.
+//! - Rejected: coordinate search without gradients, which gains a fraction of this; learning the scale by which weights are rounded, since a
+//!   change of it rounds all weights anew and undoes the learned rounding.
 
 use crate::context::{LossPoint, PassContext, checked_sample};
 use crate::learn::augment::{Augment, Change};
 use crate::learn::blocks::is_batch_of_reals;
 use crate::learn::deviations::output_deviations;
-use crate::learn::folds::Folds;
+use crate::learn::holdout_split::HoldoutSplit;
 use crate::learn::layers::{Layer, prepare};
 use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
 use crate::pass::{Changed, Pass, PassError};
@@ -50,7 +52,7 @@ use catc_interp::images::map_images;
 use catc_interp::{Evaluator, Interpreter};
 use catc_ir::{Graph, Phase, Tensor};
 
-/// Steps that no budget goes below or above.
+/// The least and the largest number of steps that a budget gives.
 const STEPS: [usize; 2] = [20, 1000];
 /// How often the distance is measured on held-out images.
 const CHECKS: usize = 8;
@@ -186,7 +188,7 @@ impl RefineScales {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "scales are not refined";
 
 impl Pass for RefineScales {
@@ -208,8 +210,8 @@ impl Pass for RefineScales {
         if let Some((v, name)) = graph.inputs.iter().find(|(v, _)| !is_batch_of_reals(graph, *v)) {
             return cx.skip(SKIPPED, format!("input \"{name}\" ({v}) is no batch of reals"));
         }
-        let folds = match Folds::draw(data.len(), cx.seed) {
-            Ok(folds) => folds,
+        let split = match HoldoutSplit::draw(data.len(), cx.seed) {
+            Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
@@ -224,10 +226,10 @@ impl Pass for RefineScales {
         };
         let augment = match self.augment {
             Some(augment) => augment,
-            None => suitable(&compare, &folds)?,
+            None => suitable(&compare, &split)?,
         };
-        // What does not fit the memory is computed again for every batch.
-        let kept = folds.fit.len().saturating_mul(objective.bytes()) <= cx.max_memory / KEPT_SHARE;
+        // Outputs that do not fit the memory are computed again for every batch.
+        let kept = split.fit.len().saturating_mul(objective.bytes()) <= cx.max_memory / KEPT_SHARE;
         let float = if kept && augment == Augment::default() { 0.0 } else { 1.0 };
         let whole = layout.remaining[0] as f64;
         // Forward and backward to inputs, and a run of the float network.
@@ -236,29 +238,27 @@ impl Pass for RefineScales {
         let steps = self.steps.unwrap_or_else(affordable);
         let backward = if self.code_rate > 0.0 { 2.0 } else { 1.2 };
         let learned = (1.0 + backward + float) * (self.batch * steps * temperatures.len()) as f64;
-        let judged = (folds.fit.len() + CHECKS * temperatures.len() * folds.held_out.len()) as f64;
+        let judged = (split.fit.len() + CHECKS * temperatures.len() * split.held_out.len()) as f64;
         cx.progress.expect("refining scales", graph_time(&prepared) * (learned + judged));
         cx.progress.start("refining scales", (steps * temperatures.len()) as u64);
         let course = Course { temperatures, steps, augment, kept };
-        let outcome = self.learn(&prepared, &layers, &layout, &compare, &folds, course, cx);
+        let outcome = self.learn(&prepared, &layers, &layout, &compare, &split, course, cx);
         cx.progress.finish();
         let Outcome { before, best, curve } = outcome?;
         cx.losses.extend(curve);
-        let others = folds.held_out.len();
+        let others = split.held_out.len();
         let (name, amount) = (objective.name(), |d: &Distance| objective.amount(d.loss));
         let Some((after, temperature, step, refined)) = best else {
-            let reason = format!(
-                "nothing lowers the {name} on {others} calibration images that were not learned from ({})",
-                amount(&before)
-            );
+            let reason =
+                format!("nothing lowers the {name} on {others} held-out calibration images ({})", amount(&before));
             return cx.skip(SKIPPED, reason);
         };
         let [scales, zero_points, quantizers] = Parameters::moved(&prepared, &refined);
         cx.note(format!(
             "moved scales of {scales} and zero-points of {zero_points} of {quantizers} quantizers, and the biases of {} layers, in {step} \
-             steps at temperature {temperature} on {} images{}; on {others} others the {name} falls from {} to {}",
+             steps at temperature {temperature} on {} images{}; on {others} held-out images the {name} falls from {} to {}",
             layers.len(),
-            folds.fit.len(),
+            split.fit.len(),
             augment.description(),
             amount(&before),
             amount(&after)
@@ -272,7 +272,7 @@ impl Pass for RefineScales {
 struct Outcome {
     /// The distance on held-out images at the start.
     before: Distance,
-    /// The least one that is lower: the distance, temperature, steps and network.
+    /// The state with the least distance below that, if there is one: the distance, temperature, steps and network.
     best: Option<(Distance, f64, usize, Graph)>,
     curve: Vec<LossPoint>,
 }
@@ -294,16 +294,16 @@ impl RefineScales {
         layers: &[Layer],
         layout: &Layout,
         compare: &Comparison,
-        folds: &Folds,
+        split: &HoldoutSplit,
         course: Course,
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
         let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
         let start = Interpreter::new(prepared).map_err(|e| compare.error(e))?;
         let Course { temperatures, steps, augment, kept } = course;
-        let holdout = Holdout::new(compare, &folds.held_out, cx.max_memory)?;
-        let wanted = if kept { Some(compare.wanted(&folds.fit)?) } else { None };
-        let units = output_deviations(&float, layers, compare.data, &folds.fit, self.name())?;
+        let holdout = Holdout::new(compare, &split.held_out, cx.max_memory)?;
+        let wanted = if kept { Some(compare.wanted(&split.fit)?) } else { None };
+        let units = output_deviations(&float, layers, compare.data, &split.fit, self.name())?;
         let before = holdout.distance(&start)?;
         let mut least = f64::INFINITY;
         let mut outcome = Outcome { before: before.clone(), best: None, curve: vec![] };
@@ -326,7 +326,7 @@ impl RefineScales {
                 float: &float,
                 objective: compare.objective,
                 data: compare.data,
-                images: &folds.fit,
+                images: &split.fit,
                 wanted: wanted.as_deref(),
                 parameters: Parameters::new(
                     prepared,
@@ -357,14 +357,14 @@ impl RefineScales {
     }
 }
 
-/// Every change of images. Mirroring only for classifiers, if the float network gives mirrored images the class of the images themselves.
-fn suitable(compare: &Comparison, folds: &Folds) -> Result<Augment, PassError> {
+/// All changes of images that suit the network. Images are mirrored only for classifiers that give most of them the class of the original.
+fn suitable(compare: &Comparison, split: &HoldoutSplit) -> Result<Augment, PassError> {
     let images = compare.reference.inputs.iter().any(|(v, _)| compare.reference.value_type(*v).shape.rank() == 4);
     let float = Interpreter::new(compare.reference).map_err(|e| compare.error(e))?;
     let values = compare.objective.values();
-    let plain = compare.wanted(&folds.held_out)?;
-    let alike = map_images(if images { folds.held_out.len() } else { 0 }, |i| {
-        let sample = checked_sample(compare.reference, compare.data, folds.held_out[i])?;
+    let plain = compare.wanted(&split.held_out)?;
+    let alike = map_images(if images { split.held_out.len() } else { 0 }, |i| {
+        let sample = checked_sample(compare.reference, compare.data, split.held_out[i])?;
         let mirrored: Vec<Tensor> = sample.into_iter().map(|t| Change::MIRROR.apply(t)).collect();
         let tensors = float.run_to(&mirrored, &values).map_err(|e| compare.error(e))?;
         let row = compare.objective.rows(&tensors.iter().collect::<Vec<_>>()).remove(0);

@@ -19,6 +19,7 @@ use crate::lower_integer::LowerInteger;
 use crate::pass::Pass;
 use crate::reconstruct::Reconstruct;
 use crate::refine_scales::RefineScales;
+use crate::renamed::Renamed;
 use crate::search_scales::SearchScales;
 use crate::whole_as_real::WholeAsReal;
 use std::fmt::Write;
@@ -27,6 +28,7 @@ use std::str::FromStr;
 
 /// A pass as the command line knows it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PassEntry {
     /// Its kebab-case name.
     pub name: &'static str,
@@ -40,6 +42,7 @@ pub struct PassEntry {
 
 /// An option of a pass.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PassOption {
     /// Its name.
     pub name: &'static str,
@@ -49,12 +52,27 @@ pub struct PassOption {
     pub default: &'static str,
     /// What it means.
     pub help: &'static str,
+    /// Its name in earlier versions, which is still read.
+    pub former: Option<&'static str>,
 }
 
 impl PassOption {
     /// An option, its fields in order.
     pub const fn new(name: &'static str, values: &'static str, default: &'static str, help: &'static str) -> Self {
-        PassOption { name, values, default, help }
+        PassOption { name, values, default, help, former: None }
+    }
+
+    /// The same option, which earlier versions called `former`.
+    pub const fn formerly(self, former: &'static str) -> Self {
+        PassOption { former: Some(former), ..self }
+    }
+}
+
+impl PassEntry {
+    /// If `option` is what an option of the pass was called in an earlier version: what it is called now.
+    pub fn renamed(&self, option: &str) -> Option<Renamed> {
+        let found = self.options.iter().find(|o| o.former == Some(option))?;
+        Some(Renamed { what: format!("option of `{}`", self.name), former: found.former?, name: found.name })
     }
 }
 
@@ -81,6 +99,7 @@ pub const PASSES: &[PassEntry] = &[
 
 /// A list of passes that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegistryError {
     /// The text does not read as a list of passes.
     #[error("in the list of passes, at column {column}: {message}")]
@@ -234,17 +253,46 @@ pub fn parse_passes(text: &str) -> Result<Vec<Box<dyn Pass>>, RegistryError> {
     parse_items(text)?.into_iter().map(|(name, options)| build(&name, options)).collect()
 }
 
-/// The pass of this name with these options.
+/// The options of such a list that are named as in earlier versions.
+///
+/// # Errors
+/// If the text is no list of passes, or names a pass that there is not.
+pub fn renamed_options(text: &str) -> Result<Vec<Renamed>, RegistryError> {
+    let mut found = vec![];
+    for (name, options) in parse_items(text)? {
+        let entry = entry(&name)?;
+        found.extend(options.iter().filter_map(|(option, _)| entry.renamed(option)));
+    }
+    Ok(found)
+}
+
+/// The pass of this name with these options, which may have the names of earlier versions.
+///
+/// # Errors
+/// If there is no such pass, or it cannot have these options.
 pub fn build(name: &str, options: Vec<(String, String)>) -> Result<Box<dyn Pass>, RegistryError> {
     let entry = entry(name)?;
-    let mut reader = PassOptions { entry, left: options };
+    let current = |(option, value): (String, String)| match entry.renamed(&option) {
+        Some(renamed) => (renamed.name.into(), value),
+        None => (option, value),
+    };
+    let mut reader = PassOptions { entry, left: options.into_iter().map(current).collect() };
     let pass = (entry.build)(&mut reader)?;
     reader.finish()?;
     Ok(pass)
 }
 
-/// A value as [`parse_passes`] reads it: in quotes where it holds more than a word.
-pub(crate) fn written(value: &str) -> String {
+/// A pass with its options as [`parse_passes`] reads it.
+pub(crate) fn pass_text(pass: &str, options: &[(String, String)]) -> String {
+    if options.is_empty() {
+        return pass.into();
+    }
+    let options: Vec<String> = options.iter().map(|(option, value)| format!("{option}={}", quoted(value))).collect();
+    format!("{pass}{{{}}}", options.join(", "))
+}
+
+/// A value in quotes where it holds more than a word.
+fn quoted(value: &str) -> String {
     if value.is_empty() || value.contains(|c: char| c.is_whitespace() || ",{}=\"\\".contains(c)) {
         format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
     } else {
@@ -379,7 +427,7 @@ mod tests {
             [("a".into(), vec![]), ("b".into(), vec![pair("x", "1"), pair("y", "z-2")]), ("c".into(), vec![])];
         assert_eq!(items, expected);
         let text = "a=b, {\"c\"}\n\\d";
-        let items = parse_items(&format!("p{{x={}, y=1}}", written(text))).unwrap();
+        let items = parse_items(&pass_text("p", &[pair("x", text), pair("y", "1")])).unwrap();
         assert_eq!(items, [("p".into(), vec![pair("x", text), pair("y", "1")])]);
     }
 
@@ -402,6 +450,24 @@ mod tests {
                 other => panic!("{text}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn former_names_of_options_are_read_and_known_as_such() {
+        let names: Vec<String> = PASSES
+            .iter()
+            .flat_map(|e| e.options.iter().filter_map(|o| e.renamed(o.former?)))
+            .map(|renamed| renamed.to_string())
+            .collect();
+        assert_eq!(names[0], "option of `reconstruct` `drop` is now called `quant_drop_prob`");
+        assert_eq!(names.len(), 5, "{names:?}");
+        let text = "reconstruct{pd=2, mix=0.5}, reconstruct{prediction_weight=2, input_mix_prob=0.5}";
+        let passes = parse_passes(text).unwrap();
+        assert_eq!(format!("{:?}", passes[0]), format!("{:?}", passes[1]));
+        let renamed: Vec<&str> = renamed_options(text).unwrap().iter().map(|r| r.name).collect();
+        assert_eq!(renamed, ["prediction_weight", "input_mix_prob"]);
+        let twice = parse_passes("reconstruct{pd=2, prediction_weight=2}").unwrap_err().to_string();
+        assert_eq!(twice, "`reconstruct`: option `prediction_weight` stands twice");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Rewriting a graph node by node: what the local passes share.
+//! Rewriting a graph node by node, for the passes that make local changes.
 //!
 //! A sweep visits the nodes in topological order. A rule looks at one node and at the already rewritten nodes before
 //! it, and may replace it. Sweeps repeat until no rule fires.
@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 /// What a rule makes of a node.
 pub(crate) enum Rewrite {
-    /// Whatever took its output takes this instead.
+    /// The consumers of its output take this instead.
     Forward(Operand),
     /// The node computes its output with this operation from these operands.
     Replace(Op, SmallVec<[Operand; 4]>),

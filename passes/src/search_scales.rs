@@ -4,8 +4,8 @@
 //! - Before: qdq phase, right after `calibrate` and `insert-qdq` (the context holds what was observed); calibration data; the
 //!   float reference. After: other scales and zero-points of quantizers of up to 6
 //!   bits, if the distance fell on calibration images that the search did not see; else nothing.
-//! - Start: every such quantizer by the least L_p error, p = 2, 2.4, 3 and 4, and the p where a parabola through the divergences of
-//!   the best and its neighbours is least.
+//! - Start: every such quantizer with the least L_p error, for p = 2, 2.4, 3 and 4, and for the minimum of the parabola through the distances of
+//!   the best p and its neighbours.
 //! - Search: Powell's method on the binary logarithms of the scales; the scales of a layer's weights have a common factor.
 //! - Work: images follow from the graph's own work ([`crate::work`]) and `budget`. Memory: the inputs of those images.
 //! - Other passes: instead of `refine-scales`; before `append-cat`.
@@ -54,19 +54,19 @@ impl SearchScales {
         name: "search-scales",
         summary: "finds scales by L_p starts and Powell's search on the network's output (LAPQ)",
         options: &[
-            PassOption { name: "sweeps", values: "1-16", default: "2", help: "sweeps of Powell's method" },
-            PassOption {
-                name: "images",
-                values: "16-65536",
-                default: "256",
-                help: "images that the search uses, at most; half as many others decide whether it is kept",
-            },
-            PassOption {
-                name: "budget",
-                values: "0.001-1000000000",
-                default: "1000",
-                help: "work to stay near, in 10^9 multiply-adds: it sets the number of images",
-            },
+            PassOption::new("sweeps", "1-16", "2", "sweeps of Powell's method"),
+            PassOption::new(
+                "images",
+                "16-65536",
+                "256",
+                "images that the search uses, at most; half as many others decide whether it is kept",
+            ),
+            PassOption::new(
+                "budget",
+                "0.001-1000000000",
+                "1000",
+                "work to stay near, in 10^9 multiply-adds: it sets the number of images",
+            ),
         ],
         build: |o: &mut PassOptions| -> Result<Box<dyn Pass>, RegistryError> {
             Ok(Box::new(SearchScales {
@@ -78,7 +78,7 @@ impl SearchScales {
     };
 }
 
-/// What is said before the reason why nothing was done.
+/// The start of the note that says why nothing was done.
 const SKIPPED: &str = "scales are not searched";
 
 impl Pass for SearchScales {
@@ -127,7 +127,7 @@ impl Pass for SearchScales {
     }
 }
 
-/// What came of a search.
+/// The result of a search.
 enum Outcome {
     /// New quantizers, and what to say of them.
     Kept { quantizers: BTreeMap<QuantizerId, Quantizer>, text: String },
@@ -190,7 +190,7 @@ impl SearchScales {
         let (name, amount) = (compare.objective.name(), |d: &Distance| compare.objective.amount(d.loss));
         if after.improves_on(&before) {
             let text = format!(
-                "searched {} scales on {} images from an L{p:.1} start; on {others} others the {name} falls from {} to {}",
+                "searched {} scales on {} images from an L{p:.1} start; on {others} held-out images the {name} falls from {} to {}",
                 searched.len(),
                 split.fit.len(),
                 amount(&before),
@@ -199,7 +199,7 @@ impl SearchScales {
             return Ok(Outcome::Kept { quantizers, text });
         }
         Ok(Outcome::Dropped(format!(
-            "it does not lower the {name} on {others} calibration images that it did not see ({})",
+            "it does not lower the {name} on {others} held-out calibration images ({})",
             amount(&before)
         )))
     }

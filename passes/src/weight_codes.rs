@@ -1,4 +1,4 @@
-//! Weights that are codes already, as models hold them that were quantized elsewhere: what moves their reals is done to the codes.
+//! Weights that are codes already, as in models that were quantized elsewhere: operations that move their elements are applied to the codes.
 
 use crate::rewrite::{Rewrite, Sweep};
 use catc_ir::ops::{Binary, Dequantize, Linear};

@@ -1,11 +1,11 @@
-//! `whole-as-real`: computes whole numbers as reals, where those are the same numbers.
+//! `whole-as-real`: computes whole numbers in f32 where that is exact.
 //!
 //! - Before and after: float or qdq phase. Exact: f32 holds every whole number up to 2^24, and sums and products that are computed as
 //!   reals here stay below.
-//! - Codes that no quantizer of the graph gives are whole numbers: those of 16 bits, or of several scales, and what a model computes
-//!   from its codes. The importer rounds and clips reals and casts them to i64, which programs do not have. The cast of a real that is
-//!   whole and bounded is that real; what moves whole numbers, adds or multiplies them does the same to reals; the cast back is
-//!   nothing. An output of the graph becomes one of reals.
+//! - Codes that no quantizer of the graph can hold (16 bits, several scales, or computed from other codes) are imported as whole numbers:
+//!   a real is rounded, clipped and cast to i64, and programs have no such operations. A real that is whole and bounded needs no cast;
+//!   operations that move, add or multiply whole numbers are the same on reals; the cast back is dropped. An output of whole numbers
+//!   becomes one of reals.
 //! - Other passes: after `canonicalize`; `dead-code` removes what is left of the casts.
 //! - Example:
 //!   ```text

@@ -1,5 +1,5 @@
-//! How much work a graph is, from its shapes alone: what searches scale their effort by, so that results do not depend on
-//! a clock.
+//! The work of evaluating a graph, computed from its shapes alone. Searches derive their effort from it, so that results do not depend
+//! on a clock.
 
 use catc_ir::{Graph, Node, Op};
 
@@ -43,8 +43,8 @@ fn cost(graph: &Graph, node: &Node, per_element: u64) -> u64 {
 
 /// The work of a network that budgets are given for, in multiply-adds: that of a small residual network on 32x32 images.
 const USUAL: f64 = 4e7;
-/// How budgets grow with the work of a network. A network of 45 times the work gets 4.6 times the budget: it is learned in fewer
-/// iterations that are worth more.
+/// The exponent by which budgets grow with the work of a network. A network of 45 times the work gets 4.6 times the budget: it is learned in
+/// fewer iterations, each of which gains more.
 const GROWTH: f64 = 0.4;
 
 /// The multiply-adds to spend on a network whose evaluation takes `work` of them, for a `budget` in 10^9 that is meant for one of 40

@@ -83,7 +83,7 @@ fn no_method_lowers_the_signal_to_noise_ratio_of_values() {
             "append-cat",
             "correct-channels, append-cat",
             "search-scales",
-            "reconstruct{iters=60, pd=1}, refine-scales{steps=60, code_rate=0.008}, append-cat",
+            "reconstruct{iters=60, prediction_weight=1}, refine-scales{steps=60, code_rate=0.008}, append-cat",
             "reconstruct{iters=60, loss=fisher}",
         ] {
             let c = run(passes);
@@ -114,8 +114,8 @@ input(v0: f32[N,2,6,6] \"x\"):
 
 const LEARNED: [&str; 3] = [
     "reconstruct{iters=4, loss=fisher}",
-    "reconstruct{iters=4, pd=1, drop=0.5, mix=0.5}",
-    "reconstruct{iters=4, pd=1}, refine-scales{steps=20, batch=16}, append-cat, fold-cat",
+    "reconstruct{iters=4, prediction_weight=1, quant_drop_prob=0.5, input_mix_prob=0.5}",
+    "reconstruct{iters=4, prediction_weight=1}, refine-scales{steps=20, batch=16}, append-cat, fold-cat",
 ];
 
 #[test]
@@ -144,7 +144,9 @@ fn classifiers_are_learned_whatever_follows_their_scores() {
             let c = compile(&format!("{CLASSIFIER}{tail}}}\n"), &calibration, &list, ObjectiveChoice::Auto);
             let notes = c.notes.join("\n");
             assert!(notes.contains(target), "{tail}: {notes}");
-            assert!(!notes.contains("alone") && notes.contains("learned"), "{tail} {passes}: {notes}");
+            // Kept, or learned and then given up for what it did to held-out images.
+            let learned = notes.contains("learned") || notes.contains("held-out calibration images");
+            assert!(!notes.contains("alone") && learned, "{tail} {passes}: {notes}");
         }
     }
 }
@@ -222,7 +224,7 @@ input(v0: f32[N,2,6,6] \"x\"):
         )
     };
     let run = |input: f32, weights: [f32; 3]| {
-        let passes = "insert-qdq{wbits=2, abits=2}, reconstruct{iters=40, pd=1, scale_rate=auto, bias_rate=auto}, \
+        let passes = "insert-qdq{wbits=2, abits=2}, reconstruct{iters=40, prediction_weight=1, scale_rate=auto, bias_rate=auto}, \
                       refine-scales{steps=40, batch=16, augment=none}";
         let calibration = samples(&[1, 2, 6, 6], 0, 120, 2.0 * input);
         let [a, b, c] = weights;

@@ -102,8 +102,8 @@ fn learned_rounding_brings_unseen_images_nearer() {
     for options in [
         "granularity=layer, activation_rate=0",
         "activation_rate=0.001, loss=fisher",
-        "drop=0.5, mix=0.5",
-        "drop=0.5, mix=0.5, pd=10",
+        "quant_drop_prob=0.5, input_mix_prob=0.5",
+        "quant_drop_prob=0.5, input_mix_prob=0.5, prediction_weight=10",
     ] {
         // What one seed reaches depends on how gradients happen to be rounded: the mean of three is held to the bound.
         let reached = seeds.map(|seed| {
@@ -245,17 +245,16 @@ fn weights_that_stand_as_codes_keep_them() {
 
 #[test]
 fn the_number_of_threads_does_not_matter() {
-    let run =
-        |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let compiled = pool.install(|| compile(
-            "reconstruct{iters=10, drop=0.5, mix=0.5, pd=10, bias_rate=0.001, scale_rate=0.001}, correct-channels, \
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let compiled = pool.install(|| compile(
+            "reconstruct{iters=10, quant_drop_prob=0.5, input_mix_prob=0.5, prediction_weight=10, bias_rate=0.001, scale_rate=0.001}, correct-channels, \
              refine-scales{steps=10, batch=16, augment=flip+shift+mix, code_rate=0.01}",
             3,
         ));
-            let constants: Vec<_> = compiled.graph.constants().map(|(_, c)| c.clone()).collect();
-            (compiled.graph.to_string(), constants, compiled.notes)
-        };
+        let constants: Vec<_> = compiled.graph.constants().map(|(_, c)| c.clone()).collect();
+        (compiled.graph.to_string(), constants, compiled.notes)
+    };
     assert!(run(1) == run(3));
 }
 

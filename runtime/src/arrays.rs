@@ -1,13 +1,13 @@
-//! Arrays that go into a run and come out of it, row-major, the batch first.
+//! The input and output arrays of a run: row-major, with the batch as the first dimension.
 
 use std::ops::Deref;
 
 /// The elements of an input.
 #[derive(Clone, Copy, Debug)]
 pub enum InputData<'a> {
-    /// Reals; NaN and infinities are allowed.
+    /// f32 values; NaN and infinities are allowed.
     F32(&'a [f32]),
-    /// Whole numbers, within the range that the input has in [`crate::PortInfo`].
+    /// Integers within the input's [`crate::PortInfo::range`].
     Index(&'a [i32]),
 }
 
@@ -21,7 +21,7 @@ pub struct InputArray<'a> {
 }
 
 impl<'a> InputArray<'a> {
-    /// An array of reals.
+    /// An array of f32 values.
     pub fn f32(shape: &'a [usize], data: &'a [f32]) -> Self {
         InputArray { shape, data: InputData::F32(data) }
     }
@@ -35,7 +35,7 @@ impl<'a> InputArray<'a> {
 /// The elements of an output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArrayData {
-    /// Reals.
+    /// f32 values.
     F32(Vec<f32>),
     /// Indices.
     Index(Vec<i32>),
@@ -53,7 +53,7 @@ pub struct Array {
 }
 
 impl Array {
-    /// The reals, if it holds reals.
+    /// The values, if they are f32.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.data {
             ArrayData::F32(v) => Some(v),
@@ -61,7 +61,7 @@ impl Array {
         }
     }
 
-    /// The indices, if it holds indices.
+    /// The values, if they are indices.
     pub fn as_index(&self) -> Option<&[i32]> {
         match &self.data {
             ArrayData::Index(v) => Some(v),
@@ -70,7 +70,7 @@ impl Array {
     }
 }
 
-/// The outputs of a run in the order of the model's: a slice of arrays.
+/// The outputs of a run, one array each, in the order of [`crate::Model::outputs`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outputs(pub(crate) Vec<Array>);
 

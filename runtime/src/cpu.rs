@@ -1,21 +1,22 @@
-//! The instruction set by name: `native`, a tier, or a family of tiers.
+//! Names of instruction sets: `native`, a tier, or a family of tiers.
 
 use catc_kernels::Tier;
 
-/// The environment variable that sets the instruction set of sessions whose options leave it open.
+/// The environment variable that chooses the instruction set of sessions whose options do not.
 pub const CPU_VARIABLE: &str = "CATC_CPU";
 
-/// Why a name gives no tier.
+/// Why a name does not stand for a tier that this CPU can run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CpuError {
-    /// Nothing has that name.
+    /// No tier or family has this name.
     #[error("unknown CPU {name:?}: known are {known}; this CPU can run {available}")]
     Unknown {
         /// The name.
         name: String,
         /// All names.
         known: String,
-        /// Those that this CPU has.
+        /// The tiers that this CPU can run.
         available: String,
     },
     /// This CPU has no such instructions.
@@ -23,19 +24,19 @@ pub enum CpuError {
     Unavailable {
         /// The name.
         name: String,
-        /// The names that this CPU has.
+        /// The tiers that this CPU can run.
         available: String,
     },
 }
 
-/// The best of a family that a CPU has is meant by its name.
+/// Families of tiers: the name of a family, and how the names of its tiers begin. The name stands for the best of them that the CPU has.
 const FAMILIES: [(&str, &str); 2] = [("avx512", "avx512"), ("avx2", "x86-64-v3")];
 
-/// The tier that a name stands for: `native` is the best of this CPU; `avx512` and `avx2` are the best of those families that it has;
-/// all others are [`Tier::name`]s.
+/// The tier that a name stands for. `native` is the best tier of this CPU; `avx512` and `avx2` are the best tier of that family that this
+/// CPU can run; any other name is a [`Tier::name`].
 ///
 /// # Errors
-/// If the name is not known, or this CPU cannot run the code.
+/// If no tier has this name, or this CPU cannot run its code.
 pub fn tier_named(name: &str) -> Result<Tier, CpuError> {
     tier_among(name, &Tier::available())
 }
@@ -56,7 +57,7 @@ fn tier_among(name: &str, available: &[Tier]) -> Result<Tier, CpuError> {
     found.ok_or_else(|| CpuError::Unavailable { name: name.into(), available: list(available) })
 }
 
-/// What `CATC_CPU` asks for, if it is set.
+/// The tier that the environment variable `CATC_CPU` names, if it is set.
 ///
 /// # Errors
 /// As [`tier_named`].

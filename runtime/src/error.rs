@@ -1,10 +1,11 @@
-//! What can go wrong, apart for opening a model, making it ready, and running it.
+//! Errors of three kinds: of opening a model, of opening a session for it, and of a run.
 
 use catc_jit::JitError;
 use catc_program::{FormatError, InvalidProgram, LoadError};
 
 /// Why a model could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// The file could not be read, or is no valid model.bin.
     #[error(transparent)]
@@ -17,13 +18,14 @@ pub enum OpenError {
     Invalid(#[from] InvalidProgram),
 }
 
-/// Why a model could not be made ready to run.
+/// Why a session could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
-    /// No machine code for it could be made.
+    /// The model could not be compiled to machine code.
     #[error("cannot compile the model for this CPU: {0}")]
     Compile(#[from] JitError),
-    /// `CATC_CPU` asks for an instruction set that is not known, or that this CPU lacks.
+    /// `CATC_CPU` names an instruction set that does not exist, or that this CPU lacks.
     #[error("environment variable CATC_CPU: {0}")]
     Cpu(#[from] crate::CpuError),
     /// The threads could not be started.
@@ -36,10 +38,11 @@ pub enum SessionError {
     },
 }
 
-/// Why a run gave nothing.
+/// Why a run failed. It gives no outputs then.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RunError {
-    /// Another number of arrays than the model has inputs.
+    /// The number of arrays is not the number of the model's inputs.
     #[error("{found} input arrays were given, the model takes {}: {}", .expected.len(), .expected.join(", "))]
     InputCount {
         /// The names of the inputs.
@@ -47,7 +50,7 @@ pub enum RunError {
         /// How many were given.
         found: usize,
     },
-    /// An array of another shape than the input it is for.
+    /// The shape of an array is not that of its input.
     #[error("input {name:?} has shape {found:?}, the model takes [batch, {}] with a batch of at least 1", join(.expected))]
     InputShape {
         /// The input.
@@ -57,7 +60,7 @@ pub enum RunError {
         /// The shape that was given.
         found: Vec<usize>,
     },
-    /// An array whose elements are fewer or more than its shape says.
+    /// An array does not hold as many elements as its shape says.
     #[error("input {name:?} has shape {shape:?} but {found} elements")]
     InputLength {
         /// The input.
@@ -67,7 +70,7 @@ pub enum RunError {
         /// How many elements were given.
         found: usize,
     },
-    /// Reals for indices or the other way round.
+    /// The array holds f32 values where the input takes indices, or the reverse.
     #[error("input {name:?} takes {expected}")]
     InputElement {
         /// The input.
@@ -75,7 +78,7 @@ pub enum RunError {
         /// What it takes.
         expected: &'static str,
     },
-    /// An index beyond the table that it picks from, or a number that the type of the input does not hold.
+    /// An index is outside of its table, or a number outside of the range of the input's type.
     #[error("input {name:?} holds {number} in image {image} (from 0); it takes whole numbers from {low} to {high}")]
     Range {
         /// The input.
@@ -89,7 +92,7 @@ pub enum RunError {
         /// The greatest number it takes.
         high: i32,
     },
-    /// Inputs that hold different numbers of images.
+    /// Two inputs hold different numbers of images.
     #[error("input {name:?} holds {found} images, the first input {expected}")]
     Batch {
         /// The input.
@@ -99,12 +102,12 @@ pub enum RunError {
         /// Images in this one.
         found: usize,
     },
-    /// There is no memory for the outputs.
+    /// The memory for an output could not be allocated.
     #[error("no memory for output {name:?} of {batch} images: run fewer at a time")]
     Memory {
         /// The output.
         name: String,
-        /// Images.
+        /// The number of images in the batch.
         batch: usize,
     },
     /// The compiled program could not be run.

@@ -1,7 +1,7 @@
 //! Loads and runs compiled models.
 //!
-//! A [`Model`] is a model.bin in memory. A [`Session`] holds the machine code for it, made once for each set of options, and the memory
-//! and threads of its runs. Both can be shared between threads.
+//! A [`Model`] is a model.bin in memory. A [`Session`] holds machine code for it, and the memory and threads of its runs; sessions of one
+//! model with the same options share the code. Models and sessions can be shared between threads.
 //!
 //! ```
 //! use catc_runtime::{InputArray, Model, SessionOptions};
@@ -41,7 +41,7 @@ mod cpu;
 mod error;
 mod model;
 mod session;
-mod team;
+mod thread_pool;
 
 pub use arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 pub use catc_jit::Limits;

@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub enum Element {
     /// IEEE single precision.
     F32,
-    /// Whole numbers of 32 bits.
+    /// 32-bit integers.
     Index,
 }
 
 /// An input or output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PortInfo {
     /// Its name in the model file.
     pub name: String,
@@ -25,7 +26,7 @@ pub struct PortInfo {
     pub element: Element,
     /// Its dimensions for one image, without the batch.
     pub dims: Vec<usize>,
-    /// What an input of indices may hold; a run with another number is refused. `None` for reals and for outputs.
+    /// The range of an input of indices; a run with an index outside of it is refused. `None` for f32 inputs and for outputs.
     pub range: Option<Range>,
 }
 
@@ -42,7 +43,7 @@ impl PortInfo {
     }
 }
 
-/// A model that can be run. Copies share one program and its machine code; the last of them and of its sessions frees both.
+/// A loaded model. Clones share one program and its machine code, which are freed with the last clone or session.
 #[derive(Clone)]
 pub struct Model {
     shared: Arc<Shared>,
@@ -52,7 +53,7 @@ struct Shared {
     program: Program,
     inputs: Vec<PortInfo>,
     outputs: Vec<PortInfo>,
-    /// Machine code for each set of options that a session asked for.
+    /// The machine code of each set of options that a session was opened with.
     compiled: Mutex<Vec<(Options, Arc<CompiledProgram>)>>,
 }
 
@@ -79,34 +80,34 @@ impl Model {
         Model { shared: Arc::new(Shared { program, inputs, outputs, compiled: Mutex::default() }) }
     }
 
-    /// What a run takes, in order.
+    /// The inputs that a run takes, in order.
     pub fn inputs(&self) -> &[PortInfo] {
         &self.shared.inputs
     }
 
-    /// What a run gives, in order.
+    /// The outputs that a run gives, in order.
     pub fn outputs(&self) -> &[PortInfo] {
         &self.shared.outputs
     }
 
-    /// The program: layers, formats and how it was compiled, for reports.
+    /// The program, for reports: its layers, their formats, and how it was compiled.
     pub fn program(&self) -> &Program {
         &self.shared.program
     }
 
-    /// Makes the model ready to run: machine code (made once for each instruction set, by whichever session asks first), packed
-    /// weights and threads.
+    /// Opens a session: generates machine code, packs the weights, allocates the memory of a run and starts the threads. Sessions with the
+    /// same instruction set and limits share code and packed weights, which the first of them makes.
     pub fn session(&self, options: &SessionOptions) -> Result<Session, SessionError> {
         Session::new(self.clone(), options, true)
     }
 
-    /// As [`Model::session`], for reports: without the memory of a run, which the first one takes.
+    /// As [`Model::session`], for reports: the memory of a run is not allocated before the first run.
     pub fn examine(&self, options: &SessionOptions) -> Result<Session, SessionError> {
         Session::new(self.clone(), options, false)
     }
 
     pub(crate) fn compiled(&self, options: Options) -> Result<Arc<CompiledProgram>, SessionError> {
-        // Held while compiling, so that sessions that start together compile once. A panic leaves the list as it was.
+        // The lock is held while compiling, so that sessions that open at the same time compile once. A panic leaves the list as it was.
         let mut compiled = self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, code)) = compiled.iter().find(|(o, _)| *o == options) {
             return Ok(code.clone());

@@ -1,26 +1,27 @@
-//! A model that is ready to run.
+//! Sessions: models that are ready to run.
 
 use crate::arrays::{Array, ArrayData, InputArray, InputData, Outputs};
 use crate::cpu::tier_of_environment;
 use crate::error::{RunError, SessionError};
 use crate::model::{Element, Model, PortInfo};
-use crate::team::Team;
-use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, Spread, Work, Workspace};
+use crate::thread_pool::ThreadPool;
+use catc_jit::{CompiledProgram, Input, JitError, Limits, Options, OutputMut, ParallelFor, Work, Workspace};
 use catc_kernels::{KernelRef, Tier};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How a model is run.
+/// Options of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// Threads of a run, the one that asks for it included; 0 is as many as the process may use CPUs. They share a batch, or the large
-    /// layers of an image; results do not depend on it. Where several runs of a session overlap, one has the threads and the others
-    /// are alone.
+    /// The number of threads of a run, the calling thread included; 0 means one for each CPU that the process may use. They share the
+    /// images of a batch, or the rows of an image's large layers; the number does not change the results. If several runs of a session
+    /// overlap, one of them uses the threads and each of the others runs on its calling thread alone.
     pub threads: usize,
-    /// The instruction set of the machine code; if `None`, what the environment variable `CATC_CPU` names, else the best of this CPU. Results of integer layers do not depend on it.
+    /// The instruction set of the machine code. `None` means the one that the environment variable `CATC_CPU` names, or else the best that
+    /// this CPU has. It does not change the results of integer layers.
     pub tier: Option<Tier>,
-    /// What compiling and running the model may take; a model that asks for more is refused before it is taken.
+    /// Limits on what compiling and running the model may take. A model that needs more is refused before any of it is allocated.
     pub limits: Limits,
 }
 
@@ -32,25 +33,26 @@ impl Default for SessionOptions {
 
 /// A step of the compiled model, for reports.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Layer<'a> {
     /// The layer's name in the model file.
     pub name: &'a str,
-    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another form for one of its readers.
+    /// The name of the program's operation, or `convert` for a step that stores a tensor in another format for one of its consumers.
     pub op: &'static str,
-    /// The steps of the program that it does: one, unless steps share a function.
+    /// The steps of the program that it computes: one, unless several are fused into one function.
     pub parts: Vec<LayerPart>,
-    /// Its machine code, which steps of one shape share.
+    /// Its machine code, which it may share with other layers of the same shape.
     pub code: &'a [u8],
 }
 
-/// What a layer does of one step of the program.
+/// The part of a layer that computes one step of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerPart {
-    /// The number of the program's step.
+    /// The index of the program's step.
     pub source: usize,
-    /// The inner kernel, where the step has one.
+    /// The inner kernel, if the step has one.
     pub kernel: Option<&'static str>,
-    /// Pixels and vectors of output channels of the kernel's tile, where it has several.
+    /// The tile, in pixels and vectors of output channels, if the kernel has several to choose from.
     pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates for one image.
     pub macs: u64,
@@ -64,12 +66,12 @@ impl LayerPart {
 }
 
 impl Layer<'_> {
-    /// The inner kernel, where there is one; of steps that share a function that of the last.
+    /// The inner kernel, if there is one; of several fused steps, that of the last.
     pub fn kernel(&self) -> Option<&'static str> {
         self.parts.last().and_then(|part| part.kernel)
     }
 
-    /// The kernel's tile, where it has several.
+    /// The tile, if the layer is one step and its kernel has several tiles to choose from.
     pub fn tile(&self) -> Option<(usize, usize)> {
         if let [part] = self.parts[..] { part.tile } else { None }
     }
@@ -80,29 +82,30 @@ impl Layer<'_> {
     }
 }
 
-/// Bytes that a session holds, beside the model itself and the arrays of the caller.
+/// The memory of a session in bytes, not counting the model itself and the caller's arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Memory {
-    /// Weights as they are packed for this CPU, and other constants; shared by sessions of one model and instruction set.
+    /// Weights packed for this CPU, and other constants. Sessions of one model and instruction set share them.
     pub constants: usize,
-    /// Machine code, shared likewise.
+    /// Machine code, shared in the same way.
     pub code: usize,
-    /// Activations, for each image that is run at a time.
+    /// Activations of one image; images that are run at the same time take as much each.
     pub workspace: usize,
 }
 
-/// A model with machine code, memory and threads. Any number of threads may run one session at a time.
+/// A model with machine code, memory and threads. Any number of threads may run one session at the same time.
 pub struct Session {
     model: Model,
     compiled: Arc<CompiledProgram>,
-    /// The threads beside the one that asks for a run, if there are several to run on; they sleep between runs.
-    team: Option<Team>,
+    /// The threads that help the calling thread; `None` if a run has one thread. They sleep between runs.
+    pool: Option<ThreadPool>,
     threads: usize,
-    /// Activation memory that no run is using.
+    /// Workspaces that no run is using.
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-/// A workspace that goes back to its session.
+/// A workspace in use by a run. Dropping it returns the workspace to its session.
 struct Lease<'s> {
     session: &'s Session,
     workspace: Option<Workspace>,
@@ -117,9 +120,9 @@ impl Drop for Lease<'_> {
 }
 
 impl Session {
-    /// `ready`: with the memory of a run.
+    /// `ready` says whether to allocate the memory of a run now.
     pub(crate) fn new(model: Model, options: &SessionOptions, ready: bool) -> Result<Session, SessionError> {
-        // The best tier by name or by default is one compilation.
+        // Resolved here, so that a session that names the best tier and one that leaves it open share one compilation.
         let tier = match options.tier {
             Some(tier) => Some(tier),
             None => tier_of_environment()?.or_else(Tier::detect),
@@ -129,13 +132,13 @@ impl Session {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let team = match threads {
+        let pool = match threads {
             1 => None,
-            n => Some(Team::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
+            n => Some(ThreadPool::new(n).map_err(|e| SessionError::Threads { threads: n, message: e.to_string() })?),
         };
-        // The first run should not be the one that takes the memory.
+        // Allocated now, so that the first run does not take longer than the others.
         let workspaces = Mutex::new(if ready { vec![compiled.workspace(threads)?] } else { vec![] });
-        Ok(Session { model, compiled, team, threads, workspaces })
+        Ok(Session { model, compiled, pool, threads, workspaces })
     }
 
     /// The model.
@@ -143,7 +146,7 @@ impl Session {
         &self.model
     }
 
-    /// Threads of a run.
+    /// The number of threads of a run.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -153,12 +156,12 @@ impl Session {
         self.compiled.tier()
     }
 
-    /// Whether kernels and tiles are those that were measured on this CPU with this instruction set.
+    /// Whether kernels and tiles come from a tuning on this model of CPU with this instruction set.
     pub fn is_tuned(&self) -> bool {
         self.compiled.is_tuned()
     }
 
-    /// What the session holds.
+    /// The memory that the session holds.
     pub fn memory(&self) -> Memory {
         Memory {
             constants: self.compiled.constant_bytes(),
@@ -167,7 +170,7 @@ impl Session {
         }
     }
 
-    /// The steps in the order they run.
+    /// The steps in the order in which they run.
     pub fn layers(&self) -> impl Iterator<Item = Layer<'_>> {
         self.compiled.steps().map(|s| Layer {
             name: s.name,
@@ -177,28 +180,29 @@ impl Session {
         })
     }
 
-    /// Runs a batch of images of any size from 1. Inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`.
+    /// Runs a batch of one or more images. The inputs are in the order of [`Model::inputs`], each of shape `[batch, ..dims]`, row-major.
     ///
     /// # Errors
     /// If the number of inputs, a shape, an element type or the batch does not fit the model, an index is outside of the range of its
-    /// input, or memory runs out.
+    /// input, or memory cannot be allocated.
     pub fn run(&self, inputs: &[InputArray<'_>]) -> Result<Outputs, RunError> {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut images = per_image(self.model.outputs(), &mut arrays, batch);
-        let run = |workspace: &mut Workspace, spread: Option<&dyn Spread>, index: usize, outputs: &mut [OutputMut]| {
-            let inputs: Vec<Input> =
-                inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
-            self.compiled.run_observed(&inputs, outputs, workspace, spread, |_, call| call())
-        };
-        let team = self.team.as_ref().and_then(Team::enter);
-        // As many images at a time as there are threads; what is left is shared image by image.
-        let workers = team.as_ref().map_or(1, |t| t.workers());
+        let run =
+            |workspace: &mut Workspace, parallel: Option<&dyn ParallelFor>, index: usize, outputs: &mut [OutputMut]| {
+                let inputs: Vec<Input> =
+                    inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, index)).collect();
+                self.compiled.run_observed(&inputs, outputs, workspace, parallel, |_, call| call())
+            };
+        let pool = self.pool.as_ref().and_then(ThreadPool::enter);
+        // Each thread runs whole images while there is one for every thread. The threads then share the layers of each image that is left.
+        let workers = pool.as_ref().map_or(1, |p| p.workers());
         let whole = if workers > 1 { batch - batch % workers } else { 0 };
-        if let (Some(team), true) = (&team, whole > 0) {
+        if let (Some(pool), true) = (&pool, whole > 0) {
             let failure = Mutex::new(None);
             let jobs: Vec<Mutex<&mut Vec<OutputMut>>> = images[..whole].iter_mut().map(Mutex::new).collect();
-            team.share(whole, 1, &|_, range| {
+            pool.share(whole, 1, &|_, range| {
                 let all = || -> Result<(), JitError> {
                     let mut lease = self.lease()?;
                     range.into_iter().try_for_each(|i| run(&mut lease, None, i, &mut lock(&jobs[i])))
@@ -213,17 +217,17 @@ impl Session {
         }
         if whole < batch {
             let mut lease = self.lease()?;
-            let spread = team.as_ref().map(|t| t as &dyn Spread);
+            let parallel = pool.as_ref().map(|p| p as &dyn ParallelFor);
             for (i, outputs) in images.iter_mut().enumerate().skip(whole) {
-                run(&mut lease, spread, i, outputs)?;
+                run(&mut lease, parallel, i, outputs)?;
             }
         }
         drop(images);
         Ok(Outputs(arrays))
     }
 
-    /// As [`Session::run`], one image after the other; `observe` gets the number of each of the [`Session::layers`] and the time that it
-    /// took.
+    /// As [`Session::run`], but one image after the other. `observe` is called after each step with its index in [`Session::layers`] and the
+    /// time that it took.
     pub fn run_timed(
         &self,
         inputs: &[InputArray<'_>],
@@ -232,11 +236,11 @@ impl Session {
         let batch = self.check(inputs)?;
         let mut arrays = self.model.outputs().iter().map(|p| new_array(p, batch)).collect::<Result<Vec<_>, _>>()?;
         let mut lease = self.lease()?;
-        let team = self.team.as_ref().and_then(Team::enter);
+        let pool = self.pool.as_ref().and_then(ThreadPool::enter);
         for (i, outputs) in per_image(self.model.outputs(), &mut arrays, batch).iter_mut().enumerate() {
             let inputs: Vec<Input> = inputs.iter().zip(self.model.inputs()).map(|(a, p)| image_of(a, p, i)).collect();
-            let spread = team.as_ref().map(|t| t as &dyn Spread);
-            self.compiled.run_observed(&inputs, outputs, &mut lease, spread, |layer, call| {
+            let parallel = pool.as_ref().map(|p| p as &dyn ParallelFor);
+            self.compiled.run_observed(&inputs, outputs, &mut lease, parallel, |layer, call| {
                 let start = Instant::now();
                 call();
                 observe(layer, start.elapsed());
@@ -254,7 +258,7 @@ impl Session {
         Ok(Lease { session: self, workspace: Some(workspace) })
     }
 
-    /// The number of images, if the inputs fit the model.
+    /// Checks that the inputs fit the model; returns the number of images.
     fn check(&self, inputs: &[InputArray<'_>]) -> Result<usize, RunError> {
         let ports = self.model.inputs();
         if inputs.len() != ports.len() {
@@ -311,12 +315,12 @@ impl DerefMut for Lease<'_> {
     }
 }
 
-/// What is behind a lock is whole even if a thread panicked while it held it.
+/// Locks, even if a thread panicked while it held the lock: the data is never left half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An output for this many images.
+/// A zeroed array for an output of this many images.
 fn new_array(port: &PortInfo, batch: usize) -> Result<Array, RunError> {
     fn zeros<T: Clone + Default>(n: usize) -> Option<Vec<T>> {
         let mut v = Vec::new();
@@ -333,7 +337,7 @@ fn new_array(port: &PortInfo, batch: usize) -> Result<Array, RunError> {
     Ok(Array { name: port.name.clone(), shape, data })
 }
 
-/// For each image its part of every output.
+/// Splits the output arrays by image: for each image, its part of every output.
 fn per_image<'a>(ports: &[PortInfo], arrays: &'a mut [Array], batch: usize) -> Vec<Vec<OutputMut<'a>>> {
     let mut images: Vec<Vec<OutputMut>> = (0..batch).map(|_| Vec::with_capacity(ports.len())).collect();
     for (array, port) in arrays.iter_mut().zip(ports) {
@@ -351,7 +355,7 @@ fn per_image<'a>(ports: &[PortInfo], arrays: &'a mut [Array], batch: usize) -> V
     images
 }
 
-/// One image of an input that fits its port.
+/// One image of an input whose shape has been checked.
 fn image_of<'a>(array: &InputArray<'a>, port: &PortInfo, index: usize) -> Input<'a> {
     let n = port.elements();
     match array.data {

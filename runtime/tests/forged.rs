@@ -1,4 +1,5 @@
-//! What passes validation can be compiled and run, whoever wrote it: no crash, and the same results on every instruction set.
+//! Any program that passes validation can be compiled and run, whoever wrote it: without a crash, and with the same results on every
+//! instruction set.
 
 #[path = "../../codegen/program/tests/support/mod.rs"]
 mod support;
@@ -40,7 +41,7 @@ fn metadata(file: &[u8]) -> (usize, usize) {
     (at(8), at(16))
 }
 
-/// Makes the checksums of metadata and header right again.
+/// Recomputes the checksums of metadata and header.
 fn seal(file: &mut [u8]) {
     let (offset, length) = metadata(file);
     let checksum = xxh3_64(&file[offset..offset + length]).to_le_bytes();
@@ -65,7 +66,7 @@ fn forged_programs_do_not_crash() {
             file[at] ^= change;
             seal(&mut file);
             let Ok(program) = Program::from_bytes(&file) else { continue };
-            // Other names are no other program.
+            // Names do not change what a program computes.
             let same = program.steps.iter().zip(&original.steps).all(|(a, b)| a.op == b.op && a.epilogue == b.epilogue)
                 && program.tensors.iter().zip(&original.tensors).all(|(a, b)| a.format == b.format && a.dims == b.dims);
             if !same && small(&program) {

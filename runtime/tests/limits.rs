@@ -1,4 +1,5 @@
-//! Small files that ask for much are refused before it is taken, and programs of many steps compile in little time.
+//! Small files that ask for much memory are refused before it is allocated, and compile time does not grow with
+//! the square of the number of steps.
 
 use catc_runtime::program::*;
 use catc_runtime::{InputArray, Limits, Model, SessionOptions};
@@ -104,7 +105,7 @@ fn time_grows_with_the_number_of_steps_alone() {
     let (many, same) = maps(80_000);
     assert_eq!((one, same), (vec![1.0; 4], vec![1.0; 4]));
     println!("10,000 maps {few:?}, 80,000 maps {many:?}");
-    // Eight times as many; squared it would be 64 times.
+    // Eight times as many steps; quadratic growth would take 64 times as long.
     assert!(many < 24 * few.max(Duration::from_millis(50)), "{few:?} {many:?}");
 
     let parts = 5000;

@@ -1,4 +1,4 @@
-//! Machine code goes when the last session does. Alone in its process, as it counts the process's mappings.
+//! Machine code is freed with the last session. This test is alone in its file, because it counts the mappings of its process.
 #![cfg(target_os = "linux")]
 
 mod network;

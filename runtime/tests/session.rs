@@ -48,7 +48,7 @@ fn tiers_do_not_change_results() {
     }
 }
 
-/// NaN and infinities are numbers like others.
+/// NaN and infinities are allowed as inputs.
 #[test]
 fn not_a_number_is_taken() {
     let mut x = images(4);

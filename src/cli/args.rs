@@ -1,7 +1,7 @@
 //! The command line as it is written.
 
 use catc_kernels::Architecture;
-use catc_passes::{LayerBits, ObjectiveChoice};
+use catc_passes::{LayerBits, ObjectiveChoice, Renamed};
 use catc_runtime::{Tier, tier_named};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -28,43 +28,43 @@ pub enum Command {
     Run(RunArgs),
     /// Latency of a compiled model on random inputs.
     Bench(BenchArgs),
-    /// What a compiled model holds: bits, shapes, bytes and kernel of each layer.
+    /// The contents of a compiled model: bits, shapes, bytes and kernel of each layer.
     Inspect(InspectArgs),
     /// Runs chosen passes on the text form of a graph (or on an ONNX model) and prints the result.
     Opt(OptArgs),
     /// Accuracy of every combination of bits, methods, seeds and corrections, as tables and curves.
     Sweep(Box<SweepArgs>),
-    /// What can be compiled for: targets, instruction sets and the kernels of each.
+    /// Targets to compile for, with their instruction sets and the kernels of each.
     Targets(TargetsArgs),
 }
 
 /// Compiling: `catc MODEL.onnx -o OUT.bin`.
 #[derive(Debug, Args)]
 pub struct CompileArgs {
-    /// The trained network. With --emit or --tune also a compiled model, which is taken as it is.
+    /// The trained network. --emit and --tune also take a compiled model.
     #[arg(value_name = "MODEL.onnx", required = true)]
     pub model: Option<PathBuf>,
-    /// Where the compiled model goes.
+    /// The file to write the compiled model to.
     #[arg(short, long, value_name = "OUT.bin", required_unless_present_any = ["emit", "tune"])]
     pub output: Option<PathBuf>,
-    /// Write code for a target, ahead of time: obj (an ELF object), header (for C), asm and clif (texts of its functions). Or the network:
-    /// ir (the integer graph), qdq-onnx (with its quantizers as QuantizeLinear and DequantizeLinear, for other runtimes).
+    /// Write code for a target, ahead of time: obj (an ELF object), header (its C header), asm or clif (its functions as text). Or write the
+    /// network: ir (the integer graph), or qdq-onnx (ONNX with QuantizeLinear and DequantizeLinear, for other runtimes).
     #[arg(long, value_name = "KIND=PATH,..", value_delimiter = ',')]
     pub emit: Vec<Emission>,
-    /// Measure the kernels and tiles that layers may have on this CPU, and keep the fastest in the model; other CPUs ignore them. Also
-    /// for a compiled model, which is changed unless -o says where the new one goes.
+    /// Measure for each layer the kernels and tiles that it may use on this CPU, and store the fastest in the model; other CPUs ignore
+    /// them. A compiled model is tuned in place unless -o names another file.
     #[arg(long)]
     pub tune: bool,
-    /// What --emit is for: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu (default: this machine).
+    /// The target of --emit: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu (default: this machine).
     #[arg(long, value_name = "TRIPLE", requires = "emit", value_parser = parse_target)]
     pub target: Option<Architecture>,
     /// The instruction set that emitted code may use: native, or a name from `catc targets` (default: the weakest of the target).
     #[arg(long, value_name = "NAME", requires = "emit")]
     pub cpu: Option<String>,
-    /// What emitted functions' names begin with: NAME_run (default: after the model's file).
+    /// The prefix of the names of emitted functions: NAME_run (default: the name of the model's file).
     #[arg(long, value_name = "NAME", requires = "emit")]
     pub name: Option<String>,
-    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
+    /// Sizes of an input, the batch first, instead of those in the file. May be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Calibration inputs without labels.
@@ -79,26 +79,26 @@ pub struct CompileArgs {
     /// Bits of the first and the last layer (their weights and their inputs).
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = parse_bits)]
     pub first_last_bits: u8,
-    /// Bits of weights and inputs of one layer (2 to 8, or 32 for float), whatever --wbits, --abits and --first-last-bits say. NAME is
-    /// the name of its node in the model file, or a regular expression that matches whole names. May be repeated; the last one that
-    /// names a layer counts.
+    /// Bits of weights and inputs of one layer (2 to 8, or 32 for float), instead of --wbits, --abits and --first-last-bits. NAME is the
+    /// name of its node in the model file, or a regular expression that matches whole names. May be repeated; if several name the same
+    /// layer, the last one applies.
     #[arg(long, value_name = "NAME=W/A")]
     pub layer_bits: Vec<LayerBits>,
-    /// Leave layers in float: the same as --layer-bits NAME=32/32, and counts before it. May be repeated.
+    /// Leave layers in float: the same as --layer-bits NAME=32/32, over which it takes precedence. May be repeated.
     #[arg(long, value_name = "NAME|REGEX", value_parser = |text: &str| LayerBits::keep_float(text))]
     pub keep_float: Vec<LayerBits>,
-    /// How scales and rounding are found: auto (cat at 4 bits and below, else mse), mse, minmax, percentile, entropy, aciq, lapq, correct;
-    /// learned: adaround, brecq, qdrop, pdquant, cat.
+    /// How scales and rounding are found: auto (end-to-end at 4 bits and below, else mse), mse, minmax, percentile, entropy, aciq, lapq,
+    /// channel-correction; learned: adaround, brecq, qdrop, pdquant, end-to-end.
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub method: String,
-    /// How methods that learn go about it.
+    /// Options of methods that learn.
     #[command(flatten)]
     pub learning: LearningArgs,
-    /// Write the losses of methods that learn: a row for each step (at most 500 for each block).
+    /// Write the losses of methods that learn, a row for each step (at most 500 rows for each block).
     #[arg(long, value_name = "FILE.csv")]
     pub loss_curve: Option<PathBuf>,
     /// Leave out the cluster-wise affine correction of the outputs.
-    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data", "cat_held_back"])]
+    #[arg(long, conflicts_with_all = ["cat_alpha", "cat_clusters", "cat_pca", "cat_data", "cat_holdout", "cat_held_back"])]
     pub no_cat: bool,
     /// Weight of the corrected outputs in the blend, 0 to 1 (default: chosen on the calibration outputs).
     #[arg(long, value_name = "A", value_parser = parse_alpha)]
@@ -109,11 +109,11 @@ pub struct CompileArgs {
     /// Principal components that clusters are found in (default: chosen).
     #[arg(long, value_name = "P", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub cat_pca: Option<u32>,
-    /// What the correction is fitted on.
+    /// The inputs that the correction is fitted on.
     #[command(flatten)]
     pub correction: CorrectionArgs,
-    /// What outputs are compared by where something is fitted to them: auto, logits (class scores, by the divergence of their softmax) or
-    /// regression (values, by the mean squared error).
+    /// How outputs are compared with the float network's by everything that is fitted to them: auto, logits (class scores, by the divergence
+    /// of their softmax) or regression (values, by the mean squared error).
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub objective: ObjectiveChoice,
     /// Seed of everything random.
@@ -137,7 +137,7 @@ pub struct CalibrationArgs {
     /// files. Without it, ranges come from random inputs and accuracy is lost.
     #[arg(long, value_name = "X")]
     pub calib: Option<PathBuf>,
-    /// Use N of the inputs only, drawn by --seed (default: all; with synthetic inputs, 32).
+    /// Use only N of the inputs, drawn by --seed (default: all; 32 if they are synthetic).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
     /// How images become network inputs.
@@ -145,7 +145,7 @@ pub struct CalibrationArgs {
     pub preprocess: Option<PathBuf>,
 }
 
-/// How methods that learn go about it.
+/// Options of methods that learn.
 #[derive(Debug, Args)]
 pub struct LearningArgs {
     /// How much work methods that learn may do: fast, default, or paper (20,000 iterations for each block).
@@ -157,25 +157,43 @@ pub struct LearningArgs {
     /// An option of a pass of the recipe, as in reconstruct.rate=0.01 (`catc opt --list` names them); may be repeated.
     #[arg(long, value_name = "PASS.OPTION=VALUE")]
     pub set: Vec<String>,
-    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G; fewer inputs where they do not fit. What the
-    /// import spells out beyond the bytes of the model's file may take as much.
+    /// Memory for the values that methods that learn keep of the calibration inputs: 512M, 4G. They use fewer inputs if this is not enough.
+    /// The same limit holds for constants that the import computes beyond the size of the model's file.
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_size)]
     pub max_memory: usize,
-    /// How images are changed where the whole network is refined: none, or flip (half of them mirrored left to right), shift (by up to a
-    /// sixteenth), mix (half of the batches sums of two images), or several (default: as the float network allows).
+    /// How images are augmented while the whole network is refined: none, or one or several of flip (half of them are mirrored left to
+    /// right), shift (by up to a sixteenth) and mix (in half of the batches, two images are mixed) (default: chosen by the float network's
+    /// outputs).
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub augment: Option<Vec<String>>,
 }
 
-/// What the correction of the outputs is fitted on.
+/// The inputs that the correction of the outputs is fitted on.
 #[derive(Debug, Args)]
 pub struct CorrectionArgs {
     /// Inputs that the correction is fitted on (default: the calibration inputs).
     #[arg(long, value_name = "X", requires = "calib")]
     pub cat_data: Option<PathBuf>,
-    /// Calibration inputs that nothing but the correction is fitted on (default: none; it is fitted on what the rest is fitted on).
+    /// Hold out N calibration inputs, on which only the correction is fitted (default: none; the correction is fitted on the same inputs as
+    /// everything else).
     #[arg(long, value_name = "N", conflicts_with = "cat_data", requires = "calib")]
+    pub cat_holdout: Option<u32>,
+    /// What --cat-holdout was called in earlier versions.
+    #[arg(long, value_name = "N", hide = true, conflicts_with_all = ["cat_data", "cat_holdout"], requires = "calib")]
     pub cat_held_back: Option<u32>,
+}
+
+impl CorrectionArgs {
+    /// How many calibration inputs are held out for the correction; 0 holds none out.
+    pub fn holdout(&self) -> usize {
+        self.cat_holdout.or(self.cat_held_back).map_or(0, |n| n as usize)
+    }
+
+    /// The present name of an option that was given by its former name.
+    pub fn renamed(&self) -> Option<Renamed> {
+        let renamed = Renamed { what: "option".into(), former: "--cat-held-back", name: "--cat-holdout" };
+        self.cat_held_back.map(|_| renamed)
+    }
 }
 
 /// `catc eval`.
@@ -184,7 +202,7 @@ pub struct EvalArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
+    /// Sizes of an input, the batch first, instead of those in the file. May be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy or .npz, or a folder of images.
@@ -193,7 +211,7 @@ pub struct EvalArgs {
     /// Class of each input: an integer .npy, or a .csv of file name and class.
     #[arg(long, value_name = "Y.npy")]
     pub labels: PathBuf,
-    /// The output that holds the scores of the classes (default: the only one that can).
+    /// The output that holds the class scores (default: the only output that can hold them).
     #[arg(long, value_name = "NAME")]
     pub output: Option<String>,
     /// How images become network inputs.
@@ -208,7 +226,7 @@ pub struct EvalArgs {
     /// Report to standard output as JSON: top1, top5 (0 to 1), n, seconds.
     #[arg(long)]
     pub json: bool,
-    /// What a model may ask for.
+    /// The limit on memory.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -216,8 +234,8 @@ pub struct EvalArgs {
 /// The limit on memory, for commands that open a model.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct MemoryArgs {
-    /// Memory that a model may ask for beyond the bytes of its file: 512M, 4G (default: 1G of activations for each thread of a compiled model,
-    /// 2G for what an import spells out). Models that ask for more are refused.
+    /// Memory that a model may need beyond the size of its file: 512M, 4G (default: 1G of activations for each thread of a compiled model,
+    /// 2G of constants that an import computes). A model that needs more is refused.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_memory: Option<usize>,
 }
@@ -228,13 +246,13 @@ pub struct RunArgs {
     /// A model: .onnx through the float evaluator, a compiled one through its machine code.
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
-    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
+    /// Sizes of an input, the batch first, instead of those in the file. May be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// Inputs: a .npy, or a .npz with an array for each input of the network, or a folder of images.
     #[arg(long, value_name = "X.npy")]
     pub input: PathBuf,
-    /// Where the outputs go: a .npy (a .npz if the network has several).
+    /// The file to write the outputs to: a .npy (a .npz if the network has several outputs).
     #[arg(long, value_name = "Y.npy")]
     pub output: PathBuf,
     /// How images become network inputs.
@@ -246,7 +264,7 @@ pub struct RunArgs {
     /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
     #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
     pub cpu: Option<Tier>,
-    /// What a model may ask for.
+    /// The limit on memory.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -269,13 +287,13 @@ pub struct BenchArgs {
     /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
     #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
     pub cpu: Option<Tier>,
-    /// Time each layer by itself as well: where the time goes.
+    /// Also time each layer by itself.
     #[arg(long)]
     pub profile: bool,
     /// Report to standard output as JSON: median_ms, min_ms, p90_ms, threads, batch, memory and more.
     #[arg(long)]
     pub json: bool,
-    /// What a model may ask for.
+    /// The limit on memory.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -296,7 +314,7 @@ pub struct InspectArgs {
     /// Report to standard output as JSON.
     #[arg(long)]
     pub json: bool,
-    /// What a model may ask for.
+    /// The limit on memory.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -310,7 +328,7 @@ pub struct OptArgs {
     /// Passes in order, with their options: `fold-batch-norm,insert-qdq{wbits=2,abits=2}`.
     #[arg(long, value_name = "A,B{K=V}", required_unless_present = "list")]
     pub passes: Option<String>,
-    /// Sizes of an input, the batch first, instead of those of the file; may be repeated.
+    /// Sizes of an input, the batch first, instead of those in the file. May be repeated.
     #[arg(long, value_name = "INPUT=1x3x224x224", value_parser = parse_shape)]
     pub shape: Vec<(String, Vec<usize>)>,
     /// List the passes and their options.
@@ -325,8 +343,8 @@ pub struct OptArgs {
     /// Calibration inputs without labels.
     #[command(flatten)]
     pub calibration: CalibrationArgs,
-    /// What outputs are compared by where something is fitted to them: auto, logits (class scores, by the divergence of their softmax) or
-    /// regression (values, by the mean squared error).
+    /// How outputs are compared with the float network's by everything that is fitted to them: auto, logits (class scores, by the divergence
+    /// of their softmax) or regression (values, by the mean squared error).
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub objective: ObjectiveChoice,
     /// Seed of everything random.
@@ -338,10 +356,10 @@ pub struct OptArgs {
     /// Print the graph to standard error after this pass, or after all.
     #[arg(long, value_name = "PASS|all")]
     pub print_after: Option<String>,
-    /// Where the text goes (default: standard output).
+    /// The file to write the text to (default: standard output).
     #[arg(short, long, value_name = "OUT.catir")]
     pub output: Option<PathBuf>,
-    /// What a model may ask for.
+    /// The limit on memory.
     #[command(flatten)]
     pub memory: MemoryArgs,
 }
@@ -367,8 +385,8 @@ pub struct SweepArgs {
     /// How methods that learn go about it.
     #[command(flatten)]
     pub learning: LearningArgs,
-    /// How outputs are treated: off, on (the cluster-wise correction), plain (one affine map, K = 1, alpha = 1). Every network is
-    /// measured as it is, whatever is given.
+    /// Corrections of the outputs: off, on (the cluster-wise correction), plain (one affine map, K = 1, alpha = 1). `off` is always
+    /// measured, also if it is not named.
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', default_value = "off,on")]
     pub cat: Vec<String>,
     /// Seeds, counted from --seed.
@@ -377,7 +395,7 @@ pub struct SweepArgs {
     /// The first seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
-    /// Weight of the correction, 0 to 1: one fixes it, a list or FROM:TO:STEP makes a curve. So for the next three.
+    /// Weight of the correction, 0 to 1: one value fixes it; a list or FROM:TO:STEP makes a curve. The next three options work alike.
     #[arg(long, value_name = "A,..|A:B:STEP", value_delimiter = ',')]
     pub cat_alpha: Vec<Numbers>,
     /// Clusters of the correction.
@@ -392,10 +410,10 @@ pub struct SweepArgs {
     /// Unlabelled inputs to calibrate on.
     #[arg(long, value_name = "X")]
     pub calib: PathBuf,
-    /// Use N of them only, drawn anew by each seed (default: all).
+    /// Use only N of them, drawn anew by each seed (default: all).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
-    /// What the correction is fitted on.
+    /// The inputs that the correction is fitted on.
     #[command(flatten)]
     pub correction: CorrectionArgs,
     /// How images become network inputs.
@@ -407,11 +425,11 @@ pub struct SweepArgs {
     /// Class of each test input.
     #[arg(long, value_name = "Y.npy")]
     pub labels: PathBuf,
-    /// Where the journal and the results go: results.csv, results.json, results.md and an .svg for each curve. A sweep that was
-    /// interrupted goes on from the journal in it.
+    /// The folder of the journal and the results: results.csv, results.json, results.md and an .svg for each curve. The same command
+    /// resumes an interrupted sweep from the journal in it.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Networks made at once; they share the threads, and each may take --max-memory.
+    /// Networks compiled at the same time; they share the threads, and each may take --max-memory.
     #[arg(long, value_name = "J", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: u16,
     /// Threads; the results do not depend on their number (default: all cores).

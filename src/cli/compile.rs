@@ -5,13 +5,15 @@ use super::bench::peak_resident_bytes;
 use super::emit::Plan;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, NO_CALIBRATION_DATA, human_bytes, on_threads, overrides, preprocess, print, print_json};
+use super::{
+    Failure, NO_CALIBRATION_DATA, human_bytes, note_renamed, on_threads, overrides, preprocess, print, print_json,
+};
 use crate::data::write_atomically;
-use crate::driver::{Calibration, CalibrationSource, CompileOptions, Compiled, Watch, compile, is_compiled};
+use crate::driver::{Calibration, CalibrationSource, CompileObserver, CompileOptions, Compiled, compile, is_compiled};
 use catc_ir::{Graph, Phase};
 use catc_jit::Tuned;
 use catc_passes::Progress;
-use catc_passes::{Changed, Effort, LossPoint, Method, PassReport, RecipeError, RecipeOptions};
+use catc_passes::{Changed, Effort, LossPoint, Method, PassReport, RecipeOptions, UnknownName};
 use catc_program::Program;
 use catc_runtime::tier_of_environment;
 use serde_json::{Value, json};
@@ -30,9 +32,9 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
         return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
     }
     if args.output.is_none() && args.emit.is_empty() {
-        return Err(Failure::Usage("-o OUT.bin: where shall the compiled model go?".into()));
+        return Err(Failure::Usage("give -o OUT.bin, the file of the compiled model".into()));
     }
-    let method: Method = args.method.parse().map_err(|e: catc_passes::RecipeError| Failure::Usage(e.to_string()))?;
+    let method: Method = args.method.parse().map_err(|e: UnknownName| Failure::Usage(e.to_string()))?;
     if let Some(pass) = &args.print_after {
         super::opt::check_print_after(pass)?;
     }
@@ -45,19 +47,21 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             preprocess: preprocess.as_ref(),
             limit: args.calibration.samples.map(|n| n as usize),
             correction: args.correction.cat_data.as_deref(),
-            held_back: args.correction.cat_held_back.map_or(0, |n| n as usize),
+            holdout: args.correction.holdout(),
         },
         recipe: recipe_options(args, method)?,
         objective: args.objective,
         seed: args.seed,
         max_memory: args.learning.max_memory,
     };
-    // Before data is read: what cannot be asked for is a usage error.
+    let set = options.recipe.overrides.iter().filter_map(|o| o.renamed());
+    note_renamed(Method::renamed(&args.method).into_iter().chain(set).chain(args.correction.renamed()));
+    // Built before data is read, so that options which do not fit are a usage error.
     catc_passes::recipe(&options.recipe).map_err(|e| Failure::Usage(e.to_string()))?;
     let (mut quantized, mut whole) = (None, Vec::new());
     let bars = Bars::new();
     let compiled = on_threads(args.threads, || {
-        let mut begin = |calibration: Option<&Calibration>| announce(args, model, calibration);
+        let mut begin = |calibration: Option<&Calibration>| announce(args, model, method, calibration);
         let mut after = |report: &PassReport, graph: &Graph| {
             if graph.phase == Phase::Qdq && plan.wants(EmitKind::QdqOnnx) {
                 quantized = Some(graph.clone());
@@ -68,7 +72,10 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
             imported.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
             whole.clone_from(&imported.whole);
         };
-        compile(&options, Watch { imported: &mut imported, begin: &mut begin, after_pass: &mut after, progress: &bars })
+        compile(
+            &options,
+            CompileObserver { imported: &mut imported, begin: &mut begin, after_pass: &mut after, progress: &bars },
+        )
     })?;
     bars.clear();
     let mut compiled = compiled?;
@@ -91,7 +98,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     report(args, emitted, &compiled, bytes.len() as u64, start)
 }
 
-/// What is read and written.
+/// The files that are read and written.
 fn files(args: &CompileArgs, model: &Path) -> Files {
     let files = Files::new()
         .read("the model", model)
@@ -103,7 +110,7 @@ fn files(args: &CompileArgs, model: &Path) -> Files {
     args.emit.iter().fold(files, |files, e| files.write(format!("--emit {}", e.kind.name()), e.path.as_path()))
 }
 
-/// Measures kernels and tiles, and keeps what is fastest in the program. What was known of this CPU before is forgotten.
+/// Measures kernels and tiles, and keeps the fastest in the program. An earlier tuning for this CPU is replaced.
 fn tune(program: &mut Program) -> Result<Value, Failure> {
     let tier = tier_of_environment()?;
     let bars = Bars::new();
@@ -133,7 +140,7 @@ fn tune(program: &mut Program) -> Result<Value, Failure> {
     Ok(report)
 }
 
-/// Tunes a model that is compiled already.
+/// Tunes a compiled model.
 fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
     if !args.emit.is_empty() || args.calibration.calib.is_some() || !args.shape.is_empty() {
         let place = model.display();
@@ -145,7 +152,7 @@ fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
     if args.json { print_json(&json!({"tuning": report})) } else { Ok(()) }
 }
 
-/// Emits code for a model that is compiled already.
+/// Emits code for a compiled model.
 fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<(), Failure> {
     let place = model.display();
     if args.emit.is_empty() || args.output.is_some() {
@@ -177,14 +184,13 @@ fn loss_curve(losses: &[LossPoint]) -> String {
 }
 
 fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, Failure> {
-    let usage = |e: RecipeError| Failure::Usage(e.to_string());
     let least = args.layer_bits.iter().map(|l| l.wbits.min(l.abits)).fold(args.wbits.min(args.abits), u8::min);
     let learns = method.at_bits(least).learns();
     if args.learning.iters.is_some() && !learns {
         return Err(Failure::Usage(format!("--iters: method `{method}` does not learn in iterations")));
     }
-    let effort: Effort = args.learning.effort.parse().map_err(usage)?;
-    if effort != Effort::Default && !learns && method != Method::Correct {
+    let effort: Effort = args.learning.effort.parse().map_err(|e: UnknownName| Failure::Usage(e.to_string()))?;
+    if effort != Effort::Default && !learns && method != Method::ChannelCorrection {
         return Err(Failure::Usage(format!("--effort: method `{method}` learns nothing")));
     }
     Ok(RecipeOptions {
@@ -204,12 +210,12 @@ fn recipe_options(args: &CompileArgs, method: Method) -> Result<RecipeOptions, F
     })
 }
 
-/// Says what will be done, before the long part.
-fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>) {
+/// Tells the user what is compiled and how, before the passes run.
+fn announce(args: &CompileArgs, model: &Path, method: Method, calibration: Option<&Calibration>) {
     let Some(calibration) = calibration else {
         return eprintln!(
-            "catc: {}: quantized already: compiled with the scales of the file; bits, method, calibration data and correction that \
-             the command line names have no effect",
+            "catc: {}: quantized already: it is compiled with the scales of the file; options for bits, method, calibration data and \
+             correction have no effect",
             model.display()
         );
     };
@@ -218,12 +224,11 @@ fn announce(args: &CompileArgs, model: &Path, calibration: Option<&Calibration>)
     }
     let width = |bits: u8| if bits == 32 { "float".into() } else { format!("{bits}-bit") };
     eprintln!(
-        "catc: {}: {} weights, {} activations ({} in the first and last layer), method {}, seed {}",
+        "catc: {}: {} weights, {} activations ({} in the first and last layer), method {method}, seed {}",
         model.display(),
         width(args.wbits),
         width(args.abits),
         width(args.first_last_bits),
-        args.method,
         args.seed
     );
     eprintln!("catc: calibration: {}", calibration.description);

@@ -55,7 +55,7 @@ impl<'a> Plan<'a> {
             return Ok((String::new(), Value::Null));
         }
         let listing = self.wants(EmitKind::Assembly) || self.wants(EmitKind::Clif);
-        // Code is made only where something of it is written.
+        // Code is generated only if something of it is written.
         let code = self.emissions.iter().any(|e| !matches!(e.kind, EmitKind::Ir | EmitKind::QdqOnnx));
         let options = ObjectOptions { tier: self.tier, name: &self.name, listing };
         let made = if code { Some(object(program, &options)?) } else { None };
@@ -132,7 +132,7 @@ fn tier(target: Option<Architecture>, cpu: Option<&str>) -> Result<Tier, Failure
     })
 }
 
-/// A C identifier as near to a file's name as can be.
+/// A C identifier made of a file's name.
 fn identifier(stem: &str) -> String {
     let letters: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if is_c_identifier(&letters) { letters } else { format!("model_{letters}") }

@@ -19,13 +19,13 @@ impl Files {
         Files::default()
     }
 
-    /// With a file or a folder that is read, if one was given; `what` is what it is to the user, such as `the model` or `--calib`.
+    /// Adds a file or folder that is read, if one was given. `what` is its name in messages, such as `the model` or `--calib`.
     pub fn read<'p>(mut self, what: &'static str, path: impl Into<Option<&'p Path>>) -> Files {
         self.read.extend(path.into().map(|path| (what, path.to_path_buf())));
         self
     }
 
-    /// With a file that is written, if one was given.
+    /// Adds a file that is written, if one was given.
     pub fn write<'p>(mut self, option: impl Into<String>, path: impl Into<Option<&'p Path>>) -> Files {
         self.written.extend(path.into().map(|path| (option.into(), path.to_path_buf())));
         self
@@ -92,7 +92,7 @@ fn parts(what: &str, path: &Path) -> Vec<(String, PathBuf)> {
 enum Identity {
     /// A regular file that is there.
     Existing(FileId),
-    /// A file that is not there: its folder, links followed, and its name in it.
+    /// A file that does not exist: its folder with links resolved, and its name.
     New(PathBuf),
 }
 

@@ -18,7 +18,7 @@ mod targets;
 
 use crate::data::{DataError, Preprocess};
 use args::{Cli, Command};
-use catc_passes::{Override, RecipeError};
+use catc_passes::{Override, RecipeError, Renamed};
 use clap::Parser;
 use std::error::Error;
 use std::path::Path;
@@ -49,10 +49,10 @@ impl<E: Error> From<E> for Failure {
     }
 }
 
-/// What a user who interrupts the command is told.
+/// The message to a user who interrupts the command.
 static ADVICE: OnceLock<String> = OnceLock::new();
 
-/// Said where ranges come from random inputs.
+/// The warning that ranges come from random inputs.
 const NO_CALIBRATION_DATA: &str = "warning: NO CALIBRATION DATA: ranges come from random inputs and the outputs are not corrected. Sizes \
     and speed are real, accuracy is not; give a few hundred unlabelled inputs with --calib.";
 
@@ -95,7 +95,7 @@ fn preprocess(path: Option<&Path>) -> Result<Option<Preprocess>, DataError> {
     path.map(Preprocess::from_file).transpose()
 }
 
-/// What `--augment` and `--set` set of the passes of a recipe.
+/// The options of passes that `--augment` and `--set` replace.
 fn overrides(set: &[String], augment: Option<&[String]>) -> Result<Vec<Override>, Failure> {
     let augment = augment.map(|given| Override {
         pass: "refine-scales".into(),
@@ -106,13 +106,24 @@ fn overrides(set: &[String], augment: Option<&[String]>) -> Result<Vec<Override>
     augment.into_iter().map(Ok).chain(set).collect()
 }
 
+/// Tells the user the present names of what was written by its former name, each once.
+fn note_renamed(renamed: impl IntoIterator<Item = Renamed>) {
+    let mut told = vec![];
+    for name in renamed {
+        if !told.contains(&name) {
+            eprintln!("note: {name}");
+            told.push(name);
+        }
+    }
+}
+
 /// Runs `work` on this many threads, all cores by default.
 fn on_threads<T: Send>(threads: Option<u16>, work: impl FnOnce() -> T + Send) -> Result<T, Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build()?;
     Ok(pool.install(work))
 }
 
-/// How many threads `--threads` means.
+/// The number of threads that `--threads` asks for.
 fn thread_count(threads: Option<u16>) -> usize {
     threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
 }
@@ -133,7 +144,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value}\n"))
 }
 
-/// A count of bytes as people read it.
+/// A count of bytes for people to read.
 fn human_bytes(n: u64) -> String {
     match n {
         0..1_000 => format!("{n} B"),

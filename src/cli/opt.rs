@@ -3,13 +3,13 @@
 use super::args::OptArgs;
 use super::files::Files;
 use super::progress::Bars;
-use super::{Failure, NO_CALIBRATION_DATA, on_threads, preprocess, print};
+use super::{Failure, NO_CALIBRATION_DATA, note_renamed, on_threads, preprocess, print};
 use crate::data::{Elements, Npz, write_atomically, write_npz};
 use crate::driver::{Calibration, CalibrationSource};
 use catc_ir::text::{Blobs, INLINE_ELEMENTS, NoBlobs, parse};
 use catc_ir::{Graph, Tensor, TensorData};
 use catc_onnx::WholeType;
-use catc_passes::{PassContext, PassManager, PassReport, parse_passes, pass_help, pass_names};
+use catc_passes::{PassContext, PassManager, PassReport, parse_passes, pass_help, pass_names, renamed_options};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -23,6 +23,7 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         return Err(Failure::Usage("a graph and --passes are needed, or --list".into()));
     };
     let passes = parse_passes(list).map_err(|e| Failure::Usage(e.to_string()))?;
+    note_renamed(renamed_options(list).map_err(|e| Failure::Usage(e.to_string()))?);
     if let Some(pass) = &args.print_after {
         check_print_after(pass)?;
     }
@@ -41,10 +42,10 @@ pub fn run(args: &OptArgs) -> Result<(), Failure> {
         preprocess: preprocess.as_ref(),
         limit: args.calibration.samples.map(|n| n as usize),
         correction: None,
-        held_back: 0,
+        holdout: 0,
     };
-    let correct = source.path.is_some() && passes.iter().any(|p| p.name() == "append-cat");
-    let calibration = Calibration::open(&source, &graph, &whole, correct, args.seed)?;
+    // No correction is fitted on random inputs, which say nothing of the outputs.
+    let calibration = Calibration::open(&source, &graph, &whole, source.path.is_some(), args.seed)?;
     calibration.notes.iter().for_each(|n| eprintln!("note: {n}"));
     let bars = Bars::new();
     let result = on_threads(args.threads, || {
@@ -118,7 +119,7 @@ fn read_graph(
 }
 
 /// The longest text of a graph, in bytes.
-const MOST_TEXT: u64 = 1 << 30;
+const MAX_TEXT: u64 = 1 << 30;
 
 /// Reads a regular file, or standard input for `-`.
 fn read_text(path: &Path) -> std::io::Result<String> {
@@ -126,14 +127,14 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     let source: &mut dyn Read = if path == Path::new("-") {
         &mut std::io::stdin()
     } else if std::fs::metadata(path)?.is_file() {
-        // Asked before it is opened: opening a pipe would wait for its writer, and some devices never end.
+        // Checked before the file is opened: opening a pipe would wait for its writer, and some devices never end.
         &mut std::fs::File::open(path)?
     } else {
         return Err(std::io::Error::other("not a regular file; give the path of one, or `-` for standard input"));
     };
-    if source.take(MOST_TEXT + 1).read_to_string(&mut text)? as u64 > MOST_TEXT {
+    if source.take(MAX_TEXT + 1).read_to_string(&mut text)? as u64 > MAX_TEXT {
         return Err(std::io::Error::other(format!(
-            "more than {MOST_TEXT} bytes, the most that a graph's text may have"
+            "more than {MAX_TEXT} bytes, the most that a graph's text may have"
         )));
     }
     Ok(text)

@@ -1,4 +1,4 @@
-//! Where the time of a run goes, layer by layer.
+//! The time of a run, layer by layer.
 
 use super::table::table;
 use catc_runtime::{InputArray, RunError, Session, cycles_per_second};

@@ -1,4 +1,4 @@
-//! Progress bars on standard error: what, how far, time left. On a terminal only; silent in a pipe.
+//! Progress bars on standard error, with the name of the work and the time left. They are drawn on a terminal only.
 
 use crate::sweep::Status;
 use catc_passes::Progress;

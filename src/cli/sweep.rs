@@ -3,16 +3,16 @@
 use super::args::SweepArgs;
 use super::files::Files;
 use super::progress::SweepBars;
-use super::{ADVICE, Failure, overrides, print, print_json, thread_count};
+use super::{ADVICE, Failure, note_renamed, overrides, print, print_json, thread_count};
 use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
 use crate::sweep::{Correction, SweepError, file_names, run as sweep, tables};
-use catc_passes::{Method, Progress, RecipeOptions};
+use catc_passes::{Method, Progress, RecipeOptions, UnknownName};
 use std::collections::BTreeSet;
 
 /// Measures every combination and writes tables and curves.
 pub fn run(args: &SweepArgs) -> Result<(), Failure> {
     let usage = |text: String| Failure::Usage(text);
-    let parse_method = |name: &String| name.parse().map_err(|e: catc_passes::RecipeError| usage(e.to_string()));
+    let parse_method = |name: &String| name.parse().map_err(|e: UnknownName| usage(e.to_string()));
     let parse_correction = |name: &String| -> Result<Correction, Failure> {
         let known = || CORRECTIONS.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
         let found = CORRECTIONS.iter().find(|(n, _)| n == name).map(|(_, c)| *c);
@@ -38,7 +38,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         methods: distinct(&methods),
         recipe: RecipeOptions {
             first_last_bits: args.first_last_bits,
-            effort: args.learning.effort.parse().map_err(|e: catc_passes::RecipeError| usage(e.to_string()))?,
+            effort: args.learning.effort.parse().map_err(|e: UnknownName| usage(e.to_string()))?,
             iters: args.learning.iters.map(|n| n as usize),
             overrides: overrides(&args.learning.set, args.learning.augment.as_deref())?,
             ..RecipeOptions::default()
@@ -50,6 +50,9 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         dims: distinct(&whole(&flat(&args.cat_pca), "--cat-pca")?),
         samples: distinct(&whole(&flat(&args.cat_samples), "--cat-samples")?),
     };
+    let set = plan.recipe.overrides.iter().filter_map(|o| o.renamed());
+    let methods = args.method.iter().filter_map(|name| Method::renamed(name));
+    note_renamed(methods.chain(set).chain(args.correction.renamed()));
     let networks = plan.networks();
     for o in &plan.recipe.overrides {
         if !networks.iter().any(|n| n.recipe.overrides.contains(o)) {
@@ -58,14 +61,14 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
             return Err(usage(format!("no recipe of the sweep has a pass `{}`; there are {known}", o.pass)));
         }
     }
-    // Before data is read: what cannot be asked for is a usage error.
+    // Built before data is read, so that options which do not fit are a usage error.
     networks.iter().try_for_each(|n| catc_passes::recipe(&n.recipe).map(drop)).map_err(|e| usage(e.to_string()))?;
     let options = SweepOptions {
         model: args.model.clone(),
         calib: args.calib.clone(),
         limit: args.samples.map(|n| n as usize),
         cat_data: args.correction.cat_data.clone(),
-        held_back: args.correction.cat_held_back.map_or(0, |n| n as usize),
+        holdout: args.correction.holdout(),
         preprocess: args.preprocess.clone(),
         data: args.data.clone(),
         labels: args.labels.clone(),
@@ -98,7 +101,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
     print(&tables::markdown(&results))
 }
 
-/// What is read and written.
+/// The files that are read and written.
 fn files(args: &SweepArgs, plan: &Plan) -> Files {
     let files = Files::new()
         .read("the model", args.model.as_path())
@@ -107,7 +110,7 @@ fn files(args: &SweepArgs, plan: &Plan) -> Files {
         .read("--preprocess", args.preprocess.as_deref())
         .read("--data", args.data.as_path())
         .read("--labels", args.labels.as_path());
-    // The folder of the results is made where it is missing, so only what is in it already can be in the way.
+    // The folder of the results is created if it is missing, so only files that are already in it can be in the way.
     let results = file_names(plan).map(|name| args.out.join(name)).filter(|path| path.exists());
     results.fold(files, |files, path| files.write("--out", path.as_path()))
 }

@@ -1,9 +1,8 @@
 //! One array of an npy file or of an npz member, read item by item.
 //!
-//! An item is what one index of the first axis selects. Arrays of npy files in C order stay in the file and are read by
-//! position when asked, so that a set of many gigabytes takes no memory; arrays in Fortran order (whose items are
-//! scattered over the file) and members of archives are held in memory in their own element type. Either way the size the
-//! header declares is checked against the bytes present first.
+//! An item is what one index of the first axis selects. An npy file in C order is read item by item when they are needed, so that a set of
+//! many gigabytes takes no memory. Arrays in Fortran order (whose items are scattered over the file) and members of archives are held in
+//! memory in their own element type. In both cases the size that the header declares is first checked against the bytes present.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -147,7 +146,7 @@ impl Array {
         if !self.dtype.is_float() {
             return Ok(self.integers_in(range)?.into_iter().map(|n| n.try_into().ok()).collect());
         }
-        // Beyond 2^53 float64 skips whole numbers: what was meant is not known.
+        // Beyond 2^53 float64 does not hold every whole number, so the intended one is unknown.
         const LAST: f64 = (1u64 << 53) as f64;
         let whole = |x: f64| (x.fract() == 0.0 && x.abs() <= LAST).then_some(x as i64);
         Ok(self.doubles(range)?.into_iter().map(whole).collect())

@@ -1,4 +1,4 @@
-//! Outputs that are either complete or not there.
+//! Outputs that are either complete or absent.
 //!
 //! An output is written to a temporary file in the folder of its target and renamed over it when complete. On any error the
 //! temporary file is removed and an earlier file of that name stays as it was.
@@ -41,7 +41,7 @@ pub fn write_atomically<T>(
     let mut writer = BufWriter::new(file);
     let value = write(&mut writer).map_err(|error| failed(error.to_string()))?;
     let file = writer.into_inner().map_err(|error| failed(error.error().to_string()))?;
-    // A disk may find only now that it is full, and a rename must not overtake the data.
+    // The disk may report only now that it is full, and the data must reach it before the rename does.
     file.sync_all().map_err(|error| failed(error.to_string()))?;
     drop(file);
     unfinished.rename_to(&target).map_err(|error| failed(error.to_string()))?;

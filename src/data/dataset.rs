@@ -106,12 +106,12 @@ impl DataSet {
         &self.place
     }
 
-    /// What the user should be told: samples left out, a preprocess file that was not needed. Whole sentences.
+    /// Notes for the user, in whole sentences: samples that were left out, a preprocess file that was not needed.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// True if the samples were made up.
+    /// Whether the samples are synthetic.
     pub fn is_synthetic(&self) -> bool {
         matches!(self.source, Source::Synthetic { .. })
     }
@@ -263,7 +263,7 @@ impl DataSet {
         }
         let accepts = if self.whole.is_some() { ACCEPTS_WHOLE } else { ACCEPTS };
         let array = Array::open(file, accepts)?;
-        // A batch of one is as good as a sample.
+        // A batch of one is accepted as a sample.
         let shape = match array.shape() {
             [1, rest @ ..] if rest.len() == self.shape.len() => rest,
             shape => shape,

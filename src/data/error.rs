@@ -304,11 +304,11 @@ pub enum DataError {
     },
 
     /// A split that leaves one side empty.
-    #[error("cannot hold {held_out} of {n} samples apart: at least one must be left on each side")]
+    #[error("cannot hold out {held_out} of {n} samples: each part needs at least one")]
     Split {
         /// Number of samples.
         n: usize,
-        /// Number to hold apart.
+        /// Number to hold out.
         held_out: usize,
     },
 

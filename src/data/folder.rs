@@ -1,8 +1,8 @@
 //! Folders of image and npy files, one sample each.
 //!
 //! The samples are the PNG, JPEG and npy files sorted by the bytes of their names (`sorted()` of Python for ASCII names).
-//! Hidden files are passed over; other files are left out and named in a note; a folder within is an error, because then
-//! neither the order nor the labels are plain.
+//! Hidden files are skipped silently. Other files are skipped and named in a note. A folder within the folder is an error, because the order
+//! of the samples and their labels would be ambiguous.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

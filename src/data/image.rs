@@ -18,7 +18,7 @@ use super::error::DataError;
 /// Most pixels of an image: 64 Mi, 8,192 x 8,192.
 pub const MAX_PIXELS: u64 = 64 << 20;
 
-/// DEFLATE gives at most 1,032 bytes for one.
+/// The largest compression ratio of DEFLATE.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
 /// A JPEG spends at least one bit on each block of 8 x 8 pixels.
@@ -123,7 +123,7 @@ fn decode_png(bytes: &[u8]) -> Result<Pixels, String> {
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Pixels, String> {
     let said = |error: zune_jpeg::errors::DecodeErrors| error.to_string();
-    // Without the strict mode a truncated image comes out with a grey rest, which is no sample of anything.
+    // Without the strict mode a truncated image would be filled up with grey and be used as a sample.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(u16::MAX.into())

@@ -1,4 +1,4 @@
-//! What a path holds: told by the first bytes, for names lie.
+//! The kind of data at a path, recognised by its first bytes and not by its name.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use super::npy::MAGIC;
 /// The forms that samples come in.
 const FORMS: &str = "an .npy, an .npz, a PNG or JPEG image, or a folder of .png, .jpg, .jpeg or .npy files";
 
-/// What a path holds, by its first bytes.
+/// The kind of data at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A folder, of whatever.

@@ -9,9 +9,9 @@
 //! seed ─────────── synthetic ──────────────────────────────────┘
 //! ```
 //!
-//! Nothing a file says of itself is believed before it is checked: sizes are compared with the bytes present before memory
-//! is taken, and every failure is a [`DataError`] that names the file, what was found, what was expected and what to do.
-//! This module knows nothing of networks; it speaks of paths, shapes and numbers.
+//! Everything that a file claims is checked before it is used: sizes are compared with the bytes present before memory is allocated. Every
+//! failure is a [`DataError`] that names the file, what was found, what was expected and what to do. This module knows paths, shapes and
+//! numbers, but no networks.
 
 mod array;
 mod atomic;

@@ -1,8 +1,8 @@
 //! npz archives: zip files whose members are npy arrays, as `numpy.savez` and `numpy.savez_compressed` write them.
 //!
-//! What a member declares is believed only as far as it can be true: its unpacked size must be within what DEFLATE can make of
-//! the packed bytes, must equal what its npy header declares, and must be what the stream gives. Memory grows with the bytes
-//! that really come out of the stream, never with what a header claims.
+//! What a member declares is checked: its unpacked size must be possible for DEFLATE given the packed bytes, must equal the size that its npy
+//! header declares, and must be the size that the stream yields. Memory grows with the bytes that the stream yields, never with the size
+//! that a header claims.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

@@ -25,7 +25,7 @@ pub struct Pipeline {
 }
 
 impl std::fmt::Debug for Pipeline {
-    /// Without the tables, which are long and follow from the preprocess file.
+    /// Leaves out the tables, which are long and follow from the preprocess file.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Pipeline { color, resize, crop, expected, channels_last, normalized: _ } = self;
         let last = if *channels_last { ", channels last" } else { "" };

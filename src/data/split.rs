@@ -31,8 +31,8 @@ pub fn split(n: usize, held_out: usize, seed: u64) -> Result<Split, DataError> {
     Ok(Split { fit, held_out: order })
 }
 
-/// Draws `count` of `n` samples, ascending; all of them if there are no more. Drawn as by [`split`], from another stream: how a
-/// part is divided does not go with how it was drawn.
+/// Draws `count` of `n` samples, ascending; all of them if there are no more. It uses another random stream than [`split`], so that a later
+/// split of the drawn samples is independent of the draw.
 pub fn draw(n: usize, count: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(1);

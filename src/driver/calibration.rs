@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Samples that are drawn when no calibration data is given.
 const SYNTHETIC_SAMPLES: usize = 32;
 
-/// What is known of the calibration inputs before they are opened.
+/// Where calibration inputs come from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CalibrationSource<'a> {
     /// The file or folder; synthetic inputs without it.
@@ -22,21 +22,21 @@ pub struct CalibrationSource<'a> {
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub correction: Option<&'a Path>,
-    /// Without those, how many of the calibration samples are kept for the correction alone; it sees all of them if that is 0.
-    pub held_back: usize,
+    /// Without those, how many of the calibration samples are held out for the correction alone; if 0, it is fitted on all of them.
+    pub holdout: usize,
 }
 
 /// Opened calibration inputs: those that ranges and scales are fitted on, and those kept for the correction of the outputs.
 pub struct Calibration {
     /// For ranges and scales.
     pub ranges: SampleSet,
-    /// For the correction: other inputs if some were given or held back, else the same.
+    /// For the correction: other inputs if some were given or held out, else the same.
     pub correction: Option<SampleSet>,
     /// In words, for reports.
     pub description: String,
     /// Whether the inputs are random numbers.
     pub synthetic: bool,
-    /// What the user should know of the files.
+    /// Notes on the files, for the user.
     pub notes: Vec<String>,
 }
 
@@ -90,13 +90,13 @@ impl Calibration {
                 description += &format!("; correction fitted on {}", sets[0].describe(sets[0].len()));
                 Some(samples(sets))
             }
-            None if source.held_back == 0 => Some(all.clone()),
+            None if source.holdout == 0 => Some(all.clone()),
             None => {
-                let parts = split(all.len(), source.held_back, seed)?;
+                let parts = split(all.len(), source.holdout, seed)?;
                 let chosen = |part: Vec<usize>| part.into_iter().map(|i| all.indices[i]).collect();
                 let correction = SampleSet { indices: chosen(parts.held_out), ..all.clone() };
                 all.indices = chosen(parts.fit);
-                description += &format!("; {} of them held back for the correction", source.held_back);
+                description += &format!("; {} of them held out for the correction", source.holdout);
                 Some(correction)
             }
         };

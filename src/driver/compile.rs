@@ -27,11 +27,12 @@ pub struct CompileOptions<'a> {
     pub objective: ObjectiveChoice,
     /// Seed of everything random.
     pub seed: u64,
-    /// Bytes of values that passes may keep for their images.
+    /// Memory for the values that passes keep of the calibration inputs, in bytes.
     pub max_memory: usize,
 }
 
-/// What came of it.
+/// A compiled network, with what the passes reported.
+#[non_exhaustive]
 pub struct Compiled {
     /// The integer graph.
     pub graph: Graph,
@@ -47,16 +48,17 @@ pub struct Compiled {
 
 /// Why a network cannot be compiled.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompileError {
     /// The model file.
     #[error(transparent)]
     Import(#[from] catc_onnx::ImportError),
-    /// Bits for layers that have theirs.
+    /// Bits of single layers were given for a network that is quantized already.
     #[error(
         "{0} is quantized already, and its layers have the bits of the file: leave out --layer-bits and --keep-float"
     )]
     Quantized(String),
-    /// A scale for each input.
+    /// A node computes a new scale for each input.
     #[error(
         "{model}: node {node:?} (DynamicQuantizeLinear) finds its scale in each input, which no compiled network does: compile the \
          network it was made from, which is in float, or one quantized with fixed scales (static quantization)"
@@ -87,11 +89,11 @@ pub enum CompileError {
     Several(Vec<CompileError>),
 }
 
-/// What the caller may watch.
-pub struct Watch<'a> {
-    /// Called once with the imported network, before anything is refused that could be compiled otherwise.
+/// What a compilation tells its caller as it goes.
+pub struct CompileObserver<'a> {
+    /// Called once with the imported network, before the checks that may refuse it.
     pub imported: &'a mut dyn FnMut(&Imported),
-    /// Called once before the long part with the opened calibration data, which networks that are quantized already do not need.
+    /// Called once before the passes run: with the opened calibration data, or with `None` for a network that is quantized already.
     pub begin: &'a mut dyn FnMut(Option<&Calibration>),
     /// Called after each pass.
     pub after_pass: &'a mut dyn FnMut(&PassReport, &Graph),
@@ -100,20 +102,20 @@ pub struct Watch<'a> {
 }
 
 /// Imports, quantizes and lowers a network. One that is quantized already keeps its scales.
-pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, CompileError> {
+pub fn compile(options: &CompileOptions, observer: CompileObserver) -> Result<Compiled, CompileError> {
     let import =
         catc_onnx::ImportOptions { shapes: options.shapes.to_vec(), memory: options.max_memory, ..Default::default() };
     let mut imported = catc_onnx::import(options.model, &import)?;
-    (watch.imported)(&imported);
+    (observer.imported)(&imported);
     if let Some(node) = imported.dynamic_quantizer {
         return Err(CompileError::DynamicQuantizer { model: options.model.display().to_string(), node });
     }
     if imported.graph.phase == Phase::Qdq {
-        return compile_quantized(options, imported, watch);
+        return compile_quantized(options, imported, observer);
     }
     let passes = recipe(&options.recipe)?;
     let calibration = preflight::check(options, &imported)?;
-    (watch.begin)(Some(&calibration));
+    (observer.begin)(Some(&calibration));
     let info = BuildInfo {
         catc_version: env!("CARGO_PKG_VERSION").into(),
         method: options.recipe.method.to_string(),
@@ -127,15 +129,15 @@ pub fn compile(options: &CompileOptions, watch: Watch) -> Result<Compiled, Compi
     let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let mut cx = PassContext::with_calibration(&calibration.ranges, options.seed);
     cx.cat_data = calibration.correction.as_ref().map(|c| c as &dyn catc_passes::CalibrationData);
-    cx.progress = watch.progress;
+    cx.progress = observer.progress;
     cx.max_memory = options.max_memory;
     cx.objective = options.objective;
-    let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
+    let reports = PassManager::new().observe(observer.after_pass).run(&passes, &mut graph, &mut cx)?;
     let program = lowered(&graph, info, &imported)?;
     Ok(Compiled { graph, program, reports, notes: cx.notes, losses: cx.losses })
 }
 
-/// The program of an integer graph. Its inputs of whole numbers take no others than the model's file does.
+/// The program of an integer graph. The ranges of its integer inputs are limited to those of the types in the model's file.
 fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Program, CompileError> {
     let mut program = catc_codegen::lower(graph, info).map_err(|e| preflight::named(e, imported))?;
     for (port, whole) in program.inputs.iter_mut().zip(&imported.whole) {
@@ -148,17 +150,21 @@ fn lowered(graph: &Graph, info: BuildInfo, imported: &Imported) -> Result<Progra
 }
 
 /// Lowers a network that the file holds quantized.
-fn compile_quantized(options: &CompileOptions, mut imported: Imported, watch: Watch) -> Result<Compiled, CompileError> {
+fn compile_quantized(
+    options: &CompileOptions,
+    mut imported: Imported,
+    observer: CompileObserver,
+) -> Result<Compiled, CompileError> {
     if !options.recipe.layers.is_empty() {
         return Err(CompileError::Quantized(options.model.display().to_string()));
     }
-    (watch.begin)(None);
+    (observer.begin)(None);
     let mut graph = std::mem::replace(&mut imported.graph, Graph::new(""));
     let float_bytes = float_bytes(&graph);
     let passes = parse_passes(QUANTIZED_RECIPE).map_err(RecipeError::from)?;
     let mut cx = PassContext::empty();
-    cx.progress = watch.progress;
-    let reports = PassManager::new().observe(watch.after_pass).run(&passes, &mut graph, &mut cx)?;
+    cx.progress = observer.progress;
+    let reports = PassManager::new().observe(observer.after_pass).run(&passes, &mut graph, &mut cx)?;
     // The widest of each kind.
     let bits = |weights: bool| {
         let constants: BTreeSet<_> =

@@ -1,4 +1,4 @@
-//! What the inputs of a network take: for the data side, and back as tensors.
+//! The inputs of a network as data sets need to know them, and samples as tensors for the network.
 
 use crate::data::{DataError, DataSet, InputSpec, WholeNumbers};
 use catc_ir::{Element, Graph, Indexed, Tensor, TensorData, indexed_inputs};

@@ -16,6 +16,7 @@ const BATCH_PER_THREAD: usize = 32;
 
 /// Why a model cannot be opened or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The file cannot be read.
     #[error("cannot read {path}: {error}")]
@@ -157,7 +158,7 @@ impl OpenModel {
         Ok(OpenModel { path: name, inputs, outputs, real_outputs, engine, threads })
     }
 
-    /// Opens a program that was just made; `name` is what messages call it.
+    /// Opens a program that is in memory; `name` is its name in messages.
     pub fn from_program(program: Program, name: &str, threads: usize) -> Result<OpenModel, ModelError> {
         Self::compiled(Model::from_program(program)?, name.into(), &SessionOptions { threads, ..Default::default() })
     }
@@ -181,8 +182,8 @@ impl OpenModel {
         &self.outputs
     }
 
-    /// The number of the output that holds a score for each class, a row of reals, and the number of classes: the output of this name, or
-    /// the only one that can be it.
+    /// The index of the output that holds the class scores (one f32 for each class) and the number of classes. It is the output of this name;
+    /// without a name, the only output that can hold class scores.
     pub fn scores(&self, name: Option<&str>) -> Result<(usize, usize), ModelError> {
         let path = || self.path.clone();
         let outputs: Vec<(usize, &InputSpec)> = match name {
@@ -302,7 +303,7 @@ impl OpenModel {
 pub fn array_of(set: &DataSet, indices: &[usize]) -> Result<ArrayData, DataError> {
     Ok(match set.whole() {
         None => ArrayData::F32(set.samples(indices)?),
-        // The bounds that the set was opened with are those of 32 bits or less.
+        // The data set was opened with the bounds of the input, which fit 32 bits.
         Some(_) => ArrayData::Index(set.samples(indices)?.into_iter().map(|n: i64| n as i32).collect()),
     })
 }
@@ -327,7 +328,7 @@ fn batched(n: usize, shape: &[usize]) -> Vec<usize> {
 
 /// Whether a file starts as compiled models do.
 pub fn is_compiled(path: &Path) -> std::io::Result<bool> {
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // Checked before the file is opened: opening a pipe would wait for its writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(std::io::Error::other("not a regular file; give the path of a model file"));
     }

@@ -1,4 +1,4 @@
-//! What can be known of a compilation before any data is calibrated on: all of it is said at once.
+//! The checks before calibration. All problems that they find are reported together.
 
 use super::calibration::Calibration;
 use super::compile::{CompileError, CompileOptions};
@@ -25,7 +25,7 @@ pub fn check(options: &CompileOptions, imported: &Imported) -> Result<Calibratio
     }
 }
 
-/// Lowers the float network as it is: nodes that no step can stand for are found without scales.
+/// Lowers the float network without quantizing it, which finds the nodes that programs cannot express.
 fn check_nodes(imported: &Imported) -> Result<(), CompileError> {
     let float = RecipeOptions {
         method: Method::MinMax,
@@ -41,12 +41,12 @@ fn check_nodes(imported: &Imported) -> Result<(), CompileError> {
     catc_codegen::check(&graph).map_err(|e| named(e, imported).into())
 }
 
-/// With the operators of the model's file.
+/// The error with the names of the operators in the model's file.
 pub fn named(error: CodegenError, imported: &Imported) -> CodegenError {
     error.with_operators(&|name| imported.operators.get(name).cloned())
 }
 
-/// Several problems as a list, one as it is.
+/// One problem as it is; several as a list.
 pub fn listed(problems: &[String]) -> String {
     match problems {
         [one] => one.clone(),

@@ -1,4 +1,4 @@
-//! The journal: a line for each finished measurement, so that an interrupted sweep goes on where it was.
+//! The journal: a line for each finished measurement, so that an interrupted sweep can be resumed.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,11 +16,11 @@ pub struct Outcome {
     pub top5: usize,
     /// Test inputs.
     pub n: usize,
-    /// The correction: alpha, K and p as they came to be; absent where there is none.
+    /// The fitted correction, if there is one.
     pub correction: Option<Fitted>,
-    /// Why there is none although one was asked for, or what was noted.
+    /// Why there is no correction although one was asked for.
     pub note: Option<String>,
-    /// How long it took, the network itself included where the line is its own.
+    /// How long it took. The first variant of a network includes the time to make the network.
     pub seconds: f64,
 }
 
@@ -51,7 +51,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or makes the file. What an interruption left of a last line is cut off; lines of other builds stay.
+    /// Opens or creates the file. An incomplete last line, left by an interruption, is removed; lines of other builds stay.
     ///
     /// # Errors
     /// If the file cannot be read and written, or another sweep has it open.
@@ -84,7 +84,7 @@ impl Journal {
         let line = Line { key: key.into(), what, outcome: outcome.clone() };
         let text = format!("{}\n", serde_json::to_string(&line)?);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // One write: an interruption leaves the line whole or not at all, or cut at the end, which `open` mends.
+        // One write: an interruption leaves the line whole, absent, or incomplete at the end, which `open` removes.
         state.0.write_all(text.as_bytes())?;
         state.1.insert(line.key, line.outcome);
         Ok(())

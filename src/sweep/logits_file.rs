@@ -1,4 +1,4 @@
-//! Logits of quantized networks, kept so that another correction of a network that took an hour takes seconds.
+//! Files with the logits of quantized networks: another correction of a network that took an hour to make then takes seconds.
 
 use super::key::Key;
 use crate::data::{DataError, Elements, Npz, write_npz};

@@ -1,14 +1,14 @@
-//! Measures one network: makes it, runs it on the test inputs once, fits its corrections, and runs each, compiled on its own,
-//! over the network's outputs. A corrected network computes exactly that, so nothing is run twice.
+//! Measures one network: compiles it, runs it on the test inputs once, fits its corrections, compiles each of them as a network of its own,
+//! and runs it on the first network's outputs. A corrected network computes exactly the same, so the network itself runs only once.
 
-use super::bench::Bench;
+use super::context::SweepContext;
 use super::journal::{Fitted, Outcome};
 use super::key::Key;
 use super::logits_file::Logits;
 use super::plan::{Fit, Network, Variant};
 use super::run::SweepError;
 use crate::data::split;
-use crate::driver::{CompileError, Inputs, OpenModel, Steps};
+use crate::driver::{CompileError, Inputs, OpenModel, StagedCompilation};
 use catc_interp::metrics::in_top_k;
 use catc_ir::Graph;
 use catc_passes::append_cat::correction_network;
@@ -23,27 +23,27 @@ use std::time::Instant;
 const ROWS: usize = 256;
 
 /// The key of a variant's outcome.
-pub fn outcome_key(bench: &Bench, network: &Network, variant: Variant) -> Key {
-    let key = bench.logits_key(network);
-    match bench.options.plan.fit(network, variant) {
+pub fn outcome_key(context: &SweepContext, network: &Network, variant: Variant) -> Key {
+    let key = context.logits_key(network);
+    match context.options.plan.fit(network, variant) {
         None => key,
         Some(fit) => key.with(format!("{fit:?}")),
     }
 }
 
 /// The top-1 and top-5 of the float network.
-pub fn float_outcome(bench: &Bench, threads: usize, progress: &dyn Progress) -> Result<Outcome, SweepError> {
+pub fn float_outcome(context: &SweepContext, threads: usize, progress: &dyn Progress) -> Result<Outcome, SweepError> {
     let start = Instant::now();
-    let model = OpenModel::open(&bench.options.model, threads, None, &[], Some(bench.options.max_memory))?;
+    let model = OpenModel::open(&context.options.model, threads, None, &[], Some(context.options.max_memory))?;
     let (scores, _) = model.scores(None)?;
     let mut rows = vec![];
-    model.run_all(&bench.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[scores].reals()))?;
-    Ok(outcome(bench, &rows, start, None, None))
+    model.run_all(&context.test, progress, &mut |_, outputs| rows.extend_from_slice(outputs[scores].reals()))?;
+    Ok(outcome(context, &rows, start, None, None))
 }
 
 /// Measures the variants of a network; `done` gets each as soon as it is known.
 pub fn measure(
-    bench: &Bench,
+    context: &SweepContext,
     network: &Network,
     variants: &[Variant],
     threads: usize,
@@ -51,31 +51,31 @@ pub fn measure(
     done: &dyn Fn(Variant, Outcome) -> Result<(), SweepError>,
 ) -> Result<(), SweepError> {
     let start = Instant::now();
-    let steps = Steps::of(&network.recipe)?;
-    let division = bench.division(network.seed)?;
+    let compilation = StagedCompilation::new(&network.recipe)?;
+    let division = context.division(network.seed)?;
     let inputs = Inputs {
         data: &division.calibration.ranges,
         seed: network.seed,
-        max_memory: bench.options.max_memory,
+        max_memory: context.options.max_memory,
         progress,
     };
-    let folded = bench.folded(&division, &steps, inputs)?;
-    let file = Logits::file(&bench.options.out.join("logits"), &bench.logits_key(network));
+    let folded = context.folded(&division, &compilation, inputs)?;
+    let file = Logits::file(&context.options.out.join("logits"), &context.logits_key(network));
     let logits = match Logits::read(&file)? {
         Some(logits) => logits,
         None => {
-            let calibrated = bench.calibrated(&division, &folded, &steps, inputs)?;
-            let quantized = steps.quantize(&calibrated, inputs).map_err(CompileError::from)?.graph;
+            let calibrated = context.calibrated(&division, &folded, &compilation, inputs)?;
+            let quantized = compilation.quantize(&calibrated, inputs).map_err(CompileError::from)?.graph;
             let correction = division.calibration.correction.as_ref().map(|c| c as &dyn CalibrationData);
-            let logits = network_logits(bench, &steps, quantized, correction, threads, progress)?;
+            let logits = network_logits(context, &compilation, quantized, correction, threads, progress)?;
             logits.write(&file)?;
             logits
         }
     };
     for &variant in variants {
         let start = if variants[0] == variant { start } else { Instant::now() };
-        let Some(how) = bench.options.plan.fit(network, variant) else {
-            done(variant, outcome(bench, &logits.test, start, None, None))?;
+        let Some(how) = context.options.plan.fit(network, variant) else {
+            done(variant, outcome(context, &logits.test, start, None, None))?;
             continue;
         };
         let fitted = match (&folded.logits, &division.calibration.correction) {
@@ -89,10 +89,10 @@ pub fn measure(
         done(
             variant,
             match fitted {
-                Err(reason) => outcome(bench, &logits.test, start, None, Some(format!("no correction: {reason}"))),
+                Err(reason) => outcome(context, &logits.test, start, None, Some(format!("no correction: {reason}"))),
                 Ok((model, fitted)) => {
-                    let corrected = corrected(&steps, &model, &logits, threads)?;
-                    outcome(bench, &corrected, start, Some(fitted), None)
+                    let corrected = corrected(&compilation, &model, &logits, threads)?;
+                    outcome(context, &corrected, start, Some(fitted), None)
                 }
             },
         )?;
@@ -103,8 +103,8 @@ pub fn measure(
 /// The logits of a quantized graph: on the images for the correction by the evaluator, as `append-cat` finds them, on the test
 /// inputs by machine code.
 fn network_logits(
-    bench: &Bench,
-    steps: &Steps,
+    context: &SweepContext,
+    compilation: &StagedCompilation,
     mut graph: Graph,
     correction: Option<&dyn CalibrationData>,
     threads: usize,
@@ -116,13 +116,13 @@ fn network_logits(
             let found = evaluate_rows(&graph, v, data, "append-cat", progress).map_err(CompileError::from)?;
             fit = found.iter().map(|&z| z as f32).collect();
         }
-        // Up to the logits: a softmax that follows them changes no place of a class.
+        // Up to the logits: a softmax after them does not change the order of the classes.
         graph.outputs[0].value = v;
     }
-    let model = OpenModel::from_program(steps.lower(graph)?, "the quantized network", threads)?;
+    let model = OpenModel::from_program(compilation.lower(graph)?, "the quantized network", threads)?;
     let (scores, classes) = model.scores(None)?;
-    let mut test = Vec::with_capacity(bench.labels.len() * classes);
-    model.run_all(&bench.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[scores].reals()))?;
+    let mut test = Vec::with_capacity(context.labels.len() * classes);
+    model.run_all(&context.test, progress, &mut |_, outputs| test.extend_from_slice(outputs[scores].reals()))?;
     Ok(Logits { classes, fit, test })
 }
 
@@ -147,9 +147,14 @@ fn fit_to(lq: &DMatrix<f64>, fp: &DMatrix<f64>, how: &Fit) -> Result<(CatModel, 
 }
 
 /// The corrected test logits, by machine code.
-fn corrected(steps: &Steps, model: &CatModel, logits: &Logits, threads: usize) -> Result<Vec<f32>, SweepError> {
+fn corrected(
+    compilation: &StagedCompilation,
+    model: &CatModel,
+    logits: &Logits,
+    threads: usize,
+) -> Result<Vec<f32>, SweepError> {
     let graph = correction_network(model).map_err(CompileError::from)?;
-    let program = Model::from_program(steps.lower(graph)?).map_err(crate::driver::ModelError::from)?;
+    let program = Model::from_program(compilation.lower(graph)?).map_err(crate::driver::ModelError::from)?;
     let options = SessionOptions { threads, ..Default::default() };
     let session = program.session(&options).map_err(crate::driver::ModelError::from)?;
     let mut all = Vec::with_capacity(logits.test.len());
@@ -161,9 +166,15 @@ fn corrected(steps: &Steps, model: &CatModel, logits: &Logits, threads: usize) -
     Ok(all)
 }
 
-fn outcome(bench: &Bench, rows: &[f32], start: Instant, correction: Option<Fitted>, note: Option<String>) -> Outcome {
-    let n = bench.labels.len();
-    let pairs = rows.chunks_exact((rows.len() / n.max(1)).max(1)).zip(&bench.labels);
+fn outcome(
+    context: &SweepContext,
+    rows: &[f32],
+    start: Instant,
+    correction: Option<Fitted>,
+    note: Option<String>,
+) -> Outcome {
+    let n = context.labels.len();
+    let pairs = rows.chunks_exact((rows.len() / n.max(1)).max(1)).zip(&context.labels);
     let hits = |k: usize| pairs.clone().filter(|(row, label)| in_top_k(row, **label, k)).count();
     Outcome { top1: hits(1), top5: hits(5), n, correction, note, seconds: start.elapsed().as_secs_f64() }
 }

@@ -5,7 +5,7 @@ use catc_passes::{Method, RecipeOptions, recipe_passes};
 use std::fmt;
 use std::path::PathBuf;
 
-/// Alpha, clusters and dimensions of the curves where an axis other than theirs varies, unless fixed: the paper's values.
+/// Alpha, and clusters and dimensions, of the points of a curve along another axis, unless the plan fixes them: the paper's values.
 const CURVE_ALPHA: f64 = 0.4;
 const CURVE_AT_2_BITS: (usize, usize) = (4, 5);
 const CURVE_ABOVE: (usize, usize) = (64, 50);
@@ -21,8 +21,8 @@ pub struct SweepOptions {
     pub limit: Option<usize>,
     /// Inputs for the correction alone.
     pub cat_data: Option<PathBuf>,
-    /// Without those, how many calibration inputs are kept for the correction alone; it sees all of them if that is 0.
-    pub held_back: usize,
+    /// Without those, how many calibration inputs are held out for the correction alone; if 0, it is fitted on all of them.
+    pub holdout: usize,
     /// How images become network inputs.
     pub preprocess: Option<PathBuf>,
     /// Test inputs. Nothing is fitted or chosen on them.
@@ -65,13 +65,13 @@ pub struct Plan {
     pub abits: Vec<u8>,
     /// Methods.
     pub methods: Vec<Method>,
-    /// What else the recipes are given; bits, method and correction in it do not count.
+    /// All other options of the recipes; the bits, method and correction in it are ignored.
     pub recipe: RecipeOptions,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// Corrections in the tables.
     pub corrections: Vec<Correction>,
-    /// Weights of the correction: one fixes it, several are a curve. So for the next three.
+    /// Weights of the correction. One value fixes the weight; several make a curve. The same holds for the next three fields.
     pub alphas: Vec<f64>,
     /// Numbers of clusters.
     pub clusters: Vec<usize>,
@@ -170,7 +170,7 @@ impl Plan {
                 for &abits in &self.abits {
                     let mut recipe =
                         RecipeOptions { method, wbits, abits, cat: false, real_inputs: true, ..self.recipe.clone() };
-                    // What is set of a pass is set where there is the pass.
+                    // Options of a pass apply to the recipes that have the pass.
                     let passes = recipe_passes(&recipe);
                     recipe.overrides.retain(|o| passes.contains(&o.pass.as_str()));
                     networks.extend(self.seeds.iter().map(|&seed| Network { recipe: recipe.clone(), seed }));
@@ -180,7 +180,7 @@ impl Plan {
         networks
     }
 
-    /// The variants of each network. The network as it is comes first: all others are read against it.
+    /// The variants of each network. The network without correction comes first: all others are compared with it.
     pub fn variants(&self) -> Vec<Variant> {
         let mut variants = vec![Variant::Table(Correction::Off)];
         let others = self.corrections.iter().filter(|c| **c != Correction::Off);
@@ -191,7 +191,7 @@ impl Plan {
         variants
     }
 
-    /// Whether any variant is fitted, so that images are needed for it.
+    /// Whether any variant has a correction to fit, which needs images.
     pub fn corrects(&self) -> bool {
         self.variants().len() > 1
     }

@@ -1,6 +1,6 @@
-//! Drives a sweep: what the journal knows is taken from it, the rest is measured, and the results are written after every network.
+//! Runs a sweep: takes known outcomes from the journal, measures the others, and writes the results after every network.
 
-use super::bench::Bench;
+use super::context::SweepContext;
 use super::journal::{Journal, Outcome};
 use super::measure::{float_outcome, measure, outcome_key};
 use super::plan::{Axis, Network, Plan, SweepOptions, Variant};
@@ -19,6 +19,7 @@ const JOURNAL: &str = "journal.jsonl";
 
 /// Why a sweep ended early. What was measured until then is in the journal.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SweepError {
     /// A network that cannot be compiled.
     #[error(transparent)]
@@ -53,7 +54,7 @@ pub enum SweepError {
     Threads(String),
 }
 
-/// How far a sweep is.
+/// The progress of a sweep.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Measurements that are known.
@@ -66,11 +67,11 @@ pub struct Status {
 
 /// Measures whatever of the plan is not known yet and writes the results to the folder `options.out`.
 ///
-/// `progress` has a place to report to for each job; `watch` is told of every measurement, from several threads.
+/// `progress` has an entry for each job to report to. `measured` is called after every measurement, from several threads.
 pub fn run(
     options: &SweepOptions,
     progress: &[&dyn Progress],
-    watch: &(dyn Fn(&Status) + Sync),
+    measured: &(dyn Fn(&Status) + Sync),
 ) -> Result<Results, SweepError> {
     let at = |path: &Path, error: io::Error| SweepError::File { path: path.display().to_string(), error };
     let logits = options.out.join("logits");
@@ -87,14 +88,14 @@ pub fn run(
         pool.map_err(|e| SweepError::Threads(e.to_string()))
     };
     let done = AtomicUsize::new(0);
-    let tell = |last: String| watch(&Status { done: done.fetch_add(1, Ordering::Relaxed) + 1, total, last });
+    let tell = |last: String| measured(&Status { done: done.fetch_add(1, Ordering::Relaxed) + 1, total, last });
     let first = pool()?;
-    let bench = first.install(|| Bench::open(options))?;
-    let key = bench.float_key().text();
+    let context = first.install(|| SweepContext::open(options))?;
+    let key = context.float_key().text();
     let float = match journal.get(&key) {
         Some(known) => known,
         None => {
-            let found = first.install(|| float_outcome(&bench, threads, progress[0]))?;
+            let found = first.install(|| float_outcome(&context, threads, progress[0]))?;
             journal.add(&key, "float".into(), &found).map_err(|e| at(&path, e))?;
             found
         }
@@ -110,7 +111,7 @@ pub fn run(
     let one = |network: &Network, progress: &dyn Progress| -> Result<(), SweepError> {
         let mut missing = vec![];
         for &variant in &variants {
-            match journal.get(&outcome_key(&bench, network, variant).text()) {
+            match journal.get(&outcome_key(&context, network, variant).text()) {
                 Some(known) => add(network, variant, known),
                 None => missing.push(variant),
             }
@@ -118,8 +119,8 @@ pub fn run(
         if missing.is_empty() {
             return Ok(());
         }
-        measure(&bench, network, &missing, threads, progress, &|variant, outcome| {
-            let key = outcome_key(&bench, network, variant).text();
+        measure(&context, network, &missing, threads, progress, &|variant, outcome| {
+            let key = outcome_key(&context, network, variant).text();
             let what = format!("{}: {network}, {variant}", options.model.display());
             journal.add(&key, what, &outcome).map_err(|e| at(&path, e))?;
             add(network, variant, outcome);

@@ -1,8 +1,9 @@
-//! What a folder of results was measured with, so that a sweep with other options does not take its place.
+//! The options that a folder of results was measured with, so that a sweep with other options does not overwrite it.
 
 use super::plan::{Correction, SweepOptions, Variant};
 use super::run::SweepError;
 use crate::data::write_atomically;
+use catc_passes::{Method, Override};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -10,17 +11,23 @@ use std::path::Path;
 /// The file in the folder of a sweep that holds its options.
 const FILE: &str = "options.json";
 
+/// The setting that lists the methods.
+const METHODS: &str = "--method";
+
+/// The setting that lists the options of passes that are replaced.
+const OVERRIDES: &str = "--set and --augment";
+
 /// The options that results depend on, by their names on the command line.
 type Settings = BTreeMap<String, String>;
 
-/// Refuses a folder that holds the results of a sweep with other options; otherwise notes the options in it.
+/// Refuses a folder that holds the results of a sweep with other options; otherwise writes the options to it.
 pub fn claim(options: &SweepOptions) -> Result<(), SweepError> {
     let path = options.out.join(FILE);
     let at = |error| SweepError::File { path: path.display().to_string(), error };
     let own = settings(options);
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            let earlier: Settings = serde_json::from_str(&text).map_err(|e| at(e.into()))?;
+            let earlier = with_present_names(serde_json::from_str(&text).map_err(|e| at(e.into()))?);
             let differences = differences(&earlier, &own);
             if !differences.is_empty() {
                 return Err(SweepError::Options { folder: options.out.display().to_string(), differences });
@@ -38,6 +45,22 @@ pub fn claim(options: &SweepOptions) -> Result<(), SweepError> {
     Ok(write_atomically(&path, |f| std::io::Write::write_all(f, text.as_bytes()))?)
 }
 
+/// Settings that an earlier version wrote, with the present names of options and methods.
+fn with_present_names(settings: Settings) -> Settings {
+    let method = |name: &str| Method::renamed(name).map_or(name.to_string(), |r| r.name.into());
+    let replaced = |text: &str| match text.parse::<Override>() {
+        Ok(o) => format!("{}.{}={}", o.pass, o.current_option(), o.value),
+        Err(_) => text.to_string(),
+    };
+    let renamed = |(name, value): (String, String)| match name.as_str() {
+        "--cat-held-back" => ("--cat-holdout".into(), value),
+        METHODS => (name, list(value.split(',').map(method))),
+        OVERRIDES => (name, list(value.split(',').map(replaced))),
+        _ => (name, value),
+    };
+    settings.into_iter().map(renamed).collect()
+}
+
 fn settings(options: &SweepOptions) -> Settings {
     let SweepOptions { plan, out: _, max_memory, jobs: _, threads: _, .. } = options;
     let file = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
@@ -49,17 +72,17 @@ fn settings(options: &SweepOptions) -> Settings {
         ("--calib", file(&options.calib)),
         ("--samples", options.limit.map_or("all".into(), |n| n.to_string())),
         ("--cat-data", given(&options.cat_data)),
-        ("--cat-held-back", options.held_back.to_string()),
+        ("--cat-holdout", options.holdout.to_string()),
         ("--preprocess", given(&options.preprocess)),
         ("--data", file(&options.data)),
         ("--labels", file(&options.labels)),
         ("--wbits", list(&plan.wbits)),
         ("--abits", list(&plan.abits)),
         ("--first-last-bits", recipe.first_last_bits.to_string()),
-        ("--method", list(&plan.methods)),
+        (METHODS, list(&plan.methods)),
         ("--effort", format!("{:?}", recipe.effort).to_lowercase()),
         ("--iters", recipe.iters.map_or("by --effort".into(), |n| n.to_string())),
-        ("--set and --augment", list(recipe.overrides.iter().map(|o| format!("{}.{}={}", o.pass, o.option, o.value)))),
+        (OVERRIDES, list(recipe.overrides.iter().map(|o| format!("{}.{}={}", o.pass, o.current_option(), o.value)))),
         ("--max-memory", max_memory.to_string()),
         ("--cat", list(corrections)),
         ("--seed and --seeds", list(&plan.seeds)),
@@ -103,5 +126,28 @@ mod tests {
         std::fs::remove_file(dir.path().join(FILE)).unwrap();
         std::fs::write(dir.path().join("results.json"), "{}").unwrap();
         assert!(claim(&options).unwrap_err().to_string().contains(FILE));
+    }
+
+    #[test]
+    fn a_folder_of_an_earlier_version_is_read_by_its_former_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = results().options;
+        options.out = dir.path().to_path_buf();
+        options.plan.methods = vec![Method::EndToEnd, Method::Mse];
+        options.plan.recipe.overrides = vec!["reconstruct.prediction_weight=3".parse().unwrap()];
+        claim(&options).unwrap();
+        let path = dir.path().join(FILE);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for (name, former) in
+            [("--cat-holdout", "--cat-held-back"), ("end-to-end", "cat"), (".prediction_weight", ".pd")]
+        {
+            assert_eq!(text.matches(name).count(), 1, "{name}: {text}");
+            text = text.replace(name, former);
+        }
+        std::fs::write(&path, &text).unwrap();
+        claim(&options).unwrap();
+        std::fs::write(&path, text.replace("cat,mse", "correct,mse")).unwrap();
+        let error = claim(&options).unwrap_err().to_string();
+        assert!(error.contains("--method was channel-correction,mse, and is end-to-end,mse"), "{error}");
     }
 }

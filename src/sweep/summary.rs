@@ -4,7 +4,7 @@ use super::journal::Outcome;
 use super::plan::{Network, Plan, SweepOptions, Variant};
 use catc_passes::Method;
 
-/// A measurement and what it is of.
+/// A measurement: the network, the variant and the outcome.
 #[derive(Clone, Debug)]
 pub struct Measured {
     /// The network.
@@ -149,7 +149,7 @@ pub(super) mod tests {
             calib: "calib.npy".into(),
             limit: None,
             cat_data: None,
-            held_back: 0,
+            holdout: 0,
             preprocess: None,
             data: "test.npy".into(),
             labels: "labels.npy".into(),
@@ -161,7 +161,7 @@ pub(super) mod tests {
         };
         let outcome = |top1| Outcome { top1, top5: 190, n: 200, correction: None, note: None, seconds: 1.0 };
         let mut results = Results::new(&options, outcome(180));
-        // Backwards: what is shown must not depend on the order.
+        // In reverse: the results must not depend on the order.
         for (i, network) in options.plan.networks().into_iter().enumerate().rev() {
             for (j, variant) in options.plan.variants().into_iter().enumerate() {
                 results.add(Measured { network: network.clone(), variant, outcome: outcome(100 + 10 * i + j) });

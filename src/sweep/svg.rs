@@ -7,7 +7,7 @@ const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 420.0;
 /// Left, right, top and bottom margins; the legend stands in the right one.
 const MARGIN: [f64; 4] = [64.0, 190.0, 36.0, 52.0];
-/// Colours that stay apart for colour-blind readers (Okabe and Ito).
+/// Colours that colour-blind readers can tell apart (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999"];
 /// Places that span more than this factor stand on a logarithmic axis.
 const LOG_SPAN: f64 = 30.0;
@@ -165,7 +165,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     values.map(|v| (v, v)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0.0, 1.0))
 }
 
-/// A tick's value, without digits that say nothing.
+/// A tick's value, without trailing zeros.
 fn number(v: f64) -> String {
     let text = format!("{v:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()

@@ -68,7 +68,7 @@ pub fn json(results: &Results) -> Value {
     let means = settings.iter().flat_map(|&s| variants.iter().filter_map(move |&v| mean(s, v)));
     let o = &results.options;
     json!({
-        "model": o.model, "calib": o.calib, "samples": o.limit, "cat_data": o.cat_data, "held_back": o.held_back, "data": o.data,
+        "model": o.model, "calib": o.calib, "samples": o.limit, "cat_data": o.cat_data, "holdout": o.holdout, "data": o.data,
         "float": {"top1": rate(results.float.top1, results.float.n), "top5": rate(results.float.top5, results.float.n),
             "n": results.float.n},
         "means": means.collect::<Vec<_>>(),

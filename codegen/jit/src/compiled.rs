@@ -11,8 +11,8 @@ use crate::builder::{UnplacedStep, Work};
 use crate::code::{Code, CodeBuilder};
 use crate::error::JitError;
 use crate::limits::Limits;
+use crate::parallel_for::ParallelFor;
 use crate::place::{PlacedProgram, PlacedStep, Pointer, PortShape, place};
-use crate::spread::Spread;
 use catc_kernels::{KernelRef, KernelSet, Tier, cpu_name};
 use catc_program::{Program, Tuning};
 use std::ops::Range;
@@ -253,14 +253,14 @@ impl CompiledProgram {
         self.run_observed(inputs, outputs, workspace, None, |_, call| call())
     }
 
-    /// As [`CompiledProgram::run`], large steps shared by the workers of `spread` (no more than the workspace is for), which changes no
+    /// As [`CompiledProgram::run`], large steps shared by the workers of `parallel` (no more than the workspace is for), which changes no
     /// bit of the outputs; `observe` gets the number of each step and must call what it is handed, so that it can time it.
     pub fn run_observed(
         &self,
         inputs: &[Input<'_>],
         outputs: &mut [OutputMut<'_>],
         workspace: &mut Workspace,
-        spread: Option<&dyn Spread>,
+        parallel: Option<&dyn ParallelFor>,
         mut observe: impl FnMut(usize, &mut dyn FnMut()),
     ) -> Result<(), JitError> {
         self.check(inputs, outputs, workspace)?;
@@ -275,8 +275,8 @@ impl CompiledProgram {
             },
             Pointer::Scratch => scratch,
         };
-        let workers = spread.map_or(1, |s| s.workers()).min(workspace.scratch.len());
-        let spread = spread.filter(|s| s.workers() == workers);
+        let workers = parallel.map_or(1, |p| p.workers()).min(workspace.scratch.len());
+        let parallel = parallel.filter(|p| p.workers() == workers);
         let slots: Vec<Slots> = workspace.scratch[..workers]
             .iter_mut()
             .map(|scratch| scratch.lines.as_mut_ptr().cast::<u8>())
@@ -296,12 +296,12 @@ impl CompiledProgram {
                 // and writes through its slots only: activations within the planned regions of the workspace, whose size was checked
                 // and which is borrowed mutably; constants and inputs, which it only reads, inputs within the length that was checked;
                 // and scratch within the step's own, of which the workspace has the maximum. Calls at the same time are for different
-                // units and workers, as `Spread` promises: units write different bytes and read nothing that another one writes, and
+                // units and workers, as `ParallelFor` promises: units write different bytes and read nothing that another one writes, and
                 // workers have scratch of their own.
                 unsafe { function(slots, units.start as i64, units.end as i64) }
             };
-            observe(number, &mut || match spread {
-                Some(spread) => spread.spread(step.units, step.cycles, &part),
+            observe(number, &mut || match parallel {
+                Some(parallel) => parallel.parallel_for(step.units, step.cycles, &part),
                 None => part(0, 0..step.units),
             });
         }

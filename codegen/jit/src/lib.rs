@@ -32,9 +32,9 @@ mod limits;
 mod memory;
 #[cfg(feature = "object")]
 mod object;
+mod parallel_for;
 mod place;
 mod row_fusion;
-mod spread;
 mod steps;
 mod storage;
 mod tune;
@@ -48,7 +48,7 @@ pub use explain::{StepKernels, explain};
 pub use limits::Limits;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};
-pub use spread::{Spread, grain};
+pub use parallel_for::{ParallelFor, chunk_size};
 pub use tune::{Tuned, tune};
 
 /// What code is made for.

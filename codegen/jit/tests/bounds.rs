@@ -2,7 +2,7 @@
 
 mod support;
 
-use catc_jit::{Input, Options, OutputMut, Spread, compile};
+use catc_jit::{Input, Options, OutputMut, ParallelFor, compile};
 use catc_program::{Binary, EpilogueStep, Format, Layout, Op, Operand};
 use std::ops::Range;
 use support::build::{Builder, window};
@@ -62,12 +62,12 @@ struct Beyond {
 }
 
 // SAFETY: one call after the other; what is out of range the caller must find.
-unsafe impl Spread for Beyond {
+unsafe impl ParallelFor for Beyond {
     fn workers(&self) -> usize {
         1
     }
 
-    fn spread(&self, units: usize, _: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+    fn parallel_for(&self, units: usize, _: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
         part(self.worker, 0..units + self.past);
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use catc_jit::{Options, OutputMut, Spread, compile};
+use catc_jit::{Options, OutputMut, ParallelFor, compile};
 use catc_kernels::{Implementation, KERNELS, KernelSet, Tier};
 use catc_program::{Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program, Unary};
 use proptest::prelude::*;
@@ -203,12 +203,12 @@ fn look_ups_up_to_their_limit() {
 struct Pieces(usize);
 
 // SAFETY: one call after the other.
-unsafe impl Spread for Pieces {
+unsafe impl ParallelFor for Pieces {
     fn workers(&self) -> usize {
         2
     }
 
-    fn spread(&self, units: usize, _cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+    fn parallel_for(&self, units: usize, _cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
         let starts: Vec<usize> = (0..units).step_by(self.0).collect();
         for (turn, &start) in starts.iter().enumerate().rev() {
             part(turn % 2, start..units.min(start + self.0));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// The most nodes that all graphs inside nodes may come to, each counted as often as it is translated.
-const MOST_NODES: usize = 1 << 16;
+const MAX_NODES: usize = 1 << 16;
 
 type Versions = BTreeMap<String, i64>;
 
@@ -179,8 +179,8 @@ impl<'m> Importer<'_, 'm> {
         let nodes = live_nodes(graph, |name| self.knows(name))?;
         check_supported(&nodes, versions)?;
         self.nodes_inside = self.nodes_inside.saturating_add(graph.node.len() + 1);
-        if self.nodes_inside > MOST_NODES {
-            let problem = format!("control flow written out comes to more than {MOST_NODES} nodes");
+        if self.nodes_inside > MAX_NODES {
+            let problem = format!("control flow written out comes to more than {MAX_NODES} nodes");
             return Err(at_node(node, versions, NodeProblem::unsupported(problem)));
         }
         for (info, value) in graph.input.iter().zip(inputs) {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const FILLED_BYTES: usize = 32;
 
 /// The most elements of known whole numbers that are moved or computed here: 1 GiB.
-const MOST_MOVED: usize = 1 << 27;
+const MAX_MOVED: usize = 1 << 27;
 
 /// What a rule gives: values of the node's outputs, from the first on. Outputs beyond them are not computed.
 pub(crate) type Outputs = SmallVec<[Value; 1]>;
@@ -300,7 +300,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
             return true;
         }
         let moved = self.importer.moved.saturating_add(elements);
-        let folds = known.element() == Element::I64 && moved <= MOST_MOVED;
+        let folds = known.element() == Element::I64 && moved <= MAX_MOVED;
         if folds {
             self.importer.moved = moved;
         }

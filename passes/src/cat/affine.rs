@@ -36,9 +36,9 @@ impl Affine {
     /// `gamma = cov(z_lq, z_fp) / max(var(z_lq), 1e-8 max var)`, `beta = mean(z_fp) - gamma mean(z_lq)`, element-wise over the
     /// samples of the cluster. An empty cluster has `gamma = 1`, `beta = 0`.
     ///
-    /// With `pseudo_counts` s above 0, maps that few samples speak for are pulled to what is known without them: that of
-    /// a cluster of n samples is `(n own + s plain) / (n + s)`, where `plain` is the map of all samples taken as one
-    /// cluster, itself pulled to the identity in the same way. With s = 0 it is the map of the paper.
+    /// With `pseudo_counts` s above 0, the maps of small clusters are shrunk: the map of a cluster of n samples is
+    /// `(n own + s plain) / (n + s)`, where `plain` is the map of all samples taken as one cluster, itself shrunk to the identity in the
+    /// same way. With s = 0 it is the map of the paper.
     pub fn fit(lq: &DMatrix<f64>, fp: &DMatrix<f64>, labels: &[usize], clusters: usize, pseudo_counts: f64) -> Affine {
         let classes = lq.nrows();
         let mut prior = Affine::identity(classes, 1);

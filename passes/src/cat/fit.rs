@@ -9,8 +9,8 @@ use nalgebra::{DMatrix, DVector};
 
 /// Samples for each cluster, at least, unless the number of clusters is given.
 pub const SAMPLES_PER_CLUSTER: usize = 32;
-/// Samples at which the weights that are tried are halved. A fit to few samples is not only less certain, which
-/// cross-validation sees; among many candidates the best one is also flattered by it.
+/// The number of samples at which the weights that are tried are halved. A fit to few samples is less certain, which cross-validation
+/// measures. But the best of many candidates also looks better there than it is, which cross-validation does not measure.
 const HALVING_SAMPLES: f64 = 256.0;
 /// Alpha of [`Selection::Regime`].
 const REGIME_ALPHA: f64 = 0.4;
@@ -33,16 +33,15 @@ pub struct CatOptions {
     pub clusters: Option<usize>,
     /// Dimensions p of the space that clusters are formed in.
     pub dims: Option<usize>,
-    /// Weight of the correction, above 0 and up to 1. Given, there is a correction whether it helps or not.
+    /// Weight of the correction, above 0 and up to 1. If it is given, there is a correction whether it helps or not.
     pub alpha: Option<f64>,
     /// Pseudo-counts that pull small clusters to the plain map ([`Affine::fit`]); 0 gives the paper's maps. The default
     /// is that of [`pseudo_counts`].
     pub pseudo_counts: Option<f64>,
     /// How the others are found.
     pub selection: Selection,
-    /// Whether a cross-validated fit multiplies the logits by the common factor that brings their divergence down furthest
-    /// ([`Choice::rescale`]). It changes no top-1 class, but every threshold on a probability. Not where alpha is given: its formula then
-    /// stands as it is in the paper.
+    /// Whether a cross-validated fit multiplies the logits by the common factor with the least divergence ([`Choice::rescale`]). The factor
+    /// changes no top-1 class, but every threshold on a probability. It is not used if alpha is given: the formula is then the paper's.
     pub rescale: bool,
     /// Folds of the cross-validation.
     pub folds: usize,
@@ -175,7 +174,9 @@ fn try_fit(lq: &DMatrix<f64>, fp: &DMatrix<f64>, options: &CatOptions) -> Result
     };
     let least = if options.judge == Judge::Divergence { 2 } else { 1 };
     if classes < least || samples < needed {
-        return Err(format!("{samples} samples of {classes} outputs are too few: {needed} of {least} are needed"));
+        return Err(format!(
+            "{samples} samples of {classes} outputs are too few: at least {needed} samples of {least} outputs are needed"
+        ));
     }
     let most = classes.min(samples - 1);
     let clusters = cluster_candidates(options, samples)?;
@@ -257,7 +258,7 @@ fn cross_validate(
         };
         let without = base.plain;
         return Err(format!(
-            "no correction lowers the {what} beyond doubt on samples it was not fitted to ({without:.4} without one)"
+            "no correction lowers the {what} significantly on samples that it was not fitted to ({without:.4} without one)"
         ));
     }
     let rescale = if rescales { rescale } else { 1.0 };
@@ -394,7 +395,7 @@ mod tests {
         };
         let cv = CatOptions::default;
         let few = skipped(&lq.columns(0, 40).into_owned(), &fp.columns(0, 40).into_owned(), cv());
-        assert_eq!(few, "40 samples of 6 outputs are too few: 64 of 2 are needed");
+        assert_eq!(few, "40 samples of 6 outputs are too few: at least 64 samples of 2 outputs are needed");
         assert!(skipped(&lq, &lq, cv()).starts_with("no correction lowers"));
         assert!(skipped(&lq, &fp, CatOptions { alpha: Some(0.0), ..cv() }).starts_with("alpha is 0"));
         let mut broken = lq.clone();

@@ -1,14 +1,15 @@
 //! The choice of alpha, the number of clusters and the dimensions of the principal space by cross-validation.
 //!
-//! The paper picks them by hand from ablations on test images. Here each candidate is judged on logits that its maps
+//! The paper chooses them by hand from ablations on test images. Here each candidate is judged on logits that its maps
 //! were not fitted to, by the divergence to the float logits, with `alpha = 0` (no correction) always among the
 //! candidates. Clusters are formed once, from all quantized logits: they see no float logits, so nothing that is judged
 //! leaks into them.
 //!
-//! Least squares draws logits towards their mean, which changes the divergence as a temperature would, and the top-1
-//! class not at all. Every candidate, no correction included, is therefore judged at the common factor of its logits
-//! that suits it best; the winner may keep that factor ([`Choice::rescale`]), else its divergence must fall without one too. On the logits of two residual networks at 2
-//! and 4 bits (10 and 200 classes) this chose corrections with up to 4 points more top-1 than the plain divergence did.
+//! Least squares shrinks logits towards their mean. That changes the divergence as a temperature would, and leaves the top-1 class as it
+//! is. Every candidate, "no correction" included, is therefore judged after its logits are multiplied by the common factor that suits it
+//! best. The winner may keep that factor ([`Choice::rescale`]); otherwise its divergence must fall without a factor too. On the logits of two
+//! residual networks at 2 and 4 bits (10 and 200 classes) this chose corrections with up to 4 points more top-1 than the plain divergence
+//! did.
 
 use crate::cat::affine::{Affine, pseudo_counts};
 use crate::cat::divergence::same_top1;
@@ -24,13 +25,13 @@ use rayon::prelude::*;
 pub const ALPHAS: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 1.0];
 /// Logits that candidates are judged on: enough for a small error, few enough for a choice in seconds.
 const MAX_JUDGED_LOGITS: usize = 1_000_000;
-/// Far more steps than the search for a factor ever took.
+/// The most steps of the search for a factor; it has never needed nearly as many.
 const MAX_NEWTON_STEPS: usize = 30;
 /// Restarts of k-means while choosing; the clusters that are kept get more.
 const RESTARTS: usize = 2;
 /// A correction must lower the divergence by this many of its standard errors to be taken.
 const REQUIRED_ERRORS: f64 = 2.0;
-/// And by this many nats: less is not worth a table.
+/// A correction must also lower the divergence by this many nats: a smaller gain is not worth its tables.
 const REQUIRED_GAIN: f64 = 1e-4;
 
 /// What candidates are judged by.
@@ -75,7 +76,7 @@ pub struct Choice {
     pub clusters: usize,
     /// Dimensions of the principal space; no more than there are directions in which the logits differ.
     pub dims: usize,
-    /// Weight of the correction; 0 if none lowers the divergence beyond doubt.
+    /// Weight of the correction; 0 if none lowers the divergence significantly.
     pub alpha: f64,
     /// The factor of the corrected logits that brings the divergence down furthest.
     pub rescale: f64,
@@ -149,7 +150,7 @@ pub fn choose(lq: &DMatrix<f64>, fp: &DMatrix<f64>, pca: &Pca, candidates: &Cand
 }
 
 impl Choice {
-    /// Whether the loss falls beyond doubt, the top-1 class of logits is the float network's no less often, the plain squared error of values
+    /// Whether the loss falls significantly, the top-1 class of logits is the float network's no less often, the plain squared error of values
     /// does not rise, and logits that keep their factor are nearer without one.
     fn improves(&self, rescale: bool) -> bool {
         let gains: Vec<f64> = self.base.samples.iter().zip(&self.score.samples).map(|(b, s)| b - s).collect();

@@ -1,7 +1,7 @@
-//! Weights whose codes are learned on the whole network: behind each code stands a real that gradients move; the code is the nearest to it.
+//! Weights whose codes are learned on the whole network. Each weight has a latent f32 value that gradients move; its code is the nearest one.
 //!
-//! Steps are Adam's with one second moment for all weights of an output channel (Adam-mini, arXiv 2406.16793): with one for each weight
-//! those that hardly matter would move as far as those that do, and change their codes for nothing.
+//! Steps are those of Adam with one second moment for all weights of an output channel (Adam-mini, arXiv 2406.16793). With a second moment
+//! for each weight, those that hardly matter would move as far as those that do, and change their codes to no benefit.
 //!
 //! Reference: the straight-through estimator, Y. Bengio et al., "Estimating or Propagating Gradients Through Stochastic Neurons", 2013.
 
@@ -9,12 +9,12 @@ use crate::learn::layers::Layer;
 use catc_ir::{ConstId, Graph, Tensor, ValueId};
 use rayon::prelude::*;
 
-/// How far from its code a real may start, in codes: less than half, so that it starts with this code.
+/// How far from its code a latent value may start, in codes: less than a half, so that it rounds to this code.
 const START: f32 = 0.45;
 /// Weights that one thread takes at a time, at least.
 const CHUNK: usize = 1 << 13;
-/// How much of the moments a step keeps.
-const KEPT: [f32; 2] = [0.9, 0.999];
+/// The decay rates of the two moments.
+const DECAY: [f32; 2] = [0.9, 0.999];
 
 /// The weights of one layer, `[O, ..]`, a scale for each output channel.
 pub(crate) struct Latent {
@@ -33,7 +33,7 @@ pub(crate) struct Latent {
 }
 
 impl Latent {
-    /// The weights of a layer that stand as codes. The reals are those of the float network, as near to the codes as these allow.
+    /// The weights of a layer whose weights are codes. The latent values are the float network's weights, limited to the neighbourhood of the codes.
     pub fn of_layer(graph: &Graph, reference: &Graph, layer: &Layer) -> Option<Latent> {
         let coded = layer.weights?;
         let q = graph.quantizer(layer.scales?);
@@ -66,17 +66,17 @@ impl Latent {
         }
         self.steps = self.steps.saturating_add(1);
         let row = (dw.len() / scale.len().max(1)).max(1);
-        let [correct_first, correct_second] = KEPT.map(|k| 1.0 - k.powi(self.steps));
+        let [correct_first, correct_second] = DECAY.map(|k| 1.0 - k.powi(self.steps));
         let [lo, hi] = [self.bounds[0] - START, self.bounds[1] + START];
         let reals = self.reals.par_chunks_mut(row).zip(self.first.par_chunks_mut(row));
         let others = self.second.par_iter_mut().zip(dw.par_chunks(row).zip(scale));
         let channels = reals.zip(others).with_min_len(CHUNK.div_ceil(row));
         channels.for_each(|((x, first), (second, (dw, scale)))| {
             let square = dw.iter().map(|d| (d * scale) * (d * scale)).sum::<f32>() / row as f32;
-            *second = KEPT[1] * *second + (1.0 - KEPT[1]) * square;
+            *second = DECAY[1] * *second + (1.0 - DECAY[1]) * square;
             let step = rate as f32 / correct_first / ((*second / correct_second).sqrt() + 1e-12);
             for ((x, m), d) in x.iter_mut().zip(first).zip(dw) {
-                *m = KEPT[0] * *m + (1.0 - KEPT[0]) * d * scale;
+                *m = DECAY[0] * *m + (1.0 - DECAY[0]) * d * scale;
                 *x = (*x - step * *m).clamp(lo, hi);
             }
         });

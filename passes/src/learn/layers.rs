@@ -30,7 +30,7 @@ pub(crate) struct Layer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodedWeights {
     pub codes: ConstId,
-    /// The reals that were rounded to these codes, unless something before decided on the codes.
+    /// The weights that were rounded to these codes, unless an earlier pass chose the codes itself.
     pub float: Option<ConstId>,
     /// What the codes stand for.
     pub dequantized: ValueId,

@@ -1,5 +1,5 @@
-//! Learns scales, zero-points and biases of a whole quantized network together, its weight codes kept, by the distance of its outputs
-//! from the float network's: arXiv 2509.26277, equation 3, for class scores.
+//! Learns scales, zero-points and biases of a whole quantized network together, and its weight codes if asked for, by the distance of its
+//! outputs from the float network's: arXiv 2509.26277, equation 3, for class scores.
 //!
 //! A layer's products are linear in the scale of their channel, so the gradient of that scale's logarithm is the sum of the output's
 //! gradient times what the products contribute to it (the output less the bias): no gradient of weights is computed for it. Where codes
@@ -63,7 +63,7 @@ impl Group {
     }
 }
 
-/// The quantizer of a tensor: the logarithm of its scale over the one at the start, and its zero-point as a real.
+/// The quantizer of a tensor: the logarithm of its scale relative to the start, and its zero-point before rounding.
 struct Activation {
     id: QuantizerId,
     initial: Quantizer,
@@ -183,7 +183,7 @@ impl<'a> Parameters<'a> {
 }
 
 impl NetworkTraining<'_> {
-    /// Learns; `observe` is told the loss of each step and sees the network after it, and says whether to go on.
+    /// Learns. After each step `observe` gets its loss and the network, and returns whether to go on.
     pub fn run(
         &mut self,
         s: &NetworkSchedule,

@@ -17,17 +17,17 @@ use std::sync::Arc;
 
 /// Losses of each unit that are kept for the curve.
 const CURVE_POINTS: usize = 500;
-/// What the energy of every unit's outputs is brought to, so that the regularizer of the rounding and the distance of the network's outputs
-/// weigh as much against the unit's own error whatever the magnitude of its activations.
-const ENERGY: f64 = 32.0;
+/// The mean square that every unit's outputs are scaled to. The weights of the rounding regularizer and of the distance of the network's
+/// outputs, against the unit's own error, then do not depend on the magnitude of its activations.
+const TARGET_MEAN_SQUARE: f64 = 32.0;
 
-/// What every unit is fitted to beside its own output.
+/// The terms of the loss of a unit besides the error of its own output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Goal {
     /// Whether errors are weighted by the gradient of the distance of the network's outputs.
     pub fisher: bool,
     /// Weight of the distance of the network's outputs, its temperature, and the images of a batch that it is computed on.
-    pub prediction: f64,
+    pub prediction_weight: f64,
     pub temperature: f64,
     pub prediction_images: usize,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Goal {
 impl Goal {
     /// Whether the network's outputs are needed.
     pub fn needs_outputs(&self) -> bool {
-        self.fisher || self.prediction > 0.0
+        self.fisher || self.prediction_weight > 0.0
     }
 }
 
@@ -195,7 +195,7 @@ impl Reconstruction<'_> {
             r.as_ref().map(|r| Tensor::f32(&shape, r.soft()))
         };
         let soft = rounding.iter().zip(&layers).map(soft).collect();
-        let training = TrainingGraph::new(pass, graph, unit, self.layers, soft, self.schedule.drop > 0.0)?;
+        let training = TrainingGraph::new(pass, graph, unit, self.layers, soft, self.schedule.quant_drop_prob > 0.0)?;
         let free = training.activations.iter().filter(|q| !self.learned.contains(q));
         let activations: Vec<(QuantizerId, Vec<f32>)> =
             free.map(|q| (*q, vec![0.0; graph.quantizer(*q).scale.len()])).collect();
@@ -213,10 +213,10 @@ impl Reconstruction<'_> {
                 float: float_from,
                 wanted: &wanted,
                 importance: importance.as_deref(),
-                weight: ENERGY / energy(&wanted),
+                weight: TARGET_MEAN_SQUARE / energy(&wanted),
             },
-            prediction: prediction(goal.prediction_images, goal.prediction, goal.temperature)
-                .filter(|_| goal.prediction > 0.0),
+            prediction: prediction(goal.prediction_images, goal.prediction_weight, goal.temperature)
+                .filter(|_| goal.prediction_weight > 0.0),
             seed: cx.seed,
             number,
         };
@@ -272,7 +272,7 @@ impl Reconstruction<'_> {
     /// plus 1; scaled so that the mean square is 1.
     fn importance(&self, unit: &Unit, from: &Values, p: &Prediction) -> Result<Vec<Tensor>, EvalError> {
         let found = evaluate(&self.quantized, &unit.inputs, from, &[unit.output])?;
-        let gradients = map_images(found.len(), |i| Ok::<_, EvalError>(p.pull(unit.output, &found[i][0], &[i], 1)?.1))?;
+        let gradients = map_images(found.len(), |i| Ok::<_, EvalError>(p.loss(unit.output, &found[i][0], &[i], 1)?.1))?;
         let rms = |all: &[Vec<f32>]| {
             let squares: f64 = all.iter().flatten().map(|g| f64::from(*g).powi(2)).sum();
             (squares / all.iter().map(Vec::len).sum::<usize>().max(1) as f64).sqrt()

@@ -31,9 +31,9 @@ pub(crate) struct Rounding {
     pub scale: Vec<f32>,
 }
 
-/// The pull of the regularizer `lambda Σ (1 - |2 h(v) - 1|^beta)` towards 0 and 1.
+/// The regularizer `lambda Σ (1 - |2 h(v) - 1|^beta)` towards 0 and 1.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pull {
+pub(crate) struct Regularizer {
     pub lambda: f32,
     pub beta: f32,
 }
@@ -95,23 +95,23 @@ impl Rounding {
     }
 
     /// The gradient of the variables for the gradient `dw` of the soft weights, with the regularizer's if there is one.
-    fn gradient(&self, dw: &[f32], pull: Option<Pull>) -> Vec<f32> {
+    fn gradient(&self, dw: &[f32], regularizer: Option<Regularizer>) -> Vec<f32> {
         let gradient = |i: usize| {
             let (h, slope) = rectified(self.v[i]);
             let inside = if self.level(i, h).1 { dw[i] * self.scale[i / self.row] } else { 0.0 };
-            let pulled = pull.map_or(0.0, |p| {
+            let regularized = regularizer.map_or(0.0, |p| {
                 let d = 2.0 * h - 1.0;
                 -2.0 * p.lambda * p.beta * d.abs().powf(p.beta - 1.0) * d.signum()
             });
-            (inside + pulled) * slope
+            (inside + regularized) * slope
         };
         (0..self.v.len()).into_par_iter().with_min_len(CHUNK).map(gradient).collect()
     }
 
     /// The regularizer's value.
-    pub fn penalty(&self, pull: Pull) -> f64 {
-        let term = |v: &f32| f64::from(1.0 - (2.0 * rectified(*v).0 - 1.0).abs().powf(pull.beta));
-        f64::from(pull.lambda) * self.v.iter().map(term).sum::<f64>()
+    pub fn penalty(&self, regularizer: Regularizer) -> f64 {
+        let term = |v: &f32| f64::from(1.0 - (2.0 * rectified(*v).0 - 1.0).abs().powf(regularizer.beta));
+        f64::from(regularizer.lambda) * self.v.iter().map(term).sum::<f64>()
     }
 
     /// The gradient of each channel's scale for the gradient of the soft weights.
@@ -125,8 +125,8 @@ impl Rounding {
     }
 
     /// One step of the variables for the gradient `dw` of the soft weights.
-    pub fn step(&mut self, dw: &[f32], pull: Option<Pull>, rate: f64) {
-        let gradient = self.gradient(dw, pull);
+    pub fn step(&mut self, dw: &[f32], regularizer: Option<Regularizer>, rate: f64) {
+        let gradient = self.gradient(dw, regularizer);
         self.adam.step(&mut self.v, &gradient, rate);
     }
 }
@@ -158,12 +158,12 @@ mod tests {
     fn gradients_are_those_of_finite_differences() {
         let (_, _, mut r) = rounding();
         let dw: Vec<f32> = (0..8).map(|i| (i as f32 - 3.5) * 0.3).collect();
-        for pull in [None, Some(Pull { lambda: 0.1, beta: 4.0 })] {
+        for regularizer in [None, Some(Regularizer { lambda: 0.1, beta: 4.0 })] {
             let loss = |r: &Rounding| {
                 let linear: f64 = r.soft().iter().zip(&dw).map(|(w, d)| f64::from(w * d)).sum();
-                linear + pull.map_or(0.0, |p| r.penalty(p))
+                linear + regularizer.map_or(0.0, |p| r.penalty(p))
             };
-            let found = r.gradient(&dw, pull);
+            let found = r.gradient(&dw, regularizer);
             for (i, &found) in found.iter().enumerate() {
                 let old = r.v[i];
                 let mut at = |v: f32| {
@@ -192,7 +192,7 @@ mod tests {
     fn the_regularizer_decides_every_weight() {
         let (_, _, mut r) = rounding();
         for _ in 0..2000 {
-            r.step(&[0.0; 8], Some(Pull { lambda: 1.0, beta: 2.0 }), 1e-2);
+            r.step(&[0.0; 8], Some(Regularizer { lambda: 1.0, beta: 2.0 }), 1e-2);
         }
         let undecided = r.v.iter().filter(|v| (0.01..0.99).contains(&rectified(**v).0)).count();
         assert_eq!(undecided, 0, "{:?}", r.v);

@@ -39,7 +39,7 @@ impl TrainingGraph {
         unit: &Unit,
         layers: &[Layer],
         soft: Vec<Option<Tensor>>,
-        drop: bool,
+        with_masks: bool,
     ) -> Result<TrainingGraph, PassError> {
         let mut made = graph.clone();
         made.take_nodes();
@@ -73,7 +73,9 @@ impl TrainingGraph {
                 }
             }
             let source = match (&node.op, node.inputs[0]) {
-                (Op::Dequantize(Dequantize), Operand::Value(v)) if drop && is_batch_of_reals(graph, node.output) => {
+                (Op::Dequantize(Dequantize), Operand::Value(v))
+                    if with_masks && is_batch_of_reals(graph, node.output) =>
+                {
                     quantized.get(&v).copied()
                 }
                 _ => None,

@@ -1,4 +1,4 @@
-//! Learns one unit: what it computes from the quantized network's values shall be what the float network computes.
+//! Learns one unit, so that its output from the quantized network's values is as near as possible to the float network's output.
 //!
 //! A step draws a batch of images, evaluates it in chunks of a fixed size (each on one thread, their gradients summed in order, so that
 //! results do not depend on the number of threads) and moves the parameters by Adam.
@@ -7,7 +7,7 @@ use crate::context::PassContext;
 use crate::learn::adam::{Adam, cosine};
 use crate::learn::layers::Layer;
 use crate::learn::loss::squared_error;
-use crate::learn::rounding::{Pull, Rounding};
+use crate::learn::rounding::{Regularizer, Rounding};
 use crate::learn::training_graph::{Mask, TrainingGraph};
 use crate::objective::Objective;
 use catc_interp::{EvalError, Evaluator, Interpreter, Wrt};
@@ -37,16 +37,16 @@ pub(crate) struct Schedule {
     pub scale_rate: f64,
     pub bias_rate: f64,
     /// Probability with which an element of a tensor is left unquantized.
-    pub drop: f64,
+    pub quant_drop_prob: f64,
     /// Probability with which an element of the unit's input comes from the float network.
-    pub mix: f64,
+    pub input_mix_prob: f64,
     /// The rounding regularizer: weight, the part of the iterations before it acts, and its exponent from start to end.
     pub lambda: f64,
     pub warmup: f64,
     pub beta: [f64; 2],
 }
 
-/// The images a unit is learned from; everything for each of them.
+/// The images that a unit is learned from: each slice has an entry for each image.
 pub(crate) struct UnitData<'a> {
     /// The unit's inputs in the quantized and in the float network.
     pub quantized: &'a [Vec<Arc<Tensor>>],
@@ -156,7 +156,7 @@ impl UnitTraining<'_> {
         for step in 0..s.iterations {
             let chosen = batches.draw(batch);
             let mut sums = self.gradients(&chosen, step)?;
-            let pull = self.pull(step);
+            let regularizer = self.regularizer(step);
             let rate = |rate: f64| cosine(rate, step, s.iterations);
             for (l, rounding) in self.parameters.rounding.iter_mut().enumerate() {
                 let Some(rounding) = rounding else { continue };
@@ -166,9 +166,9 @@ impl UnitTraining<'_> {
                     let in_logs: Vec<f32> = gradient.iter().zip(&rounding.scale).map(|(g, s)| g * s).collect();
                     scale_adam[l].step(&mut log_scales[l], &in_logs, rate(s.scale_rate));
                 }
-                rounding.step(dw, pull, s.rate);
-                if let (Some(pull), true) = (pull, step % 16 == 0) {
-                    sums.loss.rounding += rounding.penalty(pull);
+                rounding.step(dw, regularizer, s.rate);
+                if let (Some(regularizer), true) = (regularizer, step % 16 == 0) {
+                    sums.loss.rounding += rounding.penalty(regularizer);
                 }
                 for (scale, (first, log)) in rounding.scale.iter_mut().zip(first_scales[l].iter().zip(&log_scales[l])) {
                     *scale = first * log.exp();
@@ -200,13 +200,13 @@ impl UnitTraining<'_> {
     }
 
     /// The regularizer of a step, once it acts.
-    fn pull(&self, step: usize) -> Option<Pull> {
+    fn regularizer(&self, step: usize) -> Option<Regularizer> {
         let s = &self.schedule;
         let start = s.warmup * s.iterations as f64;
         (step as f64 >= start && s.lambda > 0.0).then(|| {
             let passed = (step as f64 - start) / (s.iterations as f64 - start).max(1.0);
             let beta = s.beta[1] + (s.beta[0] - s.beta[1]) * (1.0 - passed);
-            Pull { lambda: s.lambda as f32, beta: beta as f32 }
+            Regularizer { lambda: s.lambda as f32, beta: beta as f32 }
         })
     }
 
@@ -266,10 +266,15 @@ impl UnitTraining<'_> {
             .map(|i| {
                 let quantized = images.iter().map(|&n| self.data.quantized[n][i].as_ref());
                 let float = images.iter().map(|&n| self.data.float[n][i].as_ref());
-                if s.mix > 0.0 { mixed(quantized.zip(float), s.mix, rng) } else { stack(quantized) }
+                if s.input_mix_prob > 0.0 {
+                    mixed(quantized.zip(float), s.input_mix_prob, rng)
+                } else {
+                    stack(quantized)
+                }
             })
             .collect();
-        let masks: Vec<Tensor> = self.graph.masks.iter().map(|m| draw_mask(m, images.len(), s.drop, rng)).collect();
+        let masks: Vec<Tensor> =
+            self.graph.masks.iter().map(|m| draw_mask(m, images.len(), s.quant_drop_prob, rng)).collect();
         let named = self.inputs.iter().copied().zip(&inputs);
         let given: Vec<(ValueId, &Tensor)> =
             named.chain(self.graph.masks.iter().map(|m| m.value).zip(&masks)).collect();
@@ -291,7 +296,7 @@ impl UnitTraining<'_> {
                 let part = output.len() / images.len();
                 let shape: Vec<usize> = [count].iter().chain(&output.shape()[1..]).copied().collect();
                 let head = Tensor::f32(&shape, found[..count * part].to_vec());
-                let (value, gradient) = p.pull(self.output, &head, &images[..count], p.images.min(batch))?;
+                let (value, gradient) = p.loss(self.output, &head, &images[..count], p.images.min(batch))?;
                 loss.prediction = value;
                 seed.iter_mut().zip(gradient).for_each(|(s, g)| *s += g);
             }
@@ -321,7 +326,7 @@ impl UnitTraining<'_> {
 impl Prediction<'_> {
     /// The weighted distance for `output`, the unit's output for these images, averaged over `count` images, and its gradient at the
     /// output.
-    pub fn pull(
+    pub fn loss(
         &self,
         unit: ValueId,
         output: &Tensor,
@@ -406,7 +411,7 @@ fn draw<T>(out: &mut [T], p: f64, rng: &mut ChaCha8Rng, mut f: impl FnMut(&mut [
     }
 }
 
-/// Draws batches: every image once before one comes again.
+/// Draws batches, epoch by epoch: no image repeats before every image was drawn.
 pub(crate) struct Batches {
     order: Vec<usize>,
     next: usize,

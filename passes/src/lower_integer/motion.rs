@@ -10,8 +10,8 @@ use catc_ir::{Graph, Node, Op, Operand, QuantizerId, ValueId};
 use smallvec::{SmallVec, smallvec};
 use std::collections::HashMap;
 
-/// Whether an operation computes on codes what it computes on the reals they stand for. Which of its inputs: all for a
-/// concatenation, the first for the others.
+/// Whether an operation on codes gives the codes of the same operation on reals. The codes are all inputs of a concatenation, and the
+/// first input of other operations.
 fn works_on_codes(op: &Op) -> bool {
     match op {
         Op::MaxPool(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Gather(_) => true,
@@ -134,7 +134,7 @@ fn can_rise_through(graph: &Graph, flow: &Dataflow, v: ValueId) -> bool {
         Operand::Value(u) => flow.single_use(*u) || flow.activation_codes(graph, *o).is_some(),
         Operand::Const(_) => false,
     };
-    // A slice or gather throws elements away: quantizing them first would be work for nothing.
+    // A slice or gather discards elements, so quantizing before it would be wasted work.
     let keeps_all = !matches!(node.op, Op::Slice(_) | Op::Gather(_));
     works_on_codes(&node.op) && keeps_all && flow.single_use(v) && moved_inputs(node).iter().all(movable)
 }

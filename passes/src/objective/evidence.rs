@@ -1,4 +1,4 @@
-//! Tells class scores from other values: by the graph, and where that says nothing, by the outputs on the calibration set.
+//! Tells class scores from other values: by the graph, or, where the graph does not tell, by the outputs on the calibration set.
 //!
 //! Scores of a trained classifier have three marks that other values do not have together. Their softmax says much of the sample: the
 //! mutual information between sample and class is a good part of the most there can be. Each score is high for few samples and low for most,
@@ -28,7 +28,7 @@ const MAX_MARGIN: f64 = 40.0;
 /// A component whose variance is below this part of its mean square is constant.
 const CONSTANT: f64 = 1e-9;
 
-/// Decides how each candidate is compared.
+/// Decides for each candidate how it is compared.
 pub(super) fn decide(
     graph: &Graph,
     candidates: Vec<Candidate>,
@@ -223,7 +223,7 @@ impl Marks {
         }
     }
 
-    /// Written so that NaN shows no classes.
+    /// Written so that NaN counts as evidence against classes.
     fn are_of_classes(&self) -> bool {
         self.information >= MIN_INFORMATION && self.skewness >= MIN_SKEWNESS && self.margin <= MAX_MARGIN
     }

@@ -28,7 +28,7 @@ use std::str::FromStr;
 /// How the objective is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ObjectiveChoice {
-    /// By what the graph and the outputs on the calibration set show, for each output.
+    /// For each output, decided from the graph and from the values of the output on the calibration set.
     #[default]
     Auto,
     /// Outputs are scores of classes.
@@ -178,7 +178,7 @@ pub struct Objective {
 pub(crate) struct Decision {
     /// The objective, or why there is none (a sentence fragment).
     pub objective: Result<Objective, String>,
-    /// What was decided and by what, for the user.
+    /// What was decided and on what evidence, for the user.
     pub note: Option<String>,
 }
 
@@ -208,7 +208,7 @@ impl Objective {
         &self.targets
     }
 
-    /// The values that are compared, by number.
+    /// The values that are compared.
     pub fn values(&self) -> Vec<ValueId> {
         self.targets.iter().map(|t| t.value).collect()
     }

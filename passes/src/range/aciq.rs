@@ -1,5 +1,5 @@
 //! Analytic clipping: the range with the least expected squared error under a Laplace or a normal distribution, whichever
-//! gives what was seen the larger likelihood (R. Banner et al., "Post Training 4-bit Quantization of Convolutional
+//! gives the observed values the larger likelihood (R. Banner et al., "Post Training 4-bit Quantization of Convolutional
 //! Networks for Rapid-Deployment", 2019, section 3 and appendix A).
 //!
 //! With M bits and a range of `w` the rounding error is uniform, `(w / 2^M)² / 12`. What a clip at a distance `a` from the
@@ -7,8 +7,8 @@
 //! - Laplace of scale b: `2 b² exp(-a/b)`;
 //! - normal of deviation s: `(a² + s²) erfc(a / (s √2)) - √(2/π) a s exp(-a²/2s²)`.
 //!
-//! Tensors without negative values have half of a distribution around 0, whose zeros do not count, and `w = a`; others
-//! `w = 2a` around their mean. The range is cut to what was seen and holds 0.
+//! A tensor without negative values is fitted by half of a distribution around 0; its zeros do not count, and `w = a`. Any other tensor
+//! has `w = 2a` around its mean. The range is limited to the observed values and contains 0.
 //!
 //! Deviations: the minimum is found by search instead of a table of ratios; no bits are moved between channels.
 
@@ -49,7 +49,7 @@ fn moment(histogram: &Histogram, zeros: bool, f: impl Fn(f64) -> f64) -> f64 {
     if count > 0.0 { sum / count } else { 0.0 }
 }
 
-/// What clipping a standard normal distribution at `a` on both sides costs.
+/// The expected squared error of clipping a standard normal distribution at `a` on both sides.
 fn normal_tail(a: f64) -> f64 {
     ((a * a + 1.0) * erfc(a / SQRT_2) - (2.0 / PI).sqrt() * a * (-a * a / 2.0).exp()).max(0.0)
 }

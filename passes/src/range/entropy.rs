@@ -1,9 +1,9 @@
-//! The range with the least information lost: thresholds by the Kullback-Leibler divergence between what was seen and
-//! what is left of it after quantization (S. Migacz, "8-bit Inference with TensorRT", 2017).
+//! The range with the least loss of information: the threshold with the least Kullback-Leibler divergence between the distribution of the
+//! observed values and that of the quantized ones (S. Migacz, "8-bit Inference with TensorRT", 2017).
 //!
-//! Deviations: values of both signs are allowed, a threshold then cuts both ends at the same magnitude; 100 thresholds
-//! are tried, of which none cuts more than a tenth of the values: where a few values make up all of a tensor, cutting them all would lose
-//! nothing by this measure; zeros, which every range holds exactly, do not count.
+//! Deviations: values may have both signs; a threshold then clips both ends at the same magnitude. 100 thresholds are tried. None may clip
+//! more than a tenth of the values: if a tensor has only a few distinct values, clipping all of them would cost nothing by this
+//! measure. Zeros do not count, since every range represents them exactly.
 
 use super::histogram::Histogram;
 
@@ -13,7 +13,7 @@ const CANDIDATES: usize = 100;
 const BINS: usize = 2048;
 /// The part of the values that may lie beyond the ends.
 const MAX_CUT: f64 = 0.1;
-/// What an empty bin counts, so that the divergence stays finite.
+/// The count of an empty bin, above 0 so that the divergence stays finite.
 const EMPTY: f64 = 1e-4;
 
 /// The ends of the best range for this number of codes, `(lo, hi)` with `lo <= 0 <= hi`.

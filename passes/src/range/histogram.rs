@@ -1,4 +1,4 @@
-//! Histograms of what a tensor holds over all calibration images, in one pass and little memory.
+//! Histograms of a tensor's values over all calibration images, in one pass and little memory.
 
 /// Bins of equal width on each side of zero. The largest value seen lies in the upper half of its side.
 const BINS: usize = 8192;
@@ -9,11 +9,11 @@ const FINEST: i32 = -110;
 
 /// How often values occurred: exact least and largest value, exact number of zeros, and bins.
 ///
-/// Bin `k` of a side, from 512 on, holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two: a
-/// sixteenth of the range and more has bins of equal width. Smaller values have 512 bins for each power of two, so that a lone far
-/// outlier does not hide how the others are distributed. When a value does not fit, `w` doubles and pairs of bins are added up. Bins of a
-/// doubled width are unions of old ones, so the histogram depends only on which values were counted, not on their order nor on
-/// how the work was split. It takes 128 KiB and 8 KiB for each power of two that smaller values reach.
+/// Bin `k` of a side, from 512 on, holds the values with `k w <= |x| < (k + 1) w`, where the width `w` is a power of two. So values above a
+/// sixteenth of the range have bins of equal width. Smaller values have 512 bins for each power of two, so that a single far outlier does
+/// not hide the distribution of the others. When a value does not fit, `w` doubles and pairs of bins are merged. A bin of the doubled
+/// width is the union of two old ones, so the histogram depends only on which values were counted, not on their order or on how the
+/// work was divided. It takes 128 KiB and 8 KiB for each power of two that smaller values reach.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     exponent: i32,
@@ -41,7 +41,7 @@ impl Default for Histogram {
     }
 }
 
-/// The bin of a magnitude among those that each power of two has 512 of: its exponent and the first nine bits behind its leading one.
+/// The bin of a small magnitude: its exponent and the nine bits after its leading one, which are the 512 bins of each power of two.
 fn tail_bin(magnitude: f32) -> usize {
     const { assert!(TAIL_BINS == 1 << 9) };
     (magnitude.to_bits() >> 14) as usize

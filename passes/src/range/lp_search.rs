@@ -4,9 +4,9 @@
 //! Candidates are 100 scales, from the one that covers all values down to a hundredth of it, each with every zero-point
 //! of the format, or with zero-point 0 alone where values have one sign or the format is used symmetrically.
 //!
-//! For one scale the grid is the same whatever the zero-point: zero-points only move the ends beyond which values
-//! saturate. So errors inside are summed once, as prefix sums over the sorted values, and a zero-point costs only its
-//! saturated tails, which are left as soon as they exceed the best sum so far.
+//! All zero-points of one scale share a grid: a zero-point only moves the ends beyond which values saturate. So the errors inside are
+//! summed once, as prefix sums over the sorted values. A zero-point then costs only its saturated tails, and is given up as soon as they
+//! exceed the best sum so far.
 
 use catc_ir::QFormat;
 
@@ -68,7 +68,7 @@ pub fn search(points: &Points, format: QFormat, zero_points: ZeroPoints) -> (f64
     (best.scale, best.zero_point)
 }
 
-/// All codes, those near `start` first: good candidates early make the bad ones cheap.
+/// All codes, those nearest to `start` first: once a good candidate is found, bad ones are given up early.
 fn outward(lo: i32, hi: i32, start: i32) -> Vec<i32> {
     let mut all: Vec<i32> = (lo..=hi).collect();
     all.sort_by_key(|z| ((z - start).abs(), *z));
@@ -152,7 +152,7 @@ fn lanes(terms: impl ExactSizeIterator<Item = f32>) -> f32 {
     lanes.iter().sum()
 }
 
-/// Added to a number below 2^22 in magnitude it leaves no bits behind the point, and the whole part in the low bits.
+/// Adding this to a number below 2^22 in magnitude rounds it to an integer, which is then in the low bits of the sum.
 const SHIFT: f32 = 12_582_912.0;
 
 /// The nearest whole number for `|x| < 2^22`.
@@ -189,7 +189,7 @@ mod tests {
         QFormat::parse(text).unwrap()
     }
 
-    /// The definition, without any of the short cuts.
+    /// The error by its definition, without the shortcuts.
     fn slow(points: &Points, format: QFormat, zero_points: &[i32], widest: f64) -> (f64, f64, i32) {
         let mut best = (f64::INFINITY, 0.0, 0);
         for i in (1..=CANDIDATES).rev() {

@@ -8,8 +8,8 @@ use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Graph, Tensor};
 
-/// What class scores are multiplied by where their confidence is not to count.
-const SCALES: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
+/// Factors of class scores that are tried where their confidence is not to count.
+const SCORE_FACTORS: [f32; 8] = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3];
 
 /// Two networks on the same images.
 pub(crate) struct Comparison<'a> {
@@ -28,14 +28,14 @@ pub(crate) struct Comparison<'a> {
 pub(crate) struct Distance {
     /// The mean loss.
     pub loss: f64,
-    /// The mean loss with class scores multiplied by the one of a few factors that suits them best. Learning makes scores too confident on
-    /// other images before it makes their order worse; this one tells of the order.
+    /// The mean loss after class scores are multiplied by the best of a few factors. Learning makes scores overconfident on other images
+    /// before it makes their order worse; this loss depends on the order more than on the confidence.
     pub order: f64,
     /// For each output of values the sum of squared errors.
     squares: Vec<f64>,
 }
 
-/// A loss must fall by this much to count: less is not worth a change.
+/// The least decrease of a loss that is worth a change.
 const MIN_GAIN: f64 = 1e-5;
 
 impl Distance {
@@ -75,7 +75,7 @@ impl Comparison<'_> {
             let inputs = checked_sample(self.reference, self.data, images[i])?;
             let tensors = interpreter.run_to(&inputs, &values).map_err(|e| self.error(e))?;
             let found = self.objective.rows(&tensors.iter().collect::<Vec<_>>()).remove(0);
-            let scaled = SCALES.map(|scale| self.objective.scaled_loss(&wanted[i], &found, 1.0, scale));
+            let scaled = SCORE_FACTORS.map(|scale| self.objective.scaled_loss(&wanted[i], &found, 1.0, scale));
             Ok::<_, PassError>((scaled, self.objective.squares(&wanted[i], &found)))
         })?;
         let mean = |k: usize| losses.iter().map(|(l, _)| l[k]).sum::<f64>() / losses.len().max(1) as f64;
@@ -84,18 +84,18 @@ impl Comparison<'_> {
             squares.resize(image.len(), 0.0);
             squares.iter_mut().zip(image).for_each(|(t, s)| *t += s);
         }
-        Ok(Distance { loss: mean(0), order: (0..SCALES.len()).map(mean).fold(f64::INFINITY, f64::min), squares })
+        Ok(Distance { loss: mean(0), order: (0..SCORE_FACTORS.len()).map(mean).fold(f64::INFINITY, f64::min), squares })
     }
 }
 
-/// Images that decide whether something helped, with the float network's compared values of them.
+/// Held-out images, which decide whether a change helped, with the float network's compared values of them.
 pub(crate) struct Holdout<'a> {
     compare: &'a Comparison<'a>,
     images: &'a [usize],
     wanted: Vec<Vec<f32>>,
 }
 
-/// The part of the memory, one in this many, that kept outputs may take.
+/// The kept outputs may take one part in this many of the memory.
 pub(crate) const KEPT_SHARE: usize = 4;
 
 impl<'a> Holdout<'a> {

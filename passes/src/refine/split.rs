@@ -1,4 +1,4 @@
-//! Which calibration images something is fitted to, and which decide whether that helped.
+//! The division of the calibration set: images to fit to, and held-out images that decide whether the fit helped.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -16,14 +16,14 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    /// Draws `wanted` images to fit to (or as many as there are, less those that decide; at least [`MIN_IMAGES`]) and half as
-    /// many others.
+    /// Draws `wanted` images to fit to (or as many as there are without the held-out ones; at least [`MIN_IMAGES`]) and half as
+    /// many held-out ones.
     ///
     /// Calibration sets are often sorted by class, so both parts are drawn from all of it. The error says how many images it takes.
     pub fn draw(available: usize, wanted: usize, seed: u64) -> Result<Split, String> {
         let needed = MIN_IMAGES + MIN_HELD_OUT;
         if available < needed {
-            return Err(format!("{available} calibration images are too few, it takes {needed}"));
+            return Err(format!("{available} calibration images are too few; at least {needed} are needed"));
         }
         let most = available - (available / 3).max(MIN_HELD_OUT);
         let images = wanted.clamp(MIN_IMAGES, most);

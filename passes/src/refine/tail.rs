@@ -1,4 +1,4 @@
-//! Evaluates the tail of a network again and again on the same images, from values that are kept for each.
+//! Evaluates the tail of a network repeatedly on the same images, from the values at a cut, which are kept for each image.
 
 use crate::refine::layout::Layout;
 use catc_interp::images::map_images;

@@ -6,7 +6,7 @@ pub mod reference;
 #[cfg(feature = "object")]
 pub mod symbols;
 
-use catc_jit::{CompiledProgram, Input, Options, OutputMut, Spread, compile, prove};
+use catc_jit::{CompiledProgram, Input, Options, OutputMut, ParallelFor, compile, prove};
 use catc_kernels::Tier;
 use catc_program::Program;
 
@@ -57,36 +57,36 @@ pub fn run_in(
     inputs: &[Vec<f32>],
     workspace: &mut catc_jit::Workspace,
 ) -> Vec<Vec<f32>> {
-    run_spread(compiled, program, inputs, workspace, None)
+    run_parallel(compiled, program, inputs, workspace, None)
 }
 
 /// Hands out single units, the last first, to one worker after the other.
 pub struct OneByOne;
 
 // SAFETY: one call after the other.
-unsafe impl Spread for OneByOne {
+unsafe impl ParallelFor for OneByOne {
     fn workers(&self) -> usize {
         3
     }
 
-    fn spread(&self, units: usize, _: f64, part: &(dyn Fn(usize, std::ops::Range<usize>) + Sync)) {
+    fn parallel_for(&self, units: usize, _: f64, part: &(dyn Fn(usize, std::ops::Range<usize>) + Sync)) {
         (0..units).rev().for_each(|unit| part(unit % 3, unit..unit + 1));
     }
 }
 
 /// The same with steps cut into parts.
-pub fn run_spread(
+pub fn run_parallel(
     compiled: &CompiledProgram,
     program: &Program,
     inputs: &[Vec<f32>],
     workspace: &mut catc_jit::Workspace,
-    spread: Option<&dyn Spread>,
+    parallel: Option<&dyn ParallelFor>,
 ) -> Vec<Vec<f32>> {
     let given: Vec<Input> = inputs.iter().map(|v| Input::F32(v)).collect();
     let mut results: Vec<Vec<f32>> =
         program.outputs.iter().map(|o| vec![f32::NAN; program.tensor(o.tensor).len()]).collect();
     let mut targets: Vec<OutputMut> = results.iter_mut().map(|v| OutputMut::F32(v)).collect();
-    compiled.run_observed(&given, &mut targets, workspace, spread, |_, call| call()).unwrap();
+    compiled.run_observed(&given, &mut targets, workspace, parallel, |_, call| call()).unwrap();
     results
 }
 
@@ -112,8 +112,8 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
             .unwrap_or_else(|e| panic!("{e}\n{program}"));
         let mut workspace = compiled.workspace(3).unwrap();
         // Twice: the second run meets the leftovers of the first, and cuts every step into single units.
-        for spread in [None, Some(&OneByOne as &dyn Spread)] {
-            let found = run_spread(&compiled, program, inputs, &mut workspace, spread);
+        for parallel in [None, Some(&OneByOne as &dyn ParallelFor)] {
+            let found = run_parallel(&compiled, program, inputs, &mut workspace, parallel);
             for (number, (expected, found)) in expected.iter().zip(&found).enumerate() {
                 for (at, (e, f)) in expected.iter().zip(found).enumerate() {
                     let equal = e == f || (e.is_nan() && f.is_nan());

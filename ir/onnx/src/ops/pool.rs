@@ -82,7 +82,7 @@ pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
 }
 
 /// The most places of a window whose maximum is looked for by name: each is a slice of the input.
-const MOST_PLACES: usize = 1024;
+const MAX_PLACES: usize = 1024;
 
 /// The maxima and where they are, counted over all elements of the input, along rows or columns of its pictures.
 fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
@@ -102,9 +102,9 @@ fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
     let &[Dim::Fixed(n), Dim::Fixed(c), Dim::Fixed(oh), Dim::Fixed(ow)] = cx.shape(&y).dims() else {
         return Err(NodeProblem::unsupported("its places are counted over the whole batch, whose size is open"));
     };
-    if kernel[0].saturating_mul(kernel[1]) > MOST_PLACES {
+    if kernel[0].saturating_mul(kernel[1]) > MAX_PLACES {
         let problem =
-            format!("is {kernel:?}; where the maxima are is worked out for windows of up to {MOST_PLACES} places");
+            format!("is {kernel:?}; where the maxima are is worked out for windows of up to {MAX_PLACES} places");
         return Err(NodeProblem::attribute("kernel_shape", problem));
     }
     let padded = |i: usize, size: usize| size.saturating_add(window.pads[i]).saturating_add(window.pads[i + 2]);

@@ -9,7 +9,7 @@ use catc_ir::ops::{Conv2d, Pad, Window};
 use catc_ir::{Dim, Op, Shape};
 
 /// More output slices than this are refused: each is a convolution of its own.
-const MOST_SLICES: usize = 256;
+const MAX_SLICES: usize = 256;
 
 /// A window over `[D,H,W]`.
 pub(super) struct Window3d {
@@ -164,8 +164,8 @@ pub(super) fn conv(
         return Err(NodeProblem::invalid(format!("its window of {span} does not fit in a depth of {depth}")));
     };
     let slices = room / window.strides[0] + 1;
-    if slices > MOST_SLICES {
-        return Err(NodeProblem::unsupported(format!("it gives {slices} slices, more than {MOST_SLICES}")));
+    if slices > MAX_SLICES {
+        return Err(NodeProblem::unsupported(format!("it gives {slices} slices, more than {MAX_SLICES}")));
     }
     let weights = reshape(cx, w, Shape::fixed(&[o, ci * kd, kh, kw]))?;
     let plane = window.picture();

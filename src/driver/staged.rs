@@ -1,25 +1,23 @@
-//! A compilation in steps whose results can be used more than once: the folded float graph, its calibration, the quantized graph,
-//! the program.
+//! A compilation in stages. Several compilations can share the results of a stage: the folded float graph, its calibration, the quantized
+//! graph, the program.
 
 use super::compile::CompileError;
 use catc_ir::{Graph, ValueId};
+use catc_passes::fold_cat::FoldCat;
 use catc_passes::range::Observed;
 use catc_passes::{
-    CalibrationData, Note, ObjectiveChoice, Pass, PassContext, PassError, PassManager, Progress, RecipeOptions,
-    parse_passes, recipe,
+    CalibrationData, Note, ObjectiveChoice, Pass, PassContext, PassError, PassManager, Progress, Recipe, RecipeOptions,
+    staged_recipe,
 };
 use catc_program::{BuildInfo, Program};
 use std::collections::BTreeMap;
 
-/// The passes of a recipe, cut where results can be shared.
-pub struct Steps {
-    fold: Vec<Box<dyn Pass>>,
-    calibrate: Vec<Box<dyn Pass>>,
-    quantize: Vec<Box<dyn Pass>>,
-    lower: Vec<Box<dyn Pass>>,
+/// A recipe without a correction of the outputs, run stage by stage.
+pub struct StagedCompilation {
+    recipe: Recipe,
 }
 
-/// A folded float graph with what calibration saw of its tensors.
+/// A folded float graph with the observed values of its tensors.
 pub struct Calibrated {
     graph: Graph,
     activations: BTreeMap<ValueId, Observed>,
@@ -33,7 +31,7 @@ pub struct Quantized {
     pub notes: Vec<Note>,
 }
 
-/// What passes get besides the graph.
+/// The inputs of passes besides the graph.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// Calibration data, for what is fitted.
@@ -57,59 +55,54 @@ impl<'a> Inputs<'a> {
     }
 }
 
-impl Steps {
-    /// The steps of a recipe, without correction of the outputs.
-    pub fn of(options: &RecipeOptions) -> Result<Steps, CompileError> {
-        let mut fold = recipe(&RecipeOptions { cat: false, ..options.clone() })?;
-        // From the end: each cut takes what follows it.
-        let mut from = |pass: &str| {
-            let at = fold.iter().position(|p| p.name() == pass).unwrap_or(fold.len());
-            fold.split_off(at)
-        };
-        let lower = from("lower-integer");
-        let quantize = from("insert-qdq");
-        let calibrate = from("calibrate");
-        Ok(Steps { fold, calibrate, quantize, lower })
+impl StagedCompilation {
+    /// The recipe that these options ask for, without a correction of the outputs.
+    ///
+    /// # Errors
+    /// As [`staged_recipe`].
+    pub fn new(options: &RecipeOptions) -> Result<StagedCompilation, CompileError> {
+        Ok(StagedCompilation { recipe: staged_recipe(&RecipeOptions { cat: false, ..options.clone() })? })
     }
 
-    /// What the folded graph depends on besides the model.
+    /// A key for the folded graph: with the model it determines the graph.
     pub fn fold_key(&self) -> String {
-        format!("{:?}", self.fold)
+        format!("{:?}", self.recipe.fold)
     }
 
-    /// What its calibration depends on besides that and the data.
+    /// A key for the calibration: with the folded graph and the data it determines the calibration.
     pub fn calibrate_key(&self) -> String {
-        format!("{:?}", self.calibrate)
+        format!("{:?}", self.recipe.calibrate)
     }
 
     /// The float graph as calibration finds it.
     pub fn fold(&self, mut graph: Graph, inputs: Inputs) -> Result<Graph, PassError> {
-        PassManager::new().run(&self.fold, &mut graph, &mut inputs.context())?;
+        PassManager::new().run(&self.recipe.fold, &mut graph, &mut inputs.context())?;
         Ok(graph)
     }
 
-    /// Observes what [`Steps::fold`] gave.
+    /// Observes what [`StagedCompilation::fold`] gave.
     pub fn calibrate(&self, mut graph: Graph, inputs: Inputs) -> Result<Calibrated, PassError> {
         let mut cx = inputs.context();
-        PassManager::new().run(&self.calibrate, &mut graph, &mut cx)?;
+        PassManager::new().run(&self.recipe.calibrate, &mut graph, &mut cx)?;
         Ok(Calibrated { graph, activations: cx.activations })
     }
 
-    /// Quantizes, with everything that is fitted but the correction.
+    /// Quantizes the graph and fits everything but the correction of the outputs.
     pub fn quantize(&self, calibrated: &Calibrated, inputs: Inputs) -> Result<Quantized, PassError> {
         let mut cx = inputs.context();
         cx.activations = calibrated.activations.clone();
         let mut graph = calibrated.graph.clone();
-        PassManager::new().run(&self.quantize, &mut graph, &mut cx)?;
+        PassManager::new().run(&self.recipe.quantize, &mut graph, &mut cx)?;
         Ok(Quantized { graph, notes: cx.notes })
     }
 
     /// Makes a program of a graph in the qdq phase: a quantized network, or a correction alone.
     pub fn lower(&self, mut graph: Graph) -> Result<Program, CompileError> {
         let mut cx = PassContext::empty();
-        let folded = parse_passes("fold-cat").map_err(catc_passes::RecipeError::from)?;
-        PassManager::new().run(&folded, &mut graph, &mut cx)?;
-        PassManager::new().run(&self.lower, &mut graph, &mut cx)?;
+        // A correction alone is a graph as the stage `correct` leaves it before it is folded.
+        let fold_cat: Box<dyn Pass> = Box::new(FoldCat);
+        PassManager::new().run(&[fold_cat], &mut graph, &mut cx)?;
+        PassManager::new().run(&self.recipe.lower, &mut graph, &mut cx)?;
         Ok(catc_codegen::lower(&graph, BuildInfo::default())?)
     }
 }

@@ -1,11 +1,11 @@
-//! What the measurements of a sweep share: the imported network, opened data, hashes, and for each division of the calibration
-//! inputs the folded float graph, its calibrations and its logits, each made when first asked for.
+//! The state that the measurements of a sweep share: the imported network, the opened data, hashes, and for each division of the calibration
+//! inputs the folded float graph, its calibrations and its logits, each computed when it is first needed.
 
 use super::key::{self, Key};
 use super::plan::{Network, SweepOptions};
 use super::run::SweepError;
 use crate::data::{DataSet, Preprocess, read_labels};
-use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, Steps};
+use crate::driver::{Calibrated, Calibration, CalibrationSource, Inputs, OpenModel, StagedCompilation};
 use catc_ir::{Graph, ValueId};
 use catc_onnx::WholeType;
 use catc_passes::objective::{class_scores, evaluate_rows};
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Shared state of a sweep.
-pub struct Bench<'a> {
+pub struct SweepContext<'a> {
     /// What is swept.
     pub options: &'a SweepOptions,
     /// Test inputs, one set for each input of the network.
@@ -31,7 +31,7 @@ pub struct Bench<'a> {
     divisions: Mutex<BTreeMap<u64, Arc<Division>>>,
 }
 
-/// The calibration inputs as one seed divides them, and what was made of them.
+/// The calibration inputs as one seed divides them, and the results computed from them.
 pub struct Division {
     /// The inputs.
     pub calibration: Calibration,
@@ -53,9 +53,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl<'a> Bench<'a> {
+impl<'a> SweepContext<'a> {
     /// Opens model and data.
-    pub fn open(options: &'a SweepOptions) -> Result<Bench<'a>, SweepError> {
+    pub fn open(options: &'a SweepOptions) -> Result<SweepContext<'a>, SweepError> {
         let read = |path: &std::path::Path| {
             key::of_file(path).map_err(|error| SweepError::File { path: path.display().to_string(), error })
         };
@@ -84,11 +84,11 @@ impl<'a> Bench<'a> {
                 let sets = DataSet::open_inputs(path, preprocess.as_ref(), model.inputs())?;
                 network_key.with("cat data").with(key::of_data(&sets)?)
             }
-            None => network_key.with_number(if options.plan.corrects() { options.held_back as u64 } else { 0 }),
+            None => network_key.with_number(if options.plan.corrects() { options.holdout as u64 } else { 0 }),
         };
         let test_key = Key::default().with(key::of_data(&test)?).with(read(&options.labels)?);
         let divisions = Mutex::default();
-        Ok(Bench {
+        Ok(SweepContext {
             options,
             test,
             labels,
@@ -112,10 +112,10 @@ impl<'a> Bench<'a> {
         self.network_key.clone().with(self.test_key.text()).with(recipe).with_number(network.seed)
     }
 
-    /// The calibration inputs for a seed. Where none are held back and all are used, all seeds share one division.
+    /// The calibration inputs for a seed. Where none are held out and all are used, all seeds share one division.
     pub fn division(&self, seed: u64) -> Result<Arc<Division>, SweepError> {
-        let held_back = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.held_back > 0;
-        let seed = if held_back || self.options.limit.is_some() { seed } else { 0 };
+        let holdout = self.options.plan.corrects() && self.options.cat_data.is_none() && self.options.holdout > 0;
+        let seed = if holdout || self.options.limit.is_some() { seed } else { 0 };
         let mut divisions = lock(&self.divisions);
         if let Some(found) = divisions.get(&seed) {
             return Ok(found.clone());
@@ -125,39 +125,45 @@ impl<'a> Bench<'a> {
             preprocess: self.preprocess.as_ref(),
             limit: self.options.limit,
             correction: self.options.cat_data.as_deref(),
-            held_back: self.options.held_back,
+            holdout: self.options.holdout,
         };
         let calibration = Calibration::open(&source, &self.graph, &self.whole, self.options.plan.corrects(), seed)?;
         let division = Division { calibration, folded: Mutex::default(), calibrated: Mutex::default() };
         Ok(divisions.entry(seed).or_insert(Arc::new(division)).clone())
     }
 
-    /// The folded float graph of these steps.
-    pub fn folded(&self, division: &Division, steps: &Steps, inputs: Inputs) -> Result<Arc<Folded>, SweepError> {
+    /// The folded float graph of a compilation.
+    pub fn folded(
+        &self,
+        division: &Division,
+        compilation: &StagedCompilation,
+        inputs: Inputs,
+    ) -> Result<Arc<Folded>, SweepError> {
         let mut all = lock(&division.folded);
-        if let Some(found) = all.get(&steps.fold_key()) {
+        if let Some(found) = all.get(&compilation.fold_key()) {
             return Ok(found.clone());
         }
-        let graph = steps.fold(self.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
+        let graph = compilation.fold(self.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
         let logits = class_scores(&graph);
         let folded = Arc::new(Folded { graph, logits, float: Mutex::default() });
-        Ok(all.entry(steps.fold_key()).or_insert(folded).clone())
+        Ok(all.entry(compilation.fold_key()).or_insert(folded).clone())
     }
 
-    /// The calibrated graph of these steps.
+    /// The calibrated graph of a compilation.
     pub fn calibrated(
         &self,
         division: &Division,
         folded: &Folded,
-        steps: &Steps,
+        compilation: &StagedCompilation,
         inputs: Inputs,
     ) -> Result<Arc<Calibrated>, SweepError> {
-        let key = steps.fold_key() + &steps.calibrate_key();
+        let key = compilation.fold_key() + &compilation.calibrate_key();
         let mut all = lock(&division.calibrated);
         if let Some(found) = all.get(&key) {
             return Ok(found.clone());
         }
-        let calibrated = steps.calibrate(folded.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
+        let calibrated =
+            compilation.calibrate(folded.graph.clone(), inputs).map_err(crate::driver::CompileError::from)?;
         Ok(all.entry(key).or_insert(Arc::new(calibrated)).clone())
     }
 }

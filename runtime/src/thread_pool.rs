@@ -1,10 +1,10 @@
 //! The threads of a session. They share the work of one run at a time and sleep between runs.
 //!
-//! A *job* is a number of units, handed out in grains to whoever asks, the thread that runs the model among them: a helper that wakes
-//! late, or not at all, holds nobody up. Inside a run a helper without work looks for the next job for a moment before it
-//! sleeps, because the next step is microseconds away.
+//! A *job* is a number of work units. Every thread claims chunks of them until none is left: the thread that runs the model, and the
+//! others, its *helpers*. A helper that wakes late, or not at all, therefore delays nobody. During a run a helper without work spins for a
+//! moment before it sleeps, because the next step begins within microseconds.
 
-use catc_jit::{Spread, grain};
+use catc_jit::{ParallelFor, chunk_size};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -12,35 +12,35 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a helper without work looks for more inside a run.
-const LOOK: Duration = Duration::from_micros(50);
+/// How long a helper without work spins during a run before it sleeps.
+const SPIN_TIME: Duration = Duration::from_micros(50);
 
-/// Looks between two glances at the clock.
-const LOOKS: u32 = 64;
+/// Spins between two readings of the clock.
+const SPINS_PER_READING: u32 = 64;
 
-/// Looks of the running thread at what helpers still do before it lets other threads have its core.
-const WAITS: u32 = 2_000;
+/// Spins of the running thread, while it waits for its helpers, before it yields its core to other threads.
+const SPINS_BEFORE_YIELD: u32 = 2_000;
 
-/// The unit at which a job that is over, or that has not begun, stands.
+/// The next unit of a job that is over or has not begun: there is nothing to claim.
 const CLOSED: u32 = u32::MAX;
 
-/// What is to be done, on the stack of the thread that runs the model.
+/// The work of a job. It lives on the stack of the thread that runs the model.
 struct Job<'a> {
     part: &'a (dyn Fn(usize, Range<usize>) + Sync),
 }
 
-/// What helpers and the running thread share.
+/// The state that the running thread and its helpers share.
 struct Shared {
-    /// The number of the job in the upper half, the next unit in the lower half.
+    /// The number of the job in the upper 32 bits, the next unclaimed unit in the lower 32 bits.
     next: AtomicU64,
-    /// The job. It is there as long as one of its units is claimed and not done.
+    /// The job. It stays valid while any of its units is claimed and not done.
     job: AtomicPtr<Job<'static>>,
     units: AtomicUsize,
-    grain: AtomicUsize,
+    chunk_size: AtomicUsize,
     done: AtomicUsize,
-    /// A part has panicked.
+    /// Whether a part has panicked.
     failed: AtomicBool,
-    /// A run is under way.
+    /// Whether a run is under way.
     running: AtomicBool,
     sleepers: AtomicUsize,
     stop: AtomicBool,
@@ -49,27 +49,30 @@ struct Shared {
 }
 
 /// A session's threads.
-pub(crate) struct Team {
+pub(crate) struct ThreadPool {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
-    /// Held by the run that has the helpers.
+    /// Locked by the run that uses the helpers.
     turn: Mutex<()>,
 }
 
 /// The helpers, for one run.
 pub(crate) struct Run<'t> {
-    team: &'t Team,
+    pool: &'t ThreadPool,
     _turn: MutexGuard<'t, ()>,
 }
 
-impl Team {
-    /// That many threads, 1 or more, the one that runs the model included.
-    pub fn new(threads: usize) -> std::io::Result<Team> {
+impl ThreadPool {
+    /// A pool of `threads` threads, 1 or more, the one that runs the model included.
+    ///
+    /// # Errors
+    /// If the operating system cannot start the threads.
+    pub fn new(threads: usize) -> std::io::Result<ThreadPool> {
         let shared = Arc::new(Shared {
             next: AtomicU64::new(u64::from(CLOSED)),
             job: AtomicPtr::new(std::ptr::null_mut()),
             units: AtomicUsize::new(0),
-            grain: AtomicUsize::new(1),
+            chunk_size: AtomicUsize::new(1),
             done: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             running: AtomicBool::new(false),
@@ -78,33 +81,33 @@ impl Team {
             sleep: Mutex::new(()),
             wake: Condvar::new(),
         });
-        let mut team = Team { shared, helpers: Vec::new(), turn: Mutex::new(()) };
+        let mut pool = ThreadPool { shared, helpers: Vec::new(), turn: Mutex::new(()) };
         for worker in 1..threads {
-            let shared = team.shared.clone();
+            let shared = pool.shared.clone();
             let helper = std::thread::Builder::new().name(format!("catc-{worker}")).spawn(move || shared.help(worker));
-            // Those that did start are stopped when the team is dropped.
-            team.helpers.push(helper?);
+            // If one cannot be started, dropping the pool stops those that were.
+            pool.helpers.push(helper?);
         }
-        Ok(team)
+        Ok(pool)
     }
 
-    /// The helpers, unless another run has them.
+    /// The helpers, for the caller's run; `None` if another run is using them.
     pub fn enter(&self) -> Option<Run<'_>> {
         let turn = match self.turn.try_lock() {
             Ok(turn) => turn,
-            // Nothing is left undone behind a panic: the job was closed.
+            // A run that panicked has closed its job, so the next one finds the pool at rest.
             Err(std::sync::TryLockError::Poisoned(e)) => e.into_inner(),
             Err(std::sync::TryLockError::WouldBlock) => return None,
         };
         self.shared.running.store(true, Ordering::Relaxed);
-        Some(Run { team: self, _turn: turn })
+        Some(Run { pool: self, _turn: turn })
     }
 }
 
-impl Drop for Team {
+impl Drop for ThreadPool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.rouse();
+        self.shared.wake_all();
         for helper in self.helpers.drain(..) {
             let _ = helper.join();
         }
@@ -113,48 +116,48 @@ impl Drop for Team {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        self.team.shared.running.store(false, Ordering::Relaxed);
+        self.pool.shared.running.store(false, Ordering::Relaxed);
     }
 }
 
-// SAFETY: `Run::share` hands out each unit once, by a counter that only grows, and waits until all are done; each thread has a number of its
-// own.
-unsafe impl Spread for Run<'_> {
+// SAFETY: `Run::share` hands out each unit once, by a counter that only grows, and returns when all are done. Each thread has its own worker
+// number.
+unsafe impl ParallelFor for Run<'_> {
     fn workers(&self) -> usize {
-        self.team.helpers.len() + 1
+        self.pool.helpers.len() + 1
     }
 
-    fn spread(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        self.share(units, grain(units, cycles, self.workers()), part);
+    fn parallel_for(&self, units: usize, cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        self.share(units, chunk_size(units, cycles, self.workers()), part);
     }
 }
 
 impl Run<'_> {
-    /// Calls `part(worker, range)` for ranges of `grain` units (the last may be shorter) that together are `0..units`.
-    pub fn share(&self, units: usize, grain: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        if units <= grain || self.team.helpers.is_empty() || units >= CLOSED as usize / 2 {
+    /// Calls `part(worker, range)` for ranges of `chunk_size` units (the last may be shorter) that together are `0..units`.
+    pub fn share(&self, units: usize, chunk_size: usize, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
+        if units <= chunk_size || self.pool.helpers.is_empty() || units >= CLOSED as usize / 2 {
             return part(0, 0..units);
         }
-        let shared = &*self.team.shared;
+        let shared = &*self.pool.shared;
         let job = Job { part };
         shared.job.store((&raw const job).cast_mut().cast(), Ordering::Relaxed);
         shared.units.store(units, Ordering::Relaxed);
-        shared.grain.store(grain.max(1), Ordering::Relaxed);
+        shared.chunk_size.store(chunk_size.max(1), Ordering::Relaxed);
         shared.done.store(0, Ordering::Relaxed);
         let number = (shared.next.load(Ordering::Relaxed) >> 32) as u32;
         let open = u64::from(number.wrapping_add(1)) << 32;
-        // The order of this store and the next load, and of a sleeper's in `Shared::wait`: one of the two sees the other's store.
+        // Sequentially consistent, as in `Shared::wait`: either this thread sees the sleeper, or the sleeper sees the job.
         shared.next.store(open, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
-            shared.rouse();
+            shared.wake_all();
         }
         while shared.do_part(0) {}
         let mut waits = 0;
         while shared.done.load(Ordering::Acquire) < units {
             waits += 1;
-            if waits < WAITS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if waits < SPINS_BEFORE_YIELD { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
-        // A helper that still looks at this job can claim nothing of it, nor of the next one under this number.
+        // A helper that read this job's number can claim nothing from now on: neither of this job nor, under its number, of the next.
         shared.next.store(open | u64::from(CLOSED), Ordering::SeqCst);
         if shared.failed.swap(false, Ordering::Relaxed) {
             panic!("a part of a run panicked");
@@ -163,19 +166,19 @@ impl Run<'_> {
 }
 
 impl Shared {
-    /// Wakes all who sleep.
-    fn rouse(&self) {
+    /// Wakes all sleeping helpers.
+    fn wake_all(&self) {
         drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_all();
     }
 
-    /// Whether units of a job wait to be claimed.
+    /// Whether there are unclaimed units.
     fn has_work(&self) -> bool {
         let unit = self.next.load(Ordering::SeqCst) as u32;
         unit != CLOSED && (unit as usize) < self.units.load(Ordering::Relaxed)
     }
 
-    /// Claims a part of the present job and does it. Returns false if there is none.
+    /// Claims a chunk of the current job and does it. Returns false if there is none.
     fn do_part(&self, worker: usize) -> bool {
         loop {
             let now = self.next.load(Ordering::Acquire);
@@ -183,14 +186,14 @@ impl Shared {
             if first == CLOSED || first as usize >= units {
                 return false;
             }
-            let last = (first as usize + self.grain.load(Ordering::Relaxed)).min(units);
-            // Were units or grain those of another job, the number would differ, and the claim fail.
+            let last = (first as usize + self.chunk_size.load(Ordering::Relaxed)).min(units);
+            // If the units or the chunk size were read from another job, the job's number has changed too, and the claim fails.
             let claimed = (now & !u64::from(u32::MAX)) | last as u64;
             if self.next.compare_exchange_weak(now, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 continue;
             }
             let count = last - first as usize;
-            // SAFETY: the units are claimed and not done, so the thread in `spread` still waits and its job is on its stack.
+            // SAFETY: the units are claimed and not done, so the thread in `Run::share` still waits and its job is on its stack.
             let part = unsafe { (*self.job.load(Ordering::Relaxed)).part };
             if catch_unwind(AssertUnwindSafe(|| part(worker, first as usize..last))).is_err() {
                 self.failed.store(true, Ordering::Relaxed);
@@ -200,7 +203,7 @@ impl Shared {
         }
     }
 
-    /// The life of a helper.
+    /// The loop of a helper thread.
     fn help(&self, worker: usize) {
         while !self.stop.load(Ordering::Relaxed) {
             if !self.do_part(worker) {
@@ -209,11 +212,11 @@ impl Shared {
         }
     }
 
-    /// Returns when there is work, or may be.
+    /// Spins, then sleeps; returns when there may be work, or when the pool stops.
     fn wait(&self) {
         let start = Instant::now();
-        while self.running.load(Ordering::Relaxed) && start.elapsed() < LOOK {
-            for _ in 0..LOOKS {
+        while self.running.load(Ordering::Relaxed) && start.elapsed() < SPIN_TIME {
+            for _ in 0..SPINS_PER_READING {
                 if self.has_work() {
                     return;
                 }
@@ -233,10 +236,10 @@ impl Shared {
 mod tests {
     use super::*;
 
-    fn sum(run: &Run<'_>, units: usize, grain: usize) -> Vec<usize> {
+    fn sum(run: &Run<'_>, units: usize, chunk_size: usize) -> Vec<usize> {
         let counts: Vec<AtomicUsize> = (0..units).map(|_| AtomicUsize::new(0)).collect();
-        run.share(units, grain, &|worker, range| {
-            assert!(worker < run.workers() && range.start % grain == 0);
+        run.share(units, chunk_size, &|worker, range| {
+            assert!(worker < run.workers() && range.start % chunk_size == 0);
             for i in range {
                 counts[i].fetch_add(1, Ordering::Relaxed);
             }
@@ -247,12 +250,12 @@ mod tests {
     #[test]
     fn every_unit_is_done_once() {
         for threads in [1, 2, 3, 5] {
-            let team = Team::new(threads).unwrap();
+            let pool = ThreadPool::new(threads).unwrap();
             for round in 0..300 {
-                let run = team.enter().unwrap();
+                let run = pool.enter().unwrap();
                 assert_eq!(run.workers(), threads);
-                for (units, grain) in [(1, 1), (7, 2), (64, 1), (33, 5), (0, 1)] {
-                    assert_eq!(sum(&run, units, grain), vec![1; units]);
+                for (units, chunk_size) in [(1, 1), (7, 2), (64, 1), (33, 5), (0, 1)] {
+                    assert_eq!(sum(&run, units, chunk_size), vec![1; units]);
                 }
                 drop(run);
                 if round % 100 == 0 {
@@ -265,17 +268,17 @@ mod tests {
 
     #[test]
     fn one_run_has_the_helpers() {
-        let team = Team::new(2).unwrap();
-        let run = team.enter().unwrap();
-        assert!(team.enter().is_none());
+        let pool = ThreadPool::new(2).unwrap();
+        let run = pool.enter().unwrap();
+        assert!(pool.enter().is_none());
         drop(run);
-        assert!(team.enter().is_some());
+        assert!(pool.enter().is_some());
     }
 
     #[test]
     fn a_panic_reaches_the_run_and_the_team_goes_on() {
-        let team = Team::new(3).unwrap();
-        let run = team.enter().unwrap();
+        let pool = ThreadPool::new(3).unwrap();
+        let run = pool.enter().unwrap();
         let failed = catch_unwind(AssertUnwindSafe(|| run.share(9, 1, &|_, r| assert!(r.start != 4, "expected"))));
         assert!(failed.is_err());
         assert_eq!(sum(&run, 20, 3), vec![1; 20]);
@@ -283,9 +286,9 @@ mod tests {
 
     #[test]
     fn helpers_sleep_between_runs() {
-        let team = Team::new(3).unwrap();
-        drop(team.enter().map(|run| sum(&run, 50, 1)));
-        let asleep = || team.shared.sleepers.load(Ordering::SeqCst) == 2;
+        let pool = ThreadPool::new(3).unwrap();
+        drop(pool.enter().map(|run| sum(&run, 50, 1)));
+        let asleep = || pool.shared.sleepers.load(Ordering::SeqCst) == 2;
         let start = Instant::now();
         while !asleep() && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(1));
