@@ -1,8 +1,7 @@
 //! A program in the making: steps that can still change and move, shared constants, and the tidying at the end.
 
 use catc_program::{
-    BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Op, Operand, Port, Program, Step,
-    TensorDecl, TensorId,
+    BuildInfo, Constant, ConstantData, ConstantId, Epilogue, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
 };
 use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3;
@@ -155,10 +154,10 @@ fn renumber_op(op: &mut Op, constants: &mut Numbering) {
 
 fn renumber_epilogue(epilogue: &mut Epilogue, tensors: &mut Numbering, constants: &mut Numbering) {
     for step in &mut epilogue.steps {
-        match step {
-            EpilogueStep::Binary { operand: Operand::Tensor(t), .. } => t.0 = tensors.of(t.0),
-            EpilogueStep::Binary { operand: Operand::Constant(c), .. } => c.0 = constants.of(c.0),
-            EpilogueStep::Activation(_) | EpilogueStep::Scale(_) => {}
+        match step.operand_mut() {
+            Some(Operand::Tensor(t)) => t.0 = tensors.of(t.0),
+            Some(Operand::Constant(c)) => c.0 = constants.of(c.0),
+            None => {}
         }
     }
 }

@@ -1,16 +1,16 @@
 //! Element-wise nodes that work on f32.
 
-use crate::epilogue::{Pending, PendingEpilogue, Placement, Source, activation};
+use crate::epilogue::{self, Pending, PendingEpilogue, Placement, Source};
 use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
-use catc_ir::ops::{self, CastTo, Unary};
+use catc_ir::ops::{self, CastTo};
 use catc_ir::{Node, Operand, ValueId};
-use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId};
+use catc_program::{Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId, Unary};
 
 impl Lowering<'_> {
     pub(crate) fn unary(&mut self, node: &Node, f: Unary) -> Lowered<()> {
         let base = self.value(node.inputs[0])?;
-        self.apply(node.output, base, 1.0, vec![Pending::Activation(activation(f))].into())
+        self.apply(node.output, base, 1.0, vec![Pending::Unary(f)].into())
     }
 
     /// `a op b`. The running value of an epilogue is the left operand and has the shape of the output, so where the left one does not:
@@ -20,28 +20,28 @@ impl Lowering<'_> {
         let (left, right) = (self.source(node, 0)?, self.source(node, 1)?);
         let dims = self.dims(node.output)?;
         let (left_base, right_base) = (self.base(left, &dims)?, self.base(right, &dims)?);
-        let commutes = matches!(f, ops::Binary::Add | ops::Binary::Mul);
+        let commutes = matches!(op, Binary::Add | Binary::Mul);
         // Of two candidates the one that its own step can take the other into.
         let swap = match (left_base, right_base) {
             (Some(l), Some(r)) => commutes && self.open_step(l)?.is_none() && self.open_step(r)?.is_some(),
-            (None, Some(_)) => f != ops::Binary::Div,
+            (None, Some(_)) => op != Binary::Div,
             _ => false,
         };
         match (left_base, right_base) {
             (_, Some(base)) if swap => {
                 let mut steps = vec![];
-                let op = match f {
-                    ops::Binary::Sub => {
+                let op = match op {
+                    Binary::Sub => {
                         steps.push(Pending::Scale(-1.0));
                         Binary::Add
                     }
-                    _ => op,
+                    Binary::Add | Binary::Mul | Binary::Div => op,
                 };
-                steps.push(Pending::binary(op, left));
+                steps.push(epilogue::binary(op, left));
                 self.apply(node.output, base, 1.0, steps.into())
             }
-            (Some(base), _) => self.apply(node.output, base, 1.0, vec![Pending::binary(op, right)].into()),
-            (None, _) => self.spread(node.output, left, vec![Pending::binary(op, right)]),
+            (Some(base), _) => self.apply(node.output, base, 1.0, vec![epilogue::binary(op, right)].into()),
+            (None, _) => self.spread(node.output, left, vec![epilogue::binary(op, right)]),
         }
     }
 
@@ -58,7 +58,7 @@ impl Lowering<'_> {
         let (constant, mut all) = match source {
             Source::Constant(c) => (c, vec![]),
             // -0.0 is what changes no number that is added to it, 0.0 included.
-            Source::Value(_) => (self.builder.add_reals(&[], vec![-0.0]), vec![Pending::binary(Binary::Add, source)]),
+            Source::Value(_) => (self.builder.add_reals(&[], vec![-0.0]), vec![epilogue::binary(Binary::Add, source)]),
         };
         all.extend(steps);
         let layout = self.wished_layout(output, Layout::ChannelsLast)?;
@@ -95,7 +95,7 @@ impl Lowering<'_> {
     /// `(1 - alpha) * a + alpha * b`.
     pub(crate) fn blend(&mut self, node: &Node, alpha: f32) -> Lowered<()> {
         let (a, b) = (self.source(node, 0)?, self.source(node, 1)?);
-        let add = Pending::Binary { op: Binary::Add, source: b, scale: alpha };
+        let add = Pending::Binary { op: Binary::Add, operand: b, scale: alpha };
         match a {
             Source::Value(base) => self.apply(node.output, base, 1.0 - alpha, vec![add].into()),
             Source::Constant(_) => self.spread(node.output, a, vec![Pending::Scale(1.0 - alpha), add]),
@@ -122,7 +122,7 @@ impl Lowering<'_> {
             let mut dims = vec![1; rank];
             dims[0] = data.len();
             let source = Source::Constant(self.builder.add_reals(&dims, data));
-            steps.push(Pending::binary(op, source));
+            steps.push(epilogue::binary(op, source));
         }
         self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
     }
@@ -183,7 +183,7 @@ impl Lowering<'_> {
         let distance =
             self.push_with(map.clone(), input, vec![by(Binary::Sub, average)], row(dims.clone(), "distance"));
         let square = self.push_with(map.clone(), distance, vec![by(Binary::Mul, distance)], row(dims, "square"));
-        let root = vec![eps, EpilogueStep::Activation(Activation::Sqrt)];
+        let root = vec![eps, EpilogueStep::Unary(Unary::Sqrt)];
         let deviation = self.push_with(mean, square, root, row(one, "deviation"));
         let steps = [by(Binary::Div, deviation)].into_iter().chain(affine).collect();
         let declared = self.declare(node.output, Layout::RowMajor)?;

@@ -2,10 +2,10 @@
 
 use crate::forms::{Form, Order};
 use crate::lowering::{Lowered, Lowering};
-use catc_ir::ops::{self, Fused, Unary};
+use catc_ir::ops::{self, EpilogueEnd, Fused};
 use catc_ir::{ConstId, Node, TensorData, ValueId};
 use catc_program::{
-    Activation, Binary, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Layout, Op, Operand, Step, TensorId,
+    Binary, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Layout, Op, Operand, Step, TensorId,
 };
 
 /// An operand in the dimensions of its value, or of the constant without the batch.
@@ -16,17 +16,11 @@ pub(crate) enum Source {
 }
 
 /// An epilogue step whose operand has no tensor yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Pending {
-    Binary { op: Binary, source: Source, scale: f32 },
-    Activation(Activation),
-    Scale(f32),
-}
+pub(crate) type Pending = catc_scalar::EpilogueStep<Source>;
 
-impl Pending {
-    pub(crate) fn binary(op: Binary, source: Source) -> Self {
-        Pending::Binary { op, source, scale: 1.0 }
-    }
+/// A step that takes an operand as it is.
+pub(crate) fn binary(op: Binary, operand: Source) -> Pending {
+    Pending::Binary { op, operand, scale: 1.0 }
 }
 
 /// An epilogue of pending steps.
@@ -57,63 +51,21 @@ pub(crate) fn column(dims: &[usize]) -> Option<[usize; 3]> {
     Some([*last, lead.iter().product(), 1])
 }
 
-pub(crate) fn activation(f: Unary) -> Activation {
-    match f {
-        Unary::Relu => Activation::Relu,
-        Unary::LeakyRelu { alpha } => Activation::LeakyRelu { alpha },
-        Unary::Clip { min, max } => Activation::Clip { min, max },
-        Unary::Sigmoid => Activation::Sigmoid,
-        Unary::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
-        Unary::HardSwish => Activation::HardSwish,
-        Unary::Exp => Activation::Exp,
-        Unary::Log => Activation::Log,
-        Unary::Sqrt => Activation::Sqrt,
-        Unary::Tanh => Activation::Tanh,
-        Unary::Erf => Activation::Erf,
-        Unary::Gelu => Activation::Gelu,
-        Unary::Abs => Activation::Abs,
-        Unary::Floor => Activation::Floor,
-        Unary::Ceil => Activation::Ceil,
-        Unary::Round => Activation::Round,
-    }
-}
-
-/// The function of a program; `None` for those that are evaluated only.
-pub(crate) fn binary(f: ops::Binary) -> Option<Binary> {
-    Some(match f {
-        ops::Binary::Add => Binary::Add,
-        ops::Binary::Sub => Binary::Sub,
-        ops::Binary::Mul => Binary::Mul,
-        ops::Binary::Div => Binary::Div,
-        ops::Binary::Max | ops::Binary::Min | ops::Binary::Pow | ops::Binary::Mod | ops::Binary::Fmod => return None,
-    })
-}
-
 impl Lowering<'_> {
     /// The function of a program, or an error at the node.
     pub(crate) fn compiled(&self, f: ops::Binary) -> Lowered<Binary> {
-        binary(f).ok_or_else(|| self.evaluated_only())
+        f.compiled().ok_or_else(|| self.evaluated_only())
     }
 
     /// The epilogue of a fused node.
     pub(crate) fn pending(&mut self, node: &Node, fused: &Fused) -> Lowered<PendingEpilogue> {
-        let mut epilogue = PendingEpilogue::default();
-        for step in &fused.epilogue.0 {
-            epilogue.steps.push(match *step {
-                ops::EpilogueStep::Binary { op, operand, scale } => {
-                    let source = self.source(node, operand)?;
-                    Pending::Binary { op: self.compiled(op)?, source, scale }
-                }
-                ops::EpilogueStep::Unary(f) => Pending::Activation(activation(f)),
-                ops::EpilogueStep::Scale(factor) => Pending::Scale(factor),
-                ops::EpilogueStep::Requantize => {
-                    epilogue.requantize = fused.output.map(|q| 1.0 / self.graph.quantizer(q).scale[0]);
-                    continue;
-                }
-                ops::EpilogueStep::Round => continue,
-            });
-        }
-        Ok(epilogue)
+        let steps = fused.epilogue.steps.iter().map(|step| step.try_map_operand(|input| self.source(node, input)));
+        let steps = steps.collect::<Lowered<_>>()?;
+        let requantize = match fused.epilogue.end {
+            EpilogueEnd::Requantize => fused.output.map(|q| 1.0 / self.graph.quantizer(q).scale[0]),
+            EpilogueEnd::Round | EpilogueEnd::Real => None,
+        };
+        Ok(PendingEpilogue { steps, requantize })
     }
 
     /// Input `index` of a node as an operand that broadcasts to its output.
@@ -251,25 +203,22 @@ impl Lowering<'_> {
     fn place(&mut self, steps: &[Pending], dims: &[usize], placement: Placement) -> Lowered<Option<Vec<EpilogueStep>>> {
         let mut placed = vec![];
         for step in steps {
-            placed.push(match *step {
-                Pending::Activation(a) => EpilogueStep::Activation(a),
-                Pending::Scale(factor) => EpilogueStep::Scale(factor),
-                Pending::Binary { op, source, scale } => {
-                    let operand = match placement {
-                        Placement::Own(layout) => match source {
-                            Source::Value(v) => Operand::Tensor(self.in_any_layout(v, layout)?),
-                            Source::Constant(c) => Operand::Constant(c),
-                        },
-                        Placement::Column => match self.place_in_column(source, dims)? {
-                            Some(operand) => operand,
-                            None => return Ok(None),
-                        },
-                    };
-                    EpilogueStep::Binary { op, operand, scale }
-                }
-            });
+            let step = step.try_map_operand(|source| self.place_operand(source, dims, placement))?;
+            match step.try_map_operand(|operand| operand.ok_or(())) {
+                Ok(step) => placed.push(step),
+                Err(()) => return Ok(None),
+            }
         }
         Ok(Some(placed))
+    }
+
+    /// An operand that broadcasts to the output in its placement; `None` if it cannot.
+    fn place_operand(&mut self, source: Source, dims: &[usize], placement: Placement) -> Lowered<Option<Operand>> {
+        match (placement, source) {
+            (Placement::Own(layout), Source::Value(v)) => Ok(Some(Operand::Tensor(self.in_any_layout(v, layout)?))),
+            (Placement::Own(_), Source::Constant(c)) => Ok(Some(Operand::Constant(c))),
+            (Placement::Column, source) => self.place_in_column(source, dims),
+        }
     }
 
     /// An operand of `[..,O]` over `[O,R,1]`: with all rows, or with one row for all.

@@ -342,7 +342,7 @@ impl<'g> Lowering<'g> {
             Op::Expand(_) => self.expand(node),
             Op::LayerNorm(norm) => self.layer_norm(node, norm.eps),
             Op::Cast(cast) => self.cast(node, cast.to),
-            Op::Function(_)
+            Op::UncompiledUnary(_)
             | Op::Compare(_)
             | Op::Where(_)
             | Op::Reduce(_)
@@ -378,7 +378,7 @@ fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
         Op::Expand(_) => ty.shape == graph.value_type(node.output).shape,
         Op::Slice(s) => s.step == 1 && ty.shape == graph.value_type(node.output).shape,
         Op::Fused(f) => {
-            matches!(f.body, Body::Map { scale: 1.0 }) && f.epilogue.0.is_empty() && ty.element == Element::F32
+            matches!(f.body, Body::Map { scale: 1.0 }) && f.epilogue.is_empty() && ty.element == Element::F32
         }
         _ => false,
     };

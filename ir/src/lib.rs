@@ -12,7 +12,6 @@ pub mod entity;
 pub mod graph;
 pub mod indexed;
 pub mod infer;
-pub mod math;
 pub mod ops;
 pub mod quantizer;
 pub mod tensor;

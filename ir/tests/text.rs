@@ -1,8 +1,9 @@
 //! The text form: what it prints, that it round-trips, and what it says of broken texts.
 
-use catc_ir::ops::{Binary, Body, Conv2d, Epilogue, EpilogueStep, Fused, Unary};
+use catc_ir::ops::{Body, Conv2d, Epilogue, EpilogueEnd, EpilogueStep, Fused, Unary};
 use catc_ir::text::{NoBlobs, parse};
 use catc_ir::{Dim, Element, Graph, Op, Phase, QFormat, Quantizer, Shape, Tensor, TensorType, verify};
+use catc_scalar::Binary;
 
 const QDQ: &str = r#"graph @tiny qdq {
   q0 = quantizer u2 per_tensor scale [0.41] zero_point [1]
@@ -48,9 +49,9 @@ fn fused_nodes_round_trip() {
         EpilogueStep::Binary { op: Binary::Add, operand: 4, scale: 0.5 },
         EpilogueStep::Unary(Unary::Clip { min: 0.0, max: 6.0 }),
         EpilogueStep::Scale(2.0),
-        EpilogueStep::Requantize,
     ];
-    let fused = Fused { body: Body::Conv2d(Conv2d::default()), epilogue: Epilogue(steps), output: Some(q0) };
+    let epilogue = Epilogue { steps, end: EpilogueEnd::Requantize };
+    let fused = Fused { body: Body::Conv2d(Conv2d::default()), epilogue, output: Some(q0) };
     let skip = g.add_input("skip", TensorType::f32(Shape::fixed(&[1])));
     let y = g.append(Op::Fused(fused), [x.into(), w.into(), m.into(), m.into(), skip.into()], "conv").unwrap();
     g.add_output("y", y);
@@ -58,6 +59,31 @@ fn fused_nodes_round_trip() {
     let text = g.to_string();
     insta::assert_snapshot!(text);
     assert_eq!(parse(&text, &NoBlobs).unwrap().to_string(), text);
+}
+
+/// `round` is a function in an epilogue without an output quantizer, and the end of one with.
+#[test]
+fn rounding_is_a_step_or_the_end() {
+    let mut g = Graph::new("rounding");
+    g.phase = Phase::Integer;
+    let q0 = g.add_quantizer(Quantizer::per_tensor(QFormat::new(false, 4).unwrap(), 0.5, 1));
+    let x = g.add_input("x", TensorType::f32(Shape::new([Dim::N, Dim::Fixed(2)])));
+    let steps = vec![EpilogueStep::Unary(Unary::Round)];
+    for (end, output) in
+        [(EpilogueEnd::Real, None), (EpilogueEnd::Round, Some(q0)), (EpilogueEnd::Requantize, Some(q0))]
+    {
+        let fused = Fused { body: Body::Map { scale: 1.0 }, epilogue: Epilogue { steps: steps.clone(), end }, output };
+        let y = g.append(Op::Fused(fused), [x.into()], "").unwrap();
+        g.add_output(format!("{end:?}"), y);
+    }
+    let text = g.to_string();
+    let read = parse(&text, &NoBlobs).unwrap();
+    assert_eq!(
+        read.nodes().iter().map(|n| &n.op).collect::<Vec<_>>(),
+        g.nodes().iter().map(|n| &n.op).collect::<Vec<_>>()
+    );
+    let early = text.replacen("[round, requantize]", "[requantize, round]", 1);
+    assert!(parse(&early, &NoBlobs).unwrap_err().to_string().contains("a list of steps"));
 }
 
 #[test]

@@ -288,7 +288,7 @@ impl Mover<'_> {
         let own = self.shape(node.inputs[0]);
         let last = own.rank() - 1;
         let op = match &node.op {
-            Op::Unary(_) | Op::Function(_) | Op::Identity(_) | Op::Dequantize(_) => Some(node.op.clone()),
+            Op::Unary(_) | Op::UncompiledUnary(_) | Op::Identity(_) | Op::Dequantize(_) => Some(node.op.clone()),
             Op::Quantize(q) if self.graph.quantizer(q.quantizer).axis.is_none() => Some(node.op.clone()),
             Op::Linear(_) | Op::LayerNorm(_) if from.at != last => Some(node.op.clone()),
             Op::Reshape(_) if from.before(&own).is_some() && from.before(&own) == out.before(&shape) => {

@@ -181,7 +181,7 @@ fn binary_forms(sweep: &mut Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
     if commutes && a.constant().is_some() && b.constant().is_none() {
         return Some(Rewrite::Replace(Op::Binary(op), smallvec![b, a]));
     }
-    if let Some((_, data)) = sweep.f32_constant(b).filter(|_| op.is_compiled()) {
+    if let Some((_, data)) = sweep.f32_constant(b).filter(|_| op.compiled().is_some()) {
         let neutral = if matches!(op, Binary::Add | Binary::Sub) { 0.0 } else { 1.0 };
         let same_shape = sweep.graph.type_of(a).shape == sweep.graph.value_type(node.output).shape;
         if same_shape && data.iter().all(|&x| x == neutral) {

@@ -20,9 +20,10 @@
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
-use catc_ir::ops::{Binary, Body, Epilogue, EpilogueStep, Fused, Unary};
+use catc_ir::ops::{Body, Epilogue, EpilogueEnd, EpilogueStep, Fused, Unary};
 use catc_ir::quantizer::round_to_code;
 use catc_ir::{Graph, Node, Op, Operand, Phase, Quantizer, Tensor};
+use catc_scalar::Binary;
 
 /// Folds the scales of outputs into the fused nodes that compute them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,14 +64,14 @@ impl Pass for FoldScales {
 /// Folds the scale of one node's output; `None`, and nothing changed, if that is not possible.
 fn fold(graph: &mut Graph, node: &mut Node) -> Option<()> {
     let Op::Fused(fused) = &node.op else { return None };
-    let (EpilogueStep::Requantize, steps) = fused.epilogue.0.split_last()? else { return None };
+    let EpilogueEnd::Requantize = fused.epilogue.end else { return None };
     let output = graph.quantizer(fused.output?).clone();
     let r = 1.0 / output.scale[0];
-    let mut steps = steps.iter().map(|s| rescaled(s, r)).collect::<Option<Vec<_>>>()?;
+    let mut steps = fused.epilogue.steps.iter().map(|s| rescaled(s, r)).collect::<Option<Vec<_>>>()?;
     if matches!(steps.last(), Some(EpilogueStep::Unary(f)) if saturates(*f, &output)) {
         steps.pop();
     }
-    steps.push(EpilogueStep::Round);
+    let epilogue = Epilogue { steps, end: EpilogueEnd::Round };
     let body = match &fused.body {
         Body::Conv2d(_) | Body::Linear => fused.body.clone(),
         Body::MatMul { scale } => Body::MatMul { scale: finite(scale * r)? },
@@ -84,7 +85,7 @@ fn fold(graph: &mut Graph, node: &mut Node) -> Option<()> {
         node.inputs[2] = graph.add_constant(multiplier).into();
         node.inputs[3] = graph.add_constant(bias).into();
     }
-    node.op = Op::Fused(Fused { body, epilogue: Epilogue(steps), output: fused.output });
+    node.op = Op::Fused(Fused { body, epilogue, output: fused.output });
     Some(())
 }
 
@@ -95,13 +96,11 @@ fn rescaled(step: &EpilogueStep, r: f32) -> Option<EpilogueStep> {
             let scale = match op {
                 Binary::Add | Binary::Sub => finite(scale * r)?,
                 Binary::Mul | Binary::Div => scale,
-                _ => return None,
             };
             EpilogueStep::Binary { op, operand, scale }
         }
         EpilogueStep::Unary(f) => EpilogueStep::Unary(f.rescaled(r)?),
         EpilogueStep::Scale(x) => EpilogueStep::Scale(x),
-        EpilogueStep::Requantize | EpilogueStep::Round => return None,
     })
 }
 

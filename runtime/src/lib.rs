@@ -11,7 +11,7 @@
 //! # let decl = |dims: &[usize]| TensorDecl {
 //! #     name: String::new(), format: Format::F32, dims: dims.to_vec(), layout: Layout::RowMajor,
 //! # };
-//! # let relu = Epilogue { steps: vec![EpilogueStep::Activation(Activation::Relu)], requantize: None };
+//! # let relu = Epilogue { steps: vec![EpilogueStep::Unary(Unary::Relu)], requantize: None };
 //! # let step = Step {
 //! #     name: "relu".into(), op: Op::Map { scale: 2.0 }, inputs: vec![TensorId(0)], epilogue: relu, output: TensorId(1),
 //! # };

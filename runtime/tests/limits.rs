@@ -72,7 +72,7 @@ fn instructions_beyond_the_limit_are_refused() {
 fn an_epilogue_has_a_longest() {
     let relu = |count| {
         let mut step = step(Op::Map { scale: 2.0 }, &[0], 1);
-        step.epilogue.steps = vec![EpilogueStep::Activation(Activation::Relu); count];
+        step.epilogue.steps = vec![EpilogueStep::Unary(Unary::Relu); count];
         Model::from_program(program(vec![decl(&[4]); 2], vec![step]))
     };
     assert!(relu(1024).is_ok());

@@ -307,6 +307,10 @@ pub struct InspectArgs {
     /// The instruction set: native (the best of this CPU), avx512, avx2, or a tier such as x86-64-v2 (default: $CATC_CPU, else native).
     #[arg(long, value_name = "NAME", value_parser = parse_cpu)]
     pub cpu: Option<Tier>,
+    /// For each convolution, the kernels that were considered: the cycles that each is estimated to take, or why it does not serve
+    /// the layer.
+    #[arg(long)]
+    pub why: bool,
     /// Report to standard output as JSON.
     #[arg(long)]
     pub json: bool,

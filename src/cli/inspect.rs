@@ -4,10 +4,12 @@ use super::args::InspectArgs;
 use super::table::table;
 use super::{Failure, human_bytes, print, print_json};
 use crate::driver::limits;
-use catc_kernels::cpu_name;
+use catc_jit::{StepKernels, explain};
+use catc_kernels::{Considered, KernelSet, cpu_name};
 use catc_program::{ConstantData, ConstantId, Format, Op, Program, Step, TensorId};
 use catc_runtime::{Model, SessionOptions};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A layer as the report shows it.
@@ -45,12 +47,23 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
     let rows: Vec<Row> =
         program.steps.iter().zip(work).map(|(step, (macs, kernel))| row(program, step, macs, kernel)).collect();
     let info = &program.info;
+    let mut why = BTreeMap::new();
+    if args.why {
+        let kernels = KernelSet::all(session.tier());
+        why.extend(
+            explain(program, kernels).map_err(|e| Failure::Failed(e.to_string()))?.into_iter().map(|s| (s.step, s)),
+        );
+    }
     if args.json {
-        let layer = |r: &Row| -> Value {
-            json!({
+        let layer = |(step, r): (usize, &Row)| -> Value {
+            let mut layer = json!({
                 "name": r.name, "op": r.op, "weights": r.weights, "input": r.input, "output": r.output,
                 "bytes": r.bytes, "macs": r.macs, "kernel": r.kernel,
-            })
+            });
+            if let Some(kernels) = why.get(&step) {
+                layer["considered"] = kernels.considered.iter().map(considered_json).collect();
+            }
+            layer
         };
         return print_json(&json!({
             "name": program.name,
@@ -69,7 +82,7 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
             "workspace_bytes": memory.workspace,
             "tuned": session.is_tuned(),
             "tunings": program.tunings.iter().map(|t| json!({"cpu": t.cpu, "tier": t.tier, "layers": t.layers.len()})).collect::<Vec<_>>(),
-            "layers": rows.iter().map(layer).collect::<Vec<_>>(),
+            "layers": rows.iter().enumerate().map(layer).collect::<Vec<_>>(),
         }));
     }
     let mut text = format!(
@@ -101,7 +114,34 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
         let used = if here { "used" } else { "not used here" };
         let _ = writeln!(text, "Measured on {cpu} with {tier}: kernels and tiles of {layers} layers ({used}).");
     }
+    for (step, kernels) in &why {
+        text += &reasons(&rows[*step], kernels);
+    }
     print(&text)
+}
+
+fn considered_json(considered: &Considered) -> Value {
+    match &considered.outcome {
+        Ok(choice) => json!({ "kernel": considered.kernel.name(), "cycles": choice.cycles }),
+        Err(reason) => json!({ "kernel": considered.kernel.name(), "refused": reason.to_string() }),
+    }
+}
+
+/// The kernels that were considered for a layer: those that serve it, the cheapest first, then the others.
+fn reasons(row: &Row, kernels: &StepKernels) -> String {
+    let mut all: Vec<&Considered> = kernels.considered.iter().collect();
+    let cycles = |considered: &Considered| considered.outcome.as_ref().map_or(f64::INFINITY, |choice| choice.cycles);
+    all.sort_by(|a, b| cycles(a).total_cmp(&cycles(b)));
+    let line = |considered: &&Considered| {
+        let name = considered.kernel.name();
+        let chosen = if row.kernel == Some(name) { "*" } else { "" };
+        let outcome = match &considered.outcome {
+            Ok(choice) => format!("{:.0} kilocycles", choice.cycles / 1e3),
+            Err(reason) => format!("no: {reason}"),
+        };
+        vec![format!("  {chosen:1} {name}"), outcome]
+    };
+    format!("\n{}\n{}", row.name, table(&all.iter().map(line).collect::<Vec<_>>(), &[]))
 }
 
 fn line(r: &Row) -> Vec<String> {

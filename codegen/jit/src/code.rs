@@ -1,6 +1,6 @@
 //! Machine code in memory.
 
-use crate::emit::StepCode;
+use crate::emit::SharedCode;
 use crate::error::JitError;
 use crate::functions::Functions;
 use crate::isa::{Destination, isa};
@@ -69,7 +69,7 @@ impl CodeBuilder {
     }
 
     /// Emits a step's function, unless an equal one exists, and gives its number.
-    pub fn add(&mut self, name: &str, code: &dyn StepCode, step: &Surroundings<'_>) -> Result<usize, JitError> {
+    pub fn add(&mut self, name: &str, code: &SharedCode, step: &Surroundings<'_>) -> Result<usize, JitError> {
         self.functions.add(&mut *self.module.0, name, code, step)
     }
 

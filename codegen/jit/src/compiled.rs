@@ -170,7 +170,7 @@ pub(crate) fn compile_with(
     let mut pointers = Vec::new();
     let mut compiled = Vec::with_capacity(steps.len());
     for placed in steps {
-        let function = builder.add(&placed.step.name, placed.step.code.as_ref(), &placed.surroundings(&constants))?;
+        let function = builder.add(&placed.step.name, &placed.step.code, &placed.surroundings(&constants))?;
         let PlacedStep { step, slots, cycles, .. } = placed;
         let UnplacedStep { name, op, work, units, .. } = step;
         let start = pointers.len();

@@ -1,6 +1,6 @@
 //! The functions of a program's steps, emitted into a module: code to call, or an object file.
 
-use crate::emit::StepCode;
+use crate::emit::SharedCode;
 use crate::emit::call::Kernels;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
@@ -21,7 +21,7 @@ pub(crate) struct Functions {
     pub prefix: String,
     context: FunctionBuilderContext,
     /// By number of units and code.
-    known: HashMap<(usize, String), usize>,
+    known: HashMap<(usize, SharedCode), usize>,
     /// Identity and bytes of each function, by its number.
     pub ids: Vec<(FuncId, usize)>,
     /// What each function touches.
@@ -83,10 +83,10 @@ impl Functions {
         &mut self,
         module: &mut impl Module,
         name: &str,
-        code: &dyn StepCode,
+        code: &SharedCode,
         step: &Surroundings<'_>,
     ) -> Result<usize, JitError> {
-        let key = (step.units, format!("{code:?}"));
+        let key = (step.units, code.clone());
         if let Some(&number) = self.known.get(&key) {
             self.footprints[number].check(name, step)?;
             return Ok(number);

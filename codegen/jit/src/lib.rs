@@ -25,6 +25,7 @@ mod code;
 mod compiled;
 mod emit;
 mod error;
+mod explain;
 mod functions;
 mod isa;
 mod limits;
@@ -43,6 +44,7 @@ mod weights;
 pub use builder::Work;
 pub use compiled::{CompiledProgram, Input, OutputMut, StepReport, Workspace, compile, prove};
 pub use error::JitError;
+pub use explain::{StepKernels, explain};
 pub use limits::Limits;
 #[cfg(feature = "object")]
 pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object};

@@ -2,8 +2,8 @@
 //! cache that way instead of going to memory and back.
 
 use crate::builder::UnplacedStep;
-use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
+use crate::emit::{SharedCode, StepCode};
 use crate::storage::{RowPlace, Slot};
 use cranelift_codegen::ir::InstBuilder;
 
@@ -17,10 +17,10 @@ const BAND: usize = 192 << 10;
 const SLACK: usize = 64;
 
 /// The functions of a step and of the one that adds its results.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct FusedRows {
-    producer: Box<dyn StepCode>,
-    consumer: Box<dyn StepCode>,
+    producer: SharedCode,
+    consumer: SharedCode,
     /// Slot of the floats in the producer's numbering, which is the first part of the function's, and in the function's.
     written: usize,
     read: usize,
@@ -135,7 +135,7 @@ fn pair(
         slots,
         units,
         scratch: at + rows * row_bytes as usize + SLACK,
-        code: Box::new(code),
+        code: SharedCode::new(code),
         regions: producer.regions.into_iter().chain(consumer.regions).filter(|&r| r != region).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes};
+use catc_program::{Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Unary};
 use proptest::prelude::*;
 use support::build::{Builder, codes, window};
 use support::{check, reference};
@@ -133,7 +133,7 @@ proptest! {
         let format = codes(&mut b.rng, a);
         let x = b.quantize(input, format);
         let format = codes(&mut b.rng, a);
-        let relu = EpilogueStep::Activation(Activation::Relu);
+        let relu = EpilogueStep::Unary(Unary::Relu);
         let x = b.conv(x, c, 1, window(3, 1, 1), w, format, vec![relu]);
         let format = codes(&mut b.rng, a);
         let y = b.conv(x, c, 1, window(3, 1, 1), w, format, vec![relu]);

@@ -2,7 +2,7 @@
 
 mod support;
 
-use catc_program::{Activation, Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, TensorId};
+use catc_program::{Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, TensorId, Unary};
 use proptest::prelude::*;
 use support::build::{Builder, codes, output_size};
 use support::check;
@@ -29,10 +29,10 @@ fn any_steps(b: &mut Builder, shortcut: Option<TensorId>) -> Vec<EpilogueStep> {
         steps.push(EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(shortcut), scale: 0.3 });
     }
     match b.rng.range(0, 4) {
-        0 => steps.push(EpilogueStep::Activation(Activation::Relu)),
-        1 => steps.push(EpilogueStep::Activation(Activation::Clip { min: 0.0, max: 0.7 })),
-        2 => steps.push(EpilogueStep::Activation(Activation::Sigmoid)),
-        3 => steps.push(EpilogueStep::Activation(Activation::HardSwish)),
+        0 => steps.push(EpilogueStep::Unary(Unary::Relu)),
+        1 => steps.push(EpilogueStep::Unary(Unary::Clip { min: 0.0, max: 0.7 })),
+        2 => steps.push(EpilogueStep::Unary(Unary::Sigmoid)),
+        3 => steps.push(EpilogueStep::Unary(Unary::HardSwish)),
         _ => {}
     }
     steps

@@ -24,7 +24,7 @@ fn source(b: &mut Builder, dims: &[usize], float: bool) -> TensorId {
 fn whole_numbers(b: &mut Builder, dims: &[usize]) -> TensorId {
     let input = b.input(dims);
     let to = b.image(Format::F32, dims);
-    let epilogue = Epilogue { steps: vec![EpilogueStep::Activation(Activation::Round)], requantize: None };
+    let epilogue = Epilogue { steps: vec![EpilogueStep::Unary(Unary::Round)], requantize: None };
     b.step(Op::Map { scale: 3.0 }, &[input], epilogue, to);
     to
 }
@@ -34,23 +34,23 @@ fn epilogue(b: &mut Builder, dims: &[usize], format: Format) -> Epilogue {
     let mut steps = vec![];
     for _ in 0..b.rng.size(0, 3) {
         let function = match b.rng.size(0, 8) {
-            0 => Activation::Relu,
-            1 => Activation::LeakyRelu { alpha: 0.1 },
-            2 => Activation::Clip { min: -0.3, max: 0.7 },
-            3 => Activation::Sigmoid,
-            4 => Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
-            5 => Activation::HardSwish,
+            0 => Unary::Relu,
+            1 => Unary::LeakyRelu { alpha: 0.1 },
+            2 => Unary::Clip { min: -0.3, max: 0.7 },
+            3 => Unary::Sigmoid,
+            4 => Unary::HardSigmoid { alpha: 0.2, beta: 0.5 },
+            5 => Unary::HardSwish,
             8 => b.rng.pick(&[
-                Activation::Exp,
-                Activation::Log,
-                Activation::Sqrt,
-                Activation::Tanh,
-                Activation::Erf,
-                Activation::Gelu,
-                Activation::Abs,
-                Activation::Floor,
-                Activation::Ceil,
-                Activation::Round,
+                Unary::Exp,
+                Unary::Log,
+                Unary::Sqrt,
+                Unary::Tanh,
+                Unary::Erf,
+                Unary::Gelu,
+                Unary::Abs,
+                Unary::Floor,
+                Unary::Ceil,
+                Unary::Round,
             ]),
             6 => {
                 steps.push(EpilogueStep::Scale(0.7));
@@ -74,7 +74,7 @@ fn epilogue(b: &mut Builder, dims: &[usize], format: Format) -> Epilogue {
                 continue;
             }
         };
-        steps.push(EpilogueStep::Activation(function));
+        steps.push(EpilogueStep::Unary(function));
     }
     let requantize = match format {
         Format::Codes { bits, .. } => Some((1 << bits) as f32 * 0.5),
@@ -105,9 +105,9 @@ fn with_epilogue(mut b: Builder, op: Op, inputs: &[TensorId], dims: &[usize], la
     let mut epilogue = epilogue(&mut b, dims, format);
     if tolerance > 0.0 {
         // What makes large differences of last bits stays with sums that are exact.
-        use Activation::{Ceil, Exp, Floor, Log, Round, Sqrt};
+        use Unary::{Ceil, Exp, Floor, Log, Round, Sqrt};
         let amplifies = |s: &EpilogueStep| match s {
-            EpilogueStep::Activation(a) => matches!(a, Ceil | Exp | Floor | Log | Round | Sqrt),
+            EpilogueStep::Unary(a) => matches!(a, Ceil | Exp | Floor | Log | Round | Sqrt),
             EpilogueStep::Binary { op, .. } => matches!(op, Binary::Mul | Binary::Div),
             EpilogueStep::Scale(_) => false,
         };

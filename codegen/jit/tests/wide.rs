@@ -4,9 +4,7 @@ mod support;
 
 use catc_jit::{Options, OutputMut, ParallelFor, compile};
 use catc_kernels::{Implementation, KERNELS, KernelSet, Tier};
-use catc_program::{
-    Activation, Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program,
-};
+use catc_program::{Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program, Unary};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -33,16 +31,14 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
     let input = b.input(&dims);
     let format = codes(&mut b.rng, a);
     let x = b.quantize(input, format);
-    let relu = EpilogueStep::Activation(Activation::Relu);
+    let relu = EpilogueStep::Unary(Unary::Relu);
     let y = match tail {
         Tail::Codes(bits) => {
             let format = codes(&mut b.rng, bits);
             b.conv(x, outputs, 1, geometry, w, format, vec![])
         }
         Tail::Floats => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![relu]),
-        Tail::Sigmoid => {
-            b.conv(x, outputs, 1, geometry, w, Format::F32, vec![EpilogueStep::Activation(Activation::Sigmoid)])
-        }
+        Tail::Sigmoid => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![EpilogueStep::Unary(Unary::Sigmoid)]),
         Tail::Shortcut(bits) => {
             let format = codes(&mut b.rng, bits);
             let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, format, vec![]);
@@ -60,7 +56,7 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
         Tail::FloatShortcut => {
             let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, Format::F32, vec![]);
             let add = EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(shortcut), scale: 1.0 };
-            let leaky = EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.125 });
+            let leaky = EpilogueStep::Unary(Unary::LeakyRelu { alpha: 0.125 });
             let format = codes(&mut b.rng, 8);
             b.conv(x, outputs, 1, geometry, w, format, vec![add, leaky, EpilogueStep::Scale(0.9)])
         }

@@ -6,11 +6,6 @@ use crate::{depthwise, dot, epilogue, float, pairs, planes, triples, winograd};
 
 /// Every inner kernel, those of a family together. Precompiled ones are there for the architecture that this crate is compiled for.
 pub const KERNELS: &[KernelRef] = &[
-    listed(&pairs::emitted::PAIRS_128),
-    #[cfg(target_arch = "x86_64")]
-    listed(&pairs::avx2::PAIRS_256),
-    #[cfg(target_arch = "x86_64")]
-    listed(&triples::avx512::TRIPLES_512),
     listed(&dot::emitted::VNNI),
     listed(&dot::emitted::MADDUBS),
     listed(&dot::emitted::MADD16),
@@ -24,6 +19,11 @@ pub const KERNELS: &[KernelRef] = &[
     listed(&dot::avx2::MADD16_256),
     #[cfg(target_arch = "x86_64")]
     listed(&dot::avx512::VNNI_512),
+    listed(&pairs::emitted::PAIRS_128),
+    #[cfg(target_arch = "x86_64")]
+    listed(&pairs::avx2::PAIRS_256),
+    #[cfg(target_arch = "x86_64")]
+    listed(&triples::avx512::TRIPLES_512),
     #[cfg(target_arch = "x86_64")]
     listed(&winograd::avx2::VNNI_256),
     #[cfg(target_arch = "x86_64")]

@@ -13,6 +13,7 @@ use crate::layout::WeightLayout;
 use crate::query::Query;
 use crate::tile_sizes::TileQuery;
 use crate::weights::{PackError, QuantizedWeights, WeightShape};
+use std::hash::{Hash, Hasher};
 
 /// How the code of a layer runs a kernel.
 #[derive(Debug)]
@@ -46,6 +47,21 @@ pub struct LookupTiles {
     pub layout: fn(&WeightShape, bool, usize) -> WeightLayout,
     /// Packs the weights of a layer in that order, channels of a vector in the given one, for activations with that zero-point.
     pub weights: fn(&QuantizedWeights<'_>, &WeightLayout, Order, i32) -> Result<LookupWeights, PackError>,
+}
+
+impl PartialEq for LookupTiles {
+    /// Kernels have functions of their own.
+    fn eq(&self, other: &LookupTiles) -> bool {
+        self.results == other.results
+    }
+}
+
+impl Eq for LookupTiles {}
+
+impl Hash for LookupTiles {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.results.hash(state);
+    }
 }
 
 /// The weights of a layer, packed for look-ups, and what goes with them.

@@ -2,7 +2,7 @@
 //!
 //! It is the boundary between the compiler and the runtime. The compiler lowers an integer graph to a [`Program`]; the
 //! program and its constants are what `model.bin` holds; on the machine that runs it, machine code is made from it. It
-//! names no IR type, and whatever a file claims is checked by `Program::validate` before code is made from it.
+//! names no IR type (its functions are those of `catc-scalar`, which the runtime needs too), and whatever a file claims is checked by `Program::validate` before code is made from it.
 
 pub mod codes;
 pub mod epilogue;
@@ -14,8 +14,9 @@ pub mod tensor;
 pub mod tuning;
 pub mod validate;
 
+pub use catc_scalar::{Binary, Unary};
 pub use codes::{CodeError, PackedCodes};
-pub use epilogue::{Activation, Binary, Epilogue, EpilogueStep, Operand};
+pub use epilogue::{Epilogue, EpilogueStep, Operand};
 pub use file::{FormatError, LoadError, MAGIC, SaveError};
 pub use program::{BuildInfo, ConstantId, Port, Program, Range};
 pub use step::{Geometry, Op, Step};

@@ -1,9 +1,6 @@
 //! The readable form of a program: one line for each constant, port and step. For people and snapshots; it is not read back.
 
-use crate::{
-    Activation, Binary, Constant, ConstantData, EpilogueStep, Format, Geometry, Layout, Op, Operand, Program, Step,
-    TensorDecl, TensorId,
-};
+use crate::{Constant, ConstantData, Format, Geometry, Layout, Op, Operand, Program, Step, TensorDecl, TensorId};
 use std::fmt::{self, Display, Formatter, Write};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -229,46 +226,5 @@ impl Display for Step {
         let requantize = self.epilogue.requantize.map(|x| format!("requantize({x:?})"));
         let steps: Vec<String> = self.epilogue.steps.iter().map(|s| s.to_string()).chain(requantize).collect();
         if steps.is_empty() { Ok(()) } else { write!(f, " -> {}", steps.join(", ")) }
-    }
-}
-
-impl Display for EpilogueStep {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            EpilogueStep::Binary { op, operand, scale } => {
-                let name = match op {
-                    Binary::Add => "add",
-                    Binary::Sub => "sub",
-                    Binary::Mul => "mul",
-                    Binary::Div => "div",
-                };
-                write!(f, "{name}({operand}, {scale:?})")
-            }
-            EpilogueStep::Scale(x) => write!(f, "scale({x:?})"),
-            EpilogueStep::Activation(a) => a.fmt(f),
-        }
-    }
-}
-
-impl Display for Activation {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Activation::Relu => f.write_str("relu"),
-            Activation::LeakyRelu { alpha } => write!(f, "leaky_relu({alpha:?})"),
-            Activation::Clip { min, max } => write!(f, "clip({min:?}, {max:?})"),
-            Activation::Sigmoid => f.write_str("sigmoid"),
-            Activation::HardSigmoid { alpha, beta } => write!(f, "hard_sigmoid({alpha:?}, {beta:?})"),
-            Activation::HardSwish => f.write_str("hard_swish"),
-            Activation::Exp => f.write_str("exp"),
-            Activation::Log => f.write_str("log"),
-            Activation::Sqrt => f.write_str("sqrt"),
-            Activation::Tanh => f.write_str("tanh"),
-            Activation::Erf => f.write_str("erf"),
-            Activation::Gelu => f.write_str("gelu"),
-            Activation::Abs => f.write_str("abs"),
-            Activation::Floor => f.write_str("floor"),
-            Activation::Ceil => f.write_str("ceil"),
-            Activation::Round => f.write_str("round"),
-        }
     }
 }

@@ -13,7 +13,7 @@ pub struct ConstantId(pub u32);
 pub struct Port {
     /// Its name.
     pub name: String,
-    /// Its tensor: f32 or indices, row-major.
+    /// Its tensor, row-major: f32, or whole numbers ([`Format::Index`](crate::Format::Index)), as which truth values count too.
     pub tensor: TensorId,
     /// What an input of indices may hold, which is checked before each run; `None` for any number, and for all other ports.
     pub range: Option<Range>,

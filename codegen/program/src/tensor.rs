@@ -20,7 +20,8 @@ pub enum Format {
         signed: bool,
         /// Width in bits, 2..=8.
         bits: u8,
-        /// Scale, finite and positive. Steps carry the factors they need; this one serves to read outputs.
+        /// Scale, finite and positive. It says what the codes stand for; no code is made from it, as steps carry the factors they
+        /// need.
         scale: f32,
         /// Zero-point, a code of the format.
         zero_point: i32,

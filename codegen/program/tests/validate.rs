@@ -281,17 +281,16 @@ const CASES: &[(&str, Break)] = &[
             EpilogueStep::Binary { op: Binary::Add, operand: Operand::Tensor(TensorId(0)), scale: 1.0 };
     }),
     ("clip bounds 7.0 and 6.0 are out of order", |p| {
-        *epilogue_step(p, "conv", 4) = EpilogueStep::Activation(Activation::Clip { min: 7.0, max: 6.0 });
+        *epilogue_step(p, "conv", 4) = EpilogueStep::Unary(Unary::Clip { min: 7.0, max: 6.0 });
     }),
     ("clip bounds NaN and 6.0 are out of order", |p| {
-        *epilogue_step(p, "conv", 4) = EpilogueStep::Activation(Activation::Clip { min: f32::NAN, max: 6.0 });
+        *epilogue_step(p, "conv", 4) = EpilogueStep::Unary(Unary::Clip { min: f32::NAN, max: 6.0 });
     }),
     ("slope NaN is not finite", |p| {
-        *epilogue_step(p, "conv", 3) = EpilogueStep::Activation(Activation::LeakyRelu { alpha: f32::NAN });
+        *epilogue_step(p, "conv", 3) = EpilogueStep::Unary(Unary::LeakyRelu { alpha: f32::NAN });
     }),
     ("slope 0.2 or offset inf is not finite", |p| {
-        *epilogue_step(p, "avg_pool", 1) =
-            EpilogueStep::Activation(Activation::HardSigmoid { alpha: 0.2, beta: f32::INFINITY });
+        *epilogue_step(p, "avg_pool", 1) = EpilogueStep::Unary(Unary::HardSigmoid { alpha: 0.2, beta: f32::INFINITY });
     }),
 ];
 

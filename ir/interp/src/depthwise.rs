@@ -6,7 +6,7 @@
 
 use crate::buffers::Buffers;
 use crate::im2col::Geometry;
-use catc_ir::math::dot4;
+use catc_scalar::dot4;
 use pulp::Arch;
 use std::ops::Range;
 

@@ -7,6 +7,8 @@ use catc_interp::{Evaluator, Interpreter};
 use catc_ir::ops::*;
 use catc_ir::quantizer::round_to_code;
 use catc_ir::{Element, Graph, Op, Phase, QFormat, Quantizer, Shape, Tensor, TensorType};
+use catc_scalar::functions::Exp;
+use catc_scalar::{Binary, UnaryFunction};
 use naive::{Axis, convolve, integers, reals, run_op};
 use proptest::prelude::*;
 
@@ -58,9 +60,14 @@ impl Case {
         self.operands.push(self.graph.add_constant(bias.clone()).into());
     }
 
-    fn run(mut self, body: Body, steps: &[EpilogueStep], output: Option<&Quantizer>) -> Tensor {
+    /// The output of a node without an epilogue.
+    fn run(self, body: Body) -> Tensor {
+        self.run_with(body, Epilogue::default(), None)
+    }
+
+    fn run_with(mut self, body: Body, epilogue: Epilogue, output: Option<&Quantizer>) -> Tensor {
         let output = output.map(|q| self.graph.add_quantizer(q.clone()));
-        let node = Fused { body, epilogue: Epilogue(steps.to_vec()), output };
+        let node = Fused { body, epilogue, output };
         let y = self.graph.append(Op::Fused(node), self.operands, "").unwrap();
         self.graph.add_output("y", y);
         Interpreter::new(&self.graph).unwrap().run(&self.given).unwrap().remove(0)
@@ -129,17 +136,18 @@ proptest! {
             case.weights(&weights, &qw, &multiplier, &bias);
             case
         };
-        let found = case().run(Body::Conv2d(conv.clone()), &steps, None);
+        let epilogue = Epilogue { steps, end: EpilogueEnd::Real };
+        let found = case().run_with(Body::Conv2d(conv.clone()), epilogue.clone(), None);
         prop_assert_eq!(found.as_f32().unwrap(), &expected[..]);
 
         // Scales that reach the full range of codes.
         let top = expected.iter().fold(1e-3f32, |m, t| m.max(t.abs()));
         let qy = quantizer(fy, top / (fy.max() - fy.min()) as f32, zy as usize);
-        steps.push(EpilogueStep::Requantize);
+        let epilogue = Epilogue { end: EpilogueEnd::Requantize, ..epilogue };
         let reciprocal = 1.0 / qy.scale[0];
         let wanted: Vec<i16> =
             expected.iter().map(|t| round_to_code(t * reciprocal, qy.zero_point[0], fy) as i16).collect();
-        let found = case().run(Body::Conv2d(conv), &steps, Some(&qy));
+        let found = case().run_with(Body::Conv2d(conv), epilogue, Some(&qy));
         prop_assert_eq!(found.as_codes().unwrap(), &wanted[..]);
     }
 
@@ -158,7 +166,7 @@ proptest! {
         let mut case = Case::new();
         case.codes(&data, &qx);
         case.weights(&weights, &qw, &multiplier, &bias);
-        let found = case.run(Body::Linear, &[], None);
+        let found = case.run(Body::Linear);
         prop_assert_eq!(found.as_f32().unwrap(), &expected[..]);
     }
 
@@ -192,7 +200,7 @@ proptest! {
         let mut case = Case::new();
         case.codes(&x, &q);
         let pool = AvgPool { window, count_include_pad: include_pad };
-        let found = case.run(Body::AvgPool { pool, scale: 0.3 }, &[], None);
+        let found = case.run(Body::AvgPool { pool, scale: 0.3 });
         prop_assert_eq!(found.as_f32().unwrap(), &expected[..]);
 
         let factor = 0.3f32 / (h * w) as f32;
@@ -200,7 +208,7 @@ proptest! {
         let mut case = Case::new();
         case.codes(&x, &q);
         let mean = ReduceMean { axes: vec![2, 3], keep_dims: false };
-        let found = case.run(Body::Mean { mean, scale: 0.3 }, &[], None);
+        let found = case.run(Body::Mean { mean, scale: 0.3 });
         prop_assert_eq!(found.as_f32().unwrap(), &expected[..]);
     }
 
@@ -211,14 +219,14 @@ proptest! {
         let skip = codes(11, &[3, 1, 1], g);
         let skip_reals = reals(12, &[3, 1, 1]);
         let y = quantizer(out, 0.05, 3 * z as usize);
-        let steps = [
+        let steps = vec![
             EpilogueStep::Binary { op: Binary::Add, operand: 1, scale: 0.7 },
             EpilogueStep::Unary(Unary::HardSwish),
             EpilogueStep::Scale(1.7),
             EpilogueStep::Binary { op: Binary::Sub, operand: 1, scale: 0.1 },
             EpilogueStep::Unary(Unary::LeakyRelu { alpha: 0.1 }),
-            if round { EpilogueStep::Round } else { EpilogueStep::Requantize },
         ];
+        let end = if round { EpilogueEnd::Round } else { EpilogueEnd::Requantize };
         let expected: Vec<i16> = (x.as_codes().unwrap().iter().enumerate())
             .map(|(i, &c)| {
                 let channel = i / 16 % 3;
@@ -248,7 +256,7 @@ proptest! {
         } else {
             case.f32(&skip_reals);
         }
-        let found = case.run(Body::Map { scale: 0.3 }, &steps, Some(&y));
+        let found = case.run_with(Body::Map { scale: 0.3 }, Epilogue { steps, end }, Some(&y));
         prop_assert_eq!(found.as_codes().unwrap(), &expected[..]);
     }
 
@@ -322,7 +330,7 @@ proptest! {
             .chunks(k)
             .flat_map(|r| {
                 let top = r.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let e: Vec<f32> = r.iter().map(|x| catc_ir::math::exp(x - top)).collect();
+                let e: Vec<f32> = r.iter().map(|x| Exp.at(x - top)).collect();
                 let sum = sum4(&e);
                 e.into_iter().map(move |e| e / sum)
             })
@@ -345,7 +353,7 @@ fn long_sums_of_wide_codes_are_exact() {
     let one = Tensor::f32(&[2], vec![1.0; 2]);
     case.weights(&Tensor::codes(&[o, c, 3, 3], w), &qw, &one, &Tensor::f32(&[2], vec![0.0; 2]));
     let conv = Conv2d { pads: [1; 4], ..Conv2d::default() };
-    let y = case.run(Body::Conv2d(conv), &[], None);
+    let y = case.run(Body::Conv2d(conv));
     let full = 255i64 * 255 * 512 * 9;
     assert!(full > 1 << 24);
     assert_eq!(y.as_f32().unwrap()[4], (full - 255) as f32);
@@ -366,8 +374,8 @@ fn requantize_multiplies_by_the_reciprocal() {
     assert!(!x.is_empty());
     let mut case = Case::new();
     case.f32(&Tensor::f32(&[x.len()], x.clone()));
-    let found =
-        case.run(Body::Map { scale: 1.0 }, &[EpilogueStep::Requantize], Some(&Quantizer::per_tensor(f, scale, 0)));
+    let epilogue = Epilogue { steps: vec![], end: EpilogueEnd::Requantize };
+    let found = case.run_with(Body::Map { scale: 1.0 }, epilogue, Some(&Quantizer::per_tensor(f, scale, 0)));
     let expected: Vec<i16> = x.iter().map(|x| round_to_code(x * (1.0 / scale), 0, f) as i16).collect();
     assert_eq!(found.as_codes().unwrap(), expected);
 }

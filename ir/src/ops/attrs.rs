@@ -193,10 +193,15 @@ impl AttrReader {
 
     /// A quantizer, which must be there.
     pub fn quantizer(&mut self, key: &'static str) -> Result<QuantizerId, AttrError> {
+        self.optional_quantizer(key)?.ok_or(AttrError::Missing(key))
+    }
+
+    /// A quantizer, if there is one.
+    pub fn optional_quantizer(&mut self, key: &'static str) -> Result<Option<QuantizerId>, AttrError> {
         match self.take(key) {
-            Some(AttrValue::Quantizer(q)) => Ok(q),
+            Some(AttrValue::Quantizer(q)) => Ok(Some(q)),
             Some(_) => Err(AttrError::Type { key, expected: "a quantizer" }),
-            None => Err(AttrError::Missing(key)),
+            None => Ok(None),
         }
     }
 }

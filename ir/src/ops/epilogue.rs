@@ -3,62 +3,61 @@
 //! Every step is one f32 operation, rounded on its own: a multiply followed by an add is never a fused multiply-add. The
 //! evaluator and generated code therefore agree bit for bit.
 
-use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, AttrValue};
-use super::elementwise::{Binary, Unary};
+use catc_scalar::{Binary, Unary};
 
-/// One step on the running value `t`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum EpilogueStep {
-    /// `t = t op r`, where `r` is the node's input number `operand`, broadcast to the output:
-    /// `(code - zero_point) as f32 * scale` if it holds codes, `x * scale` if it is f32.
-    Binary {
-        /// The function.
-        op: Binary,
-        /// Index among the node's inputs.
-        operand: usize,
-        /// Factor of the operand: the scale of its quantizer until scales are folded; 1 for f32.
-        scale: f32,
-    },
-    /// `t = f(t)`.
-    Unary(Unary),
-    /// `t = t * factor`.
-    Scale(f32),
+/// A step on the running value; its operand is an index among the node's inputs, and the operand's scale is that of its quantizer
+/// until scales are folded (1 for f32).
+pub type EpilogueStep = catc_scalar::EpilogueStep<usize>;
+
+/// What becomes of the running value after the steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EpilogueEnd {
+    /// It is the output, in f32.
+    #[default]
+    Real,
     /// `code = saturate(round_half_even(t * (1 / scale)) + zero_point)` of the output's quantizer, the reciprocal rounded to f32
-    /// once. Only as the last step.
+    /// once.
     Requantize,
-    /// `code = saturate(round_half_even(t) + zero_point)`: the scale is already in `t`. Only as the last step.
+    /// `code = saturate(round_half_even(t) + zero_point)`: the scale is already in `t`.
     Round,
 }
 
-/// The steps in order. Without a final [`EpilogueStep::Requantize`] or [`EpilogueStep::Round`] the output is f32.
+impl EpilogueEnd {
+    /// The ends that give codes, with their names in texts.
+    const CODES: [(EpilogueEnd, &str); 2] = [(EpilogueEnd::Requantize, "requantize"), (EpilogueEnd::Round, "round")];
+}
+
+/// The steps in order, then the end.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Epilogue(pub Vec<EpilogueStep>);
+pub struct Epilogue {
+    /// In order.
+    pub steps: Vec<EpilogueStep>,
+    /// What follows them.
+    pub end: EpilogueEnd,
+}
 
 impl Epilogue {
+    /// Whether the output is the body's result itself.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.end == EpilogueEnd::Real
+    }
+
     /// Whether the output is codes.
     pub fn quantizes(&self) -> bool {
-        matches!(self.0.last(), Some(EpilogueStep::Requantize | EpilogueStep::Round))
+        match self.end {
+            EpilogueEnd::Real => false,
+            EpilogueEnd::Requantize | EpilogueEnd::Round => true,
+        }
     }
 
     /// Why the steps make no epilogue for a node with `inputs` inputs of which the first `body` belong to the body.
     pub(crate) fn check(&self, body: usize, inputs: usize) -> Result<(), String> {
         let mut used = vec![false; inputs];
-        for (i, step) in self.0.iter().enumerate() {
-            match step {
-                EpilogueStep::Binary { op, .. } if !op.is_compiled() => {
-                    return Err(format!("{} is no step of an epilogue", OpAttributes::name(op)));
-                }
-                EpilogueStep::Binary { operand, .. } => match used.get_mut(*operand) {
-                    Some(seen) if *operand >= body => *seen = true,
-                    _ => {
-                        return Err(format!("epilogue operand {operand} is not an input after the body's {body}"));
-                    }
-                },
-                EpilogueStep::Requantize | EpilogueStep::Round if i + 1 < self.0.len() => {
-                    return Err("requantize and round can only be the last step".into());
-                }
-                _ => {}
+        for &operand in self.steps.iter().filter_map(EpilogueStep::operand) {
+            match used.get_mut(operand) {
+                Some(seen) if operand >= body => *seen = true,
+                _ => return Err(format!("epilogue operand {operand} is not an input after the body's {body}")),
             }
         }
         match used.iter().skip(body).position(|seen| !seen) {
@@ -69,46 +68,54 @@ impl Epilogue {
 
     pub(crate) fn attr(&self) -> AttrValue {
         let call = |name: &str, args| AttrValue::Call(name.to_string(), args);
-        let step = |s: &EpilogueStep| match s {
-            EpilogueStep::Binary { op, operand, scale } => call(op.name(), vec![(*operand).into(), (*scale).into()]),
-            EpilogueStep::Unary(u) => call(u.name(), u.params().into_iter().map(|(_, x)| x.into()).collect()),
-            EpilogueStep::Scale(x) => call("scale", vec![(*x).into()]),
-            EpilogueStep::Requantize => call("requantize", vec![]),
-            EpilogueStep::Round => call("round", vec![]),
+        let step = |s: &EpilogueStep| match *s {
+            EpilogueStep::Binary { op, operand, scale } => call(op.name(), vec![operand.into(), scale.into()]),
+            EpilogueStep::Unary(f) => call(f.name(), f.params().into_iter().map(|(_, x)| x.into()).collect()),
+            EpilogueStep::Scale(x) => call("scale", vec![x.into()]),
         };
-        AttrValue::List(self.0.iter().map(step).collect())
+        let end = EpilogueEnd::CODES.iter().filter(|(end, _)| *end == self.end).map(|(_, name)| call(name, vec![]));
+        AttrValue::List(self.steps.iter().map(step).chain(end).collect())
     }
 
-    pub(crate) fn read(r: &mut AttrReader) -> Result<Self, AttrError> {
-        const BAD: AttrError =
-            AttrError::Type { key: "epilogue", expected: "a list of steps such as add(4, 0.5), relu, round" };
-        let items = match r.take("epilogue") {
-            None => return Ok(Epilogue::default()),
+    /// The epilogue of a node with or without an output quantizer, which decides whether the last item is an end: `round` is also
+    /// a function.
+    pub(crate) fn read(r: &mut AttrReader, quantizes: bool) -> Result<Self, AttrError> {
+        let mut items = match r.take("epilogue") {
+            None => vec![],
             Some(AttrValue::List(items)) => items,
             Some(_) => return Err(BAD),
         };
-        let step = |item: AttrValue| {
-            let AttrValue::Call(name, args) = item else {
-                return Err(BAD);
-            };
-            let float = |i: usize| args.get(i).and_then(AttrValue::as_float).ok_or(BAD);
-            let (step, arity) = match name.as_str() {
-                "scale" => (EpilogueStep::Scale(float(0)?), 1),
-                "requantize" => (EpilogueStep::Requantize, 0),
-                "round" => (EpilogueStep::Round, 0),
-                name => match Binary::parse(name).filter(|b| b.is_compiled()) {
-                    Some(op) => {
-                        let operand = args.first().and_then(AttrValue::as_size).ok_or(BAD)?;
-                        (EpilogueStep::Binary { op, operand, scale: float(1)? }, 2)
-                    }
-                    None => {
-                        let u = Unary::build(name, |_, i| float(i))?.ok_or(BAD)?;
-                        (EpilogueStep::Unary(u), u.params().len())
-                    }
-                },
-            };
-            if args.len() == arity { Ok(step) } else { Err(BAD) }
+        let end = match quantizes {
+            true => items.pop().as_ref().and_then(end).ok_or(BAD)?,
+            false => EpilogueEnd::Real,
         };
-        Ok(Epilogue(items.into_iter().map(step).collect::<Result<_, _>>()?))
+        Ok(Epilogue { steps: items.into_iter().map(step).collect::<Result<_, _>>()?, end })
     }
+}
+
+const BAD: AttrError =
+    AttrError::Type { key: "epilogue", expected: "a list of steps such as add(4, 0.5), relu, round" };
+
+/// The end that an item of the text names.
+fn end(item: &AttrValue) -> Option<EpilogueEnd> {
+    let AttrValue::Call(name, args) = item else { return None };
+    EpilogueEnd::CODES.iter().find(|(_, n)| n == name && args.is_empty()).map(|(end, _)| *end)
+}
+
+/// The step that an item of the text names.
+fn step(item: AttrValue) -> Result<EpilogueStep, AttrError> {
+    let AttrValue::Call(name, args) = item else {
+        return Err(BAD);
+    };
+    let float = |i: usize| args.get(i).and_then(AttrValue::as_float).ok_or(BAD);
+    let (step, arity) = if name == "scale" {
+        (EpilogueStep::Scale(float(0)?), 1)
+    } else if let Some(op) = Binary::parse(&name) {
+        let operand = args.first().and_then(AttrValue::as_size).ok_or(BAD)?;
+        (EpilogueStep::Binary { op, operand, scale: float(1)? }, 2)
+    } else {
+        let f = Unary::build(&name, |_, i| float(i))?.ok_or(BAD)?;
+        (EpilogueStep::Unary(f), f.params().len())
+    };
+    if args.len() == arity { Ok(step) } else { Err(BAD) }
 }

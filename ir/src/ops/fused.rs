@@ -131,8 +131,8 @@ impl Fused {
             "fused_map" => Body::Map { scale: scale(r)? },
             _ => return Ok(None),
         };
-        let epilogue = Epilogue::read(r)?;
-        let output = if epilogue.quantizes() { Some(r.quantizer("quantizer")?) } else { None };
+        let output = r.optional_quantizer("quantizer")?;
+        let epilogue = Epilogue::read(r, output.is_some())?;
         Ok(Some(Fused { body, epilogue, output }))
     }
 }
@@ -163,7 +163,7 @@ impl OpAttributes for Fused {
             }
             Body::Conv2d(_) | Body::Linear => {}
         }
-        if !self.epilogue.0.is_empty() {
+        if !self.epilogue.is_empty() {
             a.push(("epilogue", self.epilogue.attr()));
         }
         if let Some(q) = self.output {
@@ -175,10 +175,7 @@ impl OpAttributes for Fused {
     fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError> {
         let shape = self.body.output_shape(inputs)?;
         self.epilogue.check(self.body.inputs(), inputs.len()).map_err(InferError::Attribute)?;
-        for step in &self.epilogue.0 {
-            let EpilogueStep::Binary { operand, .. } = *step else {
-                continue;
-            };
+        for &operand in self.epilogue.steps.iter().filter_map(EpilogueStep::operand) {
             match inputs.ty(operand).element {
                 Element::F32 | Element::Code(_) => {}
                 _ => {

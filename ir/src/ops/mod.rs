@@ -1,9 +1,9 @@
 //! The operations, one file a family. An operation is a variant of [`Op`] with an attribute struct; matches over it are
 //! exhaustive, so a new operation names every place that must learn it.
 //!
-//! To add one: its struct in the file of its family (with `attrs`, `read` and `infer`), a variant here, a line in
-//! [`Op::name`], [`Op::attrs`], [`Op::read`] and [`Op::infer`], a rule in the evaluator, and where it should compile, in the
-//! lowering.
+//! To add one: its struct in the file of its family (with `attrs`, `read` and `infer`), a variant of [`Op`], its line in `each_op`
+//! and its line in [`Op::read`], a rule in the evaluator, and where it should compile, in the lowering. An element-wise function
+//! of one real is a row of the table in `catc-scalar` instead.
 
 pub mod attrs;
 pub mod cat;
@@ -21,10 +21,11 @@ pub mod reduce;
 pub mod shape;
 
 pub use cat::{ArgMin, Blend, SquaredDistance};
+pub use catc_scalar::{Unary, UncompiledUnary};
 pub use choose::{Cast, CastTo, Compare, Where};
 pub use conv::Conv2d;
-pub use elementwise::{Binary, Function, Unary};
-pub use epilogue::{Epilogue, EpilogueStep};
+pub use elementwise::Binary;
+pub use epilogue::{Epilogue, EpilogueEnd, EpilogueStep};
 pub use fused::{Body, Fused};
 pub use index::{Cumulate, GatherElements, Scatter, ScatterFlat, TopK};
 pub use linear::{Linear, MatMul};
@@ -88,7 +89,7 @@ pub enum Op {
     /// Layer normalization.
     LayerNorm(LayerNorm),
     /// A function of one real that is evaluated only.
-    Function(Function),
+    UncompiledUnary(UncompiledUnary),
     /// A comparison, or a function of truth values.
     Compare(Compare),
     /// A choice between two tensors.
@@ -138,7 +139,7 @@ macro_rules! each_op {
             Op::ArgMin($x) => $body,
             Op::Blend($x) => $body,
             Op::LayerNorm($x) => $body,
-            Op::Function($x) => $body,
+            Op::UncompiledUnary($x) => $body,
             Op::Compare($x) => $body,
             Op::Where($x) => $body,
             Op::Cast($x) => $body,
@@ -210,12 +211,12 @@ impl Op {
             "top_k" => Op::TopK(TopK::read(r)?),
             "cumulate" => Op::Cumulate(Cumulate::read(r)?),
             _ => {
-                if let Some(unary) = Unary::read(name, r)? {
+                if let Some(unary) = elementwise::read_unary(name, r)? {
                     Op::Unary(unary)
                 } else if let Some(binary) = Binary::parse(name) {
                     Op::Binary(binary)
-                } else if let Some(function) = Function::parse(name) {
-                    Op::Function(function)
+                } else if let Some(function) = UncompiledUnary::parse(name) {
+                    Op::UncompiledUnary(function)
                 } else if let Some(compare) = Compare::parse(name) {
                     Op::Compare(compare)
                 } else if let Some(cast) = Cast::parse(name) {

@@ -2,16 +2,17 @@
 
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
-use catc_ir::ops::{Binary, Body, Unary};
+use catc_ir::ops::{Binary, Body};
 use catc_ir::verify::{accumulator_fits, product_fits};
 use catc_ir::{ConstId, Dim, Element, Graph, Node, Op, Operand, QuantizerId, ValueId};
+use catc_scalar::EpilogueStep;
 use std::collections::HashMap;
 
 /// What a fused node will be made of.
 pub(super) struct Chain {
     /// What comes first.
     pub(super) start: Start,
-    /// What follows.
+    /// What follows, before the output is quantized if it is.
     pub(super) steps: Vec<Step>,
     /// The last node, by index: where the fused node will stand.
     pub(super) last: usize,
@@ -41,11 +42,7 @@ pub(super) struct Weights {
 }
 
 /// One step, its operand still by name.
-pub(super) enum Step {
-    Binary { op: Binary, operand: Operand, scale: f32 },
-    Unary(Unary),
-    Requantize,
-}
+pub(super) type Step = EpilogueStep<Operand>;
 
 /// What becomes of each node.
 pub(super) struct Chains {
@@ -98,7 +95,7 @@ impl Finder<'_> {
                     self.start(index, start, vec![]);
                 }
             }
-            Op::Unary(unary) => self.follow(index, node.inputs[0], Step::Unary(*unary)),
+            Op::Unary(unary) => self.follow(index, node.inputs[0], Some(Step::Unary(*unary))),
             Op::Binary(op) => self.binary(index, &node, *op),
             Op::Quantize(_) if self.quantizes_weights(&node) => {}
             Op::Quantize(q) => {
@@ -106,7 +103,7 @@ impl Finder<'_> {
                     let message = "activations need one scale for the whole tensor: make the quantizer per_tensor";
                     return Err(PassError::graph(NAME, self.graph.label(&node), message));
                 }
-                self.follow(index, node.inputs[0], Step::Requantize);
+                self.follow(index, node.inputs[0], None);
                 let chain = self.found.chain_of[index].map(|c| &mut self.found.chains[c]);
                 chain.into_iter().for_each(|c| c.output = Some(q.quantizer));
                 self.open.remove(&node.output);
@@ -137,13 +134,13 @@ impl Finder<'_> {
         self.open.get(&v).copied().filter(|_| self.found.flow.single_use(v))
     }
 
-    /// Adds node `index` as a step to `chain`.
-    fn join(&mut self, index: usize, chain: usize, step: Step) {
+    /// Adds node `index` to `chain`, as a step if it is one and not the quantizer at its end.
+    fn join(&mut self, index: usize, chain: usize, step: Option<Step>) {
         let nodes = &self.found.flow.nodes;
         let target = &mut self.found.chains[chain];
         self.open.remove(&nodes[target.last].output);
         self.open.insert(nodes[index].output, chain);
-        target.steps.push(step);
+        target.steps.extend(step);
         target.last = index;
         if target.name.is_empty() {
             target.name = nodes[index].name.clone();
@@ -151,11 +148,11 @@ impl Finder<'_> {
         self.found.chain_of[index] = Some(chain);
     }
 
-    /// Adds node `index` as a step to the chain that ends with its input, or begins a map with it.
-    fn follow(&mut self, index: usize, input: Operand, step: Step) {
+    /// Adds node `index` to the chain that ends with its input, or begins a map with it.
+    fn follow(&mut self, index: usize, input: Operand, step: Option<Step>) {
         match self.tail(input) {
             Some(chain) => self.join(index, chain, step),
-            None => self.start(index, self.map(input), vec![step]),
+            None => self.start(index, self.map(input), step.into_iter().collect()),
         }
     }
 
@@ -174,13 +171,13 @@ impl Finder<'_> {
     }
 
     fn binary(&mut self, index: usize, node: &Node, op: Binary) {
-        if !op.is_compiled() || self.graph.value_type(node.output).element != Element::F32 {
+        let Some(op) = op.compiled().filter(|_| self.graph.value_type(node.output).element == Element::F32) else {
             return;
-        }
+        };
         let shape = &self.graph.value_type(node.output).shape;
         let fits = |o: Operand| o.value().is_some() && self.graph.type_of(o).shape == *shape;
         let (a, b) = (node.inputs[0], node.inputs[1]);
-        let swaps = matches!(op, Binary::Add | Binary::Mul);
+        let swaps = matches!(op, catc_scalar::Binary::Add | catc_scalar::Binary::Mul);
         // The running value must be the left operand, and of the shape of the result.
         let left = fits(a).then_some((a, b));
         let right = (swaps && fits(b)).then_some((b, a));
@@ -188,7 +185,7 @@ impl Finder<'_> {
         // Of two chains the one that is complete later takes the node: the other is then there to be its operand.
         if let Some((chain, r)) = chains.max_by_key(|(c, _)| self.found.chains[*c].last) {
             let (operand, scale) = self.as_operand(r);
-            self.join(index, chain, Step::Binary { op, operand, scale });
+            self.join(index, chain, Some(Step::Binary { op, operand, scale }));
         } else if let Some((t, r)) = left.or(right) {
             let (operand, scale) = self.as_operand(r);
             self.start(index, self.map(t), vec![Step::Binary { op, operand, scale }]);

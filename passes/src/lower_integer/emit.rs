@@ -1,9 +1,9 @@
 //! Writes the fused nodes, and the reals that nodes left in f32 take.
 
-use super::chains::{Chain, Chains, Start, Step, Weights, weights_of};
+use super::chains::{Chain, Chains, Start, Weights, weights_of};
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
-use catc_ir::ops::{Body, Epilogue, EpilogueStep, Fused};
+use catc_ir::ops::{Body, Epilogue, EpilogueEnd, Fused};
 use catc_ir::{ConstId, Graph, Node, Op, Operand, Quantizer, QuantizerId, Tensor, TensorData, ValueId};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, HashSet};
@@ -100,17 +100,14 @@ impl Emitter<'_> {
             }
         };
         let mut steps = Vec::with_capacity(chain.steps.len());
-        for step in &chain.steps {
-            steps.push(match *step {
-                Step::Unary(f) => EpilogueStep::Unary(f),
-                Step::Requantize => EpilogueStep::Requantize,
-                Step::Binary { op, operand, scale } => {
-                    inputs.push(self.real(operand)?);
-                    EpilogueStep::Binary { op, operand: inputs.len() - 1, scale }
-                }
-            });
+        for &step in &chain.steps {
+            steps.push(step.try_map_operand(|operand| {
+                inputs.push(self.real(operand)?);
+                Ok::<_, PassError>(inputs.len() - 1)
+            })?);
         }
-        let fused = Fused { body, epilogue: Epilogue(steps), output: chain.output };
+        let end = if chain.output.is_some() { EpilogueEnd::Requantize } else { EpilogueEnd::Real };
+        let fused = Fused { body, epilogue: Epilogue { steps, end }, output: chain.output };
         self.push(Node { op: Op::Fused(fused), inputs, output, name: chain.name.clone() })
     }
 

@@ -29,7 +29,7 @@ pub fn program() -> Program {
     let reals = |v: Vec<f32>| Constant { dims: vec![v.len()], data: ConstantData::F32(v) };
     let geometry = Geometry { kernel: [3, 3], strides: [1, 1], pads: [1; 4], dilations: [1, 1] };
     let [weights_id, multiplier, bias] = [0, 1, 2].map(ConstantId);
-    let relu = Epilogue { steps: vec![EpilogueStep::Activation(Activation::Relu)], requantize: None };
+    let relu = Epilogue { steps: vec![EpilogueStep::Unary(Unary::Relu)], requantize: None };
     let plain = Epilogue::default;
     let port = |name: &str, tensor| Port::new(name, TensorId(tensor));
     let (hwc, rows) = (Layout::ChannelsLast, Layout::RowMajor);

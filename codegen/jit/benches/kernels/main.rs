@@ -9,7 +9,7 @@ mod support;
 
 use catc_jit::{Input, Options, OutputMut, compile};
 use catc_kernels::{KERNELS, Tier, clock};
-use catc_program::{Activation, Epilogue, EpilogueStep, Format, Geometry, Op, Program};
+use catc_program::{Epilogue, EpilogueStep, Format, Geometry, Op, Program, Unary};
 use std::collections::BTreeSet;
 use std::time::Instant;
 use support::build::{Builder, output_size};
@@ -59,7 +59,7 @@ fn program(layer: &Layer, weight_bits: u8, bits: u8) -> Program {
         Geometry { kernel: [layer.kernel; 2], strides: [layer.stride; 2], pads: [pad; 4], dilations: [1; 2] };
     let dims = [layer.channels, layer.size, layer.size];
     let input = b.input(&dims);
-    let relu = EpilogueStep::Activation(Activation::Relu);
+    let relu = EpilogueStep::Unary(Unary::Relu);
     let to = if bits == 32 {
         let from = b.image(Format::F32, &dims);
         b.step(Op::Map { scale: 1.0 }, &[input], Epilogue::default(), from);

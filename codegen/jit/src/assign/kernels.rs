@@ -1,11 +1,10 @@
 //! The kernel of each convolution: the choice of `catc_kernels`, once for a layer and final.
 
-use crate::emit::epilogue::{EpilogueStep, Factor};
-use crate::emit::wide_epilogue::{OperandAccess, OperandElement, wide_steps};
 use crate::error::JitError;
 use crate::limits::within;
 use crate::storage::{Buffer, Codes, Halo, LaneStep, StorageFormat, broadcast, image, lane_access};
 use crate::weights::{PreparedWeights, conv_shape};
+use catc_kernels::epilogue::{OperandAccess, OperandElement, epilogue_steps};
 use catc_kernels::{
     Choice, CodeOperands, EpilogueQuery, Execution, KernelRef, KernelSet, Query, Refusal, Window, candidates, choose,
 };
@@ -129,17 +128,12 @@ fn precompiled_epilogue(program: &Program, step: &Step, inputs: &[bool]) -> Resu
     let mut operands = Vec::new();
     let mut steps = Vec::new();
     for item in &step.epilogue.steps {
-        let factor = |value| Factor { value, number: 0 };
-        steps.push(match *item {
-            catc_program::EpilogueStep::Scale(value) => EpilogueStep::Scale(factor(value)),
-            catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
-            catc_program::EpilogueStep::Binary { op, operand, scale } => {
-                operands.push(operand_access(program, step, operand, dims, inputs)?);
-                EpilogueStep::Binary(op, operands.len() - 1, factor(scale))
-            }
-        });
+        steps.push(item.try_map_operand(|operand| {
+            operands.push(operand_access(program, step, operand, dims, inputs)?);
+            Ok::<_, JitError>(operands.len() - 1)
+        })?);
     }
-    Ok(wide_steps(&steps, &operands).map(drop))
+    Ok(epilogue_steps(&steps, &operands).map(drop))
 }
 
 /// How an operand will lie along the channels of a step's output.

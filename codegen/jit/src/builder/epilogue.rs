@@ -2,10 +2,11 @@
 
 use super::bounds;
 use super::{Builder, Need, Slots};
-use crate::emit::epilogue::{Epilogue, EpilogueStep, Factor};
+use crate::emit::epilogue::{Epilogue, Factor};
 use crate::error::JitError;
 use crate::storage::{Codes, Placed, Slot, StorageFormat, broadcast};
 use catc_program::{ConstantData, ConstantId, Operand, Step, TensorId};
+use catc_scalar::{EpilogueStep, Unary};
 
 /// An operand of an epilogue: the memory, and how to walk it along the dimensions of the step's output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,13 +23,66 @@ pub(crate) struct OperandWalk {
     pub levels: u8,
 }
 
-/// An epilogue with its operands: the steps, and for each operand its walk and its strides (half bytes) along the output's dimensions.
-#[derive(Clone, Debug)]
+/// A factor and its number among the factors of the epilogue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ValuedFactor {
+    pub value: f32,
+    pub number: usize,
+}
+
+impl ValuedFactor {
+    fn code(self) -> Factor {
+        Factor { number: self.number, is_one: self.value == 1.0 }
+    }
+}
+
+/// A step on the running value, with the number of its operand.
+pub(crate) type ValuedStep = EpilogueStep<usize, ValuedFactor>;
+
+/// An epilogue with the values of its factors and with its operands, each as its walk and its strides (half bytes) along the output's
+/// dimensions.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PlannedEpilogue {
-    /// The steps.
-    pub epilogue: Epilogue,
+    /// In order.
+    pub steps: Vec<ValuedStep>,
+    /// Multiplied on before rounding.
+    pub requantize: Option<ValuedFactor>,
+    /// Whether the values that are rounded are known to be no NaN and below `2^21`.
+    pub small: bool,
     /// Operands by number.
     pub operands: Vec<(OperandWalk, Vec<i64>)>,
+    pub factor_slot: usize,
+}
+
+impl PlannedEpilogue {
+    /// What code depends on.
+    pub fn code(&self) -> Epilogue {
+        Epilogue {
+            steps: self.steps.iter().map(|step| step.map_factor(ValuedFactor::code)).collect(),
+            requantize: self.requantize.map(ValuedFactor::code),
+            factor_slot: self.factor_slot,
+            small: self.small,
+        }
+    }
+
+    /// Leaves out the steps, which the sums have been given by other means.
+    pub fn forget_steps(&mut self) {
+        *self = PlannedEpilogue::default();
+    }
+
+    /// Leaves out a final ReLU that clamping to codes does anyway: nothing but positive factors follow it, and the lowest code
+    /// stands for 0.
+    fn simplify(&mut self, codes: Option<Codes>) {
+        let Some(codes) = codes else { return };
+        if codes.zero != 0 || self.requantize.is_some_and(|f| f.value.is_nan() || f.value <= 0.0) {
+            return;
+        }
+        let tail = self.steps.iter().rev().take_while(|s| matches!(s, ValuedStep::Scale(f) if f.value > 0.0)).count();
+        let at = self.steps.len() - tail;
+        if at > 0 && self.steps[at - 1] == ValuedStep::Unary(Unary::Relu) {
+            self.steps.remove(at - 1);
+        }
+    }
 }
 
 impl Builder<'_> {
@@ -46,30 +100,29 @@ impl Builder<'_> {
         let mut factors: Vec<[f32; 4]> = Vec::new();
         let mut factor = |value: f32| {
             factors.push([value; 4]);
-            Factor { value, number: factors.len() - 1 }
+            ValuedFactor { value, number: factors.len() - 1 }
         };
-        let mut epilogue = Epilogue { requantize: step.epilogue.requantize.map(&mut factor), ..Epilogue::default() };
+        let mut epilogue =
+            PlannedEpilogue { requantize: step.epilogue.requantize.map(&mut factor), ..PlannedEpilogue::default() };
         let mut operands = Vec::new();
         let mut operand_bounds = Vec::new();
         for item in &step.epilogue.steps {
-            epilogue.steps.push(match *item {
-                catc_program::EpilogueStep::Scale(value) => EpilogueStep::Scale(factor(value)),
-                catc_program::EpilogueStep::Activation(function) => EpilogueStep::Activation(function),
-                catc_program::EpilogueStep::Binary { op, operand, scale } => {
-                    operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
-                    operand_bounds.push(self.operand_bound(operand));
-                    EpilogueStep::Binary(op, operands.len() - 1, factor(scale))
-                }
-            });
+            let item = item.try_map_operand(|operand| {
+                operands.push(self.operand(step, operand, slots, &output.dims, lane_dim, pairs_align)?);
+                operand_bounds.push(self.operand_bound(operand));
+                Ok::<_, JitError>(operands.len() - 1)
+            })?;
+            epilogue.steps.push(item.map_factor(&mut factor));
         }
-        let bound = bounds::after(&epilogue, bound, &operand_bounds);
+        let bound = bounds::after(&epilogue.steps, bound, &operand_bounds);
         epilogue.small = bounds::are_small(bound, epilogue.requantize.map(|f| f.value));
         epilogue.simplify(Codes::of(&output.format));
         if !factors.is_empty() {
             epilogue.factor_slot = slots.add(Slot::Constant(self.constants.push(&factors)));
         }
         self.bounds[step.output.0 as usize] = bound;
-        Ok(PlannedEpilogue { epilogue, operands })
+        epilogue.operands = operands;
+        Ok(epilogue)
     }
 
     /// A bound on the magnitude of an operand before its factor.

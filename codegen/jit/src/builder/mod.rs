@@ -7,12 +7,14 @@ mod epilogue;
 mod slots;
 mod step;
 
-pub(crate) use epilogue::{PlannedEpilogue, largest};
+#[cfg(test)]
+pub(crate) use epilogue::ValuedFactor;
+pub(crate) use epilogue::{PlannedEpilogue, ValuedStep, largest};
 pub(crate) use slots::Slots;
 pub(crate) use step::UnplacedStep;
 pub use step::Work;
 
-use crate::emit::StepCode;
+use crate::emit::{SharedCode, StepCode};
 use crate::error::JitError;
 use crate::storage::{Assignment, Buffer, Halo, Placed, Slot, StorageFormat};
 use catc_kernels::{KernelRef, KernelSet, TileOverride, WeightLayout};
@@ -168,7 +170,7 @@ impl<'p> Builder<'p> {
             slots: slots.into_vec(),
             units,
             scratch: 0,
-            code: Box::new(code),
+            code: SharedCode::new(code),
         });
         let last = self.steps.len() - 1;
         &mut self.steps[last]

@@ -1,6 +1,6 @@
 //! A function to be called, before its memory has a place.
 
-use crate::emit::StepCode;
+use crate::emit::SharedCode;
 use crate::storage::Slot;
 use catc_kernels::{Choice, KernelRef};
 
@@ -35,7 +35,7 @@ pub(crate) struct UnplacedStep {
     /// Scratch bytes.
     pub scratch: usize,
     /// The code.
-    pub code: Box<dyn StepCode>,
+    pub code: SharedCode,
     /// Regions read and written, for the memory plan.
     pub regions: Vec<usize>,
 }

@@ -10,7 +10,7 @@ use crate::storage::{Buffer, StorageFormat};
 use cranelift_codegen::ir::Value;
 
 /// Copies through one or more nests, each with cursor 0 writing and cursor 1 reading.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CopyCode {
     pub nests: Vec<Nest>,
     /// What fills the output beforehand: the nest over all of it, and the element's bits.

@@ -2,47 +2,26 @@
 
 use super::emitter::Emitter;
 use crate::storage::{Codes, LaneAccess};
-use catc_program::{Activation, Binary};
+use catc_scalar::{Arithmetic, Binary};
 use cranelift_codegen::ir::types::I32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
-use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// A factor. Its value lies among the constants, four times in a row, so that layers which differ in their factors alone share
-/// code: what it prints is its place, and whether it is 1, which code is left out for.
-#[derive(Clone, Copy, PartialEq)]
+/// code: code depends on its place, and on whether it is 1, when nothing is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Factor {
-    /// The value.
-    pub value: f32,
-    /// Its number in the epilogue.
+    /// Its number among the factors of the epilogue.
     pub number: usize,
-}
-
-impl Factor {
     /// Whether multiplying with it changes nothing.
-    fn is_one(self) -> bool {
-        self.value == 1.0
-    }
+    pub is_one: bool,
 }
 
-impl fmt::Debug for Factor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.number, if self.is_one() { " = 1" } else { "" })
-    }
-}
-
-/// A step on the running value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum EpilogueStep {
-    /// With the operand of that number, after its factor.
-    Binary(Binary, usize, Factor),
-    /// A function.
-    Activation(Activation),
-    /// A factor.
-    Scale(Factor),
-}
+/// A step on the running value, with the number of its operand.
+pub(crate) type EpilogueStep = catc_scalar::EpilogueStep<usize, Factor>;
 
 /// The steps of a layer, and how its results become codes.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Epilogue {
     /// In order.
     pub steps: Vec<EpilogueStep>,
@@ -54,29 +33,46 @@ pub(crate) struct Epilogue {
     pub small: bool,
 }
 
+/// A step by all that its code depends on. Parameters of functions are compared by their bits: 0 and -0 are different code.
+#[derive(PartialEq, Eq, Hash)]
+enum StepKey {
+    Binary(Binary, usize, Factor),
+    Unary(&'static str, Vec<u32>),
+    Scale(Factor),
+}
+
+impl Epilogue {
+    fn key(&self) -> (Vec<StepKey>, Option<Factor>, usize, bool) {
+        let step = |step: &EpilogueStep| match *step {
+            EpilogueStep::Binary { op, operand, scale } => StepKey::Binary(op, operand, scale),
+            EpilogueStep::Unary(f) => StepKey::Unary(f.name(), f.params().iter().map(|(_, x)| x.to_bits()).collect()),
+            EpilogueStep::Scale(factor) => StepKey::Scale(factor),
+        };
+        (self.steps.iter().map(step).collect(), self.requantize, self.factor_slot, self.small)
+    }
+}
+
+impl PartialEq for Epilogue {
+    fn eq(&self, other: &Epilogue) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Epilogue {}
+
+impl Hash for Epilogue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
 /// Where results go.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Output {
     /// How neighbouring results lie.
     pub access: LaneAccess,
     /// The codes, if they are codes.
     pub codes: Option<Codes>,
-}
-
-impl Epilogue {
-    /// Leaves out a final ReLU that clamping to codes does anyway: nothing but positive factors follow it, and the lowest code
-    /// stands for 0.
-    pub fn simplify(&mut self, codes: Option<Codes>) {
-        let Some(codes) = codes else { return };
-        if codes.zero != 0 || self.requantize.is_some_and(|f| f.value.is_nan() || f.value <= 0.0) {
-            return;
-        }
-        let tail = self.steps.iter().rev().take_while(|s| matches!(s, EpilogueStep::Scale(f) if f.value > 0.0)).count();
-        let at = self.steps.len() - tail;
-        if at > 0 && self.steps[at - 1] == EpilogueStep::Activation(Activation::Relu) {
-            self.steps.remove(at - 1);
-        }
-    }
 }
 
 impl Emitter<'_> {
@@ -92,14 +88,14 @@ impl Emitter<'_> {
                 EpilogueStep::Scale(factor) => {
                     values = self.multiply(epilogue, values, factor);
                 }
-                EpilogueStep::Activation(function) => {
-                    values = values.into_iter().map(|v| self.activation(function, v)).collect();
+                EpilogueStep::Unary(function) => {
+                    values = values.into_iter().map(|v| function.value(self, v)).collect();
                 }
-                EpilogueStep::Binary(function, number, factor) => {
+                EpilogueStep::Binary { op, operand: number, scale } => {
                     let others = operand(self, number);
-                    let others = self.multiply(epilogue, others, factor);
+                    let others = self.multiply(epilogue, others, scale);
                     let pairs = values.into_iter().zip(others);
-                    values = pairs.map(|(v, other)| self.binary(function, v, other)).collect();
+                    values = pairs.map(|(v, other)| op.value(self, v, other)).collect();
                 }
             }
         }
@@ -107,7 +103,7 @@ impl Emitter<'_> {
     }
 
     fn multiply(&mut self, epilogue: &Epilogue, values: Vec<Value>, factor: Factor) -> Vec<Value> {
-        if factor.is_one() {
+        if factor.is_one {
             return values;
         }
         let multiply = |v| {
@@ -149,7 +145,8 @@ impl Emitter<'_> {
             .into_iter()
             .map(|t| {
                 let t = if epilogue.small { t } else { self.clamp(codes, t) };
-                let t = self.add(t, MAGIC);
+                let magic = self.floats(MAGIC);
+                let t = self.add(t, magic);
                 let bits = self.cast(I32X4, t);
                 let offset = self.ints(MAGIC.to_bits() as i32 - zero);
                 self.b.ins().isub(bits, offset)

@@ -7,7 +7,7 @@ use cranelift_codegen::ir::types::I8X16;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// The halo of an image that a step writes.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct HaloFill {
     slot: usize,
     halo: Halo,

@@ -5,7 +5,6 @@ pub(crate) mod call;
 pub(crate) mod copy;
 pub(crate) mod emitter;
 pub(crate) mod epilogue;
-pub(crate) mod functions;
 pub(crate) mod halo;
 pub(crate) mod lanes;
 pub(crate) mod math;
@@ -13,6 +12,5 @@ pub(crate) mod nest;
 mod step_code;
 pub(crate) mod target;
 pub(crate) mod walk;
-pub(crate) mod wide_epilogue;
 
-pub(crate) use step_code::StepCode;
+pub(crate) use step_code::{F32Bits, SharedCode, StepCode};

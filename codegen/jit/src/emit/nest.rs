@@ -8,7 +8,7 @@ use crate::storage::{LaneAccess, StorageFormat};
 use cranelift_codegen::ir::Value;
 
 /// A pointer into a buffer and how it moves.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cursor {
     /// Slot of the buffer.
     pub slot: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Cursor {
 }
 
 /// The extents of the loops, and the cursors.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Nest {
     /// Outer extents; at least one.
     pub outer: Vec<usize>,

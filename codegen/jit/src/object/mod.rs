@@ -88,7 +88,7 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
     let mut numbers = Vec::with_capacity(placed.steps.len());
     for placed_step in &placed.steps {
         let (step, surroundings) = (&placed_step.step, placed_step.surroundings(&placed.constants));
-        numbers.push(functions.add(&mut module, &step.name, step.code.as_ref(), &surroundings)?);
+        numbers.push(functions.add(&mut module, &step.name, &step.code, &surroundings)?);
     }
     let data = module.declare_data(&format!("{name}_constants"), Linkage::Local, false, false).map_err(failed)?;
     let mut description = DataDescription::new();

@@ -16,14 +16,14 @@ use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// What is summed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Term {
     Product,
     SquaredDifference,
 }
 
 /// Cursor 0 writes, 1 reads the row, 2 the constant rows (padded to four), 3 the biases; the others are operands of the epilogue.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct LinearCode {
     term: Term,
     nest: Nest,
@@ -177,7 +177,7 @@ fn lower(
         nest,
         length,
         output: Output { access: lane_access(to.format, to.strides[lane]), codes: to.codes },
-        epilogue: planned.epilogue,
+        epilogue: planned.code(),
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
     };
     p.push(&step.name, slots, units, code).with_macs((length * to.len()) as u64);

@@ -1,13 +1,13 @@
 //! Element-wise steps: a factor and an epilogue, between any forms and layouts.
 
 use super::planes;
-use crate::builder::{Builder, Need, PlannedEpilogue, Slots};
-use crate::emit::StepCode;
+use crate::builder::{Builder, Need, Slots};
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
 use crate::emit::walk::Walk;
+use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::LaneStep;
 use crate::storage::Placed;
@@ -15,11 +15,11 @@ use crate::storage::{StorageFormat, lane_access};
 use catc_program::{ConstantId, Step};
 
 /// Cursor 0 writes, cursor 1 reads, the others are the operands of the epilogue.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct MapCode {
     nest: Nest,
     zero: i32,
-    scale: f32,
+    scale: F32Bits,
     epilogue: Epilogue,
     operand_zeros: Vec<i32>,
     output: Output,
@@ -35,8 +35,9 @@ impl StepCode for MapCode {
         e.nest(&self.nest, units, &mut |e, pointers, count| {
             let from = self.nest.cursors[1].lanes;
             let mut values = e.load_floats(from, pointers[1], 0, count, self.zero);
-            if self.scale != 1.0 {
-                values = values.into_iter().map(|v| e.scale(v, self.scale)).collect();
+            let scale = self.scale.value();
+            if scale != 1.0 {
+                values = values.into_iter().map(|v| e.scale(v, scale)).collect();
             }
             let values = e.apply(&self.epilogue, values, |e, number| {
                 let access = self.nest.cursors[2 + number].lanes;
@@ -94,10 +95,10 @@ fn push(
 ) -> Result<(), JitError> {
     let lane = walk.lane();
     let bound = step.inputs.first().and_then(|&i| p.bound(i)).map(|b| b * scale.abs());
-    let PlannedEpilogue { epilogue, operands } = p.epilogue(step, &mut slots, lane, true, bound)?;
+    let planned = p.epilogue(step, &mut slots, lane, true, bound)?;
     let to = &output.buffer;
     let mut cursors = vec![walk.cursor(out, to.format, to.origin, &to.strides), source];
-    for (operand, strides) in &operands {
+    for (operand, strides) in &planned.operands {
         cursors.push(walk.cursor(operand.slot, operand.format, operand.origin, strides));
     }
     let nest = walk.nest(cursors).simplified();
@@ -106,9 +107,9 @@ fn push(
     let code = MapCode {
         nest,
         zero,
-        scale,
-        epilogue,
-        operand_zeros: operands.iter().map(|(o, _)| o.zero).collect(),
+        scale: scale.into(),
+        epilogue: planned.code(),
+        operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
         output: Output { access, codes: to.codes },
         halo: output.halo_fill(out),
     };

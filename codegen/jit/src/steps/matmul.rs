@@ -2,11 +2,11 @@
 //! own.
 
 use crate::builder::{Builder, Need, Slots};
-use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::nest::Nest;
 use crate::emit::walk::Walk;
+use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::LaneStep;
 use crate::storage::StorageFormat;
@@ -15,7 +15,7 @@ use cranelift_codegen::ir::types::{F32, F32X4, I8, I8X16, I16, I16X8};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, 1 reads a row of the first input, 2 columns of the second; the others are operands of the epilogue.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct MatMulCode {
     nest: Nest,
     length: usize,
@@ -28,11 +28,11 @@ struct MatMulCode {
     operand_zeros: Vec<i32>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Codes {
     left_zero: i32,
     right_zero: i32,
-    scale: f32,
+    scale: F32Bits,
 }
 
 impl StepCode for MatMulCode {
@@ -83,7 +83,7 @@ impl MatMulCode {
             .map(|sum| {
                 let sum = zero.map_or(sum, |zero| e.b.ins().isub(sum, zero));
                 let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
-                e.scale(sum, codes.scale)
+                e.scale(sum, codes.scale.value())
             })
             .collect()
     }
@@ -200,9 +200,9 @@ pub(crate) fn matmul(p: &mut Builder<'_>, step: &Step, scale: f32) -> Result<(),
         codes: (format == StorageFormat::Byte).then(|| Codes {
             left_zero: i32::from(a.zero()),
             right_zero: i32::from(b.zero()),
-            scale,
+            scale: scale.into(),
         }),
-        epilogue: planned.epilogue,
+        epilogue: planned.code(),
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
     };
     p.push(&step.name, slots, units, code).with_macs((a.dims[rank - 1] * to.len()) as u64);

@@ -1,12 +1,12 @@
 //! Means over axes, lanes along an output dimension.
 
 use crate::builder::{Builder, Need, Slots};
-use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
 use crate::emit::walk::Walk;
+use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::LaneStep;
 use crate::storage::{StorageFormat, lane_access};
@@ -15,13 +15,13 @@ use cranelift_codegen::ir::types::{F32X4, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, cursor 1 stands at the first element to be reduced, the others are operands of the epilogue.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct MeanCode {
     nest: Nest,
     /// Extents and bytes of the reduced axes, outermost first in the logical order.
     reduced: Vec<(usize, i64)>,
     zero: i32,
-    scale: f32,
+    scale: F32Bits,
     output: Output,
     epilogue: Epilogue,
     operand_zeros: Vec<i32>,
@@ -83,7 +83,7 @@ impl MeanCode {
             };
             codes.into_iter().zip(state).map(add).collect()
         });
-        let factor = self.scale / self.count() as f32;
+        let factor = self.scale.value() / self.count() as f32;
         sums.into_iter()
             .map(|sum| {
                 let sum = e.b.ins().fcvt_from_sint(F32X4, sum);
@@ -169,8 +169,8 @@ pub(crate) fn mean(p: &mut Builder<'_>, step: &Step, axes: &[usize], scale: f32)
         nest,
         reduced: axes.iter().map(|&a| (source.dims[a], source.strides[a] / 2)).collect(),
         zero: i32::from(source.zero()),
-        scale,
-        epilogue: planned.epilogue,
+        scale: scale.into(),
+        epilogue: planned.code(),
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
         halo: output.halo_fill(out),
     };

@@ -16,7 +16,7 @@ use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::{I32, I64};
 
 /// Cursor 0 writes, cursor 1 stands at slice 0 of the input.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct PickCode {
     nest: Nest,
     /// Where in the outer loops the output's place along the axis is.

@@ -12,7 +12,7 @@ use catc_kernels::planes::{self, MAX_PLANES, PlanesRow, Quantization};
 use catc_program::Step;
 use std::mem::{offset_of, size_of};
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct PlanesCode {
     function: &'static Function,
     planes: usize,

@@ -2,28 +2,29 @@
 //! padding is never read.
 
 use crate::builder::{Builder, Need, Slots};
-use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
 use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
 use crate::emit::walk::Walk;
+use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::image;
 use crate::storage::{StorageFormat, lane_access};
 use catc_program::{Format, Geometry, Step, TensorId};
+use catc_scalar::Arithmetic;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// What is made of the taps.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     Max,
-    Average { scale: f32, count_include_pad: bool },
+    Average { scale: F32Bits, count_include_pad: bool },
 }
 
 /// One axis of the window.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Axis {
     size: i64,
     kernel: i64,
@@ -36,7 +37,7 @@ struct Axis {
 }
 
 /// Cursor 0 writes, cursor 1 stands at the channel in the input's first pixel, the others are operands of the epilogue.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct PoolCode {
     kind: Kind,
     nest: Nest,
@@ -133,7 +134,7 @@ impl PoolCode {
         let factor = if self.nest.cursors[1].lanes.format == StorageFormat::Float {
             count
         } else {
-            let scale = e.b.ins().f32const(scale);
+            let scale = e.b.ins().f32const(scale.value());
             e.b.ins().fdiv(scale, count)
         };
         Some(e.b.ins().splat(F32X4, factor))
@@ -236,7 +237,7 @@ pub(crate) fn average(
     count_include_pad: bool,
     scale: f32,
 ) -> Result<(), JitError> {
-    pool(p, step, geometry, Kind::Average { scale, count_include_pad })
+    pool(p, step, geometry, Kind::Average { scale: scale.into(), count_include_pad })
 }
 
 /// A bound on an average of codes; sums of floats may grow beyond their terms by rounding, so there none is given.
@@ -253,7 +254,7 @@ fn pool(p: &mut Builder<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
     let mut slots = Slots::default();
     let (out, from) = (slots.add(output.slot), slots.add(input.slot));
     let bound = match kind {
-        Kind::Average { scale, .. } => average_bound(p, step.inputs[0], scale),
+        Kind::Average { scale, .. } => average_bound(p, step.inputs[0], scale.value()),
         Kind::Max => None,
     };
     let planned = p.epilogue(step, &mut slots, 0, true, bound)?;
@@ -285,7 +286,7 @@ fn pool(p: &mut Builder<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
         axes: [axis(0, height), axis(1, width)],
         zero: i32::from(source.zero()),
         output: Output { access: lane_access(to.format, to.strides[0]), codes: to.codes },
-        epilogue: planned.epilogue,
+        epilogue: planned.code(),
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
         halo: output.halo_fill(out),
     };

@@ -15,7 +15,7 @@ use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::types::{F32X4, I32, I32X4, I64};
 
 /// Cursor 0 writes indices, cursor 1 stands at the first element along the axis.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct ArgMinCode {
     nest: Nest,
     size: usize,
@@ -79,7 +79,7 @@ pub(crate) fn argmin(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<()
 }
 
 /// A unit for each index: cursor 0 writes its row, cursor 1 stands at the table's first row.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct GatherCode {
     nest: Nest,
     index_slot: usize,

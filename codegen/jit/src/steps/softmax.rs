@@ -10,12 +10,14 @@ use crate::error::JitError;
 use crate::storage::LaneAccess;
 use crate::storage::StorageFormat;
 use catc_program::Step;
+use catc_scalar::functions::Exp;
+use catc_scalar::{Arithmetic, UnaryFunction};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, cursor 1 reads; the lane dimension is the axis.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct SoftmaxCode {
     nest: Nest,
     halo: Option<HaloFill>,
@@ -49,7 +51,7 @@ impl StepCode for SoftmaxCode {
             let sums = self.fold(e, pointers, zero, &mut |e, p, count, sum| {
                 let x = e.load_words(F32X4, from.step, p[1], 0, count)[0];
                 let x = e.b.ins().fsub(x, maximum);
-                let power = e.exp(x);
+                let power = Exp.value(e, x);
                 e.store_words(to.step, p[0], 0, count, &[power]);
                 let power = keep(e, power, zero, count);
                 e.b.ins().fadd(sum, power)

@@ -3,7 +3,7 @@
 use super::buffer::StorageFormat;
 
 /// How the elements of one access lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LaneStep {
     /// Next to one another.
     Unit,
@@ -14,7 +14,7 @@ pub(crate) enum LaneStep {
 }
 
 /// What one access reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneAccess {
     /// How an element is stored; row offsets only with [`LaneStep::Unit`] and from an even channel on.
     pub format: StorageFormat,

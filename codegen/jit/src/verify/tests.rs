@@ -3,8 +3,8 @@
 use super::{Extent, Surroundings};
 use crate::builder::constants::Constants;
 use crate::code::CodeBuilder;
-use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
+use crate::emit::{SharedCode, StepCode};
 use crate::error::JitError;
 use crate::storage::Slot;
 use catc_kernels::dot::{self, DotTile};
@@ -17,7 +17,7 @@ use std::mem::{offset_of, size_of};
 const ROWS: usize = 5;
 
 /// What a step does with its rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Rows {
     /// Writes eight bytes of each row, that many bytes from its start, rows that far apart.
     Write { at: i64, row: i64 },
@@ -156,7 +156,7 @@ fn outcome(code: Rows, slack: usize, tier: Tier) -> Result<(), String> {
         Extent { bytes: constants.entry(at).unwrap(), slack: 0, writable: false },
     ];
     let step = Surroundings { slots: &slots, constants: &constants, extents: &extents, units: ROWS };
-    match CodeBuilder::new(KernelSet::all(tier), 1 << 20).unwrap().add("step", &code, &step) {
+    match CodeBuilder::new(KernelSet::all(tier), 1 << 20).unwrap().add("step", &SharedCode::new(code), &step) {
         Ok(_) => Ok(()),
         Err(JitError::Unproved { step, reason }) => {
             assert_eq!(step, "step");

@@ -1,6 +1,8 @@
 //! Programs executed by the book: one element at a time, straight from the documentation of the steps.
 
 use catc_program::*;
+use catc_scalar::UnaryFunction;
+use catc_scalar::functions::{Erf, Gelu, Log, Tanh};
 
 /// The elements of a tensor in row-major order of its dimensions, whatever its layout.
 #[derive(Clone, Debug)]
@@ -73,30 +75,30 @@ fn lanes(items: impl Iterator<Item = f32>) -> f32 {
     (l[0] + l[1]) + (l[2] + l[3])
 }
 
-fn activation(a: Activation, t: f32) -> f32 {
-    match a {
-        Activation::Relu => max(t, 0.0),
-        Activation::LeakyRelu { alpha } => {
+fn unary(f: Unary, t: f32) -> f32 {
+    match f {
+        Unary::Relu => max(t, 0.0),
+        Unary::LeakyRelu { alpha } => {
             if t >= 0.0 {
                 t
             } else {
                 alpha * t
             }
         }
-        Activation::Clip { min: low, max: high } => min(max(t, low), high),
-        Activation::Sigmoid => 1.0 / (1.0 + exp(-t)),
-        Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
-        Activation::HardSwish => t * min(max(t * (1.0 / 6.0) + 0.5, 0.0), 1.0),
-        Activation::Exp => exp(t),
-        Activation::Log => catc_ir::math::log(t),
-        Activation::Sqrt => t.sqrt(),
-        Activation::Tanh => catc_ir::math::tanh(t),
-        Activation::Erf => catc_ir::math::erf(t),
-        Activation::Gelu => catc_ir::math::gelu(t),
-        Activation::Abs => t.abs(),
-        Activation::Floor => t.floor(),
-        Activation::Ceil => t.ceil(),
-        Activation::Round => t.round_ties_even(),
+        Unary::Clip { min: low, max: high } => min(max(t, low), high),
+        Unary::Sigmoid => 1.0 / (1.0 + exp(-t)),
+        Unary::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
+        Unary::HardSwish => t * min(max(t * (1.0 / 6.0) + 0.5, 0.0), 1.0),
+        Unary::Exp => exp(t),
+        Unary::Log => Log.at(t),
+        Unary::Sqrt => t.sqrt(),
+        Unary::Tanh => Tanh.at(t),
+        Unary::Erf => Erf.at(t),
+        Unary::Gelu => Gelu.at(t),
+        Unary::Abs => t.abs(),
+        Unary::Floor => t.floor(),
+        Unary::Ceil => t.ceil(),
+        Unary::Round => t.round_ties_even(),
     }
 }
 
@@ -186,7 +188,7 @@ impl Run<'_> {
         for item in &step.epilogue.steps {
             for (at, t) in t.iter_mut().enumerate() {
                 *t = match *item {
-                    EpilogueStep::Activation(a) => activation(a, *t),
+                    EpilogueStep::Unary(f) => unary(f, *t),
                     EpilogueStep::Scale(s) => *t * s,
                     EpilogueStep::Binary { op, operand, scale } => {
                         let index = unravel(at, &dims);

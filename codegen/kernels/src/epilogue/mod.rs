@@ -7,6 +7,9 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+mod steps;
+
+pub use steps::{OperandAccess, OperandElement, epilogue_steps};
 
 use crate::function::Function;
 

@@ -69,7 +69,7 @@ const FOUR: Axis = Axis {
 const ONE: usize = 1;
 
 /// The form of a tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
     /// 2x2 outputs, 16 products.
     TwoByTwo,

@@ -16,7 +16,7 @@ use crate::kernel::{Execution, Fit, Kernel, KernelInfo, Refusal};
 use crate::query::Query;
 
 /// How the code of a layer runs a kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WinogradTiles {
     /// The form of its tiles.
     pub form: Form,

@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod epilogue;
 
 use super::schema;
 use crate::Program;

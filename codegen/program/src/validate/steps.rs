@@ -3,7 +3,7 @@
 use super::MAX_EPILOGUE;
 use super::window::{conv_output, pool_output};
 use crate::codes::PackedCodes;
-use crate::epilogue::{Activation, EpilogueStep, Operand};
+use crate::epilogue::{EpilogueStep, Operand};
 use crate::program::{ConstantId, Program};
 use crate::step::{Geometry, Op, Step};
 use crate::tensor::{Constant, ConstantData, Format, Layout, TensorDecl};
@@ -400,7 +400,7 @@ impl<'p> Context<'p> {
                     };
                     broadcasts(dims, &self.output.dims)?;
                 }
-                EpilogueStep::Activation(a) => activation(*a)?,
+                EpilogueStep::Unary(f) => f.check()?,
                 EpilogueStep::Scale(factor) => self.finite(*factor, "factor")?,
             }
         }
@@ -411,18 +411,4 @@ impl<'p> Context<'p> {
 fn broadcasts(from: &[usize], to: &[usize]) -> Rules {
     let fits = from.len() <= to.len() && from.iter().rev().zip(to.iter().rev()).all(|(a, b)| a == b || *a == 1);
     ensure(fits, || format!("{from:?} does not broadcast to {to:?}"))
-}
-
-fn activation(a: Activation) -> Rules {
-    match a {
-        Activation::LeakyRelu { alpha } => ensure(alpha.is_finite(), || format!("slope {alpha:?} is not finite")),
-        // A NaN bound fails this too.
-        Activation::Clip { min, max } => {
-            ensure(min <= max, || format!("clip bounds {min:?} and {max:?} are out of order"))
-        }
-        Activation::HardSigmoid { alpha, beta } => ensure(alpha.is_finite() && beta.is_finite(), || {
-            format!("slope {alpha:?} or offset {beta:?} is not finite")
-        }),
-        _ => Ok(()),
-    }
 }

@@ -101,10 +101,10 @@ pub fn every_operation() -> Program {
     let skip = b.reals(&[4, 1, 1], vec![f32::INFINITY, f32::NEG_INFINITY, 0.0, 1.5]);
     let steps = vec![
         EpilogueStep::Binary { op: Binary::Add, operand: Operand::Constant(skip), scale: -0.0 },
-        EpilogueStep::Activation(Activation::Relu),
+        EpilogueStep::Unary(Unary::Relu),
         EpilogueStep::Scale(-2.0),
-        EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.1 }),
-        EpilogueStep::Activation(Activation::Clip { min: f32::NEG_INFINITY, max: 6.0 }),
+        EpilogueStep::Unary(Unary::LeakyRelu { alpha: 0.1 }),
+        EpilogueStep::Unary(Unary::Clip { min: f32::NEG_INFINITY, max: 6.0 }),
     ];
     let conv = b.tensor(i3, &[4, 3, 4], Hwc);
     let geometry = Geometry { kernel: [3, 3], strides: [2, 2], pads: [2, 2, 1, 1], dilations: [2, 1] };
@@ -115,22 +115,22 @@ pub fn every_operation() -> Program {
     let pooled = b.plain(pool, &[conv], i3, &[4, 2, 3], Hwc);
     let op = Op::AvgPool { geometry: window([2, 3], [1, 1], [0, 0, 0, 0]), count_include_pad: true, scale: 0.25 };
     let steps = [
-        Activation::Sigmoid,
-        Activation::HardSigmoid { alpha: 0.2, beta: 0.5 },
-        Activation::HardSwish,
-        Activation::Exp,
-        Activation::Log,
-        Activation::Sqrt,
-        Activation::Tanh,
-        Activation::Erf,
-        Activation::Gelu,
-        Activation::Abs,
-        Activation::Floor,
-        Activation::Ceil,
-        Activation::Round,
+        Unary::Sigmoid,
+        Unary::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Unary::HardSwish,
+        Unary::Exp,
+        Unary::Log,
+        Unary::Sqrt,
+        Unary::Tanh,
+        Unary::Erf,
+        Unary::Gelu,
+        Unary::Abs,
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
     ];
     let averaged = b.tensor(Format::F32, &[4, 1, 1], Hwc);
-    let epilogue = Epilogue { steps: steps.map(EpilogueStep::Activation).to_vec(), requantize: None };
+    let epilogue = Epilogue { steps: steps.map(EpilogueStep::Unary).to_vec(), requantize: None };
     b.step(op, &[pooled], epilogue, averaged);
 
     let (w, bias) = (b.weights(&[3, 4, 1, 1], false, 8), b.reals(&[3], vec![1.0, f32::NAN, 3.0]));

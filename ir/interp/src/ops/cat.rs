@@ -1,4 +1,4 @@
-//! The operations of the cluster-wise affine correction, in the operations that [`catc_ir::math`] lists.
+//! The operations of the cluster-wise affine correction, in the operations that [`catc_scalar`] lists.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -6,8 +6,8 @@ use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
-use catc_ir::math::sum4_of;
 use catc_ir::ops::{ArgMin, Blend, SquaredDistance};
+use catc_scalar::sum4_of;
 use pulp::Arch;
 
 impl Rule for SquaredDistance {

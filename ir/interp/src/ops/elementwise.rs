@@ -5,36 +5,41 @@ use crate::EvalError;
 use crate::broadcast::{Run, runs};
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
-use catc_ir::math::{erf, exp, sum4};
-use catc_ir::ops::{Binary, Function, Unary};
+use catc_ir::ops::Binary;
 use catc_ir::{Tensor, TensorData};
+use catc_scalar::{Unary, UnaryFunction, UncompiledUnary, Visitor, sum4};
 use pulp::Arch;
+
+/// Applies a function to each element. A visitor, so that each function has a loop of its own, compiled to vector code of the CPU's
+/// own width.
+struct InPlace<'a>(&'a mut [f32]);
+
+impl Visitor for InPlace<'_> {
+    type Output = ();
+
+    fn visit<F: UnaryFunction>(self, f: F) {
+        Arch::new().dispatch(|| self.0.iter_mut().for_each(|x| *x = f.at(*x)));
+    }
+}
 
 /// `t = f(t)` for each element.
 pub(crate) fn unary_in_place(f: Unary, t: &mut [f32]) {
-    // One loop for each function, so that each is compiled to vector code of the CPU's own width.
-    macro_rules! each {
-        ($g:expr) => {
-            Arch::new().dispatch(|| t.iter_mut().for_each(|x| *x = $g.apply(*x)))
-        };
-    }
-    match f {
-        Unary::Relu => each!(Unary::Relu),
-        Unary::LeakyRelu { alpha } => each!(Unary::LeakyRelu { alpha }),
-        Unary::Clip { min, max } => each!(Unary::Clip { min, max }),
-        Unary::Sigmoid => each!(Unary::Sigmoid),
-        Unary::HardSigmoid { alpha, beta } => each!(Unary::HardSigmoid { alpha, beta }),
-        Unary::HardSwish => each!(Unary::HardSwish),
-        Unary::Exp => each!(Unary::Exp),
-        Unary::Log => each!(Unary::Log),
-        Unary::Sqrt => each!(Unary::Sqrt),
-        Unary::Tanh => each!(Unary::Tanh),
-        Unary::Erf => each!(Unary::Erf),
-        Unary::Gelu => each!(Unary::Gelu),
-        Unary::Abs => each!(Unary::Abs),
-        Unary::Floor => each!(Unary::Floor),
-        Unary::Ceil => each!(Unary::Ceil),
-        Unary::Round => each!(Unary::Round),
+    f.visit(InPlace(t));
+}
+
+/// Multiplies gradients by the derivatives of a function.
+struct Slopes<'a> {
+    grad: &'a mut [f32],
+    x: &'a [f32],
+    y: &'a [f32],
+}
+
+impl Visitor for Slopes<'_> {
+    type Output = ();
+
+    fn visit<F: UnaryFunction>(self, f: F) {
+        let points = self.x.iter().zip(self.y);
+        Arch::new().dispatch(|| self.grad.iter_mut().zip(points).for_each(|(g, (&x, &y))| *g *= f.slope(x, y)));
     }
 }
 
@@ -112,7 +117,7 @@ pub(crate) fn zip<A: Copy, B>(
     out
 }
 
-impl Rule for Function {
+impl Rule for UncompiledUnary {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let mut t = call.take_f32(&mut inputs[0], buffers)?;
         t.iter_mut().for_each(|x| *x = self.apply(*x));
@@ -135,42 +140,7 @@ impl Rule for Unary {
 
     fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
         let (x, y) = (call.f32(reverse.inputs[0])?, call.f32(reverse.output)?);
-        // At a kink the side where the function is constant is taken.
-        macro_rules! each {
-            ($t:expr, |$v:ident| $slope:expr) => {
-                Arch::new().dispatch(|| grad.iter_mut().zip($t).for_each(|(g, &$v)| *g *= $slope))
-            };
-        }
-        match *self {
-            Unary::Relu => each!(x, |x| if x > 0.0 { 1.0 } else { 0.0 }),
-            Unary::LeakyRelu { alpha } => each!(x, |x| if x > 0.0 { 1.0 } else { alpha }),
-            Unary::Clip { min, max } => each!(x, |x| if x > min && x < max { 1.0 } else { 0.0 }),
-            Unary::Sigmoid => each!(y, |y| y * (1.0 - y)),
-            Unary::HardSigmoid { alpha, .. } => each!(y, |y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }),
-            Unary::HardSwish => each!(x, |x| {
-                let inner = if x < 3.0 { x * (1.0 / 3.0) + 0.5 } else { 1.0 };
-                if x > -3.0 { inner } else { 0.0 }
-            }),
-            Unary::Exp => each!(y, |y| y),
-            Unary::Log => each!(x, |x| 1.0 / x),
-            Unary::Sqrt => each!(y, |y| 0.5 / y),
-            Unary::Tanh => each!(y, |y| 1.0 - y * y),
-            Unary::Erf => each!(x, |x| std::f32::consts::FRAC_2_SQRT_PI * exp(-x * x)),
-            Unary::Gelu => each!(x, |x| {
-                const DENSITY_AT_0: f32 = 0.398_942_3;
-                0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * DENSITY_AT_0 * exp(-0.5 * x * x)
-            }),
-            Unary::Abs => each!(x, |x| if x > 0.0 {
-                1.0
-            } else if x < 0.0 {
-                -1.0
-            } else {
-                0.0
-            }),
-            Unary::Floor | Unary::Ceil => each!(x, |_x| 0.0),
-            // Straight through, as the rounding of a quantizer.
-            Unary::Round => {}
-        }
+        self.visit(Slopes { grad: &mut grad, x, y });
         Ok(Pullback::of([Some(grad)]))
     }
 }

@@ -12,7 +12,7 @@ use crate::broadcast::runs;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::gemm::{Matrix, gemm_f32};
-use catc_ir::ops::{Body, EpilogueStep, Fused};
+use catc_ir::ops::{Body, EpilogueEnd, EpilogueStep, Fused};
 use catc_ir::{Quantizer, Tensor, TensorData};
 use pulp::Arch;
 use std::ops::Range;
@@ -257,30 +257,29 @@ impl Rule for Fused {
 
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {
         let mut t = body_values(&self.body, call, inputs, buffers)?;
-        for step in &self.epilogue.0 {
+        for step in &self.epilogue.steps {
             match *step {
                 EpilogueStep::Binary { op, operand, scale } => {
                     let mut r = buffers.f32(inputs[operand].len());
                     operand_reals(call, inputs, operand, scale, &mut r)?;
-                    binary_in_place(op, &mut t, call.shape, &r, inputs[operand].shape());
+                    binary_in_place(op.into(), &mut t, call.shape, &r, inputs[operand].shape());
                     buffers.give_f32(r);
                 }
                 EpilogueStep::Unary(f) => unary_in_place(f, &mut t),
                 EpilogueStep::Scale(factor) => {
                     Arch::new().dispatch(|| t.iter_mut().for_each(|t| *t *= factor));
                 }
-                EpilogueStep::Requantize | EpilogueStep::Round => {}
             }
         }
         let Some(output) = self.output else { return Ok(call.output(t)) };
         let q = call.graph.quantizer(output);
         let mut codes = buffers.code(t.len());
-        match self.epilogue.0.last() {
-            Some(EpilogueStep::Requantize) => {
+        match self.epilogue.end {
+            EpilogueEnd::Requantize => {
                 let reciprocal = 1.0 / q.scale[0];
                 round_all(&t, &mut codes, q.zero_point[0], q.format, |t| t * reciprocal);
             }
-            _ => round_all(&t, &mut codes, q.zero_point[0], q.format, |t| t),
+            EpilogueEnd::Round | EpilogueEnd::Real => round_all(&t, &mut codes, q.zero_point[0], q.format, |t| t),
         }
         buffers.give_f32(t);
         Ok(Tensor::new(call.shape.to_vec(), TensorData::Code(codes)))

@@ -7,8 +7,8 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::gemm::{Matrix, gemm_f32};
 use catc_ir::Tensor;
-use catc_ir::math::dot4;
 use catc_ir::ops::{Linear, MatMul};
+use catc_scalar::dot4;
 
 impl Rule for Linear {
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError> {

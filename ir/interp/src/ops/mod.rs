@@ -121,7 +121,7 @@ pub(crate) fn rule(op: &Op) -> &dyn Rule {
         Op::ArgMin(x) => x,
         Op::Blend(x) => x,
         Op::LayerNorm(x) => x,
-        Op::Function(x) => x,
+        Op::UncompiledUnary(x) => x,
         Op::Compare(x) => x,
         Op::Where(x) => x,
         Op::Cast(x) => x,

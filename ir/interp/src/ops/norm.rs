@@ -1,4 +1,4 @@
-//! Normalizations, in the operations that [`catc_ir::math`] lists.
+//! Normalizations, in the operations that [`catc_scalar`] lists.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -6,8 +6,9 @@ use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use catc_ir::Tensor;
-use catc_ir::math::{exp, max, sum4, sum4_of};
 use catc_ir::ops::{BatchNorm, LayerNorm, Softmax};
+use catc_scalar::functions::Exp;
+use catc_scalar::{UnaryFunction, max, sum4, sum4_of};
 use pulp::Arch;
 
 impl Rule for BatchNorm {
@@ -62,7 +63,7 @@ impl Rule for BatchNorm {
 /// Softmax of one row.
 fn softmax(row: &mut [f32]) {
     let top = row.iter().fold(f32::NEG_INFINITY, |m, &x| max(x, m));
-    Arch::new().dispatch(|| row.iter_mut().for_each(|x| *x = exp(*x - top)));
+    Arch::new().dispatch(|| row.iter_mut().for_each(|x| *x = Exp.at(*x - top)));
     let sum = sum4(row);
     row.iter_mut().for_each(|x| *x /= sum);
 }

@@ -46,7 +46,7 @@ impl Rule for MaxPool {
             TensorData::F32(x) => {
                 let (mut out, mut line) = (buffers.f32(volume), vec![]);
                 for (i, plane) in out.chunks_exact_mut(g.positions()).enumerate() {
-                    max_plane(&g, &x[i * pixels..][..pixels], plane, &mut line, f32::NEG_INFINITY, catc_ir::math::max);
+                    max_plane(&g, &x[i * pixels..][..pixels], plane, &mut line, f32::NEG_INFINITY, catc_scalar::max);
                 }
                 TensorData::F32(out)
             }

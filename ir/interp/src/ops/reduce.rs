@@ -4,9 +4,9 @@ use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
 use crate::buffers::Buffers;
 use crate::call::{Call, Input};
-use catc_ir::math::{sum4, sum4_of};
 use catc_ir::ops::{self, Reduce, ReduceMean};
 use catc_ir::{Tensor, TensorData};
+use catc_scalar::{sum4, sum4_of};
 
 /// A shape as `(outer, size, inner)` around an axis.
 pub(crate) fn axis_parts(shape: &[usize], axis: usize) -> (usize, usize, usize) {

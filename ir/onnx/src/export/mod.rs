@@ -12,12 +12,12 @@ mod pool;
 mod writer;
 
 use crate::interface::WholeType;
+use crate::ops::unary;
 use crate::proto::tensor_proto::DataType;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
     GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
-use catc_ir::ops::Unary;
 use catc_ir::{Dim, Element, Graph, Op, Phase, TensorType};
 use prost::Message;
 use writer::Writer;
@@ -103,13 +103,12 @@ pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, Exp
     }
 }
 
-/// The first opset that has the operator of a node.
+/// The first opset that has the operator of a node, or the oldest that is written.
 fn opset_of(op: &Op) -> i64 {
     match op {
-        Op::Unary(Unary::HardSwish) => 14,
+        Op::Unary(f) => unary::since(*f),
         Op::LayerNorm(_) => 17,
         Op::AvgPool(p) if p.window.dilations != [1, 1] => 19,
-        Op::Unary(Unary::Gelu) => 20,
         _ => 13,
     }
 }

@@ -3,9 +3,10 @@
 use super::pool;
 use super::writer::{Writer, code_bytes, container};
 use crate::message::{float, int, ints};
+use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use catc_ir::ops::{Binary, CastTo, Compare, Function, Reduction, Scatter, Unary};
+use catc_ir::ops::{Binary, CastTo, Compare, Reduction, Scatter, Unary};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
 type Written = Result<(), String>;
@@ -61,7 +62,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             inputs.extend(extra.iter().map(String::as_str));
             ("Clip", vec![])
         }
-        Op::Unary(unary) => self::unary(*unary),
+        Op::Unary(f) => unary::operator(*f),
         Op::Binary(Binary::Mod) => {
             return Err("the remainder of reals with the sign of the divisor has no operator".into());
         }
@@ -134,7 +135,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
             inputs.extend(extra.iter().map(String::as_str));
             ("LayerNormalization", vec![int("axis", -1), float("epsilon", n.eps)])
         }
-        Op::Function(f) => (function(*f), vec![]),
+        Op::UncompiledUnary(f) => (unary::evaluated_operator(*f), vec![]),
         Op::Compare(c) => (compare(*c), vec![]),
         Op::Where(_) => ("Where", vec![]),
         Op::Cast(c) => {
@@ -203,27 +204,6 @@ fn clip_bounds(w: &mut Writer, min: f32, max: f32) -> Vec<String> {
     if bounds[1].is_empty() { bounds[..1].to_vec() } else { bounds }
 }
 
-fn unary(f: Unary) -> (&'static str, Vec<AttributeProto>) {
-    match f {
-        Unary::Relu => ("Relu", vec![]),
-        Unary::LeakyRelu { alpha } => ("LeakyRelu", vec![float("alpha", alpha)]),
-        Unary::Clip { .. } => ("Clip", vec![]),
-        Unary::Sigmoid => ("Sigmoid", vec![]),
-        Unary::HardSigmoid { alpha, beta } => ("HardSigmoid", vec![float("alpha", alpha), float("beta", beta)]),
-        Unary::HardSwish => ("HardSwish", vec![]),
-        Unary::Exp => ("Exp", vec![]),
-        Unary::Log => ("Log", vec![]),
-        Unary::Sqrt => ("Sqrt", vec![]),
-        Unary::Tanh => ("Tanh", vec![]),
-        Unary::Erf => ("Erf", vec![]),
-        Unary::Gelu => ("Gelu", vec![]),
-        Unary::Abs => ("Abs", vec![]),
-        Unary::Floor => ("Floor", vec![]),
-        Unary::Ceil => ("Ceil", vec![]),
-        Unary::Round => ("Round", vec![]),
-    }
-}
-
 fn binary(f: Binary) -> (&'static str, Vec<AttributeProto>) {
     match f {
         Binary::Add => ("Add", vec![]),
@@ -235,23 +215,6 @@ fn binary(f: Binary) -> (&'static str, Vec<AttributeProto>) {
         Binary::Pow => ("Pow", vec![]),
         Binary::Mod => ("Mod", vec![]),
         Binary::Fmod => ("Mod", vec![int("fmod", 1)]),
-    }
-}
-
-fn function(f: Function) -> &'static str {
-    match f {
-        Function::Sign => "Sign",
-        Function::Sin => "Sin",
-        Function::Cos => "Cos",
-        Function::Tan => "Tan",
-        Function::Asin => "Asin",
-        Function::Acos => "Acos",
-        Function::Atan => "Atan",
-        Function::Sinh => "Sinh",
-        Function::Cosh => "Cosh",
-        Function::Asinh => "Asinh",
-        Function::Acosh => "Acosh",
-        Function::Atanh => "Atanh",
     }
 }
 

@@ -1,11 +1,12 @@
-//! Functions of one real. Those that a few others give are written as these: Elu, Selu, Celu, Softplus, Mish, ...
+//! Functions of one real: how those of the table (`unary`) are imported, and those that a few others give: Elu, Selu, Celu,
+//! Softplus, Mish, ...
 
 use super::build::{Built, apply, choose, combine, compare, real};
 use super::codes::clipped_codes;
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
 use crate::value::{Known, Value};
-use catc_ir::ops::{Binary, Compare, Function, Identity, Unary};
+use catc_ir::ops::{Binary, Compare, Identity, Unary, UncompiledUnary};
 use catc_ir::{Element, Op, Tensor};
 
 fn only_input(cx: &mut NodeContext) -> Built {
@@ -13,7 +14,8 @@ fn only_input(cx: &mut NodeContext) -> Built {
     cx.input(0)
 }
 
-fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
+/// A function that compiles.
+pub(super) fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
     if cx.opset < 6 {
         cx.ignore("consumed_inputs");
     }
@@ -21,31 +23,8 @@ fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
     one(apply(cx, f, &x)?)
 }
 
-macro_rules! unary_rules {
-    ($($name:ident: $f:expr;)*) => {
-        $(pub(super) fn $name(cx: &mut NodeContext) -> RuleResult {
-            unary(cx, $f)
-        })*
-    };
-}
-
-unary_rules! {
-    relu: Unary::Relu;
-    sigmoid: Unary::Sigmoid;
-    hard_swish: Unary::HardSwish;
-    exp: Unary::Exp;
-    log: Unary::Log;
-    sqrt: Unary::Sqrt;
-    tanh: Unary::Tanh;
-    erf: Unary::Erf;
-    abs: Unary::Abs;
-    floor: Unary::Floor;
-    ceil: Unary::Ceil;
-    round: Unary::Round;
-}
-
 /// A function that is evaluated only.
-fn function(cx: &mut NodeContext, f: Function) -> RuleResult {
+pub(super) fn evaluated(cx: &mut NodeContext, f: UncompiledUnary) -> RuleResult {
     let x = only_input(cx)?;
     if let Some(known) = super::build::small(&x)
         && let Some(items) = known.as_f32()
@@ -53,41 +32,8 @@ fn function(cx: &mut NodeContext, f: Function) -> RuleResult {
         return one(super::build::reals(known.shape(), items.iter().map(|&x| f.apply(x)).collect()));
     }
     let real = super::build::cast(cx, &x, catc_ir::ops::CastTo::F32)?;
-    let y = cx.emit_on(Op::Function(f), &real)?;
+    let y = cx.emit_on(Op::UncompiledUnary(f), &real)?;
     one(super::build::cast_like(cx, &y, &x)?)
-}
-
-macro_rules! function_rules {
-    ($($name:ident: $f:expr;)*) => {
-        $(pub(super) fn $name(cx: &mut NodeContext) -> RuleResult {
-            function(cx, $f)
-        })*
-    };
-}
-
-function_rules! {
-    sign: Function::Sign;
-    sin: Function::Sin;
-    cos: Function::Cos;
-    tan: Function::Tan;
-    asin: Function::Asin;
-    acos: Function::Acos;
-    atan: Function::Atan;
-    sinh: Function::Sinh;
-    cosh: Function::Cosh;
-    asinh: Function::Asinh;
-    acosh: Function::Acosh;
-    atanh: Function::Atanh;
-}
-
-pub(super) fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
-    let alpha = cx.float("alpha")?.unwrap_or(0.01);
-    unary(cx, Unary::LeakyRelu { alpha })
-}
-
-pub(super) fn hard_sigmoid(cx: &mut NodeContext) -> RuleResult {
-    let (alpha, beta) = (cx.float("alpha")?.unwrap_or(0.2), cx.float("beta")?.unwrap_or(0.5));
-    unary(cx, Unary::HardSigmoid { alpha, beta })
 }
 
 pub(super) fn neg(cx: &mut NodeContext) -> RuleResult {

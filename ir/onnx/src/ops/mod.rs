@@ -1,7 +1,7 @@
 //! The rules of the operators, one file a family.
 //!
 //! A rule reads the attributes and inputs of a node as its opset defines them and appends to the graph. To add one: a
-//! function in the file of its family and a line in [`rule`]. An attribute that no rule reads is an error, so a rule
+//! function in the file of its family and a line in [`rule`]; a function of one real is a line in the table of [`unary`]. An attribute that no rule reads is an error, so a rule
 //! reads all that its operator ever had in the opsets it covers.
 
 mod activation;
@@ -27,6 +27,7 @@ mod reduce;
 mod reshape;
 mod resize;
 mod scatter;
+pub(crate) mod unary;
 mod volume;
 mod window;
 
@@ -57,26 +58,17 @@ pub(crate) fn rule(node: &NodeProto) -> Option<Rule> {
 
 fn standard(op: &str) -> Option<Rule> {
     let (since, translate): (i64, fn(&mut NodeContext) -> RuleResult) = match op {
-        "Abs" => (1, activation::abs),
-        "Acos" => (7, activation::acos),
-        "Acosh" => (9, activation::acosh),
         "Add" => (1, elementwise::add),
         "And" => (1, choose::and),
         "ArgMax" => (1, reduce::arg_max),
         "ArgMin" => (1, reduce::arg_min),
-        "Asin" => (7, activation::asin),
-        "Asinh" => (9, activation::asinh),
-        "Atan" => (7, activation::atan),
-        "Atanh" => (9, activation::atanh),
         "Attention" => (23, attention::attention),
         "AveragePool" => (1, pool::average_pool),
         "BatchNormalization" => (1, norm::batch_normalization),
         "Cast" => (1, constant::cast),
         "CastLike" => (15, choose::cast_to_like),
-        "Ceil" => (1, activation::ceil),
         "Celu" => (12, activation::celu),
         "CenterCropPad" => (18, rearrange::center_crop_pad),
-        "Clip" => (1, activation::clip),
         "Compress" => (9, scatter::compress),
         "Concat" => (1, layout::concat),
         "Constant" => (1, constant::constant),
@@ -84,8 +76,6 @@ fn standard(op: &str) -> Option<Rule> {
         "Conv" => (1, conv::conv),
         "ConvInteger" => (10, qlinear::conv_integer),
         "ConvTranspose" => (1, deconv::conv_transpose),
-        "Cos" => (7, activation::cos),
-        "Cosh" => (9, activation::cosh),
         "CumProd" => (26, reduce::cum_prod),
         "CumSum" => (11, reduce::cum_sum),
         "DepthToSpace" => (1, rearrange::depth_to_space),
@@ -96,24 +86,18 @@ fn standard(op: &str) -> Option<Rule> {
         "Einsum" => (12, einsum::einsum),
         "Elu" => (1, activation::elu),
         "Equal" => (1, choose::equal),
-        "Erf" => (9, activation::erf),
-        "Exp" => (1, activation::exp),
         "Expand" => (8, rearrange::expand_rule),
         "EyeLike" => (9, scatter::eye_like),
         "Flatten" => (1, reshape::flatten),
-        "Floor" => (1, activation::floor),
         "Gather" => (1, index::gather),
         "GatherElements" => (11, scatter::gather_elements),
         "GatherND" => (11, scatter::gather_nd),
-        "Gelu" => (20, activation::gelu),
         "Gemm" => (1, linear::gemm),
         "GlobalAveragePool" => (1, pool::global_average_pool),
         "GlobalMaxPool" => (1, pool::global_max_pool),
         "Greater" => (1, choose::greater),
         "GreaterOrEqual" => (12, choose::greater_equal),
         "GroupNormalization" => (18, norm::group_normalization),
-        "HardSigmoid" => (1, activation::hard_sigmoid),
-        "HardSwish" => (14, activation::hard_swish),
         "Hardmax" => (1, reduce::hardmax),
         "Identity" => (1, layout::identity),
         "InstanceNormalization" => (1, norm::instance_normalization),
@@ -121,10 +105,8 @@ fn standard(op: &str) -> Option<Rule> {
         "IsNaN" => (9, choose::is_nan),
         "LRN" => (1, norm::lrn),
         "LayerNormalization" => (17, norm::layer_normalization),
-        "LeakyRelu" => (1, activation::leaky_relu),
         "Less" => (1, choose::less),
         "LessOrEqual" => (12, choose::less_equal),
-        "Log" => (1, activation::log),
         "LogSoftmax" => (1, norm::log_softmax),
         "LpPool" => (2, pool::lp_pool),
         "LpNormalization" => (1, norm::lp_normalization),
@@ -162,22 +144,16 @@ fn standard(op: &str) -> Option<Rule> {
         "ReduceProd" => (1, reduce::reduce_prod),
         "ReduceSum" => (1, reduce::reduce_sum),
         "ReduceSumSquare" => (1, reduce::reduce_sum_square),
-        "Relu" => (1, activation::relu),
         "Reshape" => (1, reshape::reshape),
         "Resize" => (10, resize::resize),
         "ReverseSequence" => (10, rearrange::reverse_sequence),
         "RotaryEmbedding" => (23, attention::rotary_embedding),
-        "Round" => (11, activation::round),
         "Scatter" => (9, scatter::scatter_elements),
         "ScatterElements" => (11, scatter::scatter_elements),
         "ScatterND" => (11, scatter::scatter_nd),
         "Selu" => (1, activation::selu),
         "Shape" => (1, index::shape),
         "Shrink" => (9, activation::shrink),
-        "Sigmoid" => (1, activation::sigmoid),
-        "Sign" => (9, activation::sign),
-        "Sin" => (7, activation::sin),
-        "Sinh" => (9, activation::sinh),
         "Size" => (1, index::size),
         "Slice" => (1, index::slice),
         "Softmax" => (1, norm::softmax),
@@ -185,13 +161,10 @@ fn standard(op: &str) -> Option<Rule> {
         "Softsign" => (1, activation::softsign),
         "SpaceToDepth" => (1, rearrange::space_to_depth),
         "Split" => (1, index::split),
-        "Sqrt" => (1, activation::sqrt),
         "Squeeze" => (1, reshape::squeeze),
         "Sub" => (1, elementwise::sub),
         "Sum" => (1, elementwise::sum),
         "Swish" => (24, activation::swish),
-        "Tan" => (7, activation::tan),
-        "Tanh" => (1, activation::tanh),
         "ThresholdedRelu" => (10, activation::thresholded_relu),
         "Tile" => (6, rearrange::tile),
         "TopK" => (1, reduce::top_k),
@@ -201,7 +174,7 @@ fn standard(op: &str) -> Option<Rule> {
         "Upsample" => (1, resize::upsample),
         "Where" => (9, choose::select),
         "Xor" => (1, choose::xor),
-        _ => return None,
+        _ => return unary::rule(op),
     };
     Some(Rule { since, translate })
 }

@@ -18,7 +18,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 const PIXELS: usize = 2;
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct DepthwiseCode {
     product: DepthwiseProduct,
     loops: ConvLoops,

@@ -15,7 +15,7 @@ use catc_kernels::{Contract, FloatWeights, Function};
 use std::mem::{offset_of, size_of};
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct DepthwiseRowCode {
     function: &'static Function,
     loops: ConvLoops,

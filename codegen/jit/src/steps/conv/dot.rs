@@ -31,7 +31,7 @@ const FOUR: usize = 4;
 const SHARED_BYTES: i64 = 16;
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct DotCode {
     product: DotProduct,
     /// Bytes of a weight vector.
@@ -46,7 +46,7 @@ struct DotCode {
 }
 
 /// What the values of the operands allow.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Operands {
     /// Whether codes are below 128, so that they are signed bytes too.
     small: bool,

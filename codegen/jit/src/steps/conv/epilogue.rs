@@ -3,13 +3,15 @@
 use super::loops::ConvCursor;
 use super::plan::ConvPlan;
 use super::store::{ConvOperand, ConvStore};
+use crate::builder::PlannedEpilogue;
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
-use crate::emit::wide_epilogue::{OperandAccess, OperandElement, wide_steps};
 use crate::error::JitError;
 use crate::storage::{LaneAccess, LaneStep, Slot, StorageFormat};
 use catc_kernels::Refusal;
-use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, store};
+use catc_kernels::epilogue::{
+    EpilogueArguments, EpilogueProgram, OperandAccess, OperandElement, epilogue_steps, store,
+};
 use cranelift_codegen::ir::Value;
 use std::mem::offset_of;
 
@@ -18,11 +20,16 @@ pub(crate) fn program_of(plan: &ConvPlan, block: usize, name: &str) -> Result<Ep
     let mut ends = Vec::new();
     let (slots, store) = plan.clone().store(&mut ends, block);
     let broken = |reason| JitError::invalid(name, format!("its kernel was chosen for another epilogue: {reason}"));
-    program(&store, &ends, slots.as_slice()).map_err(broken)
+    program(plan.epilogue(), &store, &ends, slots.as_slice()).map_err(broken)
 }
 
 /// The steps between sums and store as the kernels' program, or why they do not take them. `slots` are those of the function.
-pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) -> Result<EpilogueProgram, Refusal> {
+pub(crate) fn program(
+    planned: &PlannedEpilogue,
+    to: &ConvStore,
+    cursors: &[ConvCursor],
+    slots: &[Slot],
+) -> Result<EpilogueProgram, Refusal> {
     let operand = |(operand, cursor): (&ConvOperand, &ConvCursor)| {
         let element = match operand.access.format {
             StorageFormat::Float => OperandElement::Float,
@@ -40,14 +47,15 @@ pub(crate) fn program(to: &ConvStore, cursors: &[ConvCursor], slots: &[Slot]) ->
     if !is_plain(to.output.access) {
         return Err(Refusal::new("its output does not follow the channels in memory"));
     }
+    let steps: Vec<_> = planned.steps.iter().map(|step| step.map_factor(|factor| factor.value)).collect();
     let mut program = EpilogueProgram { requantize: 1.0, ..EpilogueProgram::default() };
-    for (to, step) in program.steps.iter_mut().zip(wide_steps(&to.epilogue.steps, &operands)?) {
+    for (to, step) in program.steps.iter_mut().zip(epilogue_steps(&steps, &operands)?) {
         *to = step;
         program.count += 1;
     }
     if let Some(codes) = to.output.codes {
-        program.store = if to.epilogue.small { store::SMALL_CODES } else { store::CODES };
-        program.requantize = to.epilogue.requantize.map_or(1.0, |f| f.value);
+        program.store = if planned.small { store::SMALL_CODES } else { store::CODES };
+        program.requantize = planned.requantize.map_or(1.0, |f| f.value);
         program.zero = i32::from(codes.zero);
         program.levels = u32::from(codes.levels);
     }

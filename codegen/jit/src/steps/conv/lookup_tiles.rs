@@ -34,7 +34,7 @@ const SLACK: usize = 64;
 const EPILOGUE_CHANNELS: usize = 64;
 
 /// The packed input of a chunk. All sizes are those of offsets, and of sums.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Packed {
     channels: usize,
     /// Pairs or triples of a pixel, and bytes of the offset of one.
@@ -111,7 +111,7 @@ impl Packed {
 }
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 constants or where totals start, 5 zero-points or signs, then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct LookupCode {
     tiles: &'static LookupTiles,
     packed: Packed,

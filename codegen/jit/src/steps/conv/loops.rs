@@ -7,7 +7,7 @@ use crate::emit::emitter::Emitter;
 use cranelift_codegen::ir::Value;
 
 /// A pointer that the loops carry.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvCursor {
     pub slot: usize,
     /// Bytes from the slot to what the first output needs.
@@ -23,7 +23,7 @@ pub(crate) struct ConvCursor {
 }
 
 /// The loops around a tile.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvLoops {
     pub groups: usize,
     /// Output channels of a group.
@@ -112,7 +112,7 @@ impl Emitter<'_> {
 }
 
 /// The walk over one output's reduction: filter rows, taps of a row (one if a row is a single run), steps of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reduction {
     pub rows: usize,
     pub row_bytes: i64,

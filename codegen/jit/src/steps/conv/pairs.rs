@@ -22,7 +22,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 const UNROLL: usize = 60;
 
 /// Window sums: for each output pixel of a row range, `sum G` and `sum a` of [`rows`] over its window.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct WindowSums {
     scratch_slot: usize,
     share_slot: usize,
@@ -43,7 +43,7 @@ struct WindowSums {
 }
 
 /// Cursors: 0 input, 1 weights, 2 constants, 3 zero-points, 4 multipliers or thresholds, 5 biases, 6 window sums, then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct PairsCode {
     loops: ConvLoops,
     cursors: Vec<ConvCursor>,

@@ -3,7 +3,7 @@
 use super::loops::{ConvCursor, Reduction};
 use super::store::{ConvOperand, ConvStore};
 use crate::builder::{Builder, Need, PlannedEpilogue, Slots};
-use crate::emit::epilogue::{Epilogue, Output};
+use crate::emit::epilogue::Output;
 use crate::emit::halo::HaloFill;
 use crate::error::JitError;
 use crate::storage::{Buffer, Codes, StorageFormat, image, lane_access, needed_halo};
@@ -108,13 +108,13 @@ pub(crate) fn plan(
 
 impl ConvPlan {
     /// What follows the sums.
-    pub fn epilogue(&self) -> &Epilogue {
-        &self.planned.epilogue
+    pub fn epilogue(&self) -> &PlannedEpilogue {
+        &self.planned
     }
 
     /// Leaves out the epilogue, which the sums have been given by other means.
     pub fn forget_epilogue(&mut self) {
-        self.planned.epilogue = Epilogue::default();
+        self.planned.forget_steps();
     }
 
     /// The plan of a depthwise layer whose channels count as one group of outputs, and whose input moves along with them.
@@ -203,7 +203,7 @@ impl ConvPlan {
             channel: to.strides[0],
             pixel: to.stride(2),
             operands,
-            epilogue: self.planned.epilogue,
+            epilogue: self.planned.code(),
             halo: self.halo,
         };
         (self.slots, store)

@@ -8,7 +8,7 @@ use crate::storage::{LaneAccess, RowAccess, RowPlace};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// An operand of the epilogue, as the loops of a convolution meet it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvOperand {
     pub access: LaneAccess,
     /// Half bytes from channel to channel.
@@ -20,7 +20,7 @@ pub(crate) struct ConvOperand {
 }
 
 /// From values to the store: the cursors of output and operands are numbered from `first_cursor` on, output first.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConvStore {
     pub first_cursor: usize,
     pub output: Output,

@@ -27,7 +27,7 @@ const MAX_WEIGHTS: usize = 256 << 10;
 const MIN_WIDTH: usize = 14;
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct SumTileCode {
     tile: &'static Function,
     epilogue: &'static Function,
@@ -192,7 +192,7 @@ fn lower_codes(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> Result
     })?;
     let mut ends = Vec::new();
     let (slots, store) = plan.clone().store(&mut ends, layout.vectors_per_block * layout.channels_per_vector);
-    let program = epilogue::program(&store, &ends, slots.as_slice()).ok().filter(|_| tiles.fuses);
+    let program = epilogue::program(plan.epilogue(), &store, &ends, slots.as_slice()).ok().filter(|_| tiles.fuses);
     let affine = program.and_then(|program| affine::of(&program, &store, &scaling, layer.choice.largest_result, 1));
     let (bias, multiplier) =
         affine.as_ref().map_or((&scaling.bias, &scaling.multiplier), |affine| (&affine.bias, &affine.multiplier));
@@ -243,8 +243,9 @@ fn push(
         vectors,
     };
     let (height, width, macs, reduction) = (plan.height, plan.width, plan.macs, plan.reduction);
+    let planned = plan.epilogue().clone();
     let (mut slots, store) = plan.store(&mut cursors, block);
-    let program = constants.program.or_else(|| epilogue::program(&store, &cursors, slots.as_slice()).ok());
+    let program = constants.program.or_else(|| epilogue::program(&planned, &store, &cursors, slots.as_slice()).ok());
     let program = program.map(|program| slots.add(Slot::Constant(p.constants.push(&program.words()))));
     let weight_bytes = layout.vector_count() * info.vector_bytes;
     let code = SumTileCode {

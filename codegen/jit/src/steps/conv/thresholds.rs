@@ -2,9 +2,8 @@
 //! that the sum is beyond. The thresholds come from the very f32 operations that they replace, so the codes are the same.
 
 use super::layer::Scaling;
-use crate::emit::epilogue::{Epilogue, EpilogueStep};
+use crate::builder::{PlannedEpilogue, ValuedStep};
 use crate::storage::Codes;
-use catc_program::Activation;
 
 /// More levels than this are not worth their comparisons.
 const MAX_LEVELS: u8 = 7;
@@ -22,16 +21,17 @@ pub(crate) struct Thresholds {
 
 /// The thresholds that stand for an epilogue; `None` if it is not a function of the sum that only grows. Sums are within
 /// `-largest..=largest`, which fits 16 bits.
-pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, largest: u64) -> Option<Thresholds> {
+pub(crate) fn of(
+    epilogue: &PlannedEpilogue,
+    codes: Option<Codes>,
+    scaling: &Scaling,
+    largest: u64,
+) -> Option<Thresholds> {
     let codes = codes.filter(|c| c.levels <= MAX_LEVELS)?;
     let grows = epilogue.steps.iter().all(|step| match *step {
-        EpilogueStep::Scale(factor) => factor.value >= 0.0,
-        EpilogueStep::Activation(function) => match function {
-            Activation::Relu | Activation::Clip { .. } => true,
-            Activation::LeakyRelu { alpha } | Activation::HardSigmoid { alpha, .. } => alpha >= 0.0,
-            _ => false,
-        },
-        EpilogueStep::Binary(..) => false,
+        ValuedStep::Scale(factor) => factor.value >= 0.0,
+        ValuedStep::Unary(function) => function.is_non_decreasing(),
+        ValuedStep::Binary { .. } => false,
     });
     let finite = scaling.bound.is_some() && scaling.multiplier.iter().all(|&m| m >= 0.0);
     if !grows || !finite || !epilogue.requantize.is_none_or(|f| f.value >= 0.0) {
@@ -62,28 +62,14 @@ pub(crate) fn of(epilogue: &Epilogue, codes: Option<Codes>, scaling: &Scaling, l
 }
 
 /// The code of a sum: the f32 operations of the program, one by one.
-fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32) -> u8 {
-    let max = |a: f32, b: f32| if a > b { a } else { b };
-    let min = |a: f32, b: f32| if a < b { a } else { b };
+fn code(epilogue: &PlannedEpilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32) -> u8 {
     let mut t = sum as f32 * multiplier;
     t += bias;
     for step in &epilogue.steps {
         t = match *step {
-            EpilogueStep::Scale(factor) => t * factor.value,
-            EpilogueStep::Activation(function) => match function {
-                Activation::Relu => max(t, 0.0),
-                Activation::Clip { min: low, max: high } => min(max(t, low), high),
-                Activation::LeakyRelu { alpha } => {
-                    if t >= 0.0 {
-                        t
-                    } else {
-                        alpha * t
-                    }
-                }
-                Activation::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
-                _ => t,
-            },
-            EpilogueStep::Binary(..) => t,
+            ValuedStep::Scale(factor) => t * factor.value,
+            ValuedStep::Unary(function) => function.apply(t),
+            ValuedStep::Binary { .. } => t,
         };
     }
     let t = epilogue.requantize.map_or(t, |factor| t * factor.value).round_ties_even();
@@ -94,15 +80,20 @@ fn code(epilogue: &Epilogue, codes: Codes, sum: i32, multiplier: f32, bias: f32)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emit::epilogue::Factor;
+    use crate::builder::ValuedFactor;
+    use catc_program::Unary;
 
     #[test]
     fn every_sum_is_beyond_as_many_thresholds_as_its_code_says() {
         let steps = vec![
-            EpilogueStep::Activation(Activation::LeakyRelu { alpha: 0.25 }),
-            EpilogueStep::Activation(Activation::Clip { min: -2.0, max: 9.0 }),
+            ValuedStep::Unary(Unary::LeakyRelu { alpha: 0.25 }),
+            ValuedStep::Unary(Unary::Clip { min: -2.0, max: 9.0 }),
         ];
-        let epilogue = Epilogue { steps, requantize: Some(Factor { value: 0.37, number: 0 }), ..Epilogue::default() };
+        let epilogue = PlannedEpilogue {
+            steps,
+            requantize: Some(ValuedFactor { value: 0.37, number: 0 }),
+            ..PlannedEpilogue::default()
+        };
         let codes = Codes { lowest: -4, levels: 7, zero: 2 };
         let scaling = Scaling { multiplier: vec![0.013, 0.0, 2.0], bias: vec![-1.7, 0.6, 0.5], bound: Some(1.0) };
         let found = of(&epilogue, Some(codes), &scaling, 1000).unwrap();
@@ -122,11 +113,11 @@ mod tests {
     fn what_does_not_only_grow_is_left_alone() {
         let codes = Some(Codes { lowest: 0, levels: 3, zero: 0 });
         let scaling = |m| Scaling { multiplier: vec![m], bias: vec![0.0], bound: Some(1.0) };
-        let plain = Epilogue::default();
+        let plain = PlannedEpilogue::default();
         assert!(of(&plain, codes, &scaling(1.0), 9).is_some());
         assert!(of(&plain, codes, &scaling(-1.0), 9).is_none());
         assert!(of(&plain, codes, &scaling(1.0), 40_000).is_none());
-        let swish = Epilogue { steps: vec![EpilogueStep::Activation(Activation::HardSwish)], ..Epilogue::default() };
+        let swish = PlannedEpilogue { steps: vec![ValuedStep::Unary(Unary::HardSwish)], ..PlannedEpilogue::default() };
         assert!(of(&swish, codes, &scaling(1.0), 9).is_none());
     }
 }

@@ -37,7 +37,7 @@ const LARGEST_CHUNK: usize = 768 << 10;
 const PART_TILES: usize = 14;
 
 /// How an image is cut into tiles.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tiling {
     form: Form,
     /// Outputs of a tile.
@@ -109,7 +109,7 @@ impl Tiling {
 }
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers, 4 initial sums, then output and operands.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct WinogradCode {
     tiles: WinogradTiles,
     /// Steps after which 16-bit sums of products must be widened.

@@ -1,13 +1,13 @@
 //! Messages to program. What a message lacks is an error; what the numbers say is checked by [`Program::validate`].
 
-use super::schema as s;
+use super::{epilogue, schema as s};
 use crate::codes::PackedCodes;
 use crate::{
-    Activation, Binary, BuildInfo, Constant, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Geometry,
-    Layout, Op, Operand, Port, Program, Range, Step, TensorDecl, TensorId,
+    BuildInfo, Constant, ConstantData, ConstantId, Format, Geometry, Layout, Op, Port, Program, Range, Step,
+    TensorDecl, TensorId,
 };
 
-type Decoded<T> = Result<T, String>;
+pub(super) type Decoded<T> = Result<T, String>;
 
 pub(super) fn program(m: s::Program) -> Decoded<Program> {
     Ok(Program {
@@ -22,11 +22,11 @@ pub(super) fn program(m: s::Program) -> Decoded<Program> {
     })
 }
 
-fn need<T>(x: Option<T>, what: &str) -> Decoded<T> {
+pub(super) fn need<T>(x: Option<T>, what: &str) -> Decoded<T> {
     x.ok_or_else(|| format!("{what} is missing"))
 }
 
-fn each<M, T>(messages: Vec<M>, what: &str, decode: impl Fn(M) -> Decoded<T>) -> Decoded<Vec<T>> {
+pub(super) fn each<M, T>(messages: Vec<M>, what: &str, decode: impl Fn(M) -> Decoded<T>) -> Decoded<Vec<T>> {
     messages.into_iter().enumerate().map(|(i, m)| decode(m).map_err(|e| format!("{what} {i}: {e}"))).collect()
 }
 
@@ -106,7 +106,7 @@ fn step(m: s::Step) -> Decoded<Step> {
         name: m.name,
         op: op(need(m.op, "the operation")?)?,
         inputs: m.inputs.into_iter().map(TensorId).collect(),
-        epilogue: epilogue(need(m.epilogue, "the epilogue")?)?,
+        epilogue: epilogue::decode(need(m.epilogue, "the epilogue")?)?,
         output: TensorId(m.output),
     })
 }
@@ -149,48 +149,4 @@ fn op(m: s::step::Op) -> Decoded<Op> {
         M::ArgMin(m) => Op::ArgMin { axis: size(m.axis)? },
         M::GatherRow(m) => Op::GatherRow { table: ConstantId(m.constant) },
     })
-}
-
-fn epilogue(m: s::Epilogue) -> Decoded<Epilogue> {
-    let step = |m: s::EpilogueStep| epilogue_step(need(m.step, "the function")?);
-    Ok(Epilogue { steps: each(m.steps, "epilogue step", step)?, requantize: m.requantize })
-}
-
-fn epilogue_step(m: s::epilogue_step::Step) -> Decoded<EpilogueStep> {
-    use s::epilogue_step::Step as M;
-    Ok(EpilogueStep::Activation(match m {
-        M::Binary(m) => {
-            let op = match m.function() {
-                s::binary::Function::Unspecified => return Err("there is no such function of two reals".into()),
-                s::binary::Function::Add => Binary::Add,
-                s::binary::Function::Sub => Binary::Sub,
-                s::binary::Function::Mul => Binary::Mul,
-                s::binary::Function::Div => Binary::Div,
-            };
-            let operand = match need(m.operand, "the operand")? {
-                s::binary::Operand::Tensor(t) => Operand::Tensor(TensorId(t)),
-                s::binary::Operand::Constant(c) => Operand::Constant(ConstantId(c)),
-            };
-            return Ok(EpilogueStep::Binary { op, operand, scale: need(m.scale, "the scale")? });
-        }
-        M::Scale(factor) => return Ok(EpilogueStep::Scale(factor)),
-        M::Relu(_) => Activation::Relu,
-        M::LeakyRelu(m) => Activation::LeakyRelu { alpha: need(m.alpha, "the slope")? },
-        M::Clip(m) => Activation::Clip { min: need(m.min, "the lower bound")?, max: need(m.max, "the upper bound")? },
-        M::Sigmoid(_) => Activation::Sigmoid,
-        M::HardSigmoid(m) => {
-            Activation::HardSigmoid { alpha: need(m.alpha, "the slope")?, beta: need(m.beta, "the offset")? }
-        }
-        M::HardSwish(_) => Activation::HardSwish,
-        M::Exp(_) => Activation::Exp,
-        M::Log(_) => Activation::Log,
-        M::Sqrt(_) => Activation::Sqrt,
-        M::Tanh(_) => Activation::Tanh,
-        M::Erf(_) => Activation::Erf,
-        M::Gelu(_) => Activation::Gelu,
-        M::Abs(_) => Activation::Abs,
-        M::Floor(_) => Activation::Floor,
-        M::Ceil(_) => Activation::Ceil,
-        M::Round(_) => Activation::Round,
-    }))
 }

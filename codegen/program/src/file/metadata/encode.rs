@@ -1,10 +1,7 @@
 //! Program to messages.
 
-use super::schema as s;
-use crate::{
-    Activation, Binary, BuildInfo, Constant, ConstantData, Epilogue, EpilogueStep, Format, Geometry, Layout, Op,
-    Operand, Port, Program, Step, TensorDecl,
-};
+use super::{epilogue, schema as s};
+use crate::{BuildInfo, Constant, ConstantData, Format, Geometry, Layout, Op, Port, Program, Step, TensorDecl};
 
 pub(super) fn program(p: &Program) -> s::Program {
     s::Program {
@@ -83,7 +80,7 @@ fn step(step: &Step) -> s::Step {
         name: step.name.clone(),
         inputs: step.inputs.iter().map(|t| t.0).collect(),
         output: step.output.0,
-        epilogue: Some(epilogue(&step.epilogue)),
+        epilogue: Some(epilogue::encode(&step.epilogue)),
         op: Some(op(&step.op)),
     }
 }
@@ -127,50 +124,5 @@ fn op(op: &Op) -> s::step::Op {
         Op::SquaredDistance { centroids } => M::SquaredDistance(s::ConstantOperand { constant: centroids.0 }),
         Op::ArgMin { axis } => M::ArgMin(s::Axis { axis: *axis as u64 }),
         Op::GatherRow { table } => M::GatherRow(s::ConstantOperand { constant: table.0 }),
-    }
-}
-
-fn epilogue(e: &Epilogue) -> s::Epilogue {
-    let steps = e.steps.iter().map(|step| s::EpilogueStep { step: Some(epilogue_step(step)) }).collect();
-    s::Epilogue { steps, requantize: e.requantize }
-}
-
-fn epilogue_step(step: &EpilogueStep) -> s::epilogue_step::Step {
-    use s::epilogue_step::Step as M;
-    match *step {
-        EpilogueStep::Binary { op, operand, scale } => {
-            let function = match op {
-                Binary::Add => s::binary::Function::Add,
-                Binary::Sub => s::binary::Function::Sub,
-                Binary::Mul => s::binary::Function::Mul,
-                Binary::Div => s::binary::Function::Div,
-            };
-            let operand = match operand {
-                Operand::Tensor(t) => s::binary::Operand::Tensor(t.0),
-                Operand::Constant(c) => s::binary::Operand::Constant(c.0),
-            };
-            M::Binary(s::Binary { function: function.into(), operand: Some(operand), scale: Some(scale) })
-        }
-        EpilogueStep::Scale(factor) => M::Scale(factor),
-        EpilogueStep::Activation(a) => match a {
-            Activation::Relu => M::Relu(s::Nothing {}),
-            Activation::LeakyRelu { alpha } => M::LeakyRelu(s::LeakyRelu { alpha: Some(alpha) }),
-            Activation::Clip { min, max } => M::Clip(s::Clip { min: Some(min), max: Some(max) }),
-            Activation::Sigmoid => M::Sigmoid(s::Nothing {}),
-            Activation::HardSigmoid { alpha, beta } => {
-                M::HardSigmoid(s::HardSigmoid { alpha: Some(alpha), beta: Some(beta) })
-            }
-            Activation::HardSwish => M::HardSwish(s::Nothing {}),
-            Activation::Exp => M::Exp(s::Nothing {}),
-            Activation::Log => M::Log(s::Nothing {}),
-            Activation::Sqrt => M::Sqrt(s::Nothing {}),
-            Activation::Tanh => M::Tanh(s::Nothing {}),
-            Activation::Erf => M::Erf(s::Nothing {}),
-            Activation::Gelu => M::Gelu(s::Nothing {}),
-            Activation::Abs => M::Abs(s::Nothing {}),
-            Activation::Floor => M::Floor(s::Nothing {}),
-            Activation::Ceil => M::Ceil(s::Nothing {}),
-            Activation::Round => M::Round(s::Nothing {}),
-        },
     }
 }

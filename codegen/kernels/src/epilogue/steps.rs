@@ -1,13 +1,12 @@
-//! Epilogues as programs of the precompiled kernels ([`catc_kernels::epilogue`]): which steps and operands these take.
+//! Which steps and operands the functions take, and how they take them.
 
-use super::epilogue::EpilogueStep;
-use catc_kernels::Refusal;
-use catc_kernels::epilogue::{MAX_OPERANDS, MAX_STEPS, Step, function};
-use catc_program::{Activation, Binary};
+use super::{MAX_OPERANDS, MAX_STEPS, Step, function};
+use crate::kernel::Refusal;
+use catc_scalar::{Binary, EpilogueStep, Unary};
 
 /// How an operand lies along the channels of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct OperandAccess {
+pub struct OperandAccess {
     /// What an element is.
     pub element: OperandElement,
     /// Whether neighbouring channels are neighbours in memory.
@@ -18,7 +17,7 @@ pub(crate) struct OperandAccess {
 
 /// An element of an operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum OperandElement {
+pub enum OperandElement {
     /// f32.
     Float,
     /// A byte, counted from the lowest code.
@@ -33,8 +32,11 @@ pub(crate) enum OperandElement {
 /// Codes below this are looked up.
 const SMALL_LEVELS: u8 = 16;
 
-/// The steps of an epilogue as the kernels take them.
-pub(crate) fn wide_steps(steps: &[EpilogueStep], operands: &[OperandAccess]) -> Result<Vec<Step>, Refusal> {
+/// The steps of an epilogue as the functions take them; operands by number.
+///
+/// # Errors
+/// What they do not take.
+pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess]) -> Result<Vec<Step>, Refusal> {
     if operands.len() > MAX_OPERANDS || steps.len() > MAX_STEPS {
         let reason = format!("its epilogue takes {MAX_STEPS} steps and {MAX_OPERANDS} operands");
         return Err(Refusal::new(reason));
@@ -45,30 +47,30 @@ pub(crate) fn wide_steps(steps: &[EpilogueStep], operands: &[OperandAccess]) -> 
     if operands.iter().any(|operand| !operand.readable) {
         return Err(Refusal::new("an operand of the epilogue is an input of the network"));
     }
-    steps.iter().map(|step| wide_step(step, operands)).collect()
+    steps.iter().map(|step| epilogue_step(step, operands)).collect()
 }
 
-fn wide_step(step: &EpilogueStep, operands: &[OperandAccess]) -> Result<Step, Refusal> {
+fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Result<Step, Refusal> {
     let simple = |function, x, y| Ok(Step { function, x, y, ..Step::default() });
     match *step {
-        EpilogueStep::Scale(factor) => simple(function::SCALE, factor.value, 0.0),
-        EpilogueStep::Activation(activation) => match activation {
-            Activation::Relu => simple(function::RELU, 0.0, 0.0),
-            Activation::LeakyRelu { alpha } => simple(function::LEAKY_RELU, alpha, 0.0),
-            Activation::Clip { min, max } => simple(function::CLIP, min, max),
-            Activation::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
-            Activation::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
-            _ => Err(Refusal::new("its epilogue does not have the activation")),
+        EpilogueStep::Scale(factor) => simple(function::SCALE, factor, 0.0),
+        EpilogueStep::Unary(unary) => match unary {
+            Unary::Relu => simple(function::RELU, 0.0, 0.0),
+            Unary::LeakyRelu { alpha } => simple(function::LEAKY_RELU, alpha, 0.0),
+            Unary::Clip { min, max } => simple(function::CLIP, min, max),
+            Unary::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
+            Unary::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
+            _ => Err(Refusal::new(format!("its epilogue does not have {}", unary.name()))),
         },
-        EpilogueStep::Binary(Binary::Add, number, factor) => {
-            let (function, zero) = match (operands[number].element, factor.value) {
+        EpilogueStep::Binary { op: Binary::Add, operand: number, scale } => {
+            let (function, zero) = match (operands[number].element, scale) {
                 (OperandElement::Float, 1.0) => (function::ADD_FLOAT, 0),
                 (OperandElement::Float, _) => (function::ADD_SCALED_FLOAT, 0),
                 (OperandElement::Code { zero, levels }, _) if levels < SMALL_LEVELS => (function::ADD_SMALL_CODE, zero),
                 (OperandElement::Code { zero, .. }, _) => (function::ADD_CODE, zero),
             };
-            Ok(Step { function, operand: number as u32, x: factor.value, y: 0.0, zero })
+            Ok(Step { function, operand: number as u32, x: scale, y: 0.0, zero })
         }
-        EpilogueStep::Binary(..) => Err(Refusal::new("its epilogue adds operands, and does nothing else with them")),
+        EpilogueStep::Binary { .. } => Err(Refusal::new("its epilogue adds operands, and does nothing else with them")),
     }
 }

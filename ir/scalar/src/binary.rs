@@ -1,0 +1,53 @@
+//! The functions of two reals that compile: those of [`Arithmetic`] itself.
+
+use crate::arithmetic::{Arithmetic, Scalar};
+
+/// A function of two reals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`.
+    Div,
+}
+
+impl Binary {
+    /// All of them.
+    pub const ALL: [Binary; 4] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
+
+    /// Its name in texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+        }
+    }
+
+    /// The function of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Binary::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// The value in any arithmetic.
+    #[inline(always)]
+    pub fn value<A: Arithmetic>(self, arithmetic: &mut A, a: A::Real, b: A::Real) -> A::Real {
+        match self {
+            Binary::Add => arithmetic.add(a, b),
+            Binary::Sub => arithmetic.sub(a, b),
+            Binary::Mul => arithmetic.mul(a, b),
+            Binary::Div => arithmetic.div(a, b),
+        }
+    }
+
+    /// The value at one pair.
+    #[inline(always)]
+    pub fn apply(self, a: f32, b: f32) -> f32 {
+        self.value(&mut Scalar, a, b)
+    }
+}

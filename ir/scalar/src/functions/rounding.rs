@@ -1,0 +1,78 @@
+//! Rounding to whole numbers.
+
+use super::UnaryFunction;
+use crate::arithmetic::Arithmetic;
+
+/// The largest whole number that is not above `x`.
+#[derive(Clone, Copy, Debug)]
+pub struct Floor;
+
+impl UnaryFunction for Floor {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        a.floor(x)
+    }
+
+    #[inline(always)]
+    fn slope(self, _: f32, _: f32) -> f32 {
+        0.0
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound + 1.0)
+    }
+
+    fn is_non_decreasing(self) -> bool {
+        true
+    }
+}
+
+/// The smallest whole number that is not below `x`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ceil;
+
+impl UnaryFunction for Ceil {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        a.ceil(x)
+    }
+
+    #[inline(always)]
+    fn slope(self, _: f32, _: f32) -> f32 {
+        0.0
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound + 1.0)
+    }
+
+    fn is_non_decreasing(self) -> bool {
+        true
+    }
+}
+
+/// The nearest whole number, halves to even.
+#[derive(Clone, Copy, Debug)]
+pub struct Round;
+
+impl UnaryFunction for Round {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        a.round_half_even(x)
+    }
+
+    /// 1, not the true 0: the straight-through estimator, as for the rounding of a quantizer (Bengio, Leonard and Courville,
+    /// "Estimating or Propagating Gradients Through Stochastic Neurons", 2013).
+    #[inline(always)]
+    fn slope(self, _: f32, _: f32) -> f32 {
+        1.0
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound + 1.0)
+    }
+
+    fn is_non_decreasing(self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,173 @@
+//! Functions that saturate on both sides, and the gates made of them.
+
+use super::polynomial::odd_rational;
+use super::{Exp, UnaryFunction};
+use crate::arithmetic::Arithmetic;
+
+/// Arguments of [`Tanh`] beyond this give what this gives, which is 1.
+const TANH_BOUND: f32 = 7.905311;
+/// Arguments of [`Tanh`] below this are their own value.
+const TANH_LINEAR: f32 = 0.0004;
+/// Numerator of [`Tanh`] in `x^2`, from the highest power (a rational minimax, as in Eigen's `ptanh`).
+const TANH_NUMERATOR: [f32; 7] =
+    [-2.7607684e-16, 2.000188e-13, -8.604672e-11, 5.1222973e-8, 1.485_722_4e-5, 6.372_619_5e-4, 4.893_524_6e-3];
+/// Denominator of [`Tanh`], likewise.
+const TANH_DENOMINATOR: [f32; 4] = [1.1982584e-6, 1.1853471e-4, 2.268_434_7e-3, 4.893_525e-3];
+/// Arguments of [`Erf`] beyond this give what this gives, 1 within 3e-7.
+const ERF_BOUND: f32 = 4.0;
+/// Numerator of [`Erf`] in `x^2`, from the highest power (a rational minimax, as in XLA's `ErfImpl32`).
+const ERF_NUMERATOR: [f32; 7] =
+    [-2.7261424e-10, 2.7706815e-8, -2.101024e-6, -5.6925062e-5, -7.349_906_4e-4, -2.9546e-3, -1.609_603_3e-2];
+/// Denominator of [`Erf`], likewise.
+const ERF_DENOMINATOR: [f32; 5] = [-1.456_607_1e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
+
+/// `1 / (exp(-x) + 1)` with [`Exp`]. NaN gives NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Sigmoid;
+
+impl UnaryFunction for Sigmoid {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let minus = a.neg(x);
+        let e = Exp.value(a, minus);
+        let one = a.real(1.0);
+        let below = a.add(e, one);
+        a.div(one, below)
+    }
+
+    #[inline(always)]
+    fn slope(self, _: f32, y: f32) -> f32 {
+        y * (1.0 - y)
+    }
+
+    fn bound(self, _: f32) -> Option<f32> {
+        Some(1.0)
+    }
+}
+
+/// The hyperbolic tangent, within 4e-7 of the true value, absolute and relative. NaN gives NaN.
+///
+/// An odd rational function of the argument cut to 7.9; `x` itself where `|x| < 0.0004`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tanh;
+
+impl UnaryFunction for Tanh {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let y = odd_rational(a, x, TANH_BOUND, TANH_NUMERATOR, TANH_DENOMINATOR);
+        let size = a.abs(x);
+        let linear = a.real(TANH_LINEAR);
+        let small = a.less(size, linear);
+        a.select(small, x, y)
+    }
+
+    #[inline(always)]
+    fn slope(self, _: f32, y: f32) -> f32 {
+        1.0 - y * y
+    }
+
+    fn bound(self, _: f32) -> Option<f32> {
+        Some(1.0)
+    }
+}
+
+/// The error function, within 5e-7 of the true value, absolute and relative. NaN gives NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Erf;
+
+impl UnaryFunction for Erf {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        odd_rational(a, x, ERF_BOUND, ERF_NUMERATOR, ERF_DENOMINATOR)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        std::f32::consts::FRAC_2_SQRT_PI * Exp.at(-x * x)
+    }
+
+    fn bound(self, _: f32) -> Option<f32> {
+        Some(1.0)
+    }
+}
+
+/// `x * Phi(x)` with the normal distribution's `Phi`: `(x * 0.5) * (erf(x * sqrt(1/2)) + 1)` with [`Erf`]. NaN gives NaN.
+///
+/// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+#[derive(Clone, Copy, Debug)]
+pub struct Gelu;
+
+impl UnaryFunction for Gelu {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let half = a.real(0.5);
+        let half = a.mul(x, half);
+        let root = a.real(std::f32::consts::FRAC_1_SQRT_2);
+        let y = a.mul(x, root);
+        let y = Erf.value(a, y);
+        let one = a.real(1.0);
+        let y = a.add(y, one);
+        a.mul(half, y)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        const DENSITY_AT_0: f32 = 0.398_942_3;
+        0.5 * (1.0 + Erf.at(x * std::f32::consts::FRAC_1_SQRT_2)) + x * DENSITY_AT_0 * Exp.at(-0.5 * x * x)
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigmoid_is_close_and_saturates() {
+        for i in -4000..=4000 {
+            let x = i as f32 * 0.02;
+            let truth = 1.0 / (1.0 + (-x as f64).exp());
+            assert!((Sigmoid.at(x) as f64 / truth - 1.0).abs() < 5e-7, "{x}");
+        }
+        assert_eq!(Sigmoid.at(f32::NEG_INFINITY), 0.0);
+        assert_eq!(Sigmoid.at(f32::INFINITY), 1.0);
+        assert!(Sigmoid.at(f32::NAN).is_nan());
+    }
+
+    /// The error function in f64: its series below 3, 1 less a continued fraction above.
+    fn erf_f64(x: f64) -> f64 {
+        let a = x.abs();
+        let y = if a < 3.0 {
+            let (mut term, mut sum) = (a, a);
+            for n in 1..200 {
+                term *= -a * a / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            sum * std::f64::consts::FRAC_2_SQRT_PI
+        } else {
+            let fraction = (1..80).rev().fold(a, |f, n| a + f64::from(n) / 2.0 / f);
+            1.0 - (-a * a).exp() / (fraction * std::f64::consts::PI.sqrt())
+        };
+        y.copysign(x)
+    }
+
+    #[test]
+    fn tanh_erf_and_gelu_are_close() {
+        fn near(name: &str, f: impl UnaryFunction, truth: impl Fn(f64) -> f64, x: f32, bound: f64) {
+            let t = truth(f64::from(x));
+            assert!((f64::from(f.at(x)) - t).abs() <= bound * t.abs().max(1e-30), "{name}({x}): {} for {t}", f.at(x));
+        }
+        for i in -6000..=6000 {
+            for x in [i as f32 * 0.002, (i as f32 * 0.002).exp2() - 1e-3, i as f32 * 1e-7] {
+                near("tanh", Tanh, f64::tanh, x, 4e-7);
+                near("erf", Erf, erf_f64, x, 5e-7);
+                let t = 0.5 * f64::from(x) * (1.0 + erf_f64(f64::from(x) / std::f64::consts::SQRT_2));
+                assert!((f64::from(Gelu.at(x)) - t).abs() <= 4e-7 * f64::from(x).abs().max(1e-30), "gelu({x})");
+            }
+        }
+        assert!(Tanh.at(f32::NAN).is_nan() && Erf.at(f32::NAN).is_nan() && Gelu.at(f32::NAN).is_nan());
+    }
+}
