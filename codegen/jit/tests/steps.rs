@@ -51,6 +51,7 @@ fn epilogue(b: &mut Builder, dims: &[usize], format: Format) -> Epilogue {
                 Unary::Floor,
                 Unary::Ceil,
                 Unary::Round,
+                Unary::Softplus,
             ]),
             6 => {
                 steps.push(EpilogueStep::Scale(0.7));

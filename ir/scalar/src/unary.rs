@@ -1,10 +1,7 @@
 //! The table of the functions of one real that compile, and all that follows from it alone.
 
 use crate::arithmetic::Arithmetic;
-use crate::functions::{
-    Abs, Ceil, Clip, Erf, Exp, Floor, Gelu, HardSigmoid, HardSwish, LeakyRelu, Log, Relu, Round, Sigmoid, Sqrt, Tanh,
-    UnaryFunction,
-};
+use crate::functions::{self, UnaryFunction};
 use std::fmt;
 
 /// Hands the table to a macro: a row for each function with its variant of [`Unary`] (which is also the name of its type in
@@ -30,6 +27,7 @@ macro_rules! unary_functions {
             Floor "floor";
             Ceil "ceil";
             Round "round";
+            Softplus "softplus";
         }
     };
 }
@@ -96,7 +94,7 @@ macro_rules! define_unary {
             #[inline(always)]
             pub fn visit<V: Visitor>(self, visitor: V) -> V::Output {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => visitor.visit($variant $({ $($param),+ })?),)*
+                    $(Unary::$variant $({ $($param),+ })? => visitor.visit(functions::$variant $({ $($param),+ })?),)*
                 }
             }
 
@@ -104,7 +102,7 @@ macro_rules! define_unary {
             #[inline(always)]
             pub fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.value(a, x),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.value(a, x),)*
                 }
             }
 
@@ -112,28 +110,28 @@ macro_rules! define_unary {
             #[inline(always)]
             pub fn apply(self, x: f32) -> f32 {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.at(x),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.at(x),)*
                 }
             }
 
             /// [`UnaryFunction::bound`].
             pub fn bound(self, bound: f32) -> Option<f32> {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.bound(bound),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.bound(bound),)*
                 }
             }
 
             /// [`UnaryFunction::is_non_decreasing`].
             pub fn is_non_decreasing(self) -> bool {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.is_non_decreasing(),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.is_non_decreasing(),)*
                 }
             }
 
             /// [`UnaryFunction::rescaled`].
             pub fn rescaled(self, s: f32) -> Option<Unary> {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.rescaled(s),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.rescaled(s),)*
                 }
             }
 
@@ -143,7 +141,7 @@ macro_rules! define_unary {
             /// A sentence that names the parameters.
             pub fn check(self) -> Result<(), String> {
                 match self {
-                    $(Unary::$variant $({ $($param),+ })? => $variant $({ $($param),+ })?.check(),)*
+                    $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.check(),)*
                 }
             }
         }

@@ -99,6 +99,7 @@ fn unary(f: Unary, t: f32) -> f32 {
         Unary::Floor => t.floor(),
         Unary::Ceil => t.ceil(),
         Unary::Round => t.round_ties_even(),
+        Unary::Softplus => max(t, 0.0) + Log.at(exp(-t.abs()) + 1.0),
     }
 }
 

@@ -128,6 +128,7 @@ pub fn every_operation() -> Program {
         Unary::Floor,
         Unary::Ceil,
         Unary::Round,
+        Unary::Softplus,
     ];
     let averaged = b.tensor(Format::F32, &[4, 1, 1], Hwc);
     let epilogue = Epilogue { steps: steps.map(EpilogueStep::Unary).to_vec(), requantize: None };

@@ -1,5 +1,5 @@
 //! Functions of one real: how those of the table (`unary`) are imported, and those that a few others give: Elu, Selu, Celu,
-//! Softplus, Mish, ...
+//! Mish, ...
 
 use super::build::{Built, apply, choose, combine, compare, real};
 use super::codes::clipped_codes;
@@ -103,25 +103,9 @@ pub(super) fn celu(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Add, &above, &below)?)
 }
 
-/// `max(x, 0) + log(1 + exp(-|x|))`.
-fn soft_plus(cx: &mut NodeContext, x: &Value) -> Built {
-    let size = apply(cx, Unary::Abs, x)?;
-    let minus = combine(cx, Binary::Mul, &size, &real(-1.0))?;
-    let e = apply(cx, Unary::Exp, &minus)?;
-    let e = combine(cx, Binary::Add, &e, &real(1.0))?;
-    let rest = apply(cx, Unary::Log, &e)?;
-    let above = apply(cx, Unary::Relu, x)?;
-    combine(cx, Binary::Add, &above, &rest)
-}
-
-pub(super) fn softplus(cx: &mut NodeContext) -> RuleResult {
-    let x = only_input(cx)?;
-    one(soft_plus(cx, &x)?)
-}
-
 pub(super) fn mish(cx: &mut NodeContext) -> RuleResult {
     let x = only_input(cx)?;
-    let gate = soft_plus(cx, &x)?;
+    let gate = apply(cx, Unary::Softplus, &x)?;
     let gate = apply(cx, Unary::Tanh, &gate)?;
     one(combine(cx, Binary::Mul, &x, &gate)?)
 }

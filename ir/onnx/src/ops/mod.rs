@@ -157,7 +157,6 @@ fn standard(op: &str) -> Option<Rule> {
         "Size" => (1, index::size),
         "Slice" => (1, index::slice),
         "Softmax" => (1, norm::softmax),
-        "Softplus" => (1, activation::softplus),
         "Softsign" => (1, activation::softsign),
         "SpaceToDepth" => (1, rearrange::space_to_depth),
         "Split" => (1, index::split),

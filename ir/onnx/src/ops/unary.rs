@@ -76,6 +76,7 @@ operators! {
         Relu "Relu" since 1;
         Round "Round" since 11;
         Sigmoid "Sigmoid" since 1;
+        Softplus "Softplus" since 1;
         Sqrt "Sqrt" since 1;
         Tanh "Tanh" since 1;
     }

@@ -10,6 +10,7 @@ mod quantized;
 mod refusals;
 mod shapes;
 mod tensors;
+mod unary;
 
 pub(super) use crate::message::{attribute, f32_tensor, float, i64_tensor, int, ints, raw_tensor, tensor, word};
 use crate::proto::attribute_proto::AttributeType;

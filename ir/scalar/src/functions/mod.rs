@@ -1,6 +1,6 @@
 //! The functions of one real, each a type that implements [`UnaryFunction`]: one file a family.
 //!
-//! To add one: its type here, and its row in the table of [`crate::unary`].
+//! To add one: its type in the file of its family, and its row in the table of [`crate::unary`].
 
 mod exponential;
 mod piecewise;
@@ -8,10 +8,10 @@ mod polynomial;
 mod rounding;
 mod sigmoidal;
 
-pub use exponential::{Exp, Log, Sqrt};
-pub use piecewise::{Abs, Clip, HardSigmoid, HardSwish, LeakyRelu, Relu};
-pub use rounding::{Ceil, Floor, Round};
-pub use sigmoidal::{Erf, Gelu, Sigmoid, Tanh};
+pub use exponential::*;
+pub use piecewise::*;
+pub use rounding::*;
+pub use sigmoidal::*;
 
 use crate::arithmetic::{Arithmetic, Scalar};
 use crate::unary::Unary;
