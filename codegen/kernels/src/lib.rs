@@ -1,6 +1,6 @@
 //! Inner kernels: what they compute, on which instruction sets, at what cost, and what bytes they read.
 //!
-//! This crate is a leaf: it knows nothing of graphs, programs or code generation. A kernel is a value that implements [`Kernel`]; its
+//! This crate knows nothing of graphs, programs or code generation; of the workspace it uses the scalar functions alone. A kernel is a value that implements [`Kernel`]; its
 //! family is a module ([`dot`], [`winograd`], [`pairs`], [`triples`], [`depthwise`], [`float`]) with a file for each instruction set, and
 //! [`KERNELS`] lists all of them. [`choose()`] asks each of them and takes the cheapest, [`consider`] says what each answered. The code
 //! generator, the tests, the benchmarks and the model inspector take all they know of kernels from here.

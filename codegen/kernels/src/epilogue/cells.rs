@@ -1,13 +1,13 @@
 //! The body of the epilogues, for vectors of any width: cells of up to four vectors, which are the channels of one pixel or of several
 //! neighbours.
 
-use super::function::{self, OperandKind, StepFunction};
+use super::function::{self, OperandKind, StepFunction, apply_short_unary};
 use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, Step, store};
 use crate::vector::Vector;
 
 /// Vectors that have the functions of one real.
 pub(crate) trait EpilogueVector: Vector {
-    /// Applies the function of one real of a step to every lane. Out of line: so that the code of every function is there once a width.
+    /// Applies the function of one real of a step to every lane. Out of line, so that the code of long functions is there once a width.
     fn unary(self, step: &Step, values: &mut [Self::Real; 4]);
 }
 
@@ -318,12 +318,15 @@ unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
                 }
             }
         }
-        // A copy, so that the running values themselves stay in registers.
-        Some(StepFunction::Unary(_)) | None => {
-            let mut values = *t;
-            v.unary(step, &mut values);
-            *t = values;
+        Some(StepFunction::Unary(unary)) => {
+            if !apply_short_unary(v, unary, &mut t[..P * N]) {
+                // A copy, so that the running values themselves stay in registers.
+                let mut values = *t;
+                v.unary(step, &mut values);
+                *t = values;
+            }
         }
+        None => {}
     }
 }
 

@@ -118,7 +118,7 @@ macro_rules! numbered {
 
 unary_functions!(numbered);
 
-/// Applies the function of one real of a step to every lane of four vectors.
+/// Applies the function of one real of a step to every lane of the vectors.
 #[inline(always)]
 pub(super) fn apply_unary<V: Vector>(v: V, step: &Step, values: &mut [V::Real; 4]) {
     if let Some(unary) = decode_unary(step) {
@@ -128,7 +128,7 @@ pub(super) fn apply_unary<V: Vector>(v: V, step: &Step, values: &mut [V::Real; 4
 
 struct EveryLane<'a, V: Vector> {
     v: V,
-    values: &'a mut [V::Real; 4],
+    values: &'a mut [V::Real],
 }
 
 impl<V: Vector> Visitor for EveryLane<'_, V> {
@@ -139,6 +139,26 @@ impl<V: Vector> Visitor for EveryLane<'_, V> {
         for value in self.values {
             *value = function.value(&mut self.v, *value);
         }
+    }
+}
+
+/// The same in place if the function is short; else false.
+#[inline(always)]
+pub(super) fn apply_short_unary<V: Vector>(v: V, unary: Unary, values: &mut [V::Real]) -> bool {
+    unary.visit(IfShort(EveryLane { v, values }))
+}
+
+struct IfShort<'a, V: Vector>(EveryLane<'a, V>);
+
+impl<V: Vector> Visitor for IfShort<'_, V> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn visit<F: UnaryFunction>(self, function: F) -> bool {
+        if F::IS_SHORT {
+            self.0.visit(function);
+        }
+        F::IS_SHORT
     }
 }
 
