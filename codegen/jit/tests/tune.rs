@@ -45,7 +45,7 @@ fn a_tuned_program_computes_the_same() {
     }
 }
 
-/// Every kernel of the table and any tile asked of every step: those that do not serve it are not taken.
+/// Every kernel of the list and any tile asked of every step: those that do not serve it are not taken.
 #[test]
 fn what_does_not_fit_is_left_to_the_rules() {
     let (mut program, inputs) = network();

@@ -40,7 +40,7 @@ impl Deref for Input<'_> {
 }
 
 impl Call<'_> {
-    /// Whether f32 results must follow [`catc_ir::math`] to the bit.
+    /// Whether f32 results must follow [`catc_scalar`] to the bit.
     pub fn exact(&self) -> bool {
         self.graph.phase == Phase::Integer
     }

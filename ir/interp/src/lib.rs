@@ -2,7 +2,7 @@
 //!
 //! [`Interpreter`] evaluates a graph of any phase. The float and qdq phases use a GEMM crate and are fast enough to
 //! calibrate on. In the integer phase results are exact: sums of codes are integers, and the f32 operations that are left
-//! follow [`catc_ir::math`], so that generated code can be compared bit for bit.
+//! follow [`catc_scalar`], so that generated code can be compared bit for bit.
 //!
 //! Every image of a batch is computed as if it were alone, on one thread; [`images`] spreads images over threads. Results
 //! therefore do not depend on the number of threads, nor on the batch an image is part of.

@@ -1,4 +1,4 @@
-//! Every kernel of the table in the layers it is made for, against the ceilings of the machine: `cargo bench -p catc-jit`.
+//! Every kernel of the list in the layers it is made for, against the ceilings of the machine: `cargo bench -p catc-jit`.
 //!
 //! A layer is timed by itself, epilogue and stores included, as part of a program; the fastest of many runs counts. Kernels are reached
 //! the way models reach them: by the widths, the shape and the tier. A kernel that no layer reached on this CPU is named at the end.
