@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod reference;
+pub mod scalar;
 #[cfg(feature = "object")]
 pub mod symbols;
 

@@ -1,8 +1,7 @@
 //! Programs executed by the book: one element at a time, straight from the documentation of the steps.
 
+use super::scalar::{exp, lanes, max, unary};
 use catc_program::*;
-use catc_scalar::UnaryFunction;
-use catc_scalar::functions::{Erf, Gelu, Log, Tanh};
 
 /// The elements of a tensor in row-major order of its dimensions, whatever its layout.
 #[derive(Clone, Debug)]
@@ -41,66 +40,6 @@ pub fn run_all(program: &Program, inputs: &[Vec<f32>]) -> Vec<Option<Data>> {
 struct Run<'p> {
     p: &'p Program,
     t: Vec<Option<Data>>,
-}
-
-fn max(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
-}
-
-fn min(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
-pub fn exp(x: f32) -> f32 {
-    let x = min(89.0, x);
-    let x = max(-104.0, x);
-    let whole = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let r = (x - whole * (355.0 / 512.0)) - whole * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4f32;
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * r + c;
-    }
-    let y = (p * (r * r) + r) + 1.0;
-    let n = whole as i32;
-    let a = n >> 1;
-    let power = |i: i32| f32::from_bits(((i + 127) << 23) as u32);
-    (y * power(a)) * power(n - a)
-}
-
-fn lanes(items: impl Iterator<Item = f32>) -> f32 {
-    let mut l = [0f32; 4];
-    for (i, x) in items.enumerate() {
-        l[i % 4] += x;
-    }
-    (l[0] + l[1]) + (l[2] + l[3])
-}
-
-fn unary(f: Unary, t: f32) -> f32 {
-    match f {
-        Unary::Relu => max(t, 0.0),
-        Unary::LeakyRelu { alpha } => {
-            if t >= 0.0 {
-                t
-            } else {
-                alpha * t
-            }
-        }
-        Unary::Clip { min: low, max: high } => min(max(t, low), high),
-        Unary::Sigmoid => 1.0 / (1.0 + exp(-t)),
-        Unary::HardSigmoid { alpha, beta } => min(max(alpha * t + beta, 0.0), 1.0),
-        Unary::HardSwish => t * min(max(t * (1.0 / 6.0) + 0.5, 0.0), 1.0),
-        Unary::Exp => exp(t),
-        Unary::Log => Log.at(t),
-        Unary::Sqrt => t.sqrt(),
-        Unary::Tanh => Tanh.at(t),
-        Unary::Erf => Erf.at(t),
-        Unary::Gelu => Gelu.at(t),
-        Unary::Abs => t.abs(),
-        Unary::Floor => t.floor(),
-        Unary::Ceil => t.ceil(),
-        Unary::Round => t.round_ties_even(),
-        Unary::Softplus => max(t, 0.0) + Log.at(exp(-t.abs()) + 1.0),
-    }
 }
 
 /// Indices of a row-major element.
@@ -234,276 +173,358 @@ impl Run<'_> {
     }
 
     fn step(&self, step: &Step) -> Data {
-        let out = self.dims(step.output).to_vec();
-        let count: usize = out.iter().product();
-        let input = step.inputs.first().copied();
         match &step.op {
             Op::Conv { geometry, groups, weights, multiplier, bias } => {
-                let Data::Codes(x) = self.data(input.unwrap()) else { panic!("not codes") };
-                let (d, zero) = (self.dims(input.unwrap()), self.zero(input.unwrap()));
-                let c = self.p.constant(*weights);
-                let ConstantData::Codes { codes, zero_point, .. } = &c.data else { panic!("not codes") };
-                let codes = codes.to_vec();
-                let (m, b) = (floats(self.p.constant(*multiplier)), floats(self.p.constant(*bias)));
-                let per_group = out[0] / groups;
-                let t = (0..count).map(|at| {
-                    let i = unravel(at, &out);
-                    let zw = if zero_point.len() == 1 { zero_point[0] } else { zero_point[i[0]] };
-                    let mut sum = 0i32;
-                    for (ky, kx, y, px) in taps(geometry, i[1], i[2]) {
-                        if y < 0 || px < 0 || y >= d[1] as i64 || px >= d[2] as i64 {
-                            continue;
-                        }
-                        for ci in 0..c.dims[1] {
-                            let channel = i[0] / per_group * c.dims[1] + ci;
-                            let a = x[ravel(&[channel, y as usize, px as usize], d)] - zero;
-                            let w = i32::from(codes[ravel(&[i[0], ci, ky, kx], &c.dims)]) - zw;
-                            sum += a * w;
-                        }
-                    }
-                    sum as f32 * m[i[0]] + b[i[0]]
-                });
-                self.finish(step, t.collect())
+                self.code_conv(step, geometry, *groups, *weights, [*multiplier, *bias])
             }
             Op::FloatConv { geometry, groups, weights, bias } => {
-                let (x, d) = (self.f32(input.unwrap()), self.dims(input.unwrap()));
-                let c = self.p.constant(*weights);
-                let (w, b) = (floats(c), floats(self.p.constant(*bias)));
-                let per_group = out[0] / groups;
-                let t = (0..count).map(|at| {
-                    let i = unravel(at, &out);
-                    let mut sum = 0f64;
-                    for (ky, kx, y, px) in taps(geometry, i[1], i[2]) {
-                        if y < 0 || px < 0 || y >= d[1] as i64 || px >= d[2] as i64 {
-                            continue;
-                        }
-                        for ci in 0..c.dims[1] {
-                            let channel = i[0] / per_group * c.dims[1] + ci;
-                            let a = x[ravel(&[channel, y as usize, px as usize], d)];
-                            sum += f64::from(a) * f64::from(w[ravel(&[i[0], ci, ky, kx], &c.dims)]);
-                        }
-                    }
-                    sum as f32 + b[i[0]]
-                });
-                self.finish(step, t.collect())
+                self.float_conv(step, geometry, *groups, *weights, *bias)
             }
-            Op::FloatLinear { weights, bias } => {
-                let x = self.f32(input.unwrap());
-                let c = self.p.constant(*weights);
-                let (w, b) = (floats(c), floats(self.p.constant(*bias)));
-                let (o, k) = (c.dims[0], c.dims[1]);
-                let t = (0..count).map(|at| {
-                    let (row, j) = (at / o, at % o);
-                    lanes((0..k).map(|i| x[row * k + i] * w[j * k + i])) + b[j]
-                });
-                self.finish(step, t.collect())
+            Op::FloatLinear { weights, bias } => self.linear(step, *weights, *bias),
+            Op::MatMul { scale } if matches!(self.data(step.inputs[0]), Data::Codes(_)) => {
+                self.code_matmul(step, *scale)
             }
-            Op::MatMul { scale } if matches!(self.data(input.unwrap()), Data::Codes(_)) => {
-                let centred = |id: TensorId| match self.data(id) {
-                    Data::Codes(v) => v.iter().map(|&c| i64::from(c) - i64::from(self.zero(id))).collect::<Vec<_>>(),
-                    _ => panic!("not codes"),
-                };
-                let (a, b) = (centred(step.inputs[0]), centred(step.inputs[1]));
-                let k = *self.dims(step.inputs[0]).last().unwrap();
-                let (m, p) = (out[out.len() - 2], out[out.len() - 1]);
-                let t = (0..count).map(|at| {
-                    let (batch, row, column) = (at / (m * p), at / p % m, at % p);
-                    let sum: i64 = (0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * p + column]).sum();
-                    sum as f32 * scale
-                });
-                self.finish(step, t.collect())
-            }
-            Op::MatMul { .. } => {
-                let (a, b) = (self.f32(step.inputs[0]), self.f32(step.inputs[1]));
-                let k = *self.dims(step.inputs[0]).last().unwrap();
-                let (m, p) = (out[out.len() - 2], out[out.len() - 1]);
-                let t = (0..count).map(|at| {
-                    let (batch, row, column) = (at / (m * p), at / p % m, at % p);
-                    lanes((0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * p + column]))
-                });
-                self.finish(step, t.collect())
-            }
-            Op::MaxPool { geometry } => {
-                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
-                let t = (0..count).map(|at| {
-                    let i = unravel(at, &out);
-                    taps(geometry, i[1], i[2])
-                        .filter(|&(_, _, y, px)| y >= 0 && px >= 0 && y < d[1] as i64 && px < d[2] as i64)
-                        .map(|(_, _, y, px)| x[ravel(&[i[0], y as usize, px as usize], d)])
-                        .fold(f64::NEG_INFINITY, f64::max)
-                });
-                self.same(step, t.collect())
-            }
+            Op::MatMul { .. } => self.float_matmul(step),
+            Op::MaxPool { geometry } => self.max_pool(step, geometry),
             Op::AvgPool { geometry, count_include_pad, scale } => {
-                let d = self.dims(input.unwrap());
-                let t = (0..count).map(|at| {
-                    let i = unravel(at, &out);
-                    let inside: Vec<usize> = taps(geometry, i[1], i[2])
-                        .filter(|&(_, _, y, px)| y >= 0 && px >= 0 && y < d[1] as i64 && px < d[2] as i64)
-                        .map(|(_, _, y, px)| ravel(&[i[0], y as usize, px as usize], d))
-                        .collect();
-                    let padded = taps(geometry, i[1], i[2])
-                        .filter(|&(_, _, y, px)| {
-                            y < (d[1] + geometry.pads[2]) as i64 && px < (d[2] + geometry.pads[3]) as i64
-                        })
-                        .count();
-                    let n = if *count_include_pad { padded } else { inside.len() };
-                    self.average(input.unwrap(), &inside, n, *scale, false)
-                });
-                self.finish(step, t.collect())
+                self.average_pool(step, geometry, *count_include_pad, *scale)
             }
-            Op::Mean { axes, scale } => {
-                let d = self.dims(input.unwrap()).to_vec();
-                let kept: Vec<usize> = (0..d.len()).map(|i| if axes.contains(&i) { 1 } else { d[i] }).collect();
-                let reduced: Vec<usize> = axes.iter().map(|&a| d[a]).collect();
-                let n: usize = reduced.iter().product();
-                let t = (0..count).map(|at| {
-                    let mut index = unravel(at, &kept);
-                    let all: Vec<usize> = (0..n)
-                        .map(|r| {
-                            for (&a, i) in axes.iter().zip(unravel(r, &reduced)) {
-                                index[a] = i;
-                            }
-                            ravel(&index, &d)
-                        })
-                        .collect();
-                    self.average(input.unwrap(), &all, n, *scale, true)
-                });
-                self.finish(step, t.collect())
-            }
-            Op::Map { scale } => {
-                let zero = self.zero(input.unwrap());
-                let t = match self.data(input.unwrap()) {
-                    Data::F32(v) => v.iter().map(|x| x * scale).collect(),
-                    Data::Codes(v) => v.iter().map(|x| (x - zero) as f32 * scale).collect(),
-                    Data::Index(v) => v.iter().map(|&x| x as f32 * scale).collect(),
-                };
-                self.finish(step, t)
-            }
-            Op::Constant { constant } => {
-                let c = self.p.constant(*constant);
-                let values = floats(c);
-                self.finish(step, (0..count).map(|at| values[broadcast(&unravel(at, &out), &c.dims)]).collect())
-            }
-            Op::View => {
-                let (from, to) = (self.p.tensor(input.unwrap()), self.p.tensor(step.output));
-                let x = self.raw(input.unwrap());
-                let place = |decl: &TensorDecl, at: usize| -> usize {
-                    unravel(at, &decl.dims).iter().zip(decl.strides()).map(|(i, s)| i * s).sum()
-                };
-                let mut memory = vec![0.0; x.len()];
-                x.iter().enumerate().for_each(|(at, &v)| memory[place(from, at)] = v);
-                self.same(step, (0..count).map(|at| memory[place(to, at)]).collect())
-            }
-            Op::Concat { axis } => {
-                let t = (0..count).map(|at| {
-                    let mut i = unravel(at, &out);
-                    for &part in &step.inputs {
-                        let d = self.dims(part);
-                        if i[*axis] < d[*axis] {
-                            return self.raw(part)[ravel(&i, d)];
-                        }
-                        i[*axis] -= d[*axis];
-                    }
-                    panic!("beyond the inputs")
-                });
-                self.same(step, t.collect())
-            }
-            Op::Transpose { perm } => {
-                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
-                let t = (0..count).map(|at| {
-                    let mut i = vec![0; d.len()];
-                    unravel(at, &out).into_iter().zip(perm).for_each(|(v, &p)| i[p] = v);
-                    x[ravel(&i, d)]
-                });
-                self.same(step, t.collect())
-            }
-            Op::Pad { before, value } => {
-                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
-                let fill = match self.p.tensor(step.output).format {
-                    Format::Codes { zero_point, .. } => f64::from(zero_point),
-                    _ => f64::from(*value),
-                };
-                let t = (0..count).map(|at| {
-                    let i: Option<Vec<usize>> = unravel(at, &out)
-                        .into_iter()
-                        .zip(before.iter().zip(d))
-                        .map(|(i, (&b, &n))| i.checked_sub(b).filter(|&i| i < n))
-                        .collect();
-                    i.map_or(fill, |i| x[ravel(&i, d)])
-                });
-                self.same(step, t.collect())
-            }
-            Op::Slice { axis, start, step: distance } => {
-                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
-                let t = (0..count).map(|at| {
-                    let mut i = unravel(at, &out);
-                    i[*axis] = start + i[*axis] * distance;
-                    x[ravel(&i, d)]
-                });
-                self.same(step, t.collect())
-            }
-            Op::Pick { axis, indices } => {
-                let (x, d) = (self.raw(input.unwrap()), self.dims(input.unwrap()));
-                let t = (0..count).map(|at| {
-                    let mut i = unravel(at, &out);
-                    i[*axis] = indices[i[*axis]];
-                    x[ravel(&i, d)]
-                });
-                self.same(step, t.collect())
-            }
-            Op::Softmax { axis } => {
-                let x = self.f32(input.unwrap());
-                let t = (0..count).map(|at| {
-                    let mut i = unravel(at, &out);
-                    let own = i[*axis];
-                    let row: Vec<f32> = (0..out[*axis])
-                        .map(|k| {
-                            i[*axis] = k;
-                            x[ravel(&i, &out)]
-                        })
-                        .collect();
-                    let m = row.iter().copied().fold(f32::NEG_INFINITY, max);
-                    let e: Vec<f32> = row.iter().map(|x| exp(x - m)).collect();
-                    e[own] / lanes(e.iter().copied())
-                });
-                Data::F32(t.collect())
-            }
-            Op::SquaredDistance { centroids } => {
-                let (x, c) = (self.f32(input.unwrap()), self.p.constant(*centroids));
-                let (values, p) = (floats(c), c.dims[1]);
-                let distance =
-                    |k: usize| lanes((0..p).map(|i| (x[i] - values[k * p + i]) * (x[i] - values[k * p + i])));
-                Data::F32((0..count).map(distance).collect())
-            }
-            Op::ArgMin { axis } => {
-                let (x, d) = (self.f32(input.unwrap()), self.dims(input.unwrap()));
-                let t = (0..count).map(|at| {
-                    let mut i = unravel(at, &out);
-                    i.insert(*axis, 0);
-                    let mut value = |k: usize| {
-                        i[*axis] = k;
-                        x[ravel(&i, d)]
-                    };
-                    let mut best = 0;
-                    for k in 1..d[*axis] {
-                        if value(k) < value(best) {
-                            best = k;
-                        }
-                    }
-                    best as i32
-                });
-                Data::Index(t.collect())
-            }
-            Op::GatherRow { table } => {
-                let Data::Index(i) = self.data(input.unwrap()) else { panic!("no index") };
-                let values = floats(self.p.constant(*table));
-                let length = count / i.len();
-                let rows = (values.len() / length) as i32;
-                let row = |i: i32| if i < 0 { i + rows } else { i } as usize;
-                Data::F32(i.iter().flat_map(|&i| values[row(i) * length..][..length].to_vec()).collect())
-            }
+            Op::Mean { axes, scale } => self.mean(step, axes, *scale),
+            Op::Map { scale } => self.map(step, *scale),
+            Op::Constant { constant } => self.filled(step, *constant),
+            Op::View => self.view(step),
+            Op::Concat { axis } => self.concat(step, *axis),
+            Op::Transpose { perm } => self.transpose(step, perm),
+            Op::Pad { before, value } => self.pad(step, before, *value),
+            Op::Slice { axis, start, step: distance } => self.slice(step, *axis, *start, *distance),
+            Op::Pick { axis, indices } => self.picked(step, *axis, indices),
+            Op::Softmax { axis } => self.softmax(step, *axis),
+            Op::SquaredDistance { centroids } => self.squared_distance(step, *centroids),
+            Op::ArgMin { axis } => self.argmin(step, *axis),
+            Op::GatherRow { table } => self.gather_row(step, *table),
         }
+    }
+
+    /// The dimensions of a step's output, and how many elements it has.
+    fn out(&self, step: &Step) -> (Vec<usize>, usize) {
+        let dims = self.dims(step.output).to_vec();
+        let count = dims.iter().product();
+        (dims, count)
+    }
+
+    fn code_conv(
+        &self,
+        step: &Step,
+        geometry: &Geometry,
+        groups: usize,
+        weights: ConstantId,
+        [multiplier, bias]: [ConstantId; 2],
+    ) -> Data {
+        let (out, count) = self.out(step);
+        let Data::Codes(x) = self.data(step.inputs[0]) else { panic!("not codes") };
+        let (d, zero) = (self.dims(step.inputs[0]), self.zero(step.inputs[0]));
+        let c = self.p.constant(weights);
+        let ConstantData::Codes { codes, zero_point, .. } = &c.data else { panic!("not codes") };
+        let codes = codes.to_vec();
+        let (m, b) = (floats(self.p.constant(multiplier)), floats(self.p.constant(bias)));
+        let per_group = out[0] / groups;
+        let t = (0..count).map(|at| {
+            let i = unravel(at, &out);
+            let zw = if zero_point.len() == 1 { zero_point[0] } else { zero_point[i[0]] };
+            let mut sum = 0i32;
+            for (ky, kx, y, px) in taps(geometry, i[1], i[2]) {
+                if y < 0 || px < 0 || y >= d[1] as i64 || px >= d[2] as i64 {
+                    continue;
+                }
+                for ci in 0..c.dims[1] {
+                    let channel = i[0] / per_group * c.dims[1] + ci;
+                    let a = x[ravel(&[channel, y as usize, px as usize], d)] - zero;
+                    let w = i32::from(codes[ravel(&[i[0], ci, ky, kx], &c.dims)]) - zw;
+                    sum += a * w;
+                }
+            }
+            sum as f32 * m[i[0]] + b[i[0]]
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn float_conv(
+        &self,
+        step: &Step,
+        geometry: &Geometry,
+        groups: usize,
+        weights: ConstantId,
+        bias: ConstantId,
+    ) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.f32(step.inputs[0]), self.dims(step.inputs[0]));
+        let c = self.p.constant(weights);
+        let (w, b) = (floats(c), floats(self.p.constant(bias)));
+        let per_group = out[0] / groups;
+        let t = (0..count).map(|at| {
+            let i = unravel(at, &out);
+            let mut sum = 0f64;
+            for (ky, kx, y, px) in taps(geometry, i[1], i[2]) {
+                if y < 0 || px < 0 || y >= d[1] as i64 || px >= d[2] as i64 {
+                    continue;
+                }
+                for ci in 0..c.dims[1] {
+                    let channel = i[0] / per_group * c.dims[1] + ci;
+                    let a = x[ravel(&[channel, y as usize, px as usize], d)];
+                    sum += f64::from(a) * f64::from(w[ravel(&[i[0], ci, ky, kx], &c.dims)]);
+                }
+            }
+            sum as f32 + b[i[0]]
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn linear(&self, step: &Step, weights: ConstantId, bias: ConstantId) -> Data {
+        let (_, count) = self.out(step);
+        let x = self.f32(step.inputs[0]);
+        let c = self.p.constant(weights);
+        let (w, b) = (floats(c), floats(self.p.constant(bias)));
+        let (o, k) = (c.dims[0], c.dims[1]);
+        let t = (0..count).map(|at| {
+            let (row, j) = (at / o, at % o);
+            lanes((0..k).map(|i| x[row * k + i] * w[j * k + i])) + b[j]
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn code_matmul(&self, step: &Step, scale: f32) -> Data {
+        let (out, count) = self.out(step);
+        let centred = |id: TensorId| match self.data(id) {
+            Data::Codes(v) => v.iter().map(|&c| i64::from(c) - i64::from(self.zero(id))).collect::<Vec<_>>(),
+            _ => panic!("not codes"),
+        };
+        let (a, b) = (centred(step.inputs[0]), centred(step.inputs[1]));
+        let k = *self.dims(step.inputs[0]).last().unwrap();
+        let (m, p) = (out[out.len() - 2], out[out.len() - 1]);
+        let t = (0..count).map(|at| {
+            let (batch, row, column) = (at / (m * p), at / p % m, at % p);
+            let sum: i64 = (0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * p + column]).sum();
+            sum as f32 * scale
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn float_matmul(&self, step: &Step) -> Data {
+        let (out, count) = self.out(step);
+        let (a, b) = (self.f32(step.inputs[0]), self.f32(step.inputs[1]));
+        let k = *self.dims(step.inputs[0]).last().unwrap();
+        let (m, p) = (out[out.len() - 2], out[out.len() - 1]);
+        let t = (0..count).map(|at| {
+            let (batch, row, column) = (at / (m * p), at / p % m, at % p);
+            lanes((0..k).map(|i| a[(batch * m + row) * k + i] * b[(batch * k + i) * p + column]))
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn max_pool(&self, step: &Step, geometry: &Geometry) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.raw(step.inputs[0]), self.dims(step.inputs[0]));
+        let t = (0..count).map(|at| {
+            let i = unravel(at, &out);
+            taps(geometry, i[1], i[2])
+                .filter(|&(_, _, y, px)| y >= 0 && px >= 0 && y < d[1] as i64 && px < d[2] as i64)
+                .map(|(_, _, y, px)| x[ravel(&[i[0], y as usize, px as usize], d)])
+                .fold(f64::NEG_INFINITY, f64::max)
+        });
+        self.same(step, t.collect())
+    }
+
+    fn average_pool(&self, step: &Step, geometry: &Geometry, count_include_pad: bool, scale: f32) -> Data {
+        let (out, count) = self.out(step);
+        let d = self.dims(step.inputs[0]);
+        let t = (0..count).map(|at| {
+            let i = unravel(at, &out);
+            let inside: Vec<usize> = taps(geometry, i[1], i[2])
+                .filter(|&(_, _, y, px)| y >= 0 && px >= 0 && y < d[1] as i64 && px < d[2] as i64)
+                .map(|(_, _, y, px)| ravel(&[i[0], y as usize, px as usize], d))
+                .collect();
+            let padded = taps(geometry, i[1], i[2])
+                .filter(|&(_, _, y, px)| y < (d[1] + geometry.pads[2]) as i64 && px < (d[2] + geometry.pads[3]) as i64)
+                .count();
+            let n = if count_include_pad { padded } else { inside.len() };
+            self.average(step.inputs[0], &inside, n, scale, false)
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn mean(&self, step: &Step, axes: &[usize], scale: f32) -> Data {
+        let (_, count) = self.out(step);
+        let d = self.dims(step.inputs[0]).to_vec();
+        let kept: Vec<usize> = (0..d.len()).map(|i| if axes.contains(&i) { 1 } else { d[i] }).collect();
+        let reduced: Vec<usize> = axes.iter().map(|&a| d[a]).collect();
+        let n: usize = reduced.iter().product();
+        let t = (0..count).map(|at| {
+            let mut index = unravel(at, &kept);
+            let all: Vec<usize> = (0..n)
+                .map(|r| {
+                    for (&a, i) in axes.iter().zip(unravel(r, &reduced)) {
+                        index[a] = i;
+                    }
+                    ravel(&index, &d)
+                })
+                .collect();
+            self.average(step.inputs[0], &all, n, scale, true)
+        });
+        self.finish(step, t.collect())
+    }
+
+    fn map(&self, step: &Step, scale: f32) -> Data {
+        let zero = self.zero(step.inputs[0]);
+        let t = match self.data(step.inputs[0]) {
+            Data::F32(v) => v.iter().map(|x| x * scale).collect(),
+            Data::Codes(v) => v.iter().map(|x| (x - zero) as f32 * scale).collect(),
+            Data::Index(v) => v.iter().map(|&x| x as f32 * scale).collect(),
+        };
+        self.finish(step, t)
+    }
+
+    fn filled(&self, step: &Step, constant: ConstantId) -> Data {
+        let (out, count) = self.out(step);
+        let c = self.p.constant(constant);
+        let values = floats(c);
+        self.finish(step, (0..count).map(|at| values[broadcast(&unravel(at, &out), &c.dims)]).collect())
+    }
+
+    fn view(&self, step: &Step) -> Data {
+        let (_, count) = self.out(step);
+        let (from, to) = (self.p.tensor(step.inputs[0]), self.p.tensor(step.output));
+        let x = self.raw(step.inputs[0]);
+        let place = |decl: &TensorDecl, at: usize| -> usize {
+            unravel(at, &decl.dims).iter().zip(decl.strides()).map(|(i, s)| i * s).sum()
+        };
+        let mut memory = vec![0.0; x.len()];
+        x.iter().enumerate().for_each(|(at, &v)| memory[place(from, at)] = v);
+        self.same(step, (0..count).map(|at| memory[place(to, at)]).collect())
+    }
+
+    fn concat(&self, step: &Step, axis: usize) -> Data {
+        let (out, count) = self.out(step);
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            for &part in &step.inputs {
+                let d = self.dims(part);
+                if i[axis] < d[axis] {
+                    return self.raw(part)[ravel(&i, d)];
+                }
+                i[axis] -= d[axis];
+            }
+            panic!("beyond the inputs")
+        });
+        self.same(step, t.collect())
+    }
+
+    fn transpose(&self, step: &Step, perm: &[usize]) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.raw(step.inputs[0]), self.dims(step.inputs[0]));
+        let t = (0..count).map(|at| {
+            let mut i = vec![0; d.len()];
+            unravel(at, &out).into_iter().zip(perm).for_each(|(v, &p)| i[p] = v);
+            x[ravel(&i, d)]
+        });
+        self.same(step, t.collect())
+    }
+
+    fn pad(&self, step: &Step, before: &[usize], value: f32) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.raw(step.inputs[0]), self.dims(step.inputs[0]));
+        let fill = match self.p.tensor(step.output).format {
+            Format::Codes { zero_point, .. } => f64::from(zero_point),
+            _ => f64::from(value),
+        };
+        let t = (0..count).map(|at| {
+            let i: Option<Vec<usize>> = unravel(at, &out)
+                .into_iter()
+                .zip(before.iter().zip(d))
+                .map(|(i, (&b, &n))| i.checked_sub(b).filter(|&i| i < n))
+                .collect();
+            i.map_or(fill, |i| x[ravel(&i, d)])
+        });
+        self.same(step, t.collect())
+    }
+
+    fn slice(&self, step: &Step, axis: usize, start: usize, distance: usize) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.raw(step.inputs[0]), self.dims(step.inputs[0]));
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            i[axis] = start + i[axis] * distance;
+            x[ravel(&i, d)]
+        });
+        self.same(step, t.collect())
+    }
+
+    fn picked(&self, step: &Step, axis: usize, indices: &[usize]) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.raw(step.inputs[0]), self.dims(step.inputs[0]));
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            i[axis] = indices[i[axis]];
+            x[ravel(&i, d)]
+        });
+        self.same(step, t.collect())
+    }
+
+    fn softmax(&self, step: &Step, axis: usize) -> Data {
+        let (out, count) = self.out(step);
+        let x = self.f32(step.inputs[0]);
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            let own = i[axis];
+            let row: Vec<f32> = (0..out[axis])
+                .map(|k| {
+                    i[axis] = k;
+                    x[ravel(&i, &out)]
+                })
+                .collect();
+            let m = row.iter().copied().fold(f32::NEG_INFINITY, max);
+            let e: Vec<f32> = row.iter().map(|x| exp(x - m)).collect();
+            e[own] / lanes(e.iter().copied())
+        });
+        Data::F32(t.collect())
+    }
+
+    fn squared_distance(&self, step: &Step, centroids: ConstantId) -> Data {
+        let (_, count) = self.out(step);
+        let (x, c) = (self.f32(step.inputs[0]), self.p.constant(centroids));
+        let (values, p) = (floats(c), c.dims[1]);
+        let distance = |k: usize| lanes((0..p).map(|i| (x[i] - values[k * p + i]) * (x[i] - values[k * p + i])));
+        Data::F32((0..count).map(distance).collect())
+    }
+
+    fn argmin(&self, step: &Step, axis: usize) -> Data {
+        let (out, count) = self.out(step);
+        let (x, d) = (self.f32(step.inputs[0]), self.dims(step.inputs[0]));
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            i.insert(axis, 0);
+            let mut value = |k: usize| {
+                i[axis] = k;
+                x[ravel(&i, d)]
+            };
+            let mut best = 0;
+            for k in 1..d[axis] {
+                if value(k) < value(best) {
+                    best = k;
+                }
+            }
+            best as i32
+        });
+        Data::Index(t.collect())
+    }
+
+    fn gather_row(&self, step: &Step, table: ConstantId) -> Data {
+        let (_, count) = self.out(step);
+        let Data::Index(i) = self.data(step.inputs[0]) else { panic!("no index") };
+        let values = floats(self.p.constant(table));
+        let length = count / i.len();
+        let rows = (values.len() / length) as i32;
+        let row = |i: i32| if i < 0 { i + rows } else { i } as usize;
+        Data::F32(i.iter().flat_map(|&i| values[row(i) * length..][..length].to_vec()).collect())
     }
 
     /// The mean of elements, by the rules of averages; sums of f32 in one lane or in four.

@@ -158,117 +158,62 @@ impl<'p> Context<'p> {
     fn operation(&self) -> Rules {
         match &self.step.op {
             Op::Conv { geometry, groups, weights, multiplier, bias } => {
-                let terms = self.conv(geometry, *groups, *weights)?;
-                let [x] = self.inputs()?;
-                let x_span = span(x.format).ok_or("its input must be codes")?;
-                let ConstantData::Codes { codes, zero_point, .. } = &self.program.constant(*weights).data else {
-                    return Err("its weights must be codes".into());
-                };
-                sum_fits(terms, x_span * ((1 << codes.bits()) - 1))?;
-                centered_weights(codes, zero_point, terms)?;
-                self.per_channel(*multiplier, "multiplier", self.output.dims[0], true)?;
-                self.per_channel(*bias, "bias", self.output.dims[0], true)
+                self.code_conv(geometry, *groups, *weights, [*multiplier, *bias])
             }
-            Op::FloatConv { geometry, groups, weights, bias } => {
-                self.conv(geometry, *groups, *weights)?;
-                let [x] = self.inputs()?;
-                self.f32(x, "input")?;
-                self.per_channel(*bias, "bias", self.output.dims[0], false)
-            }
-            Op::FloatLinear { weights, bias } => {
-                let [x] = self.inputs()?;
-                self.rows(x, "input")?;
-                ensure(self.output.layout == Layout::RowMajor, || "its output must be row-major".into())?;
-                let Some((k, rows)) = x.dims.split_last() else {
-                    return Err("its input has no dimension".into());
-                };
-                let o = *self.output.dims.last().ok_or("its output has no dimension")?;
-                self.constant_dims(*weights, "weights", &[o, *k])?;
-                self.per_channel(*bias, "bias", o, false)?;
-                self.output_dims(&[rows, &[o]].concat())
-            }
+            Op::FloatConv { geometry, groups, weights, bias } => self.float_conv(geometry, *groups, *weights, *bias),
+            Op::FloatLinear { weights, bias } => self.float_linear(*weights, *bias),
             Op::MatMul { scale } => self.matmul(*scale),
-            Op::MaxPool { geometry } => {
-                let [x] = self.inputs()?;
-                self.values(x, "input")?;
-                self.same_kind(x)?;
-                self.pool(geometry, x)
-            }
-            Op::AvgPool { geometry, count_include_pad: _, scale } => {
-                let [x] = self.inputs()?;
-                self.pool(geometry, x)?;
-                self.average(x, geometry.kernel[0] * geometry.kernel[1], *scale)
-            }
+            Op::MaxPool { geometry } => self.max_pool(geometry),
+            Op::AvgPool { geometry, count_include_pad: _, scale } => self.average_pool(geometry, *scale),
             Op::Mean { axes, scale } => self.mean(axes, *scale),
-            Op::Map { scale } => {
-                let [x] = self.inputs()?;
-                self.finite(*scale, "scale")?;
-                self.output_dims(&x.dims)
-            }
-            Op::Constant { constant } => {
-                let [] = self.inputs()?;
-                let c = self.f32_constant(*constant, "constant")?;
-                broadcasts(&c.dims, &self.output.dims)
-            }
-            Op::View => {
-                let [x] = self.inputs()?;
-                ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
-                ensure(x.len() == self.output.len(), || {
-                    format!("{:?} and {:?} differ in size", x.dims, self.output.dims)
-                })
-            }
+            Op::Map { scale } => self.map(*scale),
+            Op::Constant { constant } => self.constant(*constant),
+            Op::View => self.view(),
             Op::Concat { axis } => self.concat(*axis),
-            Op::Transpose { perm } => {
-                let [x] = self.inputs()?;
-                ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
-                let mut sorted = perm.clone();
-                sorted.sort_unstable();
-                ensure(sorted.into_iter().eq(0..x.dims.len()), || format!("{perm:?} is no permutation of the axes"))?;
-                self.output_dims(&perm.iter().map(|&i| x.dims[i]).collect::<Vec<_>>())
-            }
+            Op::Transpose { perm } => self.transpose(perm),
             Op::Pad { before, value } => self.pad(before, *value),
             Op::Slice { axis, start, step } => self.slice(*axis, *start, *step),
             Op::Pick { axis, indices } => self.pick(*axis, indices),
-            Op::Softmax { axis } => {
-                let [x] = self.inputs()?;
-                self.f32(x, "input")?;
-                self.axis(x, *axis)?;
-                self.same_kind(x)?;
-                self.output_dims(&x.dims)
-            }
-            Op::SquaredDistance { centroids } => {
-                let [x] = self.inputs()?;
-                self.rows(x, "input")?;
-                self.rows(self.output, "output")?;
-                let c = self.f32_constant(*centroids, "centroids")?;
-                let (&[p], &[k]) = (x.dims.as_slice(), self.output.dims.as_slice()) else {
-                    return Err("its input and output have one dimension each".into());
-                };
-                ensure(c.dims == [k, p], || format!("its centroids have dimensions {:?}, not {:?}", c.dims, [k, p]))
-            }
-            Op::ArgMin { axis } => {
-                let [x] = self.inputs()?;
-                self.rows(x, "input")?;
-                self.axis(x, *axis)?;
-                let o = self.output;
-                ensure(o.format == Format::Index && o.layout == Layout::RowMajor, || {
-                    "its output must be indices, row-major".into()
-                })?;
-                let mut dims = x.dims.clone();
-                dims.remove(*axis);
-                self.output_dims(&dims)
-            }
-            Op::GatherRow { table } => {
-                let [x] = self.inputs()?;
-                ensure(x.format == Format::Index && x.layout == Layout::RowMajor, || {
-                    "its input must be indices, row-major".into()
-                })?;
-                self.rows(self.output, "output")?;
-                let c = self.f32_constant(*table, "table")?;
-                let rest = c.dims.get(1..).ok_or("its table has no dimension")?;
-                self.output_dims(&[x.dims.as_slice(), rest].concat())
-            }
+            Op::Softmax { axis } => self.softmax(*axis),
+            Op::SquaredDistance { centroids } => self.squared_distance(*centroids),
+            Op::ArgMin { axis } => self.arg_min(*axis),
+            Op::GatherRow { table } => self.gather_row(*table),
         }
+    }
+
+    /// A convolution of codes. `scaling` holds the multipliers and the biases of its sums.
+    fn code_conv(&self, geometry: &Geometry, groups: usize, weights: ConstantId, scaling: [ConstantId; 2]) -> Rules {
+        let [multiplier, bias] = scaling;
+        let terms = self.conv(geometry, groups, weights)?;
+        let [x] = self.inputs()?;
+        let x_span = span(x.format).ok_or("its input must be codes")?;
+        let ConstantData::Codes { codes, zero_point, .. } = &self.program.constant(weights).data else {
+            return Err("its weights must be codes".into());
+        };
+        sum_fits(terms, x_span * ((1 << codes.bits()) - 1))?;
+        centered_weights(codes, zero_point, terms)?;
+        self.per_channel(multiplier, "multiplier", self.output.dims[0], true)?;
+        self.per_channel(bias, "bias", self.output.dims[0], true)
+    }
+
+    fn float_conv(&self, geometry: &Geometry, groups: usize, weights: ConstantId, bias: ConstantId) -> Rules {
+        self.conv(geometry, groups, weights)?;
+        let [x] = self.inputs()?;
+        self.f32(x, "input")?;
+        self.per_channel(bias, "bias", self.output.dims[0], false)
+    }
+
+    fn float_linear(&self, weights: ConstantId, bias: ConstantId) -> Rules {
+        let [x] = self.inputs()?;
+        self.rows(x, "input")?;
+        ensure(self.output.layout == Layout::RowMajor, || "its output must be row-major".into())?;
+        let Some((k, rows)) = x.dims.split_last() else {
+            return Err("its input has no dimension".into());
+        };
+        let o = *self.output.dims.last().ok_or("its output has no dimension")?;
+        self.constant_dims(weights, "weights", &[o, *k])?;
+        self.per_channel(bias, "bias", o, false)?;
+        self.output_dims(&[rows, &[o]].concat())
     }
 
     fn pool(&self, geometry: &Geometry, x: &TensorDecl) -> Rules {
@@ -276,6 +221,19 @@ impl<'p> Context<'p> {
         let [c, h, w] = self.image(self.output, "output")?;
         ensure(c == image[0], || format!("{c} output channels for {} input channels", image[0]))?;
         pool_output(geometry, image, [h, w])
+    }
+
+    fn max_pool(&self, geometry: &Geometry) -> Rules {
+        let [x] = self.inputs()?;
+        self.values(x, "input")?;
+        self.same_kind(x)?;
+        self.pool(geometry, x)
+    }
+
+    fn average_pool(&self, geometry: &Geometry, scale: f32) -> Rules {
+        let [x] = self.inputs()?;
+        self.pool(geometry, x)?;
+        self.average(x, geometry.kernel[0] * geometry.kernel[1], scale)
     }
 
     fn matmul(&self, scale: f32) -> Rules {
@@ -320,6 +278,24 @@ impl<'p> Context<'p> {
         })
     }
 
+    fn map(&self, scale: f32) -> Rules {
+        let [x] = self.inputs()?;
+        self.finite(scale, "scale")?;
+        self.output_dims(&x.dims)
+    }
+
+    fn constant(&self, constant: ConstantId) -> Rules {
+        let [] = self.inputs()?;
+        let c = self.f32_constant(constant, "constant")?;
+        broadcasts(&c.dims, &self.output.dims)
+    }
+
+    fn view(&self) -> Rules {
+        let [x] = self.inputs()?;
+        ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
+        ensure(x.len() == self.output.len(), || format!("{:?} and {:?} differ in size", x.dims, self.output.dims))
+    }
+
     fn concat(&self, axis: usize) -> Rules {
         ensure(!self.step.inputs.is_empty(), || "takes at least 1 input, not 0".into())?;
         self.axis(self.output, axis)?;
@@ -335,6 +311,15 @@ impl<'p> Context<'p> {
         }
         let size = self.output.dims[axis];
         ensure(total == size, || format!("its inputs have {total} slices along axis {axis}, its output {size}"))
+    }
+
+    fn transpose(&self, perm: &[usize]) -> Rules {
+        let [x] = self.inputs()?;
+        ensure(x.format == self.output.format, || "its input and output must have one format".into())?;
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        ensure(sorted.into_iter().eq(0..x.dims.len()), || format!("{perm:?} is no permutation of the axes"))?;
+        self.output_dims(&perm.iter().map(|&i| x.dims[i]).collect::<Vec<_>>())
     }
 
     fn pad(&self, before: &[usize], value: f32) -> Rules {
@@ -371,6 +356,49 @@ impl<'p> Context<'p> {
         let mut dims = x.dims.clone();
         dims[axis] = indices.len();
         self.output_dims(&dims)
+    }
+
+    fn softmax(&self, axis: usize) -> Rules {
+        let [x] = self.inputs()?;
+        self.f32(x, "input")?;
+        self.axis(x, axis)?;
+        self.same_kind(x)?;
+        self.output_dims(&x.dims)
+    }
+
+    fn squared_distance(&self, centroids: ConstantId) -> Rules {
+        let [x] = self.inputs()?;
+        self.rows(x, "input")?;
+        self.rows(self.output, "output")?;
+        let c = self.f32_constant(centroids, "centroids")?;
+        let (&[p], &[k]) = (x.dims.as_slice(), self.output.dims.as_slice()) else {
+            return Err("its input and output have one dimension each".into());
+        };
+        ensure(c.dims == [k, p], || format!("its centroids have dimensions {:?}, not {:?}", c.dims, [k, p]))
+    }
+
+    fn arg_min(&self, axis: usize) -> Rules {
+        let [x] = self.inputs()?;
+        self.rows(x, "input")?;
+        self.axis(x, axis)?;
+        let o = self.output;
+        ensure(o.format == Format::Index && o.layout == Layout::RowMajor, || {
+            "its output must be indices, row-major".into()
+        })?;
+        let mut dims = x.dims.clone();
+        dims.remove(axis);
+        self.output_dims(&dims)
+    }
+
+    fn gather_row(&self, table: ConstantId) -> Rules {
+        let [x] = self.inputs()?;
+        ensure(x.format == Format::Index && x.layout == Layout::RowMajor, || {
+            "its input must be indices, row-major".into()
+        })?;
+        self.rows(self.output, "output")?;
+        let c = self.f32_constant(table, "table")?;
+        let rest = c.dims.get(1..).ok_or("its table has no dimension")?;
+        self.output_dims(&[x.dims.as_slice(), rest].concat())
     }
 
     fn epilogue(&self) -> Rules {

@@ -6,7 +6,7 @@ use crate::message::{float, int, ints};
 use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
-use catc_ir::ops::{Binary, CastTo, Compare, Reduction, Scatter, Unary};
+use catc_ir::ops::{Binary, CastTo, Compare, Conv2d, Reduction, Scatter, Unary};
 use catc_ir::{Node, Op, Operand, Quantizer, TensorData};
 
 type Written = Result<(), String>;
@@ -15,164 +15,200 @@ fn sizes(items: &[usize]) -> Vec<i64> {
     items.iter().map(|&n| n as i64).collect()
 }
 
+/// Why an operation that only the evaluator knows has no operator.
+const NEVER_COMPILED: &str = "no compiled network holds it; cut the model before it, and compute the rest in the program that \
+                              calls the network";
+
 /// Writes one node of the graph.
 pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
     match &node.op {
-        Op::Quantize(q) => return quantize(w, node, q.quantizer),
-        Op::Dequantize(_) => return dequantize(w, node),
-        Op::Linear(_) => return linear(w, node),
-        Op::MaxPool(pool) => return pool::max(w, node, pool),
-        Op::AvgPool(pool) => return pool::average(w, node, pool),
-        _ => {}
+        Op::Quantize(q) => quantize(w, node, q.quantizer),
+        Op::Dequantize(_) => dequantize(w, node),
+        Op::Linear(_) => linear(w, node),
+        Op::Conv2d(c) => conv(w, node, c),
+        Op::MaxPool(pool) => pool::max(w, node, pool),
+        Op::AvgPool(pool) => pool::average(w, node, pool),
+        Op::SquaredDistance(_) => squared_distance(w, node),
+        Op::Blend(b) => blend(w, node, b.alpha),
+        Op::ScatterFlat(s) if s.join == Scatter::Replace => scatter(w, node),
+        // `operator` lists every other operation.
+        _ => {
+            let (operands, output) = ends(w, node, usize::MAX)?;
+            let Operator { name, extra, attributes } = operator(w, node)?;
+            w.node(name, &node.name, &references(operands.iter().chain(&extra)), &output, attributes);
+            Ok(())
+        }
     }
-    // Biases of quantized convolutions are written by themselves.
-    let by_itself = matches!(node.op, Op::Conv2d(_)) && node.inputs[1].value().is_some();
-    let taken = node.inputs.iter().take(if by_itself { 2 } else { usize::MAX });
-    let names = taken.map(|&o| w.operand(o)).collect::<Result<Vec<String>, String>>()?;
-    let extra: Vec<String>;
-    let mut inputs: Vec<&str> = names.iter().map(String::as_str).collect();
-    let output = w.value(node.output);
-    let out = output.as_str();
-    let shape = w.graph.type_of(*node.inputs.first().ok_or("it takes nothing")?).shape;
-    let (op, attributes): (&str, Vec<AttributeProto>) = match &node.op {
-        Op::Conv2d(conv) => {
-            let kernel = w.graph.type_of(node.inputs[1]).shape.as_fixed().ok_or("its weights have the batch")?;
-            let attributes = vec![
-                ints("kernel_shape", &sizes(&kernel[2..])),
-                ints("strides", &sizes(&conv.strides)),
-                ints("pads", &sizes(&conv.pads)),
-                ints("dilations", &sizes(&conv.dilations)),
-                int("group", conv.groups as i64),
-            ];
-            if let Some(bias) = node.inputs.get(2).filter(|_| by_itself) {
-                let channels = w.graph.type_of(*bias).shape.dims()[0].at_batch(1);
-                let row = vector(w, *bias, &[1, channels, 1, 1])?;
-                let sums = w.fresh("conv");
-                w.node("Conv", &node.name, &inputs[..2], &sums, attributes);
-                w.node("Add", "", &[&sums, &row], out, vec![]);
-                return Ok(());
-            }
-            ("Conv", attributes)
+}
+
+/// The names of the first operands of a node, `count` at most, and that of its output.
+fn ends(w: &mut Writer, node: &Node, count: usize) -> Result<(Vec<String>, String), String> {
+    let operands = node.inputs.iter().take(count).map(|&o| w.operand(o)).collect::<Result<Vec<String>, String>>()?;
+    Ok((operands, w.value(node.output)))
+}
+
+fn references<'s>(names: impl IntoIterator<Item = &'s String>) -> Vec<&'s str> {
+    names.into_iter().map(String::as_str).collect()
+}
+
+/// An operator that stands for an operation by itself.
+struct Operator {
+    name: &'static str,
+    /// What it takes behind the operands of the operation.
+    extra: Vec<String>,
+    attributes: Vec<AttributeProto>,
+}
+
+impl Operator {
+    fn plain(name: &'static str) -> Operator {
+        Operator::with(name, vec![])
+    }
+
+    fn with(name: &'static str, attributes: Vec<AttributeProto>) -> Operator {
+        Operator { name, extra: vec![], attributes }
+    }
+
+    fn taking(name: &'static str, extra: Vec<String>) -> Operator {
+        Operator { name, extra, attributes: vec![] }
+    }
+}
+
+/// The operator of an operation that one operator expresses. The names of the node's ends are given before.
+fn operator(w: &mut Writer, node: &Node) -> Result<Operator, String> {
+    let first = *node.inputs.first().ok_or("it takes nothing")?;
+    Ok(match &node.op {
+        Op::MatMul(_) => Operator::plain("MatMul"),
+        Op::BatchNorm(b) => Operator::with("BatchNormalization", vec![float("epsilon", b.eps)]),
+        Op::Softmax(s) => Operator::with("Softmax", vec![int("axis", s.axis as i64)]),
+        Op::Unary(Unary::Clip { min, max }) => Operator::taking("Clip", clip_bounds(w, *min, *max)),
+        Op::Unary(f) => {
+            let (name, attributes) = unary::operator(*f);
+            Operator::with(name, attributes)
         }
-        Op::MatMul(_) => ("MatMul", vec![]),
-        Op::BatchNorm(b) => ("BatchNormalization", vec![float("epsilon", b.eps)]),
-        Op::Softmax(s) => ("Softmax", vec![int("axis", s.axis as i64)]),
-        Op::Unary(Unary::Clip { min, max }) => {
-            extra = clip_bounds(w, *min, *max);
-            inputs.extend(extra.iter().map(String::as_str));
-            ("Clip", vec![])
-        }
-        Op::Unary(f) => unary::operator(*f),
         Op::Binary(Binary::Mod) => {
             return Err("the remainder of reals with the sign of the divisor has no operator".into());
         }
-        Op::Binary(binary) => self::binary(*binary),
-        Op::ReduceMean(m) if m.keep_dims && shape.rank() == 4 && m.axes == [2, 3] => ("GlobalAveragePool", vec![]),
-        Op::ReduceMean(m) => {
-            extra = axes(w, &m.axes, 18);
-            inputs.extend(extra.iter().map(String::as_str));
-            ("ReduceMean", reduction(&m.axes, m.keep_dims, extra.is_empty()))
+        Op::Binary(f) => {
+            let (name, attributes) = binary(*f);
+            Operator::with(name, attributes)
         }
-        Op::Reduce(r) => {
-            let (op, since) = match r.kind {
-                Reduction::Sum => ("ReduceSum", 13),
-                Reduction::Prod => ("ReduceProd", 18),
-                Reduction::Max => ("ReduceMax", 18),
-                Reduction::Min => ("ReduceMin", 18),
-            };
-            extra = axes(w, &r.axes, since);
-            inputs.extend(extra.iter().map(String::as_str));
-            (op, reduction(&r.axes, r.keep_dims, extra.is_empty()))
+        Op::ReduceMean(m) if m.keep_dims && w.graph.type_of(first).shape.rank() == 4 && m.axes == [2, 3] => {
+            Operator::plain("GlobalAveragePool")
         }
+        Op::ReduceMean(m) => reduction(w, ("ReduceMean", 18), &m.axes, m.keep_dims),
+        Op::Reduce(r) => reduction(w, reducing(r.kind), &r.axes, r.keep_dims),
         Op::Reshape(r) => {
             let sizes = w.reshape_sizes(&r.shape)?;
-            extra = vec![w.whole("shape", &sizes)];
-            inputs.extend(extra.iter().map(String::as_str));
-            ("Reshape", vec![])
+            Operator::taking("Reshape", vec![w.whole("shape", &sizes)])
         }
-        Op::Transpose(t) => ("Transpose", vec![ints("perm", &sizes(&t.perm))]),
-        Op::Concat(c) => ("Concat", vec![int("axis", c.axis as i64)]),
+        Op::Transpose(t) => Operator::with("Transpose", vec![ints("perm", &sizes(&t.perm))]),
+        Op::Concat(c) => Operator::with("Concat", vec![int("axis", c.axis as i64)]),
         Op::Pad(pad) => {
             let pads = w.whole("pads", &sizes(&[&pad.before[..], &pad.after].concat()));
-            let value = match w.graph.type_of(node.inputs[0]).element.quantizer() {
+            let value = match w.graph.type_of(first).element.quantizer() {
                 Some(q) => w.parameters(q)[1].clone(),
                 None => w.reals("padding", &[], &[pad.value]),
             };
-            extra = vec![pads, value];
-            inputs.extend(extra.iter().map(String::as_str));
-            ("Pad", vec![])
+            Operator::taking("Pad", vec![pads, value])
         }
         Op::Slice(s) => {
             let lists = [("start", s.start), ("end", s.end), ("axis", s.axis), ("step", s.step)];
-            extra = lists.map(|(name, n)| w.whole(name, &[n as i64])).into();
-            inputs.extend(extra.iter().map(String::as_str));
-            ("Slice", vec![])
+            Operator::taking("Slice", lists.map(|(name, n)| w.whole(name, &[n as i64])).into())
         }
-        Op::Gather(g) => ("Gather", vec![int("axis", g.axis as i64)]),
-        Op::GatherElements(g) => ("GatherElements", vec![int("axis", g.axis as i64)]),
-        Op::Identity(_) => ("Identity", vec![]),
-        Op::SquaredDistance(_) => {
-            // [N,1,P] - [K,P] -> [N,K,P]
-            let axis = w.whole("axis", &[1]);
-            let points = w.step("Unsqueeze", &[inputs[0], &axis], vec![]);
-            let apart = w.step("Sub", &[&points, inputs[1]], vec![]);
-            let squares = w.step("Mul", &[&apart, &apart], vec![]);
-            let last = w.whole("axis", &[2]);
-            w.node("ReduceSum", &node.name, &[&squares, &last], out, vec![int("keepdims", 0)]);
-            return Ok(());
-        }
-        Op::ArgMin(a) => ("ArgMin", vec![int("axis", a.axis as i64), int("keepdims", 0)]),
-        Op::Blend(b) => {
-            let (own, other) = (w.reals("weight", &[], &[1.0 - b.alpha]), w.reals("weight", &[], &[b.alpha]));
-            let left = w.step("Mul", &[inputs[0], &own], vec![]);
-            let right = w.step("Mul", &[inputs[1], &other], vec![]);
-            w.node("Add", &node.name, &[&left, &right], out, vec![]);
-            return Ok(());
-        }
-        Op::LayerNorm(n) => {
-            let width = shape.dims().last().and_then(|d| d.fixed()).ok_or("it normalizes the batch")?;
-            extra = if inputs.len() == 1 { vec![w.reals("ones", &[width], &vec![1.0; width])] } else { vec![] };
-            inputs.extend(extra.iter().map(String::as_str));
-            ("LayerNormalization", vec![int("axis", -1), float("epsilon", n.eps)])
-        }
-        Op::UncompiledUnary(f) => (unary::evaluated_operator(*f), vec![]),
-        Op::Compare(c) => (compare(*c), vec![]),
-        Op::Where(_) => ("Where", vec![]),
-        Op::Cast(c) => {
-            let to = match c.to {
-                CastTo::F32 => DataType::Float,
-                CastTo::I64 => DataType::Int64,
-                CastTo::Bool => DataType::Bool,
-            };
-            ("Cast", vec![int("to", to as i64)])
-        }
-        Op::Expand(e) => {
-            extra = vec![w.run_time_sizes(&e.shape)?];
-            inputs.extend(extra.iter().map(String::as_str));
-            ("Expand", vec![])
-        }
-        Op::ScatterFlat(s) if s.join == Scatter::Replace => {
-            let flat = w.whole("shape", &[-1]);
-            let [data, at, updates] = [0, 1, 2].map(|i| w.step("Reshape", &[inputs[i], &flat], vec![]));
-            let done = w.step("ScatterElements", &[&data, &at, &updates], vec![]);
-            let sizes = w.reshape_sizes(&shape)?;
-            let sizes = w.whole("shape", &sizes);
-            w.node("Reshape", &node.name, &[&done, &sizes], out, vec![]);
-            return Ok(());
-        }
-        Op::Cumulate(c) if !c.product => {
-            extra = vec![w.whole("axis", &[c.axis as i64])];
-            inputs.extend(extra.iter().map(String::as_str));
-            ("CumSum", vec![int("exclusive", c.exclusive.into()), int("reverse", c.reverse.into())])
-        }
-        Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err("no compiled network holds it; cut the model before it, and compute the rest in the program that calls the network".into()),
+        Op::Gather(g) => Operator::with("Gather", vec![int("axis", g.axis as i64)]),
+        Op::GatherElements(g) => Operator::with("GatherElements", vec![int("axis", g.axis as i64)]),
+        Op::Identity(_) => Operator::plain("Identity"),
+        Op::ArgMin(a) => Operator::with("ArgMin", vec![int("axis", a.axis as i64), int("keepdims", 0)]),
+        Op::LayerNorm(n) => layer_norm(w, node, first, n.eps)?,
+        Op::UncompiledUnary(f) => Operator::plain(unary::evaluated_operator(*f)),
+        Op::Compare(c) => Operator::plain(compare(*c)),
+        Op::Where(_) => Operator::plain("Where"),
+        Op::Cast(c) => Operator::with("Cast", vec![int("to", cast_type(c.to) as i64)]),
+        Op::Expand(e) => Operator::taking("Expand", vec![w.run_time_sizes(&e.shape)?]),
+        Op::Cumulate(c) if !c.product => Operator {
+            name: "CumSum",
+            extra: vec![w.whole("axis", &[c.axis as i64])],
+            attributes: vec![int("exclusive", c.exclusive.into()), int("reverse", c.reverse.into())],
+        },
+        Op::TopK(_) | Op::ScatterFlat(_) | Op::Cumulate(_) => return Err(NEVER_COMPILED.into()),
         Op::Fused(_) => return Err("it is fused".into()),
-        Op::Quantize(_) | Op::Dequantize(_) | Op::Linear(_) | Op::MaxPool(_) | Op::AvgPool(_) => {
+        Op::Quantize(_)
+        | Op::Dequantize(_)
+        | Op::Linear(_)
+        | Op::Conv2d(_)
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::SquaredDistance(_)
+        | Op::Blend(_) => {
             return Err("it is written above".into());
         }
+    })
+}
+
+fn conv(w: &mut Writer, node: &Node, conv: &Conv2d) -> Written {
+    // Biases of quantized convolutions are written by themselves.
+    let by_itself = node.inputs[1].value().is_some();
+    let (operands, output) = ends(w, node, if by_itself { 2 } else { usize::MAX })?;
+    let kernel = w.graph.type_of(node.inputs[1]).shape.as_fixed().ok_or("its weights have the batch")?;
+    let attributes = vec![
+        ints("kernel_shape", &sizes(&kernel[2..])),
+        ints("strides", &sizes(&conv.strides)),
+        ints("pads", &sizes(&conv.pads)),
+        ints("dilations", &sizes(&conv.dilations)),
+        int("group", conv.groups as i64),
+    ];
+    let Some(bias) = node.inputs.get(2).filter(|_| by_itself) else {
+        w.node("Conv", &node.name, &references(&operands), &output, attributes);
+        return Ok(());
     };
-    w.node(op, &node.name, &inputs, out, attributes);
+    let channels = w.graph.type_of(*bias).shape.dims()[0].at_batch(1);
+    let row = vector(w, *bias, &[1, channels, 1, 1])?;
+    let sums = w.fresh("conv");
+    w.node("Conv", &node.name, &references(&operands), &sums, attributes);
+    w.node("Add", "", &[&sums, &row], &output, vec![]);
     Ok(())
+}
+
+/// `[N,1,P] - [K,P] -> [N,K,P]`, squared and summed.
+fn squared_distance(w: &mut Writer, node: &Node) -> Written {
+    let (operands, output) = ends(w, node, usize::MAX)?;
+    let axis = w.whole("axis", &[1]);
+    let points = w.step("Unsqueeze", &[&operands[0], &axis], vec![]);
+    let apart = w.step("Sub", &[&points, &operands[1]], vec![]);
+    let squares = w.step("Mul", &[&apart, &apart], vec![]);
+    let last = w.whole("axis", &[2]);
+    w.node("ReduceSum", &node.name, &[&squares, &last], &output, vec![int("keepdims", 0)]);
+    Ok(())
+}
+
+/// A weighted sum of two tensors.
+fn blend(w: &mut Writer, node: &Node, alpha: f32) -> Written {
+    let (operands, output) = ends(w, node, usize::MAX)?;
+    let (own, other) = (w.reals("weight", &[], &[1.0 - alpha]), w.reals("weight", &[], &[alpha]));
+    let left = w.step("Mul", &[&operands[0], &own], vec![]);
+    let right = w.step("Mul", &[&operands[1], &other], vec![]);
+    w.node("Add", &node.name, &[&left, &right], &output, vec![]);
+    Ok(())
+}
+
+/// Replaced elements of a tensor, by their places in its flat form.
+fn scatter(w: &mut Writer, node: &Node) -> Written {
+    let (operands, output) = ends(w, node, usize::MAX)?;
+    let flat = w.whole("shape", &[-1]);
+    let [data, at, updates] = [0, 1, 2].map(|i| w.step("Reshape", &[&operands[i], &flat], vec![]));
+    let done = w.step("ScatterElements", &[&data, &at, &updates], vec![]);
+    let sizes = w.reshape_sizes(&w.graph.type_of(node.inputs[0]).shape)?;
+    let sizes = w.whole("shape", &sizes);
+    w.node("Reshape", &node.name, &[&done, &sizes], &output, vec![]);
+    Ok(())
+}
+
+/// A normalization over the last axis, with factors of one where the node has none.
+fn layer_norm(w: &mut Writer, node: &Node, input: Operand, eps: f32) -> Result<Operator, String> {
+    let shape = w.graph.type_of(input).shape;
+    let width = shape.dims().last().and_then(|d| d.fixed()).ok_or("it normalizes the batch")?;
+    let extra = if node.inputs.len() == 1 { vec![w.reals("ones", &[width], &vec![1.0; width])] } else { vec![] };
+    Ok(Operator { name: "LayerNormalization", extra, attributes: vec![int("axis", -1), float("epsilon", eps)] })
 }
 
 /// A constant vector under another shape. Biases of quantized layers stand in an addition of their own: as inputs of the layers they would
@@ -184,17 +220,35 @@ fn vector(w: &mut Writer, operand: Operand, shape: &[usize]) -> Result<String, S
     Ok(w.reals(&format!("{constant}_row"), shape, items))
 }
 
-/// Axes as an input, where the opset has them there.
-fn axes(w: &mut Writer, axes: &[usize], since: i64) -> Vec<String> {
-    if w.opset < since { vec![] } else { vec![w.whole("axes", &sizes(axes))] }
+/// The operator of a reduction, and the first opset in which its axes are an input.
+fn reducing(kind: Reduction) -> (&'static str, i64) {
+    match kind {
+        Reduction::Sum => ("ReduceSum", 13),
+        Reduction::Prod => ("ReduceProd", 18),
+        Reduction::Max => ("ReduceMax", 18),
+        Reduction::Min => ("ReduceMin", 18),
+    }
 }
 
-fn reduction(axes: &[usize], keep_dims: bool, as_attribute: bool) -> Vec<AttributeProto> {
+/// A reduction by that operator. Its axes are an input from opset `since` on, and an attribute before.
+fn reduction(w: &mut Writer, (name, since): (&'static str, i64), axes: &[usize], keep_dims: bool) -> Operator {
+    let axes = sizes(axes);
     let mut attributes = vec![int("keepdims", keep_dims.into())];
-    if as_attribute {
-        attributes.push(ints("axes", &sizes(axes)));
+    let mut extra = vec![];
+    if w.opset < since {
+        attributes.push(ints("axes", &axes));
+    } else {
+        extra.push(w.whole("axes", &axes));
     }
-    attributes
+    Operator { name, extra, attributes }
+}
+
+fn cast_type(to: CastTo) -> DataType {
+    match to {
+        CastTo::F32 => DataType::Float,
+        CastTo::I64 => DataType::Int64,
+        CastTo::Bool => DataType::Bool,
+    }
 }
 
 /// The bounds of `Clip`; empty where there is none.

@@ -43,6 +43,69 @@ fn repeated(cx: &mut NodeContext, x: &Value, times: usize) -> Built {
     reshape(cx, &y, Shape::new([b, Dim::Fixed(count * times), s, d]))
 }
 
+/// Keys and values behind those of the past, and the number of past positions.
+fn behind_past(cx: &mut NodeContext, k: Value, v: Value) -> Result<(Value, Value, usize), NodeProblem> {
+    if cx.has_input(4) != cx.has_input(5) {
+        return Err(NodeProblem::input(4, "comes without the other past tensor"));
+    }
+    if !cx.has_input(4) {
+        return Ok((k, v, 0));
+    }
+    let (pk, pv) = (cx.input(4)?, cx.input(5)?);
+    let past = sizes(cx, &pk)?[1];
+    Ok((concat(cx, &[pk, k], 2)?, concat(cx, &[pv, v], 2)?, past))
+}
+
+/// Scores that stay below `cap` in magnitude.
+fn bounded(cx: &mut NodeContext, scores: &Value, cap: f32) -> Built {
+    let ratio = combine(cx, Binary::Div, scores, &real(cap))?;
+    let within_one = apply(cx, Unary::Tanh, &ratio)?;
+    combine(cx, Binary::Mul, &within_one, &real(cap))
+}
+
+/// Scores plus the mask that is an input: numbers, or where a query sees a key. There are `keys` keys.
+fn with_mask(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
+    let mask = cx.input(3)?;
+    let mut mask = match cx.element(&mask) {
+        Element::Bool => choose(cx, &mask, &real(0.0), &real(f32::NEG_INFINITY))?,
+        _ => cast(cx, &mask, CastTo::F32)?,
+    };
+    let shape = cx.shape(&mask);
+    if let Some(&Dim::Fixed(n)) = shape.dims().last()
+        && n < keys
+        && n > 1
+    {
+        // What the mask does not reach is hidden.
+        let mut rest = shape.dims().to_vec();
+        let last = rest.len() - 1;
+        rest[last] = Dim::Fixed(keys - n);
+        let hidden = expand(cx, &real(f32::NEG_INFINITY), Shape::new(rest))?;
+        mask = concat(cx, &[mask, hidden], last)?;
+    }
+    combine(cx, Binary::Add, scores, &mask)
+}
+
+/// Scores in which a query sees the keys of the past, and of the present those up to its own position.
+fn without_future(cx: &mut NodeContext, scores: &Value, [queries, keys]: [usize; 2], past: usize) -> Built {
+    cx.fill(&[queries, keys])?;
+    let seen = |i: usize| if i % keys <= i / keys + past { 0.0 } else { f32::NEG_INFINITY };
+    let mask = TensorData::F32((0..queries * keys).map(seen).collect());
+    let mask: Value = Known::from(Tensor::new(vec![queries, keys], mask)).into();
+    combine(cx, Binary::Add, scores, &mask)
+}
+
+/// Scores without the keys behind the length of an image, which are padding.
+fn without_padding(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
+    let lengths = cx.input(6)?;
+    let column = cx.shape(&lengths).dims().iter().copied().chain([Dim::Fixed(1); 3]).collect::<Vec<_>>();
+    let lengths = reshape(cx, &lengths, Shape::new(column))?;
+    cx.fill(&[keys])?;
+    let places = indices(&[1, 1, 1, keys], (0..keys as i64).collect());
+    let seen = compare(cx, Compare::Less, &places, &lengths)?;
+    let mask = choose(cx, &seen, &real(0.0), &real(f32::NEG_INFINITY))?;
+    combine(cx, Binary::Add, scores, &mask)
+}
+
 pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     cx.arity(3, if cx.opset < 24 { 6 } else { 7 })?;
     let count = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok());
@@ -55,18 +118,8 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     let (q, k, v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let flat = cx.shape(&q).rank() == 3;
     let q = heads(cx, &q, q_heads, "query")?;
-    let mut k = heads(cx, &k, kv_heads, "key")?;
-    let mut v = heads(cx, &v, kv_heads, "value")?;
-    let mut past = 0;
-    if cx.has_input(4) != cx.has_input(5) {
-        return Err(NodeProblem::input(4, "comes without the other past tensor"));
-    }
-    if cx.has_input(4) {
-        let (pk, pv) = (cx.input(4)?, cx.input(5)?);
-        past = sizes(cx, &pk)?[1];
-        k = concat(cx, &[pk, k], 2)?;
-        v = concat(cx, &[pv, v], 2)?;
-    }
+    let (k, v) = (heads(cx, &k, kv_heads, "key")?, heads(cx, &v, kv_heads, "value")?);
+    let (k, v, past) = behind_past(cx, k, v)?;
     let present = [k.clone(), v.clone()];
     let ([hq, sq, d], [hk, sk, _]) = (sizes(cx, &q)?, sizes(cx, &k)?);
     if hk == 0 || hq % hk != 0 {
@@ -78,53 +131,15 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     let (q, k) = (combine(cx, Binary::Mul, &q, &real(root))?, combine(cx, Binary::Mul, &k, &real(root))?);
     let k = swap_last(cx, &k)?;
     let raw = matmul(cx, &q, &k)?;
-    let mut scores = raw.clone();
-    if softcap > 0.0 {
-        scores = combine(cx, Binary::Div, &scores, &real(softcap))?;
-        scores = apply(cx, Unary::Tanh, &scores)?;
-        scores = combine(cx, Binary::Mul, &scores, &real(softcap))?;
-    }
-    let capped = scores.clone();
-    if cx.has_input(3) {
-        let mask = cx.input(3)?;
-        let mut mask = match cx.element(&mask) {
-            Element::Bool => choose(cx, &mask, &real(0.0), &real(f32::NEG_INFINITY))?,
-            _ => cast(cx, &mask, CastTo::F32)?,
-        };
-        let shape = cx.shape(&mask);
-        if let Some(&Dim::Fixed(n)) = shape.dims().last()
-            && n < sk
-            && n > 1
-        {
-            // What the mask does not reach is hidden.
-            let mut rest = shape.dims().to_vec();
-            let last = rest.len() - 1;
-            rest[last] = Dim::Fixed(sk - n);
-            let hidden = expand(cx, &real(f32::NEG_INFINITY), Shape::new(rest))?;
-            mask = concat(cx, &[mask, hidden], last)?;
-        }
-        scores = combine(cx, Binary::Add, &scores, &mask)?;
-    }
+    let capped = if softcap > 0.0 { bounded(cx, &raw, softcap)? } else { raw.clone() };
+    let mut masked = if cx.has_input(3) { with_mask(cx, &capped, sk)? } else { capped.clone() };
     if causal {
-        cx.fill(&[sq, sk])?;
-        let seen = |i: usize| if i % sk <= i / sk + past { 0.0 } else { f32::NEG_INFINITY };
-        let mask: Value =
-            Known::from(Tensor::new(vec![sq, sk], TensorData::F32((0..sq * sk).map(seen).collect()))).into();
-        scores = combine(cx, Binary::Add, &scores, &mask)?;
+        masked = without_future(cx, &masked, [sq, sk], past)?;
     }
     if cx.has_input(6) {
-        // Keys behind the length of an image are padding.
-        let lengths = cx.input(6)?;
-        let column = cx.shape(&lengths).dims().iter().copied().chain([Dim::Fixed(1); 3]).collect::<Vec<_>>();
-        let lengths = reshape(cx, &lengths, Shape::new(column))?;
-        cx.fill(&[sk])?;
-        let places = indices(&[1, 1, 1, sk], (0..sk as i64).collect());
-        let seen = compare(cx, Compare::Less, &places, &lengths)?;
-        let mask = choose(cx, &seen, &real(0.0), &real(f32::NEG_INFINITY))?;
-        scores = combine(cx, Binary::Add, &scores, &mask)?;
+        masked = without_padding(cx, &masked, sk)?;
     }
-    let masked = scores.clone();
-    let weights = cx.emit_on(Op::Softmax(Softmax { axis: 3 }), &scores)?;
+    let weights = cx.emit_on(Op::Softmax(Softmax { axis: 3 }), &masked)?;
     let mut y = matmul(cx, &weights, &v)?;
     if flat {
         let turned = permute(cx, &y, vec![0, 2, 1, 3])?;
