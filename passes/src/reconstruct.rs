@@ -261,10 +261,7 @@ impl Pass for Reconstruct {
                 "no layer has weights that are still to be rounded, between tensors that the float graph has",
             );
         }
-        let (whole, step) = self.work(&prepared, &reference, &blocks, node_work);
-        let affordable =
-            || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
-        let iterations = self.iterations.unwrap_or_else(affordable);
+        let iterations = self.iterations.unwrap_or_else(|| self.affordable_iterations(&prepared, &reference, &blocks));
         let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, split.fit.len());
         if count < split.fit.len() {
             cx.note(format!(
@@ -314,16 +311,11 @@ impl Pass for Reconstruct {
             RunError::Pass(e) => e,
             RunError::Eval(e) => PassError::evaluation(self.name(), e),
         })?;
-        let Outcome { kept, before, after } = run.outcome;
         cx.losses.extend(run.curve);
-        if kept == 0 {
+        if run.outcome.kept == 0 {
             return cx.skip(SKIPPED, "no unit's error falls below that of rounding to the nearest code");
         }
-        let note = format!(
-            "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
-             to {:.1} % of that of rounding to nearest",
-            100.0 * after / before
-        );
+        let note = run.outcome.note(units, iterations, count);
         let judged = match (&holdout, &start, &objective) {
             (Some(holdout), Some(start), Some(objective)) => {
                 judge(objective, holdout.len(), start, &holdout.distance(&run.quantized)?)
@@ -398,6 +390,12 @@ fn images_that_fit(graph: &Graph, blocks: &[Block], pass: &Reconstruct, limit: u
 }
 
 impl Reconstruct {
+    /// Iterations of every unit that the budget allows.
+    fn affordable_iterations(&self, graph: &Graph, reference: &Graph, blocks: &[Block]) -> usize {
+        let (whole, step) = self.work(graph, reference, blocks, node_work);
+        ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1])
+    }
+
     /// The cost, by that of a node, of the float network for one image, and of one step of every unit.
     fn work(&self, graph: &Graph, reference: &Graph, blocks: &[Block], cost: fn(&Graph, &Node) -> u64) -> (f64, f64) {
         let work = |graph: &Graph, nodes: &[usize]| -> f64 {
