@@ -1,8 +1,8 @@
 //! Element-wise nodes that work on f32.
 
 use crate::epilogue::{self, Pending, PendingEpilogue, Placement, Source};
-use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
+use crate::materialization::Order;
 use catc_ir::ops::{self, CastTo};
 use catc_ir::{Node, Operand, ValueId};
 use catc_program::{Binary, Epilogue, EpilogueStep, Format, Layout, Op, Step, TensorDecl, TensorId, Unary};

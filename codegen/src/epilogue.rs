@@ -1,7 +1,7 @@
 //! What follows on each element: from the epilogues of fused nodes and from element-wise nodes to the epilogue of a step.
 
-use crate::forms::{Form, Order};
 use crate::lowering::{Lowered, Lowering};
+use crate::materialization::{Materialization, Order};
 use catc_ir::ops::{self, EpilogueEnd, Fused};
 use catc_ir::{ConstId, Node, TensorData, ValueId};
 use catc_program::{
@@ -163,10 +163,10 @@ impl Lowering<'_> {
     }
 
     /// Whether the step that makes a value can take more into its epilogue, as a single operand takes its output, and how that lies.
-    pub(crate) fn open_step(&self, value: ValueId) -> Lowered<Option<(Form, Placement)>> {
+    pub(crate) fn open_step(&self, value: ValueId) -> Lowered<Option<(Materialization, Placement)>> {
         let own = self.dims(value)?;
-        let [form] = self.forms[value].own[..] else { return Ok(None) };
-        let tensor = self.builder.tensor(form.tensor);
+        let [materialized] = self.materializations[value].own[..] else { return Ok(None) };
+        let tensor = self.builder.tensor(materialized.tensor);
         let placement = match tensor.dims == own {
             true => Placement::Own(tensor.layout),
             false => Placement::Column,
@@ -174,9 +174,9 @@ impl Lowering<'_> {
         let open = |s: &Step| s.op.has_epilogue() && s.epilogue.requantize.is_none();
         let fits = tensor.format == Format::F32
             && self.used_once(value)
-            && self.builder.writer(form.tensor).is_some_and(open)
+            && self.builder.writer(materialized.tensor).is_some_and(open)
             && (placement != Placement::Column || column(&own).is_some_and(|c| c == *tensor.dims));
-        Ok(fits.then_some((form, placement)))
+        Ok(fits.then_some((materialized, placement)))
     }
 
     /// Adds an epilogue to the step that makes `base`, whose output then is `output`, if that changes nothing else.
@@ -185,17 +185,17 @@ impl Lowering<'_> {
         if own != self.dims(output)? {
             return Ok(false);
         }
-        let Some((form, placement)) = self.open_step(base)? else { return Ok(false) };
+        let Some((materialized, placement)) = self.open_step(base)? else { return Ok(false) };
         let Some(steps) = self.place(&epilogue.steps, &own, placement)? else { return Ok(false) };
         let format = self.format(output)?;
         // Behind the steps that make its operands: nothing else reads what it writes.
-        let Some(mut step) = self.builder.take_writer(form.tensor) else { return Ok(false) };
+        let Some(mut step) = self.builder.take_writer(materialized.tensor) else { return Ok(false) };
         step.epilogue.steps.extend(steps);
         step.epilogue.requantize = epilogue.requantize;
-        let tensor = self.builder.tensor_mut(form.tensor);
+        let tensor = self.builder.tensor_mut(materialized.tensor);
         (tensor.name, tensor.format) = (output.to_string(), format);
         self.builder.push(step);
-        self.define(output, form.tensor, form.order);
+        self.define(output, materialized.tensor, materialized.order);
         Ok(true)
     }
 
@@ -235,7 +235,7 @@ impl Lowering<'_> {
         }
         let column = [last, rows, 1];
         Ok(Some(match source {
-            Source::Value(v) => Operand::Tensor(self.form(v, &column, Layout::ChannelsLast, Order::Rows)?),
+            Source::Value(v) => Operand::Tensor(self.materialize(v, &column, Layout::ChannelsLast, Order::Rows)?),
             Source::Constant(c) => {
                 let data = match &self.builder.constant(c).data {
                     ConstantData::F32(x) => (0..last * rows).map(|i| x[i % rows * last + i / rows]).collect(),

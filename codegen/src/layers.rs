@@ -1,8 +1,8 @@
 //! Layers that sum: convolutions, fully connected layers, matrix products, poolings and means.
 
 use crate::epilogue::{PendingEpilogue, Placement, Source, column};
-use crate::forms::Order;
 use crate::lowering::{Lowered, Lowering};
+use crate::materialization::Order;
 use catc_ir::ops::{AvgPool, Body, Conv2d, Fused, ReduceMean, Window};
 use catc_ir::{ConstId, Node, Operand, TensorData, ValueId};
 use catc_program::{Constant, ConstantData, ConstantId, Format, Geometry, Layout, Op, PackedCodes};
@@ -100,7 +100,7 @@ impl Lowering<'_> {
             Some((source, image)) => (image, self.in_layout(source, Layout::ChannelsLast)?),
             None => {
                 let rows = column(&self.dims(x)?).unwrap_or_default();
-                ([k, 1, 1], self.form(x, &rows, Layout::ChannelsLast, Order::Rows)?)
+                ([k, 1, 1], self.materialize(x, &rows, Layout::ChannelsLast, Order::Rows)?)
             }
         };
         let [c, h, w] = image;
@@ -112,15 +112,15 @@ impl Lowering<'_> {
 
     /// The image that a value of one row flattens, and its dimensions, if it lies in memory with its channels fastest.
     fn flattened_image(&self, value: ValueId) -> Lowered<Option<(ValueId, [usize; 3])>> {
-        if self.dims(value)?.len() != 1 || !self.forms[value].own.is_empty() {
+        if self.dims(value)?.len() != 1 || !self.materializations[value].own.is_empty() {
             return Ok(None);
         }
         let mut source = value;
-        while let Some(before) = self.forms[source].reshape_of {
+        while let Some(before) = self.materializations[source].reshape_of {
             source = before;
             if let &[c, h, w] = self.dims(source)?.as_slice()
-                && self.forms[source].own.iter().all(|f| f.order == Order::Channels)
-                && !self.forms[source].own.is_empty()
+                && self.materializations[source].own.iter().all(|f| f.order == Order::Channels)
+                && !self.materializations[source].own.is_empty()
             {
                 return Ok(Some((source, [c, h, w])));
             }

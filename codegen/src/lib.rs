@@ -10,9 +10,9 @@ mod builder;
 mod elementwise;
 mod epilogue;
 mod error;
-mod forms;
 mod layers;
 mod lowering;
+mod materialization;
 mod movement;
 mod selection;
 

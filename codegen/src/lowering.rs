@@ -2,7 +2,7 @@
 
 use crate::CodegenError;
 use crate::builder::Builder;
-use crate::forms::{Forms, Order};
+use crate::materialization::{Materializations, Order};
 use catc_ir::ops::{Body, Op};
 use catc_ir::{
     Dim, Element, Graph, GraphOutput, Indexed, Node, Operand, Phase, Shape, ValueId, indexed_inputs, verify,
@@ -69,7 +69,7 @@ fn walk(graph: &Graph) -> Result<(Lowering<'_>, Vec<Port>, Vec<Port>), CodegenEr
 pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
     pub(crate) builder: Builder,
-    pub(crate) forms: SecondaryMap<ValueId, Forms>,
+    pub(crate) materializations: SecondaryMap<ValueId, Materializations>,
     /// For each value the one it equals: itself, or what nodes that change nothing pass on.
     equals: SecondaryMap<ValueId, Option<ValueId>>,
     /// The nodes that use each value (once for each operand), by index; graph outputs are counted apart.
@@ -91,7 +91,7 @@ impl<'g> Lowering<'g> {
         Lowering {
             graph,
             builder: Builder::default(),
-            forms: SecondaryMap::new(),
+            materializations: SecondaryMap::new(),
             equals: SecondaryMap::new(),
             users: SecondaryMap::new(),
             output_uses: SecondaryMap::new(),

@@ -1,7 +1,7 @@
 //! Nodes that move elements and compute nothing.
 
-use crate::forms::{Order, one_order};
 use crate::lowering::{Lowered, Lowering};
+use crate::materialization::{Order, one_order};
 use catc_ir::{Node, Operand, TensorData};
 use catc_program::{Layout, Op, TensorDecl};
 
@@ -12,7 +12,7 @@ impl Lowering<'_> {
         // Both must start with the batch, or elements of several images would mix.
         self.dims(x)?;
         self.dims(node.output)?;
-        self.forms[node.output].reshape_of = Some(x);
+        self.materializations[node.output].reshape_of = Some(x);
         Ok(())
     }
 
@@ -21,7 +21,7 @@ impl Lowering<'_> {
         let (dims, own) = (self.dims(x)?, self.dims(node.output)?);
         // The batch stays first, or the output's shape had been refused.
         let perm: Vec<usize> = perm[1..].iter().map(|p| p - 1).collect();
-        let held = |order| self.forms[x].own.iter().find(|f| f.order == order).map(|f| f.tensor);
+        let held = |order| self.materializations[x].own.iter().find(|f| f.order == order).map(|f| f.tensor);
         match (perm.as_slice(), held(Order::Channels), held(Order::Rows)) {
             // To channels-last and back: what the memory is already.
             ([1, 2, 0], Some(source), _) => {

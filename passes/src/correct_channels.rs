@@ -29,8 +29,8 @@ use crate::context::PassContext;
 use crate::learn::layers::{Layer, prepare};
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::{Comparison, Distance, Holdout};
-use crate::refine::layout::Layout;
-use crate::refine::split::Split;
+use crate::refine::needs::NodeNeeds;
+use crate::refine::split::FitSplit;
 use crate::refine::tail::{Tail, images_that_fit};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_interp::images::map_images;
@@ -136,8 +136,8 @@ impl Pass for CorrectChannels {
         let reference = cx.require_reference()?;
         let (prepared, mut layers) = prepare(self.name(), graph, reference)?;
         let targets = objective.values();
-        let layouts = [Layout::new(&prepared, &targets), Layout::new(reference, &targets)];
-        layers.retain(|l| layouts[0].is_needed(l.node) && layouts[1].is_needed(l.reference_node));
+        let needs = [NodeNeeds::new(&prepared, &targets), NodeNeeds::new(reference, &targets)];
+        layers.retain(|l| needs[0].is_needed(l.node) && needs[1].is_needed(l.reference_node));
         if layers.is_empty() {
             return cx.skip(SKIPPED, "the float network computes the outputs of none of its layers");
         }
@@ -146,14 +146,14 @@ impl Pass for CorrectChannels {
             Gain::Exponent(p) => &[Some(p)],
             Gain::None => &[None],
         };
-        let images = self.images(&prepared, reference, &layouts, &layers, exponents.len());
-        let split = match Split::draw(data.len(), images, cx.seed) {
+        let images = self.images(&prepared, reference, &needs, &layers, exponents.len());
+        let split = match FitSplit::draw(data.len(), images, cx.seed) {
             Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let compare = Comparison { pass: self.name(), reference, data, objective: &objective };
         cx.progress.start("correcting channels", (exponents.len() * layers.len()) as u64);
-        let outcome = best(&prepared, &layers, &layouts, &compare, &split, exponents, cx);
+        let outcome = best(&prepared, &layers, &needs, &compare, &split, exponents, cx);
         cx.progress.finish();
         let (before, best) = outcome?;
         let (name, amount) = (objective.name(), |d: &Distance| objective.amount(d.loss));
@@ -180,14 +180,14 @@ impl CorrectChannels {
         &self,
         graph: &Graph,
         reference: &Graph,
-        layouts: &[Layout; 2],
+        needs: &[NodeNeeds; 2],
         layers: &[Layer],
         exponents: usize,
     ) -> usize {
-        let whole = layouts[0].remaining[0] as f64;
+        let whole = needs[0].remaining[0] as f64;
         let affordable = self.budget * 1e9 / (RUNS * exponents as f64 * whole).max(1.0);
         let kept = layers.iter().map(|l| {
-            let [a, b] = layouts;
+            let [a, b] = needs;
             a.frontier_bytes(graph, l.node).saturating_add(b.frontier_bytes(reference, l.reference_node))
         });
         (affordable as usize).min(self.images).min(images_that_fit(kept.max().unwrap_or(0)))
@@ -201,9 +201,9 @@ type Corrected = (Distance, Option<f64>, Graph);
 fn best(
     graph: &Graph,
     layers: &[Layer],
-    layouts: &[Layout; 2],
+    needs: &[NodeNeeds; 2],
     compare: &Comparison,
-    split: &Split,
+    split: &FitSplit,
     exponents: &[Option<f64>],
     cx: &PassContext,
 ) -> Result<(Distance, Option<Corrected>), PassError> {
@@ -216,7 +216,7 @@ fn best(
     for &exponent in exponents {
         let mut quantized = initial.clone();
         let tails = [Tail::new(&quantized, inputs.clone()), Tail::new(&float, inputs.clone())];
-        correct(&mut quantized, &float, layers, layouts, tails, exponent, cx).map_err(|e| compare.error(e))?;
+        correct(&mut quantized, &float, layers, needs, tails, exponent, cx).map_err(|e| compare.error(e))?;
         let after = holdout.distance(&quantized)?;
         if best.as_ref().is_none_or(|b| after.loss < b.0.loss) {
             best = Some((after, exponent, quantized.graph().clone()));
@@ -230,15 +230,15 @@ fn correct(
     quantized: &mut Interpreter,
     float: &Interpreter,
     layers: &[Layer],
-    layouts: &[Layout; 2],
+    needs: &[NodeNeeds; 2],
     tails: [Tail; 2],
     exponent: Option<f64>,
     cx: &PassContext,
 ) -> Result<(), EvalError> {
     let [mut a, mut b] = tails;
     for layer in layers {
-        a.advance(quantized, &layouts[0], layer.node)?;
-        b.advance(float, &layouts[1], layer.reference_node)?;
+        a.advance(quantized, &needs[0], layer.node)?;
+        b.advance(float, &needs[1], layer.reference_node)?;
         let bias = quantized.graph().constant(layer.bias).tensor.clone();
         let bias = bias.as_f32().unwrap_or(&[]);
         let moments = map_images(a.len(), |i| {

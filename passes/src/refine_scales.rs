@@ -45,7 +45,7 @@ use crate::learn::layers::{Layer, prepare};
 use crate::learn::network_training::{NetworkSchedule, NetworkTraining, Parameters};
 use crate::pass::{Changed, Pass, PassError};
 use crate::refine::comparison::{Comparison, Distance, Holdout, KEPT_SHARE};
-use crate::refine::layout::Layout;
+use crate::refine::needs::NodeNeeds;
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use crate::work::{graph_time, scaled_budget};
 use catc_interp::images::map_images;
@@ -218,7 +218,7 @@ impl Pass for RefineScales {
         if prepared.used_quantizers().is_empty() {
             return cx.skip(SKIPPED, "nothing is quantized");
         }
-        let layout = Layout::new(&prepared, &objective.values());
+        let needs = NodeNeeds::new(&prepared, &objective.values());
         let compare = Comparison { pass: self.name(), reference: &reference, data, objective: &objective };
         let temperatures: &[f64] = match &self.temperature {
             Some(t) => std::slice::from_ref(t),
@@ -231,7 +231,7 @@ impl Pass for RefineScales {
         // Outputs that do not fit the memory are computed again for every batch.
         let kept = split.fit.len().saturating_mul(objective.bytes()) <= cx.max_memory / KEPT_SHARE;
         let float = if kept && augment == Augment::default() { 0.0 } else { 1.0 };
-        let whole = layout.remaining[0] as f64;
+        let whole = needs.remaining[0] as f64;
         // Forward and backward to inputs, and a run of the float network.
         let step = (2.2 + float) * self.batch as f64 * whole * temperatures.len() as f64;
         let affordable = || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(STEPS[0], STEPS[1]);
@@ -242,7 +242,7 @@ impl Pass for RefineScales {
         cx.progress.expect("refining scales", graph_time(&prepared) * (learned + judged));
         cx.progress.start("refining scales", (steps * temperatures.len()) as u64);
         let course = Course { temperatures, steps, augment, kept };
-        let outcome = self.learn(&prepared, &layers, &layout, &compare, &split, course, cx);
+        let outcome = self.learn(&prepared, &layers, &needs, &compare, &split, course, cx);
         cx.progress.finish();
         let Outcome { before, best, curve } = outcome?;
         cx.losses.extend(curve);
@@ -292,7 +292,7 @@ impl RefineScales {
         &self,
         prepared: &Graph,
         layers: &[Layer],
-        layout: &Layout,
+        needs: &NodeNeeds,
         compare: &Comparison,
         split: &HoldoutSplit,
         course: Course,
@@ -333,7 +333,7 @@ impl RefineScales {
                     (self.code_rate > 0.0).then_some(compare.reference),
                     layers,
                     &units,
-                    |node| layout.is_needed(node),
+                    |node| needs.is_needed(node),
                 ),
                 seed: cx.seed,
             };

@@ -22,9 +22,9 @@ use crate::pass::{Changed, Pass, PassError};
 use crate::range::lp_search::DEFAULT_P;
 use crate::range::{quantizer_by_lp, weight_quantizer_by_lp};
 use crate::refine::comparison::{Comparison, Distance};
-use crate::refine::layout::Layout;
+use crate::refine::needs::NodeNeeds;
 use crate::refine::powell::{Found, PER_LINE, minimize};
-use crate::refine::split::{MIN_IMAGES, Split};
+use crate::refine::split::{FitSplit, MIN_IMAGES};
 use crate::registry::{PassEntry, PassOption, PassOptions, RegistryError};
 use catc_interp::Interpreter;
 use catc_ir::{Graph, Op, Operand, Phase, Quantizer, QuantizerId};
@@ -96,17 +96,17 @@ impl Pass for SearchScales {
             Ok(objective) => objective,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
-        let layout = Layout::new(graph, &objective.values());
-        let searched = searched(graph, &layout);
+        let needs = NodeNeeds::new(graph, &objective.values());
+        let searched = searched(graph, &needs);
         let count = searched.len();
         if count == 0 {
             return cx.skip(SKIPPED, "every quantizer has more than 6 bits");
         }
         let reference = cx.require_reference()?;
         let lines = self.sweeps * (count + 1);
-        let work = (lines * PER_LINE + EXPONENTS.len() + 1) as f64 * layout.remaining[0] as f64;
+        let work = (lines * PER_LINE + EXPONENTS.len() + 1) as f64 * needs.remaining[0] as f64;
         let affordable = ((self.budget * 1e9 / work.max(1.0)) as usize).max(MIN_IMAGES);
-        let split = match Split::draw(data.len(), affordable.min(self.images), cx.seed) {
+        let split = match FitSplit::draw(data.len(), affordable.min(self.images), cx.seed) {
             Ok(split) => split,
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
@@ -143,7 +143,7 @@ impl SearchScales {
         graph: &Graph,
         searched: &[QuantizerId],
         compare: &Comparison,
-        split: &Split,
+        split: &FitSplit,
         cx: &PassContext,
     ) -> Result<Outcome, PassError> {
         let mut interpreter = Interpreter::new(graph).map_err(|e| compare.error(e))?;
@@ -206,9 +206,9 @@ impl SearchScales {
 }
 
 /// The quantizers that are searched, in the order of the network.
-fn searched(graph: &Graph, layout: &Layout) -> Vec<QuantizerId> {
+fn searched(graph: &Graph, needs: &NodeNeeds) -> Vec<QuantizerId> {
     let mut found = vec![];
-    for (_, node) in graph.nodes().iter().enumerate().filter(|(i, _)| layout.is_needed(*i)) {
+    for (_, node) in graph.nodes().iter().enumerate().filter(|(i, _)| needs.is_needed(*i)) {
         if let Op::Quantize(q) = &node.op
             && graph.quantizer(q.quantizer).format.bits() <= MAX_BITS
             && !found.contains(&q.quantizer)

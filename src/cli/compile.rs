@@ -2,7 +2,7 @@
 
 use super::args::{CompileArgs, EmitKind};
 use super::bench::peak_resident_bytes;
-use super::emit::Plan;
+use super::emit::EmitPlan;
 use super::files::Files;
 use super::progress::Bars;
 use super::{
@@ -26,7 +26,7 @@ pub fn run(args: &CompileArgs) -> Result<(), Failure> {
     let Some(model) = &args.model else {
         return Err(Failure::Usage("a model is needed: catc MODEL.onnx -o OUT.bin".into()));
     };
-    let plan = Plan::of(args, model)?;
+    let plan = EmitPlan::of(args, model)?;
     files(args, model).check()?;
     if is_compiled(model).unwrap_or(false) {
         return if args.tune { tune_compiled(args, model) } else { emit_compiled(args, model, &plan) };
@@ -153,7 +153,7 @@ fn tune_compiled(args: &CompileArgs, model: &Path) -> Result<(), Failure> {
 }
 
 /// Emits code for a compiled model.
-fn emit_compiled(args: &CompileArgs, model: &Path, plan: &Plan<'_>) -> Result<(), Failure> {
+fn emit_compiled(args: &CompileArgs, model: &Path, plan: &EmitPlan<'_>) -> Result<(), Failure> {
     let place = model.display();
     if args.emit.is_empty() || args.output.is_some() {
         return Err(Failure::Usage(format!("{place} is a compiled model: give an .onnx file, or --emit without -o")));

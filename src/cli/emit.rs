@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// What to emit, checked before anything long begins.
-pub struct Plan<'a> {
+pub struct EmitPlan<'a> {
     emissions: &'a [Emission],
     tier: Tier,
     name: String,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> EmitPlan<'a> {
     /// The plan that the arguments ask for.
-    pub fn of(args: &'a CompileArgs, model: &Path) -> Result<Plan<'a>, Failure> {
+    pub fn of(args: &'a CompileArgs, model: &Path) -> Result<EmitPlan<'a>, Failure> {
         let name = match &args.name {
             Some(name) if is_c_identifier(name) => name.clone(),
             Some(name) => {
@@ -30,7 +30,7 @@ impl<'a> Plan<'a> {
             }
             None => identifier(&model.file_stem().unwrap_or_default().to_string_lossy()),
         };
-        Ok(Plan { emissions: &args.emit, tier: tier(args.target, args.cpu.as_deref())?, name })
+        Ok(EmitPlan { emissions: &args.emit, tier: tier(args.target, args.cpu.as_deref())?, name })
     }
 
     /// Whether a graph is asked for, which a compiled model does not hold.

@@ -4,7 +4,7 @@ use super::args::SweepArgs;
 use super::files::Files;
 use super::progress::SweepBars;
 use super::{ADVICE, Failure, note_renamed, overrides, print, print_json, thread_count};
-use crate::sweep::plan::{CORRECTIONS, Plan, SweepOptions};
+use crate::sweep::plan::{CORRECTIONS, SweepOptions, SweepPlan};
 use crate::sweep::{Correction, SweepError, file_names, run as sweep, tables};
 use catc_passes::{Method, Progress, RecipeOptions, UnknownName};
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
         return Err(usage(format!("--cat-alpha: {a} is not from 0 to 1")));
     }
     let flat = |lists: &[super::args::Numbers]| lists.iter().flat_map(|l| l.0.clone()).collect::<Vec<f64>>();
-    let plan = Plan {
+    let plan = SweepPlan {
         wbits: distinct(&args.wbits),
         abits: distinct(&args.abits),
         methods: distinct(&methods),
@@ -102,7 +102,7 @@ pub fn run(args: &SweepArgs) -> Result<(), Failure> {
 }
 
 /// The files that are read and written.
-fn files(args: &SweepArgs, plan: &Plan) -> Files {
+fn files(args: &SweepArgs, plan: &SweepPlan) -> Files {
     let files = Files::new()
         .read("the model", args.model.as_path())
         .read("--calib", args.calib.as_path())

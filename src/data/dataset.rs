@@ -14,7 +14,7 @@ use super::kind::Kind;
 use super::npy::{Dtype, element_count};
 use super::number::Number;
 use super::pipeline::Pipeline;
-use super::preprocess::Layout;
+use super::preprocess::ImageLayout;
 
 /// Longest image file that is read: 1 GiB.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -84,7 +84,7 @@ pub(super) enum Source {
     /// uint8 `[n, H, W, C]`, `[n, C, H, W]` or `[n, H, W]`.
     Images { array: Array, axes: ImageAxes, pipeline: Box<Pipeline> },
     /// One sample a file.
-    Files { files: Vec<PathBuf>, preprocess: Option<(Layout, Box<Pipeline>)> },
+    Files { files: Vec<PathBuf>, preprocess: Option<(ImageLayout, Box<Pipeline>)> },
     /// Standard normal numbers, or whole numbers of equal probability.
     Synthetic { seed: u64, input: u16 },
 }
@@ -252,7 +252,7 @@ impl DataSet {
         &self,
         file: &Path,
         index: usize,
-        preprocess: Option<&(Layout, Box<Pipeline>)>,
+        preprocess: Option<&(ImageLayout, Box<Pipeline>)>,
         sample: &mut [T],
     ) -> Result<(), DataError> {
         let place = file.display().to_string();

@@ -3,7 +3,7 @@
 use super::array::Array;
 use super::error::DataError;
 use super::image::Pixels;
-use super::preprocess::Layout;
+use super::preprocess::ImageLayout;
 
 /// Where height, width and channels of a uint8 image are.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +17,17 @@ pub(super) struct ImageAxes {
 
 impl ImageAxes {
     /// The axes of one uint8 image of shape `item`, which has two axes (grey) or three.
-    pub(super) fn of(array: &Array, item: &[usize], layout: Layout) -> Result<ImageAxes, DataError> {
+    pub(super) fn of(array: &Array, item: &[usize], layout: ImageLayout) -> Result<ImageAxes, DataError> {
         let (height, width, channels) = match *item {
             [height, width] => (height, width, 1),
-            [height, width, channels] if layout == Layout::Nhwc => (height, width, channels),
+            [height, width, channels] if layout == ImageLayout::Nhwc => (height, width, channels),
             [channels, height, width] => (height, width, channels),
             _ => {
                 let advice = ": uint8 arrays are images; convert other samples to float32".to_owned();
                 return Err(array.wrong_shape("images of 2 or 3 axes".to_owned(), advice));
             }
         };
-        let layout = ImageAxes { height, width, channels, planar: layout == Layout::Nchw };
+        let layout = ImageAxes { height, width, channels, planar: layout == ImageLayout::Nchw };
         if !matches!(channels, 1 | 3) || height == 0 || width == 0 {
             let (name, other) = if layout.planar { ("nchw", "nhwc") } else { ("nhwc", "nchw") };
             let advice = format!(": layout is \"{name}\" in the preprocess file; is it \"{other}\"?");

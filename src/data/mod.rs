@@ -43,5 +43,5 @@ pub use npy::Dtype;
 pub use npy_write::{Elements, write_npy, write_npz};
 pub use npz::Npz;
 pub use number::Number;
-pub use preprocess::{Color, KEYS as PREPROCESS_KEYS, Layout, Preprocess, Resize};
-pub use split::{Split, draw, split};
+pub use preprocess::{Color, ImageLayout, KEYS as PREPROCESS_KEYS, Preprocess, Resize};
+pub use split::{SampleSplit, draw, split};

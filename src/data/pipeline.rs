@@ -4,7 +4,7 @@ use super::dataset::InputSpec;
 use super::error::DataError;
 use super::image::{MAX_PIXELS, Pixels};
 use super::number::Number;
-use super::preprocess::{Color, Layout, Preprocess, Resize};
+use super::preprocess::{Color, ImageLayout, Preprocess, Resize};
 use super::resize::bilinear;
 
 /// Longest side an image may be resized to.
@@ -52,12 +52,12 @@ impl Pipeline {
         };
         let wanted = preprocess.color.channels();
         let layout = preprocess.network_layout.unwrap_or(match (first == wanted, third == wanted) {
-            (false, true) => Layout::Nhwc,
-            _ => Layout::Nchw,
+            (false, true) => ImageLayout::Nhwc,
+            _ => ImageLayout::Nchw,
         });
         let (channels, height, width) = match layout {
-            Layout::Nchw => (first, second, third),
-            Layout::Nhwc => (third, first, second),
+            ImageLayout::Nchw => (first, second, third),
+            ImageLayout::Nhwc => (third, first, second),
         };
         if channels != wanted {
             let (color, layout) = (preprocess.color.name(), layout.name());
@@ -82,7 +82,7 @@ impl Pipeline {
             resize: preprocess.resize,
             crop: preprocess.crop,
             expected: [channels, height, width],
-            channels_last: layout == Layout::Nhwc,
+            channels_last: layout == ImageLayout::Nhwc,
             normalized,
         })
     }

@@ -24,7 +24,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Order of the axes of images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Layout {
+pub enum ImageLayout {
     /// Samples, rows, columns, channels.
     #[default]
     Nhwc,
@@ -32,12 +32,12 @@ pub enum Layout {
     Nchw,
 }
 
-impl Layout {
+impl ImageLayout {
     /// The word of the preprocess file.
     pub fn name(self) -> &'static str {
         match self {
-            Layout::Nhwc => "nhwc",
-            Layout::Nchw => "nchw",
+            ImageLayout::Nhwc => "nhwc",
+            ImageLayout::Nchw => "nchw",
         }
     }
 }
@@ -87,9 +87,9 @@ pub enum Resize {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
     /// Order of the axes of uint8 arrays (image files have none).
-    pub layout: Layout,
+    pub layout: ImageLayout,
     /// Order of the axes of the network's input; if absent, channels last only where nothing else fits `color`.
-    pub network_layout: Option<Layout>,
+    pub network_layout: Option<ImageLayout>,
     /// The channels the network takes.
     pub color: Color,
     /// Multiplies each pixel value 0-255 first.
@@ -167,8 +167,8 @@ impl fmt::Display for Preprocess {
 #[serde(deny_unknown_fields)]
 struct Keys {
     #[serde(default)]
-    layout: Layout,
-    network_layout: Option<Layout>,
+    layout: ImageLayout,
+    network_layout: Option<ImageLayout>,
     #[serde(default)]
     color: Color,
     scale: Option<f64>,

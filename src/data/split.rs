@@ -7,7 +7,7 @@ use super::error::DataError;
 
 /// Two disjoint lists of sample indices, each ascending, together all samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Split {
+pub struct SampleSplit {
     /// Samples to fit on.
     pub fit: Vec<usize>,
     /// Samples held apart.
@@ -20,7 +20,7 @@ pub struct Split {
 ///
 /// # Errors
 /// [`DataError::Split`] if either side would be empty.
-pub fn split(n: usize, held_out: usize, seed: u64) -> Result<Split, DataError> {
+pub fn split(n: usize, held_out: usize, seed: u64) -> Result<SampleSplit, DataError> {
     if held_out == 0 || held_out >= n {
         return Err(DataError::Split { n, held_out });
     }
@@ -28,7 +28,7 @@ pub fn split(n: usize, held_out: usize, seed: u64) -> Result<Split, DataError> {
     let mut fit = order.split_off(held_out);
     fit.sort_unstable();
     order.sort_unstable();
-    Ok(Split { fit, held_out: order })
+    Ok(SampleSplit { fit, held_out: order })
 }
 
 /// Draws `count` of `n` samples, ascending; all of them if there are no more. It uses another random stream than [`split`], so that a later

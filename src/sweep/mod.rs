@@ -18,6 +18,6 @@ pub mod summary;
 pub mod svg;
 pub mod tables;
 
-pub use plan::{Correction, Plan, SweepOptions};
+pub use plan::{Correction, SweepOptions, SweepPlan};
 pub use run::{Status, SweepError, file_names, run};
 pub use summary::Results;

@@ -32,7 +32,7 @@ pub struct SweepOptions {
     /// The folder of journal, logits and results.
     pub out: PathBuf,
     /// What networks and variants there are.
-    pub plan: Plan,
+    pub plan: SweepPlan,
     /// Memory for what methods that learn keep of the calibration inputs, in bytes, for each job.
     pub max_memory: usize,
     /// Networks made at once.
@@ -58,7 +58,7 @@ pub const CORRECTIONS: &[(&str, Correction)] =
 
 /// The combinations.
 #[derive(Clone, Debug, Default)]
-pub struct Plan {
+pub struct SweepPlan {
     /// Bits of weights.
     pub wbits: Vec<u8>,
     /// Bits of activations.
@@ -161,7 +161,7 @@ pub struct Fit {
     pub samples: Option<usize>,
 }
 
-impl Plan {
+impl SweepPlan {
     /// The networks, method by method in the order given, so that cheap ones come first if they are named first.
     pub fn networks(&self) -> Vec<Network> {
         let mut networks = vec![];
@@ -262,8 +262,8 @@ fn only<T: Copy>(list: &[T]) -> Option<T> {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan {
+    fn plan() -> SweepPlan {
+        SweepPlan {
             wbits: vec![2, 4],
             abits: vec![2],
             methods: vec![Method::MinMax, Method::Mse],
@@ -271,7 +271,7 @@ mod tests {
             corrections: vec![Correction::On, Correction::Off],
             alphas: vec![0.0, 0.5],
             clusters: vec![8],
-            ..Plan::default()
+            ..SweepPlan::default()
         }
     }
 

@@ -3,7 +3,7 @@
 use super::context::SweepContext;
 use super::journal::{Journal, Outcome};
 use super::measure::{float_outcome, measure, outcome_key};
-use super::plan::{Axis, Network, Plan, SweepOptions, Variant};
+use super::plan::{Axis, Network, SweepOptions, SweepPlan, Variant};
 use super::summary::{Measured, Results};
 use super::{curves, settings, tables};
 use crate::data::{DataError, write_atomically};
@@ -152,7 +152,7 @@ pub fn run(
 }
 
 /// The names of the files that a sweep writes to its folder, beside its logits.
-pub fn file_names(plan: &Plan) -> impl Iterator<Item = String> {
+pub fn file_names(plan: &SweepPlan) -> impl Iterator<Item = String> {
     let curves = Axis::ALL.into_iter().filter(|&axis| !plan.curve(axis).is_empty());
     let tables = [JOURNAL, "results.csv", "results.json", "results.md"].map(String::from);
     tables.into_iter().chain(curves.map(|axis| format!("{}.svg", axis.name())).collect::<Vec<_>>())

@@ -1,7 +1,7 @@
 //! The results of a sweep and their means and deviations over the seeds.
 
 use super::journal::Outcome;
-use super::plan::{Network, Plan, SweepOptions, Variant};
+use super::plan::{Network, SweepOptions, SweepPlan, Variant};
 use catc_passes::Method;
 
 /// A measurement: the network, the variant and the outcome.
@@ -78,7 +78,7 @@ impl Results {
     }
 
     /// What was swept.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &SweepPlan {
         &self.options.plan
     }
 
@@ -135,14 +135,14 @@ pub(super) mod tests {
 
     /// Two methods, two seeds, corrected or not, and a curve; invented counts.
     pub(in crate::sweep) fn results() -> Results {
-        let plan = Plan {
+        let plan = SweepPlan {
             wbits: vec![2],
             abits: vec![2, 4],
             methods: vec![Method::MinMax, Method::Mse],
             seeds: vec![0, 1],
             corrections: vec![Correction::Off, Correction::On],
             alphas: vec![0.0, 0.5, 1.0],
-            ..Plan::default()
+            ..SweepPlan::default()
         };
         let options = SweepOptions {
             model: "net.onnx".into(),

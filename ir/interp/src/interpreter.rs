@@ -5,7 +5,7 @@ use crate::buffers::Buffers;
 use crate::call::{Call, Input};
 use crate::evaluator::Observer;
 use crate::ops::{Known, Prepared, rule};
-use crate::plan::{Plan, sizes};
+use crate::plan::{EvaluationPlan, sizes};
 use crate::run::{Keep, run};
 use crate::tape::Tape;
 use crate::{EvalError, Evaluator};
@@ -73,7 +73,7 @@ impl Interpreter {
         self.graph.inputs.iter().map(|(v, _)| *v).chain(self.constant_values()).for_each(|v| {
             known.insert(v);
         });
-        Plan::new(&self.graph, &known, &outputs, true).map_or(0, |plan| plan.peak_bytes(&self.graph, batch))
+        EvaluationPlan::new(&self.graph, &known, &outputs, true).map_or(0, |plan| plan.peak_bytes(&self.graph, batch))
     }
 
     /// Replaces a quantizer by one of the same axis and number of scales. What was computed from it beforehand is

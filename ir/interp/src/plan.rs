@@ -26,11 +26,11 @@ fn elements(shape: &Shape, batch: usize) -> u128 {
 }
 
 /// The nodes to run, in order, each with the values that end with it.
-pub(crate) struct Plan {
-    pub steps: Vec<Step>,
+pub(crate) struct EvaluationPlan {
+    pub steps: Vec<EvaluationStep>,
 }
 
-pub(crate) struct Step {
+pub(crate) struct EvaluationStep {
     /// Index of the node.
     pub node: usize,
     /// Values that no later step and no caller needs.
@@ -40,7 +40,7 @@ pub(crate) struct Step {
 /// A graph input that is needed and not known.
 pub(crate) struct Unreached(pub ValueId);
 
-impl Plan {
+impl EvaluationPlan {
     /// The nodes between the `known` values and the `wanted` ones; all nodes if `everything` is asked for. `known` values are
     /// never listed as ending, nor are `wanted` ones.
     pub fn new(
@@ -48,7 +48,7 @@ impl Plan {
         known: &EntitySet<ValueId>,
         wanted: &[ValueId],
         everything: bool,
-    ) -> Result<Plan, Unreached> {
+    ) -> Result<EvaluationPlan, Unreached> {
         let mut needed: EntitySet<ValueId> = EntitySet::new();
         wanted.iter().for_each(|&v| {
             needed.insert(v);
@@ -72,13 +72,13 @@ impl Plan {
                     ends.push(v);
                 }
             }
-            steps.push(Step { node: i, ends });
+            steps.push(EvaluationStep { node: i, ends });
         }
         steps.reverse();
         let missing = graph.inputs.iter().map(|(v, _)| *v).find(|&v| needed.contains(v) && !known.contains(v));
         match missing {
             Some(v) => Err(Unreached(v)),
-            None => Ok(Plan { steps }),
+            None => Ok(EvaluationPlan { steps }),
         }
     }
 

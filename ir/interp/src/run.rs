@@ -3,7 +3,7 @@
 use crate::buffers::Lease;
 use crate::call::Input;
 use crate::evaluator::Observer;
-use crate::plan::{Plan, Unreached};
+use crate::plan::{EvaluationPlan, Unreached};
 use crate::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Dim, Element, Graph, Operand, Tensor, TensorData, ValueId};
 use cranelift_entity::{EntitySet, SecondaryMap};
@@ -113,7 +113,7 @@ pub(crate) fn run<'a>(
     }
     let batch = check_given(graph, &given)?;
     let mut values = Values::new(interpreter, given);
-    let mut plan = Plan::new(graph, &values.known(), wanted, matches!(keep, Keep::Observed(_)))
+    let mut plan = EvaluationPlan::new(graph, &values.known(), wanted, matches!(keep, Keep::Observed(_)))
         .map_err(|Unreached(v)| EvalError::NotGiven(v))?;
     let recorded = matches!(keep, Keep::Everything);
     if recorded {

@@ -20,7 +20,7 @@ struct Tap {
 }
 
 /// How the images of a convolution lie in its planes.
-pub(crate) struct Layout<'p> {
+pub(crate) struct PhaseLayout<'p> {
     p: &'p Plane,
     /// Images side by side.
     images: usize,
@@ -73,7 +73,7 @@ fn pack_matrix(m: usize, depth: usize, block: usize, w: &[f32], packed: &mut [f3
     }
 }
 
-/// Weights `[O, C / groups, taps]` as [`Layout::forward`] takes them.
+/// Weights `[O, C / groups, taps]` as [`PhaseLayout::forward`] takes them.
 pub(crate) fn pack_weights(p: &Plane, w: &[f32]) -> Vec<f32> {
     let (outputs, depth) = (p.outputs / p.groups, p.depth());
     let each = outputs.next_multiple_of(BLOCK) * depth;
@@ -84,7 +84,7 @@ pub(crate) fn pack_weights(p: &Plane, w: &[f32]) -> Vec<f32> {
     packed
 }
 
-impl<'p> Layout<'p> {
+impl<'p> PhaseLayout<'p> {
     /// A layout for up to `batch` images.
     pub fn new(p: &'p Plane, batch: usize) -> Self {
         let w = &p.geometry.window;
@@ -97,7 +97,7 @@ impl<'p> Layout<'p> {
         };
         let taps = (0..w.kernel[0]).flat_map(|ky| (0..w.kernel[1]).map(move |kx| tap(ky, kx))).collect();
         let each = (p.channels * w.strides[0] * w.strides[1]).max(p.outputs) / p.groups.max(1) * lines * width;
-        Layout { p, images: (PLANES / each.max(1)).clamp(1, batch.max(1)), lines, width, taps }
+        PhaseLayout { p, images: (PLANES / each.max(1)).clamp(1, batch.max(1)), lines, width, taps }
     }
 
     /// Images that are worked on together: calls `f` with the ranges they make of a batch.

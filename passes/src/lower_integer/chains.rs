@@ -13,7 +13,7 @@ pub(super) struct Chain {
     /// What comes first.
     pub(super) start: Start,
     /// What follows, before the output is quantized if it is.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<ChainStep>,
     /// The last node, by index: where the fused node will stand.
     pub(super) last: usize,
     /// The quantizer of the output, if it is codes.
@@ -42,7 +42,7 @@ pub(super) struct Weights {
 }
 
 /// One step, its operand still by name.
-pub(super) type Step = EpilogueStep<Operand>;
+pub(super) type ChainStep = EpilogueStep<Operand>;
 
 /// What becomes of each node.
 pub(super) struct Chains {
@@ -95,7 +95,7 @@ impl Finder<'_> {
                     self.start(index, start, vec![]);
                 }
             }
-            Op::Unary(unary) => self.follow(index, node.inputs[0], Some(Step::Unary(*unary))),
+            Op::Unary(unary) => self.follow(index, node.inputs[0], Some(ChainStep::Unary(*unary))),
             Op::Binary(op) => self.binary(index, &node, *op),
             Op::Quantize(_) if self.quantizes_weights(&node) => {}
             Op::Quantize(q) => {
@@ -121,7 +121,7 @@ impl Finder<'_> {
     }
 
     /// Begins a chain with node `index`.
-    fn start(&mut self, index: usize, start: Start, steps: Vec<Step>) {
+    fn start(&mut self, index: usize, start: Start, steps: Vec<ChainStep>) {
         let node = &self.found.flow.nodes[index];
         self.open.insert(node.output, self.found.chains.len());
         self.found.chain_of[index] = Some(self.found.chains.len());
@@ -135,7 +135,7 @@ impl Finder<'_> {
     }
 
     /// Adds node `index` to `chain`, as a step if it is one and not the quantizer at its end.
-    fn join(&mut self, index: usize, chain: usize, step: Option<Step>) {
+    fn join(&mut self, index: usize, chain: usize, step: Option<ChainStep>) {
         let nodes = &self.found.flow.nodes;
         let target = &mut self.found.chains[chain];
         self.open.remove(&nodes[target.last].output);
@@ -149,7 +149,7 @@ impl Finder<'_> {
     }
 
     /// Adds node `index` to the chain that ends with its input, or begins a map with it.
-    fn follow(&mut self, index: usize, input: Operand, step: Option<Step>) {
+    fn follow(&mut self, index: usize, input: Operand, step: Option<ChainStep>) {
         match self.tail(input) {
             Some(chain) => self.join(index, chain, step),
             None => self.start(index, self.map(input), step.into_iter().collect()),
@@ -185,10 +185,10 @@ impl Finder<'_> {
         // Of two chains the one that is complete later takes the node: the other is then there to be its operand.
         if let Some((chain, r)) = chains.max_by_key(|(c, _)| self.found.chains[*c].last) {
             let (operand, scale) = self.as_operand(r);
-            self.join(index, chain, Some(Step::Binary { op, operand, scale }));
+            self.join(index, chain, Some(ChainStep::Binary { op, operand, scale }));
         } else if let Some((t, r)) = left.or(right) {
             let (operand, scale) = self.as_operand(r);
-            self.start(index, self.map(t), vec![Step::Binary { op, operand, scale }]);
+            self.start(index, self.map(t), vec![ChainStep::Binary { op, operand, scale }]);
         }
     }
 

@@ -2,7 +2,7 @@
 //! apart ([`comparison`]), what nodes are needed for ([`layout`]), and evaluation layer by layer ([`tail`]), and a search without derivatives ([`powell`]).
 
 pub(crate) mod comparison;
-pub(crate) mod layout;
+pub(crate) mod needs;
 pub(crate) mod powell;
 pub(crate) mod split;
 pub(crate) mod tail;

@@ -10,17 +10,17 @@ pub(crate) const MIN_IMAGES: usize = 16;
 pub(crate) const MIN_HELD_OUT: usize = 8;
 
 /// Images by their index in the calibration set.
-pub(crate) struct Split {
+pub(crate) struct FitSplit {
     pub fit: Vec<usize>,
     pub held_out: Vec<usize>,
 }
 
-impl Split {
+impl FitSplit {
     /// Draws `wanted` images to fit to (or as many as there are without the held-out ones; at least [`MIN_IMAGES`]) and half as
     /// many held-out ones.
     ///
     /// Calibration sets are often sorted by class, so both parts are drawn from all of it. The error says how many images it takes.
-    pub fn draw(available: usize, wanted: usize, seed: u64) -> Result<Split, String> {
+    pub fn draw(available: usize, wanted: usize, seed: u64) -> Result<FitSplit, String> {
         let needed = MIN_IMAGES + MIN_HELD_OUT;
         if available < needed {
             return Err(format!("{available} calibration images are too few; at least {needed} are needed"));
@@ -32,7 +32,7 @@ impl Split {
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let held_out = order[images..images + held_out].to_vec();
         order.truncate(images);
-        Ok(Split { fit: order, held_out })
+        Ok(FitSplit { fit: order, held_out })
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
         for (available, wanted, fit, held_out) in
             [(24, 1000, 16, 8), (1024, 256, 256, 128), (1024, 4, 16, 8), (300, 1000, 200, 100)]
         {
-            let split = Split::draw(available, wanted, 3).unwrap();
+            let split = FitSplit::draw(available, wanted, 3).unwrap();
             assert_eq!((split.fit.len(), split.held_out.len()), (fit, held_out));
             let mut all: Vec<usize> = split.fit.iter().chain(&split.held_out).copied().collect();
             all.sort_unstable();
@@ -54,6 +54,6 @@ mod tests {
             let late = split.held_out.iter().filter(|i| **i >= available / 2).count();
             assert!(late > 0 && late < held_out, "{late} of {held_out} from the second half");
         }
-        assert!(Split::draw(23, 16, 0).is_err());
+        assert!(FitSplit::draw(23, 16, 0).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Evaluates the tail of a network repeatedly on the same images, from the values at a cut, which are kept for each image.
 
-use crate::refine::layout::Layout;
+use crate::refine::needs::NodeNeeds;
 use catc_interp::images::map_images;
 use catc_interp::{EvalError, Evaluator, Interpreter};
 use catc_ir::{Tensor, ValueId};
@@ -36,11 +36,11 @@ impl Tail {
     }
 
     /// Moves the cut forward to node `cut`.
-    pub fn advance(&mut self, interpreter: &Interpreter, layout: &Layout, cut: usize) -> Result<(), EvalError> {
+    pub fn advance(&mut self, interpreter: &Interpreter, needs: &NodeNeeds, cut: usize) -> Result<(), EvalError> {
         if cut <= self.cut {
             return Ok(());
         }
-        let frontier = layout.frontier(interpreter.graph(), cut);
+        let frontier = needs.frontier(interpreter.graph(), cut);
         self.images = map_images(self.images.len(), |i| {
             let kept = &self.images[i];
             let missing: Vec<ValueId> = frontier.iter().copied().filter(|v| !kept.contains_key(v)).collect();

@@ -2,7 +2,7 @@
 
 use super::cells::{self, EpilogueVector, Row};
 use super::function::apply_unary;
-use super::{EpilogueTile, Step};
+use super::{EpilogueTile, ProgramStep};
 use crate::function::{Contract, Function};
 use crate::tier::Tier;
 use crate::vector::Avx2;
@@ -33,7 +33,7 @@ pub(crate) unsafe fn row(row: &Row<'_>) {
 
 impl EpilogueVector for Avx2 {
     #[inline(always)]
-    fn unary(self, step: &Step, values: &mut [__m256; 4]) {
+    fn unary(self, step: &ProgramStep, values: &mut [__m256; 4]) {
         // SAFETY: a value of this type exists only where the CPU has the instructions.
         unsafe { unary(self, step, values) }
     }
@@ -41,6 +41,6 @@ impl EpilogueVector for Avx2 {
 
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-fn unary(v: Avx2, step: &Step, values: &mut [__m256; 4]) {
+fn unary(v: Avx2, step: &ProgramStep, values: &mut [__m256; 4]) {
     apply_unary(v, step, values);
 }

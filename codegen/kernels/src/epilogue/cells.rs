@@ -2,13 +2,13 @@
 //! neighbours.
 
 use super::function::{self, OperandKind, StepFunction, apply_short_unary};
-use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, Step, store};
+use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, store};
 use crate::vector::Vector;
 
 /// Vectors that have the functions of one real.
 pub(crate) trait EpilogueVector: Vector {
     /// Applies the function of one real of a step to every lane. Out of line, so that the code of long functions is there once a width.
-    fn unary(self, step: &Step, values: &mut [Self::Real; 4]);
+    fn unary(self, step: &ProgramStep, values: &mut [Self::Real; 4]);
 }
 
 /// A row of sums.
@@ -207,7 +207,7 @@ struct Operand {
 
 impl Operand {
     #[inline(always)]
-    fn of(row: &Row<'_>, step: &Step) -> Operand {
+    fn of(row: &Row<'_>, step: &ProgramStep) -> Operand {
         let (f, number) = (row.arguments, step.operand as usize % MAX_OPERANDS);
         let offset = row.number.wrapping_mul(f.operand_row[number]);
         let offset = offset.wrapping_add(row.first.wrapping_mul(f.operand_pixel[number]));
@@ -226,7 +226,7 @@ impl Operand {
     unsafe fn load<V: Vector>(
         &self,
         v: &mut V,
-        step: &Step,
+        step: &ProgramStep,
         kind: OperandKind,
         place: &Place,
         (pixel, vector): (usize, usize),
@@ -251,14 +251,14 @@ impl Operand {
 
 /// What each small code of an operand adds, where a vector has a lane for each of them; else not used.
 #[inline(always)]
-pub(crate) fn small_codes<V: Vector>(mut v: V, step: &Step) -> V::Real {
+pub(crate) fn small_codes<V: Vector>(mut v: V, step: &ProgramStep) -> V::Real {
     let codes = v.lane_numbers();
     centred(&mut v, step, codes)
 }
 
 /// `(code - zero) as f32 * x`.
 #[inline(always)]
-fn centred<V: Vector>(v: &mut V, step: &Step, codes: V::Int) -> V::Real {
+fn centred<V: Vector>(v: &mut V, step: &ProgramStep, codes: V::Int) -> V::Real {
     let zero = v.int(step.zero);
     let codes = v.sub_int(codes, zero);
     let codes = v.convert_to_real(codes);
@@ -270,7 +270,7 @@ fn centred<V: Vector>(v: &mut V, step: &Step, codes: V::Int) -> V::Real {
 #[inline(always)]
 unsafe fn add_small_codes<V: Vector, const N: usize, const P: usize>(
     mut v: V,
-    (step, shortcut): (&Step, V::Real),
+    (step, shortcut): (&ProgramStep, V::Real),
     operand: &Operand,
     place: &Place,
     pixels: i64,
@@ -296,7 +296,7 @@ unsafe fn add_small_codes<V: Vector, const N: usize, const P: usize>(
 unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
     mut v: V,
     row: &Row<'_>,
-    step: &Step,
+    step: &ProgramStep,
     place: &Place,
     t: &mut [V::Real; 4],
 ) {

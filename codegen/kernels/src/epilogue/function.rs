@@ -1,6 +1,6 @@
 //! The numbers of the functions of epilogue steps, and the functions of one real in vectors.
 
-use super::Step;
+use super::ProgramStep;
 use crate::vector::Vector;
 use catc_scalar::{Binary, Unary, UnaryFunction, Visitor, unary_functions};
 
@@ -66,7 +66,7 @@ impl StepFunction {
 
     /// The function of a step; `None` if there is none of this number.
     #[inline(always)]
-    pub fn of(step: &Step) -> Option<StepFunction> {
+    pub fn of(step: &ProgramStep) -> Option<StepFunction> {
         let op = || Binary::ALL.get((step.function & 0xff) as usize).copied();
         let binary = |kind| Some(StepFunction::Binary(op()?, kind));
         match step.function & !0xff {
@@ -101,7 +101,7 @@ macro_rules! numbered {
         }
 
         #[inline(always)]
-        fn decode_unary(step: &Step) -> Option<Unary> {
+        fn decode_unary(step: &ProgramStep) -> Option<Unary> {
             let mut parameters = [step.x, step.y].into_iter();
             let mut next = || parameters.next().unwrap_or_default();
             // Not every function has parameters.
@@ -120,7 +120,7 @@ unary_functions!(numbered);
 
 /// Applies the function of one real of a step to every lane of the vectors.
 #[inline(always)]
-pub(super) fn apply_unary<V: Vector>(v: V, step: &Step, values: &mut [V::Real; 4]) {
+pub(super) fn apply_unary<V: Vector>(v: V, step: &ProgramStep, values: &mut [V::Real; 4]) {
     if let Some(unary) = decode_unary(step) {
         unary.visit(EveryLane { v, values });
     }
@@ -181,9 +181,12 @@ mod tests {
         for function in all.chain([StepFunction::Scale]) {
             let (number, [x, y]) = function.encode();
             assert!(numbers.insert(number), "{function:?} has the number of another");
-            assert_eq!(StepFunction::of(&Step { function: number, x, y, ..Step::default() }), Some(function));
+            assert_eq!(
+                StepFunction::of(&ProgramStep { function: number, x, y, ..ProgramStep::default() }),
+                Some(function)
+            );
         }
-        let unknown = |function| StepFunction::of(&Step { function, ..Step::default() });
+        let unknown = |function| StepFunction::of(&ProgramStep { function, ..ProgramStep::default() });
         assert_eq!((1..0x800).filter(|&n| unknown(n).is_some()).count() + 1, numbers.len());
     }
 

@@ -54,7 +54,7 @@ pub mod store {
 /// One step on the running value `t`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
-pub struct Step {
+pub struct ProgramStep {
     /// The number of a [`function::StepFunction`].
     pub function: u32,
     /// Number of the operand.
@@ -72,7 +72,7 @@ pub struct Step {
 #[repr(C)]
 pub struct EpilogueProgram {
     /// The steps.
-    pub steps: [Step; MAX_STEPS],
+    pub steps: [ProgramStep; MAX_STEPS],
     /// How many there are.
     pub count: u32,
     /// One of [`store`].
@@ -95,7 +95,7 @@ impl EpilogueProgram {
 
     /// The program of these words; `None` if they are not as many as a program has.
     pub fn from_words(words: &[u32]) -> Option<EpilogueProgram> {
-        let (steps, rest) = words.split_at_checked(MAX_STEPS * size_of::<Step>() / 4)?;
+        let (steps, rest) = words.split_at_checked(MAX_STEPS * size_of::<ProgramStep>() / 4)?;
         let &[count, store, requantize, zero, levels] = rest else { return None };
         let mut program = EpilogueProgram {
             count,
@@ -106,7 +106,7 @@ impl EpilogueProgram {
             ..EpilogueProgram::default()
         };
         for (step, &[function, operand, x, y, zero]) in program.steps.iter_mut().zip(steps.as_chunks().0) {
-            *step = Step { function, operand, x: f32::from_bits(x), y: f32::from_bits(y), zero: zero as i32 };
+            *step = ProgramStep { function, operand, x: f32::from_bits(x), y: f32::from_bits(y), zero: zero as i32 };
         }
         Some(program)
     }
@@ -176,7 +176,7 @@ mod tests {
     fn words_are_the_memory_of_a_program() {
         let mut program =
             EpilogueProgram { count: 1, store: 2, requantize: 0.5, zero: -3, levels: 7, ..EpilogueProgram::default() };
-        program.steps[0] = Step { function: 8, operand: 1, x: 0.25, y: -0.0, zero: 5 };
+        program.steps[0] = ProgramStep { function: 8, operand: 1, x: 0.25, y: -0.0, zero: 5 };
         let words = program.words();
         assert_eq!(words.len() * 4, size_of::<EpilogueProgram>());
         assert_eq!(EpilogueProgram::from_words(&words), Some(program));

@@ -1,7 +1,7 @@
 //! Which steps and operands the functions take, and how they take them.
 
 use super::function::{OperandKind, StepFunction};
-use super::{MAX_OPERANDS, MAX_STEPS, Step};
+use super::{MAX_OPERANDS, MAX_STEPS, ProgramStep};
 use crate::kernel::Refusal;
 use catc_scalar::EpilogueStep;
 
@@ -37,7 +37,7 @@ const SMALL_LEVELS: u8 = 16;
 ///
 /// # Errors
 /// What they do not take.
-pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess]) -> Result<Vec<Step>, Refusal> {
+pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess]) -> Result<Vec<ProgramStep>, Refusal> {
     if operands.len() > MAX_OPERANDS || steps.len() > MAX_STEPS {
         let reason = format!("its epilogue takes {MAX_STEPS} steps and {MAX_OPERANDS} operands");
         return Err(Refusal::new(reason));
@@ -51,7 +51,7 @@ pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess])
     Ok(steps.iter().map(|step| epilogue_step(step, operands)).collect())
 }
 
-fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Step {
+fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> ProgramStep {
     let (function, operand, factor, zero) = match *step {
         EpilogueStep::Scale(factor) => (StepFunction::Scale, 0, Some(factor), 0),
         EpilogueStep::Unary(unary) => (StepFunction::Unary(unary), 0, None, 0),
@@ -66,5 +66,5 @@ fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Step
         }
     };
     let (number, [x, y]) = function.encode();
-    Step { function: number, operand: operand as u32, x: factor.unwrap_or(x), y, zero }
+    ProgramStep { function: number, operand: operand as u32, x: factor.unwrap_or(x), y, zero }
 }

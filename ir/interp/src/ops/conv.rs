@@ -8,7 +8,7 @@ use crate::call::{Call, Input};
 use crate::depthwise::Depthwise;
 use crate::gemm::Matrix;
 use crate::im2col::{Geometry, im2col};
-use crate::shifted::{Layout, pack_weights};
+use crate::shifted::{PhaseLayout, pack_weights};
 use crate::winograd;
 use catc_ir::Tensor;
 use catc_ir::ops::Conv2d;
@@ -218,7 +218,7 @@ impl Rule for Conv2d {
             winograd::forward(&p, x, &kernels, bias, &mut out, buffers);
         } else {
             let kernels = packed(Kernels::kept(call, w, |k| &k.direct), || pack_weights(&p, w));
-            Layout::new(&p, out.len() / p.output_len()).forward(x, &kernels, bias, &mut out, buffers);
+            PhaseLayout::new(&p, out.len() / p.output_len()).forward(x, &kernels, bias, &mut out, buffers);
         }
         Ok(call.output(out))
     }
@@ -242,7 +242,7 @@ impl Rule for Conv2d {
             }
         } else if p.depth() > 0 {
             let short = winograd::suits(&p);
-            let layout = Layout::new(&p, grad.len() / p.output_len());
+            let layout = PhaseLayout::new(&p, grad.len() / p.output_len());
             if let Some(dw) = &mut dw {
                 match short {
                     true => winograd::pull_weights(&p, x, &grad, dw, buffers),

@@ -4,7 +4,7 @@
 
 use super::layer::Scaling;
 use super::store::ConvStore;
-use catc_kernels::epilogue::{EpilogueProgram, Step, function, store};
+use catc_kernels::epilogue::{EpilogueProgram, ProgramStep, function, store};
 
 /// Codes of the output times codes of the shortcut that are worth trying.
 const MAX_TRIALS: u32 = 64;
@@ -33,7 +33,7 @@ struct Channel<'a> {
 }
 
 impl Channel<'_> {
-    fn shortcut(step: &Step, code: i32) -> f32 {
+    fn shortcut(step: &ProgramStep, code: i32) -> f32 {
         (code - step.zero) as f32 * step.x
     }
 
@@ -114,7 +114,7 @@ pub(crate) fn of(
         i32::try_from(largest).ok().filter(|&l| i64::from(l) * i64::from(scale).abs() <= i64::from(i32::MAX))?;
     let shortcuts = match (program.count, program.steps[0]) {
         (0, _) => 0,
-        (1, Step { function: function::ADD_SMALL_CODE, operand, .. }) => {
+        (1, ProgramStep { function: function::ADD_SMALL_CODE, operand, .. }) => {
             u32::from(to.operands.get(operand as usize)?.levels)
         }
         _ => return None,
@@ -162,7 +162,8 @@ mod tests {
         };
         for turn in 0..3000 {
             before.count = turn % 2;
-            before.steps[0] = Step { function: function::ADD_SMALL_CODE, operand: 0, x: next(), y: 0.0, zero: 1 };
+            before.steps[0] =
+                ProgramStep { function: function::ADD_SMALL_CODE, operand: 0, x: next(), y: 0.0, zero: 1 };
             let mut after = EpilogueProgram { store: store::AFFINE, requantize: 1.0, zero: 0, ..before };
             after.steps[0].x = before.steps[0].x * before.requantize;
             // Multiples of powers of two put thresholds on sums.

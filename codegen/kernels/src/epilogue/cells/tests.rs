@@ -2,12 +2,12 @@
 
 use super::{EpilogueVector, Row};
 use crate::epilogue::function::{OperandKind, StepFunction, apply_unary};
-use crate::epilogue::{EpilogueArguments, EpilogueProgram, Step, store};
+use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, store};
 use crate::vector::Portable;
 use catc_scalar::{Binary, Unary};
 
 impl<const N: usize> EpilogueVector for Portable<N> {
-    fn unary(self, step: &Step, values: &mut [[f32; N]; 4]) {
+    fn unary(self, step: &ProgramStep, values: &mut [[f32; N]; 4]) {
         apply_unary(self, step, values);
     }
 }
@@ -95,7 +95,7 @@ impl Memory {
         output
     }
 
-    fn step(&self, step: &Step, at: usize, t: f32) -> f32 {
+    fn step(&self, step: &ProgramStep, at: usize, t: f32) -> f32 {
         match StepFunction::of(step).unwrap() {
             StepFunction::Scale => t * step.x,
             StepFunction::Unary(unary) => unary.apply(t),
@@ -108,16 +108,16 @@ impl Memory {
     }
 }
 
-fn step(function: StepFunction) -> Step {
+fn step(function: StepFunction) -> ProgramStep {
     let (number, [x, y]) = function.encode();
     match function {
-        StepFunction::Unary(_) => Step { function: number, x, y, ..Step::default() },
-        StepFunction::Scale => Step { function: number, x: 0.7, ..Step::default() },
+        StepFunction::Unary(_) => ProgramStep { function: number, x, y, ..ProgramStep::default() },
+        StepFunction::Scale => ProgramStep { function: number, x: 0.7, ..ProgramStep::default() },
         StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat) => {
-            Step { function: number, x: 0.3, ..Step::default() }
+            ProgramStep { function: number, x: 0.3, ..ProgramStep::default() }
         }
         StepFunction::Binary(_, OperandKind::Code | OperandKind::SmallCode) => {
-            Step { function: number, operand: 1, x: 0.3, zero: 5, ..Step::default() }
+            ProgramStep { function: number, operand: 1, x: 0.3, zero: 5, ..ProgramStep::default() }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::byte_sums::{Order, quarters, words};
-use crate::epilogue::{EpilogueArguments, EpilogueProgram, Step, function, store};
+use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, function, store};
 use crate::pairs::packing as pairs;
 
 /// On a cache line boundary.
@@ -89,7 +89,7 @@ fn every_tile_looks_up() {
                 ..EpilogueProgram::default()
             };
             let function = if affine { function::ADD_SMALL_CODE } else { function::ADD_FLOAT };
-            program.steps[0] = Step { function, operand: 1, x: 0.75, y: 0.0, zero: 1 };
+            program.steps[0] = ProgramStep { function, operand: 1, x: 0.75, y: 0.0, zero: 1 };
             let multiplier = |c: usize| (0.01 + 0.001 * (c % 7) as f32) / 65536.0 * signs[c] as f32;
             let bias = |c: usize| 1.5 - 0.1 * (c % 5) as f32;
             let arranged = |values: Vec<f32>| if affine { quarters(&values, 32) } else { values };

@@ -1,7 +1,7 @@
 //! The tensors that stand for a value of the graph.
 //!
 //! A value may lie in memory in row-major order or, if it is an image `[C,H,W]`, with the channels fastest, and a step may ask for
-//! other dimensions over the same memory. Each such form is a tensor of its own, made when it is first asked for: by a view where the order of
+//! other dimensions over the same memory. Each such materialization is a tensor of its own, made when it is first asked for: by a view where the order of
 //! the elements is the same, by a map where it is not. A reshape makes nothing: its value takes the row-major memory of the
 //! value it reshapes.
 
@@ -30,16 +30,16 @@ impl From<Layout> for Order {
 
 /// One tensor that holds a value.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Form {
+pub(crate) struct Materialization {
     pub(crate) tensor: TensorId,
     pub(crate) order: Order,
 }
 
 /// What stands for a value.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Forms {
+pub(crate) struct Materializations {
     /// Tensors of its own, the first written first.
-    pub(crate) own: Vec<Form>,
+    pub(crate) own: Vec<Materialization>,
     /// The value whose row-major elements it shares.
     pub(crate) reshape_of: Option<ValueId>,
 }
@@ -55,19 +55,19 @@ pub(crate) fn one_order(dims: &[usize]) -> bool {
 impl Lowering<'_> {
     /// Records the tensor that a step made for a value.
     pub(crate) fn define(&mut self, value: ValueId, tensor: TensorId, order: Order) {
-        self.forms[value].own.push(Form { tensor, order });
+        self.materializations[value].own.push(Materialization { tensor, order });
     }
 
     /// A tensor with the dimensions of the value, in this layout (which must be row-major unless the value is an image).
     pub(crate) fn in_layout(&mut self, value: ValueId, layout: Layout) -> Lowered<TensorId> {
         let dims = self.dims(value)?;
-        self.form(value, &dims, layout, layout.into())
+        self.materialize(value, &dims, layout, layout.into())
     }
 
     /// The layout that a tensor of this value has already, else row-major.
     pub(crate) fn present_layout(&self, value: ValueId) -> Lowered<Layout> {
         let dims = self.dims(value)?;
-        let own = &self.forms[value].own;
+        let own = &self.materializations[value].own;
         let tensors = own.iter().map(|f| self.builder.tensor(f.tensor)).filter(|t| t.dims == dims);
         Ok(tensors.map(|t| t.layout).next().unwrap_or(Layout::RowMajor))
     }
@@ -75,7 +75,7 @@ impl Lowering<'_> {
     /// A tensor with the dimensions of the value, in this layout if there is a choice.
     pub(crate) fn in_any_layout(&mut self, value: ValueId, preferred: Layout) -> Lowered<TensorId> {
         let dims = self.dims(value)?;
-        let own = &self.forms[value].own;
+        let own = &self.materializations[value].own;
         let has = |l: Layout| {
             own.iter().any(|f| matches!(self.builder.tensor(f.tensor), t if t.layout == l && t.dims == dims))
         };
@@ -84,11 +84,17 @@ impl Lowering<'_> {
     }
 
     /// A tensor that holds the value's elements in this memory order, under any dimensions and layout of the same size.
-    pub(crate) fn form(&mut self, value: ValueId, dims: &[usize], layout: Layout, order: Order) -> Lowered<TensorId> {
+    pub(crate) fn materialize(
+        &mut self,
+        value: ValueId,
+        dims: &[usize],
+        layout: Layout,
+        order: Order,
+    ) -> Lowered<TensorId> {
         let own_dims = self.dims(value)?;
         let same_order = |a: Order| a == order || one_order(&own_dims);
         let usable: Vec<TensorId> =
-            self.forms[value].own.iter().filter(|f| same_order(f.order)).map(|f| f.tensor).collect();
+            self.materializations[value].own.iter().filter(|f| same_order(f.order)).map(|f| f.tensor).collect();
         let exact = |t: &&TensorId| matches!(self.builder.tensor(**t), d if d.dims == dims && d.layout == layout);
         if let Some(&found) = usable.iter().find(exact) {
             return Ok(found);
@@ -99,12 +105,12 @@ impl Lowering<'_> {
             return Ok(view);
         }
         if same_order(Order::Rows)
-            && let Some(source) = self.forms[value].reshape_of
+            && let Some(source) = self.materializations[value].reshape_of
         {
-            // Not recorded as a form of this value: the tensor may be one that the source's other uses share.
-            return self.form(source, dims, layout, Order::Rows);
+            // Not recorded as a materialization of this value: the tensor may be one that the source's other uses share.
+            return self.materialize(source, dims, layout, Order::Rows);
         }
-        if self.forms[value].own.is_empty() && self.forms[value].reshape_of.is_none() {
+        if self.materializations[value].own.is_empty() && self.materializations[value].reshape_of.is_none() {
             return Err(self.reject("a tensor that it takes was not computed"));
         }
         // The elements lie in the other order, under the value's own dimensions at least.
@@ -115,7 +121,7 @@ impl Lowering<'_> {
         let source = self.in_layout(value, from)?;
         let copy = self.copy(source, to);
         self.define(value, copy, to.into());
-        self.form(value, dims, layout, order)
+        self.materialize(value, dims, layout, order)
     }
 
     /// The same memory under other dimensions.

@@ -5,7 +5,7 @@ use catc_ir::{Element, Graph, ValueId};
 use std::collections::HashSet;
 
 /// The graph's nodes, seen from some of its values.
-pub(crate) struct Layout {
+pub(crate) struct NodeNeeds {
     /// Whether a target depends on the node.
     needed: Vec<bool>,
     /// Values that depend on constants alone.
@@ -15,9 +15,9 @@ pub(crate) struct Layout {
     pub remaining: Vec<u64>,
 }
 
-impl Layout {
-    /// The layout of `graph` for what computes the values `targets`.
-    pub fn new(graph: &Graph, targets: &[ValueId]) -> Layout {
+impl NodeNeeds {
+    /// The needs of `graph` for what computes the values `targets`.
+    pub fn new(graph: &Graph, targets: &[ValueId]) -> NodeNeeds {
         let nodes = graph.nodes();
         let mut wanted: HashSet<ValueId> = targets.iter().copied().collect();
         let mut needed = vec![false; nodes.len()];
@@ -38,7 +38,7 @@ impl Layout {
             let counts = needed[i] && !constant.contains(&node.output);
             remaining[i] = remaining[i + 1].saturating_add(if counts { node_work(graph, node) } else { 0 });
         }
-        Layout { needed, constant, targets: targets.to_vec(), remaining }
+        NodeNeeds { needed, constant, targets: targets.to_vec(), remaining }
     }
 
     /// Whether a target depends on a node.
@@ -108,13 +108,13 @@ input(v0: f32[N,2,4,4] \"x\"):
     #[test]
     fn frontiers_hold_what_later_nodes_take() {
         let graph = parse(TEXT, &NoBlobs).unwrap();
-        let layout = Layout::new(&graph, &[graph.outputs[0].value]);
-        let frontier = |cut| layout.frontier(&graph, cut).iter().map(|v| v.to_string()).collect::<Vec<_>>();
+        let needs = NodeNeeds::new(&graph, &[graph.outputs[0].value]);
+        let frontier = |cut| needs.frontier(&graph, cut).iter().map(|v| v.to_string()).collect::<Vec<_>>();
         assert_eq!(frontier(0), ["v0"]);
         assert_eq!(frontier(5), ["v2", "v5"]);
         assert_eq!(frontier(10), ["v9"]);
         assert_eq!(frontier(11), ["v11"]);
-        assert_eq!(layout.frontier_bytes(&graph, 5), 2 * 32 * 4);
-        assert!(layout.remaining[4] > layout.remaining[5] && layout.remaining[11] == 0);
+        assert_eq!(needs.frontier_bytes(&graph, 5), 2 * 32 * 4);
+        assert!(needs.remaining[4] > needs.remaining[5] && needs.remaining[11] == 0);
     }
 }
