@@ -239,12 +239,7 @@ impl Pass for Reconstruct {
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
-        let goal = Goal {
-            fisher: self.fisher,
-            prediction_weight: self.prediction_weight,
-            temperature: self.prediction_temperature,
-            prediction_images: self.prediction_images,
-        };
+        let goal = self.goal();
         let objective = cx.objective_of(graph)?;
         if let (Err(reason), true) = (&objective, goal.needs_outputs()) {
             cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
@@ -265,13 +260,8 @@ impl Pass for Reconstruct {
         let affordable =
             || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
         let iterations = self.iterations.unwrap_or_else(affordable);
-        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, split.fit.len());
-        if count < split.fit.len() {
-            cx.note(format!(
-                "{count} of {} images are learned from: more do not fit the memory limit",
-                split.fit.len()
-            ));
-        }
+        let images = self.images(cx, &prepared, &blocks, &split.fit);
+        let count = images.len();
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
@@ -279,7 +269,6 @@ impl Pass for Reconstruct {
         let (whole, step) = self.work(&prepared, &reference, &blocks, node_time);
         cx.progress.expect("reconstructing", step * iterations as f64 + 3.0 * whole * count as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
-        let images = &split.fit[..count];
         let inputs = map_images(count, |i| {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
@@ -417,6 +406,25 @@ impl Reconstruct {
             }
         }
         (whole, total)
+    }
+
+    /// What units are fitted to.
+    fn goal(&self) -> Goal {
+        Goal {
+            fisher: self.fisher,
+            prediction_weight: self.prediction_weight,
+            temperature: self.prediction_temperature,
+            prediction_images: self.prediction_images,
+        }
+    }
+
+    /// Those of the images that fit the memory limit, with a note if they are not all.
+    fn images<'i>(&self, cx: &mut PassContext, graph: &Graph, blocks: &[Block], all: &'i [usize]) -> &'i [usize] {
+        let count = images_that_fit(graph, blocks, self, cx.max_memory).clamp(MIN_IMAGES, all.len());
+        if count < all.len() {
+            cx.note(format!("{count} of {} images are learned from: more do not fit the memory limit", all.len()));
+        }
+        &all[..count]
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {
