@@ -87,7 +87,7 @@ fn inspect_and_bench_report_what_scripts_read() {
     let layer = report["layers"].as_array().unwrap().iter().find(|l| l["name"] == "stage2_1_conv").unwrap();
     assert_eq!(layer["weights"], "i2[64,32,3,3]");
     assert_eq!(layer["macs"], 64 * 32 * 9 * 16);
-    assert!(layer["kernel"].is_string());
+    assert!(layer["kernel"].is_string() && layer.get("considered").is_none());
     let report = json(catc().arg("bench").arg(&bin).args(["--runs", "5", "--batch", "3", "--threads", "2"]));
     assert_eq!((&report["threads"], &report["batch"]), (&2.into(), &3.into()));
     let ms = |key: &str| report[key].as_f64().unwrap();
@@ -107,6 +107,28 @@ fn inspect_and_bench_report_what_scripts_read() {
     assert!(text.contains("stage2_1_conv") && text.contains("MAC/cycle") && text.contains("x86-64-v2"), "{text}");
     let (text, _) = output(catc().arg("inspect").arg(&bin));
     assert!(text.contains("stage2_1_conv") && text.contains("i2[64,32,3,3]"), "{text}");
+}
+
+#[test]
+fn inspect_says_why_a_layer_has_its_kernel() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = compiled(dir.path(), &["--wbits", "2", "--abits", "2", "--no-cat"]);
+    let why = ["--why", "--cpu", "x86-64-v2"];
+    let report = json(catc().arg("inspect").arg(&bin).args(why).arg("--json"));
+    let layer = report["layers"].as_array().unwrap().iter().find(|l| l["name"] == "stage2_1_conv").unwrap();
+    let considered = layer["considered"].as_array().unwrap();
+    let cycles = |kernel: &&serde_json::Value| kernel["cycles"].as_f64();
+    let best =
+        considered.iter().filter(|k| cycles(k).is_some()).min_by(|a, b| cycles(a).partial_cmp(&cycles(b)).unwrap());
+    assert_eq!(best.unwrap()["kernel"], layer["kernel"]);
+    let depthwise = considered.iter().find(|k| k["kernel"] == "depthwise-maddubs").unwrap();
+    assert!(depthwise["refused"].as_str().unwrap().contains("depthwise"), "{depthwise}");
+    let (text, _) = output(catc().arg("inspect").arg(&bin).args(why));
+    let chosen = format!("* {}", layer["kernel"].as_str().unwrap());
+    assert!(
+        text.contains(&chosen) && text.contains("kilocycles") && text.contains("no: it takes depthwise layers"),
+        "{text}"
+    );
 }
 
 #[test]

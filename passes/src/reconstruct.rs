@@ -239,7 +239,12 @@ impl Pass for Reconstruct {
             Err(reason) => return cx.skip(SKIPPED, reason),
         };
         let (prepared, layers) = prepare(self.name(), graph, &reference)?;
-        let goal = self.goal();
+        let goal = Goal {
+            fisher: self.fisher,
+            prediction_weight: self.prediction_weight,
+            temperature: self.prediction_temperature,
+            prediction_images: self.prediction_images,
+        };
         let objective = cx.objective_of(graph)?;
         if let (Err(reason), true) = (&objective, goal.needs_outputs()) {
             cx.note(format!("blocks are fitted to their own outputs alone: {reason}"));
@@ -256,12 +261,14 @@ impl Pass for Reconstruct {
                 "no layer has weights that are still to be rounded, between tensors that the float graph has",
             );
         }
-        let (whole, step) = self.work(&prepared, &reference, &blocks, node_work);
-        let affordable =
-            || ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1]);
-        let iterations = self.iterations.unwrap_or_else(affordable);
-        let images = self.images(cx, &prepared, &blocks, &split.fit);
-        let count = images.len();
+        let iterations = self.iterations.unwrap_or_else(|| self.affordable_iterations(&prepared, &reference, &blocks));
+        let count = images_that_fit(&prepared, &blocks, self, cx.max_memory).clamp(MIN_IMAGES, split.fit.len());
+        if count < split.fit.len() {
+            cx.note(format!(
+                "{count} of {} images are learned from: more do not fit the memory limit",
+                split.fit.len()
+            ));
+        }
         let float = Interpreter::new(&reference).map_err(|e| PassError::evaluation(self.name(), e))?;
         let quantized = Interpreter::new(&prepared).map_err(|e| PassError::evaluation(self.name(), e))?;
         let units: usize = blocks.iter().map(|b| b.units.len()).sum();
@@ -269,6 +276,7 @@ impl Pass for Reconstruct {
         let (whole, step) = self.work(&prepared, &reference, &blocks, node_time);
         cx.progress.expect("reconstructing", step * iterations as f64 + 3.0 * whole * count as f64);
         cx.progress.start("reconstructing", (units * iterations) as u64);
+        let images = &split.fit[..count];
         let inputs = map_images(count, |i| {
             let tensors = checked_sample(&reference, data, images[i])?;
             Ok::<_, PassError>(tensors.into_iter().map(Arc::new).collect::<Vec<_>>())
@@ -303,16 +311,11 @@ impl Pass for Reconstruct {
             RunError::Pass(e) => e,
             RunError::Eval(e) => PassError::evaluation(self.name(), e),
         })?;
-        let Outcome { kept, before, after } = run.outcome;
         cx.losses.extend(run.curve);
-        if kept == 0 {
+        if run.outcome.kept == 0 {
             return cx.skip(SKIPPED, "no unit's error falls below that of rounding to the nearest code");
         }
-        let note = format!(
-            "learned {kept} of {units} units in {iterations} iterations each on {count} images: their outputs' mean squared error falls \
-             to {:.1} % of that of rounding to nearest",
-            100.0 * after / before
-        );
+        let note = run.outcome.note(units, iterations, count);
         let judged = match (&holdout, &start, &objective) {
             (Some(holdout), Some(start), Some(objective)) => {
                 judge(objective, holdout.len(), start, &holdout.distance(&run.quantized)?)
@@ -387,6 +390,12 @@ fn images_that_fit(graph: &Graph, blocks: &[Block], pass: &Reconstruct, limit: u
 }
 
 impl Reconstruct {
+    /// Iterations of every unit that the budget allows.
+    fn affordable_iterations(&self, graph: &Graph, reference: &Graph, blocks: &[Block]) -> usize {
+        let (whole, step) = self.work(graph, reference, blocks, node_work);
+        ((scaled_budget(self.budget, whole) / step.max(1.0)) as usize).clamp(ITERATIONS[0], ITERATIONS[1])
+    }
+
     /// The cost, by that of a node, of the float network for one image, and of one step of every unit.
     fn work(&self, graph: &Graph, reference: &Graph, blocks: &[Block], cost: fn(&Graph, &Node) -> u64) -> (f64, f64) {
         let work = |graph: &Graph, nodes: &[usize]| -> f64 {
@@ -406,25 +415,6 @@ impl Reconstruct {
             }
         }
         (whole, total)
-    }
-
-    /// What units are fitted to.
-    fn goal(&self) -> Goal {
-        Goal {
-            fisher: self.fisher,
-            prediction_weight: self.prediction_weight,
-            temperature: self.prediction_temperature,
-            prediction_images: self.prediction_images,
-        }
-    }
-
-    /// Those of the images that fit the memory limit, with a note if they are not all.
-    fn images<'i>(&self, cx: &mut PassContext, graph: &Graph, blocks: &[Block], all: &'i [usize]) -> &'i [usize] {
-        let count = images_that_fit(graph, blocks, self, cx.max_memory).clamp(MIN_IMAGES, all.len());
-        if count < all.len() {
-            cx.note(format!("{count} of {} images are learned from: more do not fit the memory limit", all.len()));
-        }
-        &all[..count]
     }
 
     fn schedule(&self, iterations: usize) -> Schedule {

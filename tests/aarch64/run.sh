@@ -23,7 +23,7 @@ workspace=(--workspace --lib --bins --tests)
 # What runs generated code: api to wide of catc-jit, execution and networks of catc-codegen, forged to session of catc-runtime,
 # bit_exact of catc.
 generated=(--workspace)
-for name in api conv depthwise planes steps wide execution networks forged memory session bit_exact; do
+for name in api conv depthwise functions planes steps wide execution networks forged memory session bit_exact; do
     generated+=(--test "$name")
 done
 # The emulated compiler back end need not be fast, and the machine that builds it should not wait for it.

@@ -5,8 +5,8 @@ use crate::error::JitError;
 /// Limits on what a program may ask for; `docs/limits.md` lists them with those of the file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of activations and scratch memory for one image on one thread. Packed weights may take as much, and
-    /// [`Limits::PACKED`] bytes beyond that for each byte of the program's constants.
+    /// Bytes of activations and scratch memory for one image on one thread. Unpacked weights may take as much, and so may
+    /// packed ones; either may take [`Limits::PACKED`] bytes beyond that for each byte of the program's constants.
     pub memory: u64,
     /// Instructions that are handed to the code generator for all steps together, which bounds the time that compiling takes.
     pub instructions: u64,

@@ -1,11 +1,12 @@
 //! Inner kernels: what they compute, on which instruction sets, at what cost, and what bytes they read.
 //!
-//! This crate is a leaf: it knows nothing of graphs, programs or code generation. A kernel is a value that implements [`Kernel`]; its
+//! This crate knows nothing of graphs, programs or code generation; of the workspace it uses the scalar functions alone. A kernel is a value that implements [`Kernel`]; its
 //! family is a module ([`dot`], [`winograd`], [`pairs`], [`triples`], [`depthwise`], [`float`]) with a file for each instruction set, and
 //! [`KERNELS`] lists all of them. [`choose()`] asks each of them and takes the cheapest, [`consider`] says what each answered. The code
 //! generator, the tests, the benchmarks and the model inspector take all they know of kernels from here.
 //!
-//! To add a kernel: a file in its family's folder, and a line in `list.rs`.
+//! To add a kernel: a file in its family's folder, and a line in `list.rs`. Bodies that differ in width only are written over the
+//! vectors of `vector`.
 
 pub mod byte_sums;
 pub mod choose;
@@ -19,6 +20,8 @@ pub mod function;
 pub mod kernel;
 pub mod layout;
 mod list;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "its callers are for x86-64"))]
+mod lookup_results;
 pub mod lookup_tile;
 pub mod pairs;
 pub mod planes;
@@ -27,6 +30,7 @@ pub mod sum_tile;
 mod tier;
 pub mod tile_sizes;
 pub mod triples;
+mod vector;
 mod weights;
 pub mod winograd;
 

@@ -7,6 +7,7 @@ use super::walk::{Base, Known, Walk};
 use catc_kernels::Contract;
 use catc_kernels::depthwise::{COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
 use catc_kernels::dot::DotTile;
+use catc_kernels::epilogue::function::{OperandKind, StepFunction};
 use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, EpilogueTile, MAX_OPERANDS, function, store};
 use catc_kernels::function::LookupReach;
 use catc_kernels::lookup_tile::{LookupResultsTile, LookupTile, PackTile};
@@ -178,11 +179,10 @@ pub(super) fn form(program: &EpilogueProgram) -> Result<EpilogueAccess> {
     };
     let mut operands = [None; MAX_OPERANDS];
     for step in program.steps.get(..program.count as usize).ok_or("an epilogue has too many steps")? {
-        let bytes = match step.function {
-            function::ADD_FLOAT | function::ADD_SCALED_FLOAT => 4,
-            function::ADD_CODE | function::ADD_SMALL_CODE => 1,
-            function::SCALE..=function::HARD_SWISH => continue,
-            _ => return Err("an epilogue has an unknown step".into()),
+        let bytes = match StepFunction::of(step).ok_or("an epilogue has an unknown step")? {
+            StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat) => 4,
+            StepFunction::Binary(_, OperandKind::Code | OperandKind::SmallCode) => 1,
+            StepFunction::Scale | StepFunction::Unary(_) => continue,
         };
         *operands.get_mut(step.operand as usize).ok_or("an epilogue has no such operand")? = Some(bytes);
     }
@@ -392,7 +392,7 @@ fn look_up(call: &mut Call<'_, '_>, kind: LookupReach, results: bool) -> Result<
         let operand = program.steps[0].function;
         let known = match (program.store, program.count) {
             (store::AFFINE, 0) | (store::FLOATS, 0) => true,
-            (store::AFFINE, 1) => matches!(operand, function::ADD_CODE | function::ADD_SMALL_CODE),
+            (store::AFFINE, 1) => operand == function::ADD_SMALL_CODE,
             (store::SMALL_CODES, 1) => operand == function::ADD_FLOAT,
             _ => false,
         };

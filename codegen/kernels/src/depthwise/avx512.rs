@@ -5,6 +5,7 @@
 
 use super::{BLOCK, COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
 use crate::epilogue;
+use crate::epilogue::Row;
 use crate::function::{Contract, Function};
 use crate::kernel::{ActivationFormat, Execution, Fit, Implementation, Kernel, KernelInfo, Refusal};
 use crate::query::Query;
@@ -174,7 +175,14 @@ unsafe fn codes<const V: usize>(row: &DepthwiseRow) {
                     sum::<V>(row, first, columns * groups, sums.add(pixel * V));
                 }
             }
-            epilogue::avx512::row(&row.epilogue, sums.cast(), 64 * V as i64, 0, done, count);
+            epilogue::avx512::row(&Row {
+                arguments: &row.epilogue,
+                sums: sums.cast(),
+                sums_pixel: 64 * V as i64,
+                number: 0,
+                first: done,
+                pixels: count,
+            });
             done += count;
         }
     }
@@ -266,7 +274,14 @@ unsafe fn floats<const V: usize>(row: &DepthwiseRow) {
                     _mm512_store_ps(sums.add(16 * (pixel as usize * V + v)), acc);
                 }
             }
-            epilogue::avx512::row(&row.epilogue, sums.cast(), 64 * V as i64, 0, done, count);
+            epilogue::avx512::row(&Row {
+                arguments: &row.epilogue,
+                sums: sums.cast(),
+                sums_pixel: 64 * V as i64,
+                number: 0,
+                first: done,
+                pixels: count,
+            });
             done += count;
         }
     }

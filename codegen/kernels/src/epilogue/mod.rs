@@ -1,4 +1,5 @@
-//! Epilogues in wide vectors: from sums to what a layer stores. Scale and bias, the steps, rounding to codes. Here are the arguments.
+//! Epilogues in wide vectors: from sums to what a layer stores. Scale and bias, the steps, rounding to codes. Here are the arguments;
+//! [`cells`] has the body for every width.
 //!
 //! Each f32 operation is the one that generated code would do, in the same order, rounded on its own: the results are equal bit for
 //! bit on every tier.
@@ -7,8 +8,13 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+mod cells;
+pub mod function;
 mod steps;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use cells::Row;
+pub(crate) use cells::small_codes;
 pub use steps::{OperandAccess, OperandElement, epilogue_steps};
 
 use crate::function::Function;
@@ -32,30 +38,6 @@ pub const MAX_OPERANDS: usize = 2;
 /// Steps that a program may have.
 pub const MAX_STEPS: usize = 8;
 
-/// What [`Step::function`] says.
-pub mod function {
-    /// `t * x`.
-    pub const SCALE: u32 = 0;
-    /// `max(t, 0)`.
-    pub const RELU: u32 = 1;
-    /// `min(max(t, x), y)`.
-    pub const CLIP: u32 = 2;
-    /// `t` where `t >= 0`, else `t * x`.
-    pub const LEAKY_RELU: u32 = 3;
-    /// `min(max(t * x + y, 0), 1)`.
-    pub const HARD_SIGMOID: u32 = 4;
-    /// `t * min(max(t * x + y, 0), 1)`.
-    pub const HARD_SWISH: u32 = 5;
-    /// `t + r`, with `r` the operand's float.
-    pub const ADD_FLOAT: u32 = 6;
-    /// `t + r * x`.
-    pub const ADD_SCALED_FLOAT: u32 = 7;
-    /// `t + (code - zero) as f32 * x`, the operand a byte for each channel.
-    pub const ADD_CODE: u32 = 8;
-    /// The same for codes below 16.
-    pub const ADD_SMALL_CODE: u32 = 9;
-}
-
 /// What [`EpilogueProgram::store`] says.
 pub mod store {
     /// Values as they are.
@@ -73,13 +55,13 @@ pub mod store {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct Step {
-    /// One of [`function`].
+    /// The number of a [`function::StepFunction`].
     pub function: u32,
     /// Number of the operand.
     pub operand: u32,
-    /// First parameter.
+    /// The factor, or the first parameter of a function of one real.
     pub x: f32,
-    /// Second parameter.
+    /// The second parameter.
     pub y: f32,
     /// Zero-point of an operand of codes.
     pub zero: i32,
@@ -168,6 +150,22 @@ pub struct EpilogueTile {
     pub sums_pixel: i64,
     /// Pixels.
     pub pixels: i64,
+}
+
+impl EpilogueTile {
+    /// The row of sums that it is.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "its functions are for x86-64"))]
+    #[inline(always)]
+    fn row(&self) -> cells::Row<'_> {
+        cells::Row {
+            arguments: &self.epilogue,
+            sums: self.sums,
+            sums_pixel: self.sums_pixel,
+            number: 0,
+            first: 0,
+            pixels: self.pixels,
+        }
+    }
 }
 
 #[cfg(test)]

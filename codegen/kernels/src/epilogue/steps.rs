@@ -1,8 +1,9 @@
 //! Which steps and operands the functions take, and how they take them.
 
-use super::{MAX_OPERANDS, MAX_STEPS, Step, function};
+use super::function::{OperandKind, StepFunction};
+use super::{MAX_OPERANDS, MAX_STEPS, Step};
 use crate::kernel::Refusal;
-use catc_scalar::{Binary, EpilogueStep, Unary};
+use catc_scalar::EpilogueStep;
 
 /// How an operand lies along the channels of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,30 +48,23 @@ pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess])
     if operands.iter().any(|operand| !operand.readable) {
         return Err(Refusal::new("an operand of the epilogue is an input of the network"));
     }
-    steps.iter().map(|step| epilogue_step(step, operands)).collect()
+    Ok(steps.iter().map(|step| epilogue_step(step, operands)).collect())
 }
 
-fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Result<Step, Refusal> {
-    let simple = |function, x, y| Ok(Step { function, x, y, ..Step::default() });
-    match *step {
-        EpilogueStep::Scale(factor) => simple(function::SCALE, factor, 0.0),
-        EpilogueStep::Unary(unary) => match unary {
-            Unary::Relu => simple(function::RELU, 0.0, 0.0),
-            Unary::LeakyRelu { alpha } => simple(function::LEAKY_RELU, alpha, 0.0),
-            Unary::Clip { min, max } => simple(function::CLIP, min, max),
-            Unary::HardSigmoid { alpha, beta } => simple(function::HARD_SIGMOID, alpha, beta),
-            Unary::HardSwish => simple(function::HARD_SWISH, 1.0 / 6.0, 0.5),
-            _ => Err(Refusal::new(format!("its epilogue does not have {}", unary.name()))),
-        },
-        EpilogueStep::Binary { op: Binary::Add, operand: number, scale } => {
-            let (function, zero) = match (operands[number].element, scale) {
-                (OperandElement::Float, 1.0) => (function::ADD_FLOAT, 0),
-                (OperandElement::Float, _) => (function::ADD_SCALED_FLOAT, 0),
-                (OperandElement::Code { zero, levels }, _) if levels < SMALL_LEVELS => (function::ADD_SMALL_CODE, zero),
-                (OperandElement::Code { zero, .. }, _) => (function::ADD_CODE, zero),
+fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Step {
+    let (function, operand, factor, zero) = match *step {
+        EpilogueStep::Scale(factor) => (StepFunction::Scale, 0, Some(factor), 0),
+        EpilogueStep::Unary(unary) => (StepFunction::Unary(unary), 0, None, 0),
+        EpilogueStep::Binary { op, operand, scale } => {
+            let (kind, zero) = match (operands[operand].element, scale) {
+                (OperandElement::Float, 1.0) => (OperandKind::Float, 0),
+                (OperandElement::Float, _) => (OperandKind::ScaledFloat, 0),
+                (OperandElement::Code { zero, levels }, _) if levels < SMALL_LEVELS => (OperandKind::SmallCode, zero),
+                (OperandElement::Code { zero, .. }, _) => (OperandKind::Code, zero),
             };
-            Ok(Step { function, operand: number as u32, x: scale, y: 0.0, zero })
+            (StepFunction::Binary(op, kind), operand, Some(scale), zero)
         }
-        EpilogueStep::Binary { .. } => Err(Refusal::new("its epilogue adds operands, and does nothing else with them")),
-    }
+    };
+    let (number, [x, y]) = function.encode();
+    Step { function: number, operand: operand as u32, x: factor.unwrap_or(x), y, zero }
 }

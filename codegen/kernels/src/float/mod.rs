@@ -28,7 +28,7 @@ macro_rules! float_tile {
             match (tile.pixels, tile.vectors) {
                 // SAFETY: the caller's promise.
                 $(($p, $v) => unsafe { sum::<$p, $v>(tile) },)*
-                _ => unreachable!("calls are emitted for shapes that `takes` allows, which is checked then"),
+                _ => unreachable!("calls are emitted for shapes that `exists` allows, which is checked then"),
             }
         }
 

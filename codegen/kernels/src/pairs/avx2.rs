@@ -2,13 +2,15 @@
 
 use super::packing::{self, CHANNELS};
 use crate::byte_sums::part;
-use crate::epilogue::{self, MAX_OPERANDS, store};
+use crate::epilogue;
 use crate::function::{Contract, Function, LookupReach};
 use crate::kernel::{ActivationFormat, Fit, Implementation, KernelInfo, Refusal};
+use crate::lookup_results::{Cell, halves, prefetch_operand, store_results};
 use crate::lookup_tile::{LookupCosts, LookupKernel, LookupResultsTile, LookupTile, LookupTiles, PackTile};
 use crate::query::Query;
 use crate::tier::Tier;
 use crate::tile_sizes::TileQuery;
+use crate::vector::Avx2;
 use crate::weights::QuantizedWeights;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -391,10 +393,7 @@ const MAX_CELLS: usize = 12;
 /// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
 /// bytes.
 #[repr(C, align(64))]
-struct Totals([MaybeUninit<Cell>; MAX_CELLS]);
-
-/// Those of a pixel and a vector.
-type Cell = [__m256i; 2];
+struct Totals([MaybeUninit<Cell<Avx2>>; MAX_CELLS]);
 
 /// Adds all look-ups of a tile to the totals.
 #[inline(never)]
@@ -447,24 +446,17 @@ unsafe fn look_up(tile: &LookupTile, totals: &mut Totals) {
     );
 }
 
-/// The words of even and of odd bytes: what the odd ones have added to the words is taken from them again.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn halves([all, odd]: Cell) -> [__m256i; 2] {
-    [_mm256_sub_epi16(all, _mm256_slli_epi16::<8>(odd)), odd]
-}
-
 /// A tile of sums.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is a [`LookupTile`] whose shape [`exists`] and whose pointers cover what its fields
+/// The CPU has AVX2 and FMA. The block is a [`LookupTile`] whose shape [`exists`] and whose pointers cover what its fields
 /// say.
 unsafe extern "C" fn look_up_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { sums(&*block.cast::<LookupTile>()) }
 }
 
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 unsafe fn sums(t: &LookupTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
     unsafe {
@@ -474,7 +466,7 @@ unsafe fn sums(t: &LookupTile) {
         let words = _mm256_set1_epi32(0xffff);
         for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
             for (v, cell) in totals.iter().enumerate() {
-                let [even, odd] = halves(cell.assume_init());
+                let [even, odd] = halves(Avx2::new(), cell.assume_init());
                 let quarters = [
                     _mm256_and_si256(even, words),
                     _mm256_srli_epi32::<16>(even),
@@ -493,15 +485,6 @@ unsafe fn sums(t: &LookupTile) {
     }
 }
 
-/// Codes by [`store::AFFINE`].
-const AFFINE: u8 = 0;
-/// The same, with a shortcut of codes.
-const AFFINE_SHORTCUT: u8 = 1;
-/// Floats.
-const FLOATS: u8 = 2;
-/// Codes, with a shortcut of floats.
-const FLOAT_SHORTCUT: u8 = 3;
-
 /// A tile of results.
 ///
 /// # Safety
@@ -509,136 +492,25 @@ const FLOAT_SHORTCUT: u8 = 3;
 /// its fields say.
 unsafe extern "C" fn results_256(block: *const u64) {
     // SAFETY: the caller's promise.
-    unsafe {
-        let tile = &*block.cast::<LookupResultsTile>();
-        let program = &*tile.epilogue.program;
-        match (program.store, program.count) {
-            (store::AFFINE, 0) => results::<AFFINE>(tile),
-            (store::AFFINE, _) => results::<AFFINE_SHORTCUT>(tile),
-            (store::FLOATS, _) => results::<FLOATS>(tile),
-            _ => results::<FLOAT_SHORTCUT>(tile),
-        }
-    }
+    unsafe { results(&*block.cast::<LookupResultsTile>()) }
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
+unsafe fn results(tile: &LookupResultsTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds. Operands
     // are read in whole vectors, which their memory allows.
     unsafe {
-        let (t, f) = (&tile.lookup, &tile.epilogue);
-        let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
+        let v = Avx2::new();
+        let (pixels, vectors) = (tile.lookup.pixels as usize, tile.lookup.vectors as usize);
         let mut totals = Totals([MaybeUninit::uninit(); MAX_CELLS]);
         for totals in totals.0[..pixels * vectors].chunks_exact_mut(vectors) {
-            for (v, cell) in totals.iter_mut().enumerate() {
-                cell.write([0, 16].map(|part| _mm256_loadu_si256(tile.start.add(32 * v + part).cast())));
+            for (n, cell) in totals.iter_mut().enumerate() {
+                cell.write([0, 16].map(|part| _mm256_loadu_si256(tile.start.add(32 * n + part).cast())));
             }
         }
-        let program = &*f.program;
-        let step = &program.steps[0];
-        let number = step.operand as usize % MAX_OPERANDS;
-        let operands = f.operands[number];
-        let operand_pixel = f.operand_pixel[number] as isize;
-        // The shortcut arrives while the look-ups go on.
-        if KIND == AFFINE_SHORTCUT || KIND == FLOAT_SHORTCUT {
-            let bytes = if KIND == FLOAT_SHORTCUT { 128 } else { 32 } * vectors;
-            for pixel in 0..pixels as isize {
-                for byte in (0..bytes).step_by(64) {
-                    let place = operands.wrapping_offset(pixel * operand_pixel).wrapping_add(byte);
-                    _mm_prefetch::<_MM_HINT_T0>(place.cast());
-                }
-            }
-        }
-        look_up(t, &mut totals);
-        // What a code of the shortcut adds, for each of eight.
-        let shortcut = {
-            let codes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            let centred = _mm256_sub_epi32(codes, _mm256_set1_epi32(step.zero));
-            _mm256_mul_ps(_mm256_cvtepi32_ps(centred), _mm256_set1_ps(step.x))
-        };
-        let bytes_of_lanes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        let bytes_of_lanes = _mm256_broadcastsi128_si256(bytes_of_lanes);
-        let lanes_of_vectors = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        let upper = _mm256_set1_epi32(0xffff << 16);
-        let levels = _mm256_set1_epi8(program.levels as i8);
-        let (requantize, zero) = (_mm256_set1_ps(program.requantize), _mm256_set1_epi32(program.zero));
-        let unit = if KIND == FLOATS { 4 } else { 1 };
-        for v in 0..vectors {
-            let channels = (f.channels - 32 * v as i64).clamp(0, 32) as usize;
-            let factors = |of: *const f32| -> [__m256; 4] {
-                std::array::from_fn(|quarter| _mm256_loadu_ps(of.add(32 * v + 8 * quarter)))
-            };
-            let (multipliers, biases) = (factors(f.multiplier), factors(f.bias));
-            for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
-                let [even, odd] = halves(totals[v].assume_init());
-                let (bytes_0, bytes_1) = (_mm256_slli_epi32::<16>(even), _mm256_slli_epi32::<16>(odd));
-                let (bytes_2, bytes_3) = (_mm256_and_si256(even, upper), _mm256_and_si256(odd, upper));
-                let quarters = match KIND {
-                    AFFINE | AFFINE_SHORTCUT => [bytes_0, bytes_1, bytes_2, bytes_3],
-                    // Each has the channels of a vector of floats.
-                    _ => [bytes_0, bytes_2, bytes_1, bytes_3],
-                };
-                let mut values: [__m256; 4] = std::array::from_fn(|quarter| {
-                    let sum = _mm256_cvtepi32_ps(quarters[quarter]);
-                    match KIND {
-                        AFFINE | AFFINE_SHORTCUT => _mm256_fmadd_ps(sum, multipliers[quarter], biases[quarter]),
-                        _ => _mm256_add_ps(_mm256_mul_ps(sum, multipliers[quarter]), biases[quarter]),
-                    }
-                });
-                // Not set, and not used, without a shortcut.
-                let operand = operands.wrapping_offset((p as isize).wrapping_mul(operand_pixel));
-                if KIND == AFFINE_SHORTCUT {
-                    let operand = _mm256_loadu_si256(operand.wrapping_add(32 * v).cast());
-                    // An index is the lowest three bits.
-                    let indices = [
-                        operand,
-                        _mm256_srli_epi32::<8>(operand),
-                        _mm256_srli_epi32::<16>(operand),
-                        _mm256_srli_epi32::<24>(operand),
-                    ];
-                    for (value, index) in values.iter_mut().zip(indices) {
-                        *value = _mm256_add_ps(*value, _mm256_permutevar8x32_ps(shortcut, index));
-                    }
-                }
-                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(32 * unit * v);
-                if KIND == FLOATS {
-                    if channels == 32 {
-                        for (quarter, &value) in values.iter().enumerate() {
-                            _mm256_storeu_ps(to.cast::<f32>().add(8 * quarter), value);
-                        }
-                    } else {
-                        std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), to, 4 * channels);
-                    }
-                    continue;
-                }
-                if KIND == FLOAT_SHORTCUT {
-                    for (quarter, value) in values.iter_mut().enumerate() {
-                        // Whole vectors of 16 are there.
-                        if 8 * quarter < channels {
-                            let operand = operand.wrapping_add(128 * v + 32 * quarter);
-                            let sum = _mm256_add_ps(*value, _mm256_loadu_ps(operand.cast()));
-                            *value = _mm256_mul_ps(sum, requantize);
-                        }
-                    }
-                }
-                let mut codes = values.map(|value| _mm256_cvtps_epi32(value));
-                if KIND == FLOAT_SHORTCUT {
-                    codes = codes.map(|code| _mm256_add_epi32(code, zero));
-                }
-                let [c0, c1, c2, c3] = codes;
-                let bytes = _mm256_packus_epi16(_mm256_packs_epi32(c0, c1), _mm256_packs_epi32(c2, c3));
-                let bytes = match KIND {
-                    FLOAT_SHORTCUT => _mm256_permutevar8x32_epi32(bytes, lanes_of_vectors),
-                    _ => _mm256_shuffle_epi8(bytes, bytes_of_lanes),
-                };
-                let bytes = _mm256_min_epu8(bytes, levels);
-                if channels == 32 {
-                    _mm256_storeu_si256(to.cast(), bytes);
-                } else {
-                    std::ptr::copy_nonoverlapping((&raw const bytes).cast::<u8>(), to, channels);
-                }
-            }
-        }
+        prefetch_operand(v, tile);
+        look_up(&tile.lookup, &mut totals);
+        store_results(v, tile, &totals.0[..pixels * vectors]);
     }
 }
 

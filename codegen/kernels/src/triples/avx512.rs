@@ -2,13 +2,15 @@
 
 use super::packing::{self, CHANNELS};
 use crate::byte_sums::part;
-use crate::epilogue::{self, MAX_OPERANDS, store};
+use crate::epilogue;
 use crate::function::{Contract, Function, LookupReach};
 use crate::kernel::{ActivationFormat, Fit, Implementation, KernelInfo, Refusal};
+use crate::lookup_results::{Cell, halves, prefetch_operand, store_results};
 use crate::lookup_tile::{LookupCosts, LookupKernel, LookupResultsTile, LookupTile, LookupTiles, PackTile, PixelSums};
 use crate::query::Query;
 use crate::tier::Tier;
 use crate::tile_sizes::TileQuery;
+use crate::vector::Avx512;
 use crate::weights::QuantizedWeights;
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -332,10 +334,7 @@ unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usiz
 /// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
 /// bytes.
 #[repr(C, align(64))]
-struct Totals([MaybeUninit<Cell>; MAX_PIXELS * MAX_VECTORS]);
-
-/// Those of a pixel and a vector.
-type Cell = [__m512i; 2];
+struct Totals([MaybeUninit<Cell<Avx512>>; MAX_PIXELS * MAX_VECTORS]);
 
 impl Totals {
     fn new() -> Totals {
@@ -419,13 +418,13 @@ unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
 /// A tile of sums.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
 unsafe extern "C" fn look_up_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { sums(&*block.cast::<LookupTile>()) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 unsafe fn sums(t: &LookupTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
     unsafe {
@@ -438,9 +437,7 @@ unsafe fn sums(t: &LookupTile) {
             let met = met(t, p);
             let common = _mm512_set1_epi32(met.shares - t.zero_point as i32 * met.codes);
             for (v, cell) in totals.iter().enumerate() {
-                let [all, odd] = cell.assume_init();
-                // What the odd bytes have added to the words is taken from them again.
-                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
+                let [even, odd] = halves(Avx512::new(), cell.assume_init());
                 let quarters = [
                     _mm512_and_si512(even, words),
                     _mm512_srli_epi32::<16>(even),
@@ -465,47 +462,29 @@ unsafe fn sums(t: &LookupTile) {
     }
 }
 
-/// Codes by [`store::AFFINE`].
-const AFFINE: u8 = 0;
-/// The same, with a shortcut of codes.
-const AFFINE_SHORTCUT: u8 = 1;
-/// Floats.
-const FLOATS: u8 = 2;
-/// Codes, with a shortcut of floats.
-const FLOAT_SHORTCUT: u8 = 3;
-
 /// A tile of results.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VBMI. The block is a [`LookupResultsTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupResultsTile`] whose pointers cover what its fields say.
 unsafe extern "C" fn results_512(block: *const u64) {
     // SAFETY: the caller's promise.
-    unsafe {
-        let tile = &*block.cast::<LookupResultsTile>();
-        let program = &*tile.epilogue.program;
-        match (program.store, program.count) {
-            (store::AFFINE, 0) => results::<AFFINE>(tile),
-            (store::AFFINE, _) => results::<AFFINE_SHORTCUT>(tile),
-            (store::FLOATS, _) => results::<FLOATS>(tile),
-            _ => results::<FLOAT_SHORTCUT>(tile),
-        }
-    }
+    unsafe { results(&*block.cast::<LookupResultsTile>()) }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+unsafe fn results(tile: &LookupResultsTile) {
     // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
     unsafe {
-        let (t, f) = (&tile.lookup, &tile.epilogue);
+        let (v, t) = (Avx512::new(), &tile.lookup);
         let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
         let mut totals = Totals::new();
         for (p, totals) in totals.0[..pixels * vectors].chunks_exact_mut(vectors).enumerate() {
             let met = met(t, p);
             let (shares, codes) = (met.shares as i16, _mm512_set1_epi16(met.codes as i16));
             let met = [shares.wrapping_add(shares << 8), shares].map(|shares| _mm512_set1_epi16(shares));
-            for (v, cell) in totals.iter_mut().enumerate() {
+            for (n, cell) in totals.iter_mut().enumerate() {
                 cell.write(std::array::from_fn(|part| {
-                    let at = 64 * v + 32 * part;
+                    let at = 64 * n + 32 * part;
                     let zero_points = _mm512_loadu_si512(tile.zero_points.add(at).cast());
                     let start = _mm512_loadu_si512(tile.start.add(at).cast());
                     let taken = _mm512_sub_epi16(met[part], _mm512_mullo_epi16(zero_points, codes));
@@ -513,104 +492,8 @@ unsafe fn results<const KIND: u8>(tile: &LookupResultsTile) {
                 }));
             }
         }
-        let program = &*f.program;
-        let step = &program.steps[0];
-        let number = step.operand as usize % MAX_OPERANDS;
-        let operands = f.operands[number];
-        let operand_pixel = f.operand_pixel[number] as isize;
-        // The shortcut arrives while the look-ups go on.
-        if KIND == AFFINE_SHORTCUT || KIND == FLOAT_SHORTCUT {
-            let bytes = if KIND == FLOAT_SHORTCUT { 256 } else { 64 } * vectors;
-            for pixel in 0..pixels as isize {
-                for byte in (0..bytes).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T0>(
-                        operands.wrapping_offset(pixel * operand_pixel).wrapping_add(byte).cast(),
-                    );
-                }
-            }
-        }
+        prefetch_operand(v, tile);
         look_up(t, &mut totals);
-        // What a code of the shortcut adds, for each of sixteen.
-        let shortcut = {
-            let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-            let centred = _mm512_sub_epi32(codes, _mm512_set1_epi32(step.zero));
-            _mm512_mul_ps(_mm512_cvtepi32_ps(centred), _mm512_set1_ps(step.x))
-        };
-        let bytes_of_lanes =
-            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-        let lanes_of_vectors = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        let upper = _mm512_set1_epi32(0xffff << 16);
-        let levels = _mm512_set1_epi8(program.levels as i8);
-        let (requantize, zero) = (_mm512_set1_ps(program.requantize), _mm512_set1_epi32(program.zero));
-        let unit = if KIND == FLOATS { 4 } else { 1 };
-        for v in 0..vectors {
-            let left = f.channels - 64 * v as i64;
-            let mask = if left >= 64 { u64::MAX } else { !(u64::MAX << left.max(0)) };
-            let quarter_mask = |quarter: usize| (mask >> (16 * quarter)) as __mmask16;
-            let factors = |of: *const f32| -> [__m512; 4] {
-                std::array::from_fn(|quarter| _mm512_loadu_ps(of.add(64 * v + 16 * quarter)))
-            };
-            let (multipliers, biases) = (factors(f.multiplier), factors(f.bias));
-            for (p, totals) in totals.0[..pixels * vectors].chunks_exact(vectors).enumerate() {
-                let [all, odd] = totals[v].assume_init();
-                // What the odd bytes have added to the words is taken from them again.
-                let even = _mm512_sub_epi16(all, _mm512_slli_epi16::<8>(odd));
-                let (bytes_0, bytes_1) = (_mm512_slli_epi32::<16>(even), _mm512_slli_epi32::<16>(odd));
-                let (bytes_2, bytes_3) = (_mm512_and_si512(even, upper), _mm512_and_si512(odd, upper));
-                let quarters = match KIND {
-                    AFFINE | AFFINE_SHORTCUT => [bytes_0, bytes_1, bytes_2, bytes_3],
-                    // Each has the channels of a vector of floats.
-                    _ => [bytes_0, bytes_2, bytes_1, bytes_3],
-                };
-                let mut values: [__m512; 4] = std::array::from_fn(|quarter| {
-                    let sum = _mm512_cvtepi32_ps(quarters[quarter]);
-                    match KIND {
-                        AFFINE | AFFINE_SHORTCUT => _mm512_fmadd_ps(sum, multipliers[quarter], biases[quarter]),
-                        _ => _mm512_add_ps(_mm512_mul_ps(sum, multipliers[quarter]), biases[quarter]),
-                    }
-                });
-                // Not set, and not used, without a shortcut.
-                let operand = operands.wrapping_offset((p as isize).wrapping_mul(operand_pixel));
-                if KIND == AFFINE_SHORTCUT {
-                    let operand = _mm512_maskz_loadu_epi8(mask, operand.wrapping_add(64 * v).cast());
-                    // An index is the lowest four bits.
-                    let indices = [
-                        operand,
-                        _mm512_srli_epi32::<8>(operand),
-                        _mm512_srli_epi32::<16>(operand),
-                        _mm512_srli_epi32::<24>(operand),
-                    ];
-                    for (value, index) in values.iter_mut().zip(indices) {
-                        *value = _mm512_add_ps(*value, _mm512_permutexvar_ps(index, shortcut));
-                    }
-                }
-                let to = f.output.offset(p as isize * f.output_pixel as isize).wrapping_add(64 * unit * v);
-                if KIND == FLOATS {
-                    for (quarter, &value) in values.iter().enumerate() {
-                        let to = to.wrapping_add(64 * quarter);
-                        _mm512_mask_storeu_ps(to.cast(), quarter_mask(quarter), value);
-                    }
-                    continue;
-                }
-                if KIND == FLOAT_SHORTCUT {
-                    for (quarter, value) in values.iter_mut().enumerate() {
-                        let operand = operand.wrapping_add(256 * v + 64 * quarter);
-                        let operand = _mm512_maskz_loadu_ps(quarter_mask(quarter), operand.cast());
-                        *value = _mm512_mul_ps(_mm512_add_ps(*value, operand), requantize);
-                    }
-                }
-                let mut codes = values.map(|value| _mm512_cvtps_epi32(value));
-                if KIND == FLOAT_SHORTCUT && program.zero != 0 {
-                    codes = codes.map(|code| _mm512_add_epi32(code, zero));
-                }
-                let [c0, c1, c2, c3] = codes;
-                let bytes = _mm512_packus_epi16(_mm512_packs_epi32(c0, c1), _mm512_packs_epi32(c2, c3));
-                let bytes = match KIND {
-                    FLOAT_SHORTCUT => _mm512_permutexvar_epi32(lanes_of_vectors, bytes),
-                    _ => _mm512_shuffle_epi8(bytes, bytes_of_lanes),
-                };
-                _mm512_mask_storeu_epi8(to.cast(), mask, _mm512_min_epu8(bytes, levels));
-            }
-        }
+        store_results(v, tile, &totals.0[..pixels * vectors]);
     }
 }

@@ -3,6 +3,7 @@
 use super::{BLOCK, Form, InputTile, MAX_TILES, OutputTile, ProductTile, Winograd, WinogradTiles, sums_bytes};
 use crate::dot::{self, DotTile, UNITS};
 use crate::epilogue;
+use crate::epilogue::Row;
 use crate::function::{Contract, Function};
 use crate::kernel::{ActivationFormat, Implementation, KernelInfo};
 use crate::tier::Tier;
@@ -235,7 +236,14 @@ unsafe fn output(t: &OutputTile) {
         }
         for y in 0..t.rows {
             let row = to.add(y as usize * 2 * MAX_TILES * BLOCK);
-            epilogue::avx2::row(&t.epilogue, row, 4 * BLOCK as i64, y, 0, t.pixels);
+            epilogue::avx2::row(&Row {
+                arguments: &t.epilogue,
+                sums: row,
+                sums_pixel: 4 * BLOCK as i64,
+                number: y,
+                first: 0,
+                pixels: t.pixels,
+            });
         }
     }
 }

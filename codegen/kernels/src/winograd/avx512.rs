@@ -2,6 +2,7 @@
 
 use super::{BLOCK, Form, InputTile, OutputTile, ProductTile, Winograd, WinogradTiles, sums_bytes};
 use crate::dot::UNITS;
+use crate::epilogue::Row;
 use crate::epilogue::{self, store};
 use crate::function::{Contract, Function};
 use crate::kernel::{ActivationFormat, Implementation, KernelInfo};
@@ -376,7 +377,14 @@ unsafe fn output<const H: usize, const W: usize>(t: &OutputTile) {
             let pixels = (t.pixels - first).min((GROUP * W) as i64);
             for y in 0..t.rows {
                 let row = to.add(y as usize * GROUP * W * BLOCK);
-                epilogue::avx512::row(&t.epilogue, row, 4 * BLOCK as i64, y, first, pixels);
+                epilogue::avx512::row(&Row {
+                    arguments: &t.epilogue,
+                    sums: row,
+                    sums_pixel: 4 * BLOCK as i64,
+                    number: y,
+                    first,
+                    pixels,
+                });
             }
         }
     }

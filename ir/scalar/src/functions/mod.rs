@@ -18,6 +18,9 @@ use crate::unary::Unary;
 
 /// A function of one real with its parameters: all that is known of it.
 pub trait UnaryFunction: Copy {
+    /// Whether it is so few operations that a call would cost more: code with many copies of a loop has them in place.
+    const IS_SHORT: bool = false;
+
     /// The value in any arithmetic.
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real;
 

@@ -27,6 +27,8 @@ fn line<A: Arithmetic>(a: &mut A, x: A::Real, alpha: f32, beta: f32) -> A::Real 
 pub struct Relu;
 
 impl UnaryFunction for Relu {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         let zero = a.real(0.0);
@@ -59,6 +61,8 @@ pub struct LeakyRelu {
 }
 
 impl UnaryFunction for LeakyRelu {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         let alpha = a.real(self.alpha);
@@ -103,6 +107,8 @@ pub struct Clip {
 }
 
 impl UnaryFunction for Clip {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         clip(a, x, self.min, self.max)
@@ -144,6 +150,8 @@ pub struct HardSigmoid {
 }
 
 impl UnaryFunction for HardSigmoid {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         let x = line(a, x, self.alpha, self.beta);
@@ -180,6 +188,8 @@ impl UnaryFunction for HardSigmoid {
 pub struct HardSwish;
 
 impl UnaryFunction for HardSwish {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         let gate = line(a, x, 1.0 / 6.0, 0.5);
@@ -203,6 +213,8 @@ impl UnaryFunction for HardSwish {
 pub struct Abs;
 
 impl UnaryFunction for Abs {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         a.abs(x)

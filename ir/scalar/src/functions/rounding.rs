@@ -8,6 +8,8 @@ use crate::arithmetic::Arithmetic;
 pub struct Floor;
 
 impl UnaryFunction for Floor {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         a.floor(x)
@@ -32,6 +34,8 @@ impl UnaryFunction for Floor {
 pub struct Ceil;
 
 impl UnaryFunction for Ceil {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         a.ceil(x)
@@ -56,6 +60,8 @@ impl UnaryFunction for Ceil {
 pub struct Round;
 
 impl UnaryFunction for Round {
+    const IS_SHORT: bool = true;
+
     #[inline(always)]
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
         a.round_half_even(x)

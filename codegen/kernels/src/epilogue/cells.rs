@@ -1,0 +1,383 @@
+//! The body of the epilogues, for vectors of any width: cells of up to four vectors, which are the channels of one pixel or of several
+//! neighbours.
+
+use super::function::{self, OperandKind, StepFunction, apply_short_unary};
+use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, Step, store};
+use crate::vector::Vector;
+
+/// Vectors that have the functions of one real.
+pub(crate) trait EpilogueVector: Vector {
+    /// Applies the function of one real of a step to every lane. Out of line, so that the code of long functions is there once a width.
+    fn unary(self, step: &Step, values: &mut [Self::Real; 4]);
+}
+
+/// A row of sums.
+pub(crate) struct Row<'a> {
+    /// What to do with them.
+    pub arguments: &'a EpilogueArguments,
+    /// Sums of the first pixel.
+    pub sums: *const i32,
+    /// Bytes from a pixel's sums to the next pixel's.
+    pub sums_pixel: i64,
+    /// The row of the output that they belong to.
+    pub number: i64,
+    /// The pixel of the output that the first sums belong to.
+    pub first: i64,
+    /// Pixels.
+    pub pixels: i64,
+}
+
+/// Whatever the program says.
+const ANY: u8 = 0;
+/// Scale, bias, codes.
+const PLAIN: u8 = 1;
+/// Scale, bias, one operand of small codes that is added, codes.
+const SHORTCUT: u8 = 2;
+/// [`store::AFFINE`] without an operand.
+const AFFINE: u8 = 3;
+/// [`store::AFFINE`] with one.
+const AFFINE_SHORTCUT: u8 = 4;
+/// Scale, bias, an operand of floats that is added, codes.
+const FLOAT_SHORTCUT: u8 = 5;
+/// Scale and bias.
+const FLOATS: u8 = 6;
+
+/// The epilogue of a row of sums.
+///
+/// # Safety
+/// The pointers of the row and its arguments cover what their fields say.
+#[inline(always)]
+pub(crate) unsafe fn row<V: EpilogueVector>(v: V, row: &Row<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let program = &*row.arguments.program;
+        let scaled = !row.arguments.multiplier.is_null();
+        match (program.count, program.steps[0].function, program.store) {
+            (0, _, store::AFFINE) => shaped::<V, AFFINE>(v, row),
+            (_, _, store::AFFINE) => shaped::<V, AFFINE_SHORTCUT>(v, row),
+            (0, _, store::FLOATS) if scaled => shaped::<V, FLOATS>(v, row),
+            (0, _, store::SMALL_CODES) if scaled => shaped::<V, PLAIN>(v, row),
+            (1, function::ADD_FLOAT, store::SMALL_CODES) if scaled => shaped::<V, FLOAT_SHORTCUT>(v, row),
+            (1, function::ADD_SMALL_CODE, store::SMALL_CODES) if scaled => shaped::<V, SHORTCUT>(v, row),
+            _ => shaped::<V, ANY>(v, row),
+        }
+    }
+}
+
+/// Cells as the number of channels allows, four vectors of channels at a time.
+#[inline(always)]
+unsafe fn shaped<V: EpilogueVector, const KIND: u8>(v: V, row: &Row<'_>) {
+    // SAFETY: the caller's promise. Cells have as many vectors as the channels need.
+    unsafe {
+        let mut channel = 0;
+        while channel < row.arguments.channels {
+            let channels = (row.arguments.channels - channel).min(4 * V::LANES as i64);
+            let some = Channels { first: channel as usize, count: channels };
+            let (pairs, fours) = (row.pixels & !1, row.pixels & !3);
+            match (channels as usize).div_ceil(V::LANES) {
+                1 => {
+                    cells::<V, 1, 4, KIND>(v, row, &some, 0, fours);
+                    cells::<V, 1, 1, KIND>(v, row, &some, fours, row.pixels);
+                }
+                2 => {
+                    cells::<V, 2, 2, KIND>(v, row, &some, 0, pairs);
+                    cells::<V, 2, 1, KIND>(v, row, &some, pairs, row.pixels);
+                }
+                3 => cells::<V, 3, 1, KIND>(v, row, &some, 0, row.pixels),
+                _ => cells::<V, 4, 1, KIND>(v, row, &some, 0, row.pixels),
+            }
+            channel += channels;
+        }
+    }
+}
+
+/// Neighbouring channels, up to four vectors of them.
+struct Channels {
+    first: usize,
+    count: i64,
+}
+
+/// The pixels `from..to`, `P` of `N` vectors at a time: their number is a multiple of `P`, and `P * N` at most 4.
+#[inline(always)]
+unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u8>(
+    mut v: V,
+    row: &Row<'_>,
+    channels: &Channels,
+    from: i64,
+    to: i64,
+) {
+    // SAFETY: every access is one that the fields of the arguments describe, in whole vectors but for stores.
+    unsafe {
+        // What no pixel changes is read once: the compiler cannot know that stores leave it alone.
+        let f = row.arguments;
+        let program = &*f.program;
+        let rounding = Rounding::of(program);
+        let floats = KIND == FLOATS || KIND == ANY && program.store == store::FLOATS;
+        let scaled = KIND != ANY || !f.multiplier.is_null();
+        let (mut multipliers, mut biases) = ([v.real(0.0); N], [v.real(0.0); N]);
+        if scaled {
+            for n in 0..N {
+                multipliers[n] = v.load_reals(f.multiplier.add(channels.first + n * V::LANES));
+                biases[n] = v.load_reals(f.bias.add(channels.first + n * V::LANES));
+            }
+        }
+        let shortcut = small_codes(v, &program.steps[0]);
+        let shortcut_at = Operand::of(row, &program.steps[0]);
+        let (sums_pixel, output_pixel) = (row.sums_pixel as isize, f.output_pixel as isize);
+        let mut sums = row.sums.byte_offset(from as isize * sums_pixel).add(channels.first);
+        let mut output = f.output.offset((row.number * f.output_row + row.first * f.output_pixel) as isize);
+        output = output.offset(from as isize * output_pixel);
+        for pixel in (from..to).step_by(P) {
+            let mut t = [v.real(0.0); 4];
+            for p in 0..P {
+                let sums = sums.byte_offset(p as isize * sums_pixel);
+                for n in 0..N {
+                    let sums = sums.add(n * V::LANES);
+                    t[p * N + n] = match (scaled, KIND) {
+                        (false, _) => v.load_reals(sums.cast()),
+                        (true, AFFINE | AFFINE_SHORTCUT) => {
+                            let sum = v.load_ints(sums);
+                            let sum = v.convert_to_real(sum);
+                            v.fused_mul_add(sum, multipliers[n], biases[n])
+                        }
+                        (true, _) => {
+                            let sum = v.load_ints(sums);
+                            let sum = v.convert_to_real(sum);
+                            let product = v.mul(sum, multipliers[n]);
+                            v.add(product, biases[n])
+                        }
+                    };
+                }
+            }
+            let at = Place { pixel, channel: channels.first };
+            match KIND {
+                SHORTCUT | AFFINE_SHORTCUT => {
+                    let step = &program.steps[0];
+                    add_small_codes::<V, N, P>(v, (step, shortcut), &shortcut_at, &at, row.pixels, &mut t);
+                }
+                FLOAT_SHORTCUT => {
+                    for p in 0..P {
+                        for n in 0..N {
+                            let other = shortcut_at.load(&mut v, &program.steps[0], OperandKind::Float, &at, (p, n));
+                            t[p * N + n] = v.add(t[p * N + n], other);
+                        }
+                    }
+                }
+                ANY => {
+                    for step in &program.steps[..program.count as usize] {
+                        apply::<V, N, P>(v, row, step, &at, &mut t);
+                    }
+                }
+                _ => {}
+            }
+            if floats {
+                for p in 0..P {
+                    let to = output.offset(p as isize * output_pixel).cast::<f32>().add(channels.first);
+                    for n in 0..N {
+                        v.store_reals(to.add(n * V::LANES), t[p * N + n], channels.count - (n * V::LANES) as i64);
+                    }
+                }
+            } else {
+                let codes = rounding.codes::<V, KIND>(v, t);
+                let count = P * N;
+                let codes = [codes[0], codes[1 % count], codes[2 % count], codes[3 % count]];
+                let bytes = v.pack_vectors(codes, rounding.levels);
+                v.store_runs::<P>(output.add(channels.first), output_pixel as i64, bytes, channels.count);
+            }
+            sums = sums.wrapping_byte_offset(P as isize * sums_pixel);
+            output = output.wrapping_offset(P as isize * output_pixel);
+        }
+    }
+}
+
+/// Where the first element of a cell lies.
+struct Place {
+    /// Counted from the row's first.
+    pixel: i64,
+    channel: usize,
+}
+
+/// The operand of a step along a row.
+struct Operand {
+    /// At the row's first pixel; not there if the step has no operand.
+    first: *const u8,
+    /// Bytes from pixel to pixel.
+    stride: isize,
+}
+
+impl Operand {
+    #[inline(always)]
+    fn of(row: &Row<'_>, step: &Step) -> Operand {
+        let (f, number) = (row.arguments, step.operand as usize % MAX_OPERANDS);
+        let offset = row.number.wrapping_mul(f.operand_row[number]);
+        let offset = offset.wrapping_add(row.first.wrapping_mul(f.operand_pixel[number]));
+        Operand { first: f.operands[number].wrapping_offset(offset as isize), stride: f.operand_pixel[number] as isize }
+    }
+
+    /// At a pixel of the cell, `element` bytes a channel.
+    #[inline(always)]
+    fn at(&self, place: &Place, pixel: usize, element: usize) -> *const u8 {
+        let offset = (place.pixel as isize + pixel as isize) * self.stride;
+        self.first.wrapping_offset(offset).wrapping_add(element * place.channel)
+    }
+
+    /// Its values at a pixel and a vector of channels of the cell, the factor included.
+    #[inline(always)]
+    unsafe fn load<V: Vector>(
+        &self,
+        v: &mut V,
+        step: &Step,
+        kind: OperandKind,
+        place: &Place,
+        (pixel, vector): (usize, usize),
+    ) -> V::Real {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match kind {
+                OperandKind::Float => v.load_reals(self.at(place, pixel, 4).cast::<f32>().add(vector * V::LANES)),
+                OperandKind::ScaledFloat => {
+                    let other = v.load_reals(self.at(place, pixel, 4).cast::<f32>().add(vector * V::LANES));
+                    let factor = v.real(step.x);
+                    v.mul(other, factor)
+                }
+                OperandKind::Code | OperandKind::SmallCode => {
+                    let codes = v.load_bytes(self.at(place, pixel, 1).add(vector * V::LANES));
+                    centred(v, step, codes)
+                }
+            }
+        }
+    }
+}
+
+/// What each small code of an operand adds, where a vector has a lane for each of them; else not used.
+#[inline(always)]
+pub(crate) fn small_codes<V: Vector>(mut v: V, step: &Step) -> V::Real {
+    let codes = v.lane_numbers();
+    centred(&mut v, step, codes)
+}
+
+/// `(code - zero) as f32 * x`.
+#[inline(always)]
+fn centred<V: Vector>(v: &mut V, step: &Step, codes: V::Int) -> V::Real {
+    let zero = v.int(step.zero);
+    let codes = v.sub_int(codes, zero);
+    let codes = v.convert_to_real(codes);
+    let factor = v.real(step.x);
+    v.mul(codes, factor)
+}
+
+/// Adds an operand of codes below 16: what each of them adds is `shortcut` where a vector has a lane for each.
+#[inline(always)]
+unsafe fn add_small_codes<V: Vector, const N: usize, const P: usize>(
+    mut v: V,
+    (step, shortcut): (&Step, V::Real),
+    operand: &Operand,
+    place: &Place,
+    pixels: i64,
+    t: &mut [V::Real; 4],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for p in 0..P {
+            let at = operand.at(place, p, 1);
+            // For the row of as many pixels that usually follows.
+            v.prefetch(at.wrapping_offset(pixels as isize * operand.stride));
+            for n in 0..N {
+                let codes = v.load_bytes(at.add(n * V::LANES));
+                let other = if V::LANES >= 16 { v.look_up(shortcut, codes) } else { centred(&mut v, step, codes) };
+                t[p * N + n] = v.add(t[p * N + n], other);
+            }
+        }
+    }
+}
+
+/// One step of a program.
+#[inline(always)]
+unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
+    mut v: V,
+    row: &Row<'_>,
+    step: &Step,
+    place: &Place,
+    t: &mut [V::Real; 4],
+) {
+    match StepFunction::of(step) {
+        Some(StepFunction::Scale) => {
+            let factor = v.real(step.x);
+            for value in &mut t[..P * N] {
+                *value = v.mul(*value, factor);
+            }
+        }
+        Some(StepFunction::Binary(op, kind)) => {
+            let operand = Operand::of(row, step);
+            for p in 0..P {
+                for n in 0..N {
+                    // SAFETY: the caller's promise.
+                    let other = unsafe { operand.load(&mut v, step, kind, place, (p, n)) };
+                    let value = &mut t[p * N + n];
+                    *value = op.value(&mut v, *value, other);
+                }
+            }
+        }
+        Some(StepFunction::Unary(unary)) => {
+            if !apply_short_unary(v, unary, &mut t[..P * N]) {
+                // A copy, so that the running values themselves stay in registers.
+                let mut values = *t;
+                v.unary(step, &mut values);
+                *t = values;
+            }
+        }
+        None => {}
+    }
+}
+
+/// How values become codes.
+struct Rounding {
+    factor: f32,
+    zero: i32,
+    levels: u8,
+    /// Whether values may be of any size, or NaN.
+    any: bool,
+}
+
+impl Rounding {
+    #[inline(always)]
+    fn of(program: &EpilogueProgram) -> Rounding {
+        Rounding {
+            factor: program.requantize,
+            zero: program.zero,
+            levels: program.levels as u8,
+            any: program.store == store::CODES,
+        }
+    }
+
+    /// Codes, their zero-point added; not yet cut to their range.
+    #[inline(always)]
+    fn codes<V: Vector, const KIND: u8>(&self, mut v: V, t: [V::Real; 4]) -> [V::Int; 4] {
+        let mut codes = [v.int(0); 4];
+        for (code, mut value) in codes.iter_mut().zip(t) {
+            if KIND == AFFINE || KIND == AFFINE_SHORTCUT {
+                *code = v.round_to_int(value);
+                continue;
+            }
+            let factor = v.real(self.factor);
+            value = v.mul(value, factor);
+            if KIND == ANY && self.any {
+                // NaN becomes the zero-point, which is 0 here; then the range of the codes less it.
+                value = v.zero_where_nan(value);
+                let low = v.real(-(self.zero as f32));
+                value = v.max(value, low);
+                let high = v.real((i32::from(self.levels) - self.zero) as f32);
+                value = v.min(value, high);
+            }
+            *code = v.round_to_int(value);
+            if self.zero != 0 {
+                let zero = v.int(self.zero);
+                *code = v.add_int(*code, zero);
+            }
+        }
+        codes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The numbers of the functions of epilogue steps, and the functions of one real in vectors.
+
+use super::Step;
+use crate::vector::Vector;
+use catc_scalar::{Binary, Unary, UnaryFunction, Visitor, unary_functions};
+
+/// `t * x`.
+pub const SCALE: u32 = 0;
+/// `t + r`, with `r` the operand's float.
+pub const ADD_FLOAT: u32 = FLOAT;
+/// `t + (code - zero) as f32 * x` for codes below 16.
+pub const ADD_SMALL_CODE: u32 = SMALL_CODE;
+
+/// From here on, by the number of the function of two reals: `t op r`, with `r` the operand's float.
+const FLOAT: u32 = 0x100;
+/// `t op (r * x)`.
+const SCALED_FLOAT: u32 = 0x200;
+/// `t op ((code - zero) as f32 * x)`, the operand a byte for each channel.
+const CODE: u32 = 0x300;
+/// The same for codes below 16.
+const SMALL_CODE: u32 = 0x400;
+/// From here on, by its number: the function of one real with the parameters `x` and `y`.
+const UNARY: u32 = 0x500;
+
+/// What a step's operand holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperandKind {
+    /// f32, taken as they are.
+    Float,
+    /// f32 times `x`.
+    ScaledFloat,
+    /// Bytes.
+    Code,
+    /// Bytes below 16.
+    SmallCode,
+}
+
+/// What a step does with the running value `t`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StepFunction {
+    /// `t * x`.
+    Scale,
+    /// `t op r`.
+    Binary(Binary, OperandKind),
+    /// `f(t)`.
+    Unary(Unary),
+}
+
+impl StepFunction {
+    /// Its number and the parameters `x` and `y`, which only functions of one real have.
+    pub(super) fn encode(self) -> (u32, [f32; 2]) {
+        match self {
+            StepFunction::Scale => (SCALE, [0.0; 2]),
+            StepFunction::Binary(op, kind) => {
+                let first = match kind {
+                    OperandKind::Float => FLOAT,
+                    OperandKind::ScaledFloat => SCALED_FLOAT,
+                    OperandKind::Code => CODE,
+                    OperandKind::SmallCode => SMALL_CODE,
+                };
+                (first + op as u32, [0.0; 2])
+            }
+            StepFunction::Unary(unary) => encode_unary(unary),
+        }
+    }
+
+    /// The function of a step; `None` if there is none of this number.
+    #[inline(always)]
+    pub fn of(step: &Step) -> Option<StepFunction> {
+        let op = || Binary::ALL.get((step.function & 0xff) as usize).copied();
+        let binary = |kind| Some(StepFunction::Binary(op()?, kind));
+        match step.function & !0xff {
+            SCALE if step.function == SCALE => Some(StepFunction::Scale),
+            FLOAT => binary(OperandKind::Float),
+            SCALED_FLOAT => binary(OperandKind::ScaledFloat),
+            CODE => binary(OperandKind::Code),
+            SMALL_CODE => binary(OperandKind::SmallCode),
+            UNARY => decode_unary(step).map(StepFunction::Unary),
+            _ => None,
+        }
+    }
+}
+
+/// From the table of functions: numbers in its order, and what follows from them.
+macro_rules! numbered {
+    ($($variant:ident $name:literal $({ $($param:ident: $what:literal),+ })?;)*) => {
+        #[derive(Clone, Copy)]
+        enum Number {
+            $($variant),*
+        }
+
+        fn encode_unary(unary: Unary) -> (u32, [f32; 2]) {
+            let mut parameters = [0.0; 2];
+            let number = match unary {
+                $(Unary::$variant { .. } => Number::$variant,)*
+            };
+            for (to, (_, parameter)) in parameters.iter_mut().zip(unary.params()) {
+                *to = parameter;
+            }
+            (UNARY + number as u32, parameters)
+        }
+
+        #[inline(always)]
+        fn decode_unary(step: &Step) -> Option<Unary> {
+            let mut parameters = [step.x, step.y].into_iter();
+            let mut next = || parameters.next().unwrap_or_default();
+            // Not every function has parameters.
+            let _ = &mut next;
+            Some(match step.function {
+                $(number if number == UNARY + Number::$variant as u32 => {
+                    Unary::$variant $({ $($param: next()),+ })?
+                })*
+                _ => return None,
+            })
+        }
+    };
+}
+
+unary_functions!(numbered);
+
+/// Applies the function of one real of a step to every lane of the vectors.
+#[inline(always)]
+pub(super) fn apply_unary<V: Vector>(v: V, step: &Step, values: &mut [V::Real; 4]) {
+    if let Some(unary) = decode_unary(step) {
+        unary.visit(EveryLane { v, values });
+    }
+}
+
+struct EveryLane<'a, V: Vector> {
+    v: V,
+    values: &'a mut [V::Real],
+}
+
+impl<V: Vector> Visitor for EveryLane<'_, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn visit<F: UnaryFunction>(mut self, function: F) {
+        for value in self.values {
+            *value = function.value(&mut self.v, *value);
+        }
+    }
+}
+
+/// The same in place if the function is short; else false.
+#[inline(always)]
+pub(super) fn apply_short_unary<V: Vector>(v: V, unary: Unary, values: &mut [V::Real]) -> bool {
+    unary.visit(IfShort(EveryLane { v, values }))
+}
+
+struct IfShort<'a, V: Vector>(EveryLane<'a, V>);
+
+impl<V: Vector> Visitor for IfShort<'_, V> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn visit<F: UnaryFunction>(self, function: F) -> bool {
+        if F::IS_SHORT {
+            self.0.visit(function);
+        }
+        F::IS_SHORT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every function of the table, its parameters distinct.
+    fn functions() -> impl Iterator<Item = Unary> {
+        let unary = |name| Unary::build(name, |_, position| Ok::<_, ()>(1.5 + position as f32));
+        Unary::NAMES.iter().map(move |name| unary(name).unwrap().unwrap())
+    }
+
+    #[test]
+    fn steps_say_their_function() {
+        let kinds = [OperandKind::Float, OperandKind::ScaledFloat, OperandKind::Code, OperandKind::SmallCode];
+        let binary = |kind| Binary::ALL.map(|op| StepFunction::Binary(op, kind));
+        let all = kinds.into_iter().flat_map(binary).chain(functions().map(StepFunction::Unary));
+        let mut numbers = std::collections::BTreeSet::new();
+        for function in all.chain([StepFunction::Scale]) {
+            let (number, [x, y]) = function.encode();
+            assert!(numbers.insert(number), "{function:?} has the number of another");
+            assert_eq!(StepFunction::of(&Step { function: number, x, y, ..Step::default() }), Some(function));
+        }
+        let unknown = |function| StepFunction::of(&Step { function, ..Step::default() });
+        assert_eq!((1..0x800).filter(|&n| unknown(n).is_some()).count() + 1, numbers.len());
+    }
+
+    #[test]
+    fn no_function_has_more_than_two_parameters() {
+        assert!(functions().all(|function| function.params().len() <= 2));
+    }
+}

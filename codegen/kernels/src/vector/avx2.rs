@@ -1,0 +1,209 @@
+//! Vectors of 256 bits.
+
+use super::Vector;
+use catc_scalar::Arithmetic;
+use std::arch::x86_64::*;
+
+/// Eight lanes. A value proves that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Safety
+    /// The CPU has AVX2 and FMA.
+    #[inline(always)]
+    pub unsafe fn new() -> Self {
+        Avx2(())
+    }
+}
+
+/// Methods of one expression each.
+macro_rules! methods {
+    ($($name:ident($($x:ident: $t:ty),*) -> $out:ty { $body:expr })*) => {
+        $(#[inline(always)]
+        fn $name(&mut self, $($x: $t),*) -> $out {
+            // SAFETY: a value of this type exists only where the CPU has the instructions.
+            unsafe { $body }
+        })*
+    };
+}
+
+impl Arithmetic for Avx2 {
+    type Real = __m256;
+    type Int = __m256i;
+    type Mask = __m256;
+
+    methods! {
+        real(x: f32) -> __m256 { _mm256_set1_ps(x) }
+        int(n: i32) -> __m256i { _mm256_set1_epi32(n) }
+        add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+        sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+        mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
+        max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
+        neg(x: __m256) -> __m256 { _mm256_xor_ps(x, _mm256_set1_ps(-0.0)) }
+        abs(x: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), x) }
+        sqrt(x: __m256) -> __m256 { _mm256_sqrt_ps(x) }
+        floor(x: __m256) -> __m256 { _mm256_floor_ps(x) }
+        ceil(x: __m256) -> __m256 { _mm256_ceil_ps(x) }
+        round_half_even(x: __m256) -> __m256 { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x) }
+        less(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
+        at_least(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_GE_OQ>(a, b) }
+        equal(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
+        select(mask: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, mask) }
+        convert_to_int(x: __m256) -> __m256i { _mm256_cvtps_epi32(x) }
+        convert_to_real(n: __m256i) -> __m256 { _mm256_cvtepi32_ps(n) }
+        bits_to_int(x: __m256) -> __m256i { _mm256_castps_si256(x) }
+        bits_to_real(n: __m256i) -> __m256 { _mm256_castsi256_ps(n) }
+        add_int(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+        sub_int(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
+        and(a: __m256i, b: __m256i) -> __m256i { _mm256_and_si256(a, b) }
+        or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+        shift_left(n: __m256i, count: u32) -> __m256i { _mm256_sll_epi32(n, _mm_cvtsi32_si128(count as i32)) }
+        shift_right(n: __m256i, count: u32) -> __m256i { _mm256_sra_epi32(n, _mm_cvtsi32_si128(count as i32)) }
+    }
+}
+
+/// Both packs work within 128 bits: afterwards lane i of each half holds codes of four lanes of vector i.
+#[inline(always)]
+fn pack(codes: [__m256i; 4]) -> __m256i {
+    let [a, b, c, d] = codes;
+    // SAFETY: the caller has a value of `Avx2`.
+    unsafe { _mm256_packus_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d)) }
+}
+
+impl Vector for Avx2 {
+    const LANES: usize = 8;
+    type Bytes = __m256i;
+
+    #[inline(always)]
+    unsafe fn load_reals(self, from: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_some_reals(self, from: *const f32, count: i64) -> __m256 {
+        if count <= 0 {
+            // SAFETY: needs no memory.
+            return unsafe { _mm256_setzero_ps() };
+        }
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_ints(self, from: *const i32) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(self, from: *const u8) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_packed_bytes(self, from: *const u8, _: i64) -> __m256i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_reals(self, to: *mut f32, values: __m256, count: i64) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if count >= 8 {
+                _mm256_storeu_ps(to, values);
+            } else {
+                std::ptr::copy_nonoverlapping((&raw const values).cast::<f32>(), to, count.max(0) as usize);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_runs<const RUNS: usize>(self, to: *mut u8, stride: i64, bytes: __m256i, count: i64) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if RUNS == 1 && count == 32 {
+                _mm256_storeu_si256(to.cast(), bytes);
+                return;
+            }
+            let bytes = (&raw const bytes).cast::<u8>();
+            for run in 0..RUNS {
+                let to = to.offset(run as isize * stride as isize);
+                std::ptr::copy_nonoverlapping(bytes.add(32 / RUNS * run), to, count as usize);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, from: *const u8) {
+        // SAFETY: a prefetch may be of any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+
+    #[inline(always)]
+    fn lane_numbers(self) -> __m256i {
+        // SAFETY: a value of this type exists only where the CPU has the instructions; so below.
+        unsafe { _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: __m256, index: __m256i) -> __m256 {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_permutevar8x32_ps(table, index) }
+    }
+
+    #[inline(always)]
+    fn fused_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn zero_where_nan(self, x: __m256) -> __m256 {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_and_ps(x, _mm256_cmp_ps::<_CMP_ORD_Q>(x, x)) }
+    }
+
+    #[inline(always)]
+    fn round_to_int(self, x: __m256) -> __m256i {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_cvtps_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn sub_halves(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_sub_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn shift_halves_left_8(self, a: __m256i) -> __m256i {
+        // SAFETY: see `lane_numbers`.
+        unsafe { _mm256_slli_epi16::<8>(a) }
+    }
+
+    #[inline(always)]
+    fn pack_vectors(self, codes: [__m256i; 4], highest: u8) -> __m256i {
+        // SAFETY: see `lane_numbers`.
+        unsafe {
+            let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+            let bytes = _mm256_permutevar8x32_epi32(pack(codes), order);
+            _mm256_min_epu8(bytes, _mm256_set1_epi8(highest.cast_signed()))
+        }
+    }
+
+    #[inline(always)]
+    fn pack_lanes(self, codes: [__m256i; 4], highest: u8) -> __m256i {
+        // SAFETY: see `lane_numbers`.
+        unsafe {
+            let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let bytes = _mm256_shuffle_epi8(pack(codes), _mm256_broadcastsi128_si256(order));
+            _mm256_min_epu8(bytes, _mm256_set1_epi8(highest.cast_signed()))
+        }
+    }
+}
