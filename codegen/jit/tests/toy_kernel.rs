@@ -7,6 +7,7 @@ mod support;
 use catc_jit::{CompiledProgram, Options, compile};
 use catc_kernels::dot::DotTile;
 use catc_kernels::dot::avx2::MADD16_256;
+use catc_kernels::epilogue::MAX_STEPS;
 use catc_kernels::{
     ActivationFormat, Contract, Execution, Fit, Function, Implementation, Kernel, KernelInfo, KernelRef, Query,
     Refusal, SumTiles, Tier, TileQuery, TileWeights,
@@ -157,14 +158,14 @@ fn kernels(compiled: &CompiledProgram) -> Vec<&'static str> {
 fn layers_run_by_a_kernel_from_outside() {
     let Some(options) = options() else { return };
     let relu = vec![EpilogueStep::Unary(Unary::Relu)];
-    // No precompiled epilogue has this function: the code between sums and store is emitted.
-    let tanh = vec![EpilogueStep::Unary(Unary::Tanh)];
+    // More steps than a precompiled epilogue takes: the code between sums and store is emitted.
+    let long = vec![EpilogueStep::Unary(Unary::Tanh); MAX_STEPS + 1];
     for (groups, geometry, to_codes, steps) in [
         (1, window(3, 1, 1), true, relu.clone()),
         (1, window(1, 1, 0), false, vec![]),
         (2, window(3, 2, 1), true, relu),
-        (1, window(3, 1, 1), true, tanh.clone()),
-        (2, window(2, 1, 0), false, tanh),
+        (1, window(3, 1, 1), true, long.clone()),
+        (2, window(2, 1, 0), false, long),
     ] {
         let (program, inputs) = convolution(groups, geometry, to_codes, steps);
         let expected = reference::run(&program, &inputs);

@@ -43,7 +43,7 @@ impl Emitter<'_> {
         self.store(value, call.block, offset as i64);
     }
 
-    /// The same with a number known now.
+    /// Sets the argument to a number that is known when the code is emitted.
     pub fn set_int(&mut self, call: &Call, offset: usize, value: i64) {
         let value = self.int(value);
         self.set(call, offset, value);

@@ -18,7 +18,7 @@ pub(crate) struct Emitter<'a> {
     /// Cranelift's builder, for single instructions.
     pub b: FunctionBuilder<'a>,
     slots: Value,
-    /// The number of slot 0, and a pointer that stands for what is in a slot.
+    /// The number in the function of the slot that the code calls 0, and a pointer that replaces the content of one slot.
     first_slot: usize,
     replaced: Option<(usize, Value)>,
     /// What the code is for.
@@ -32,13 +32,14 @@ pub(crate) struct Emitter<'a> {
     shared: Shared,
 }
 
-/// Vectors that a block has made and may use again.
+/// Vectors that one block of code has built or loaded, and uses again.
 #[derive(Default)]
 struct Shared {
     block: Option<Block>,
-    /// On AArch64, where it takes instructions to make them. Those of x86-64 are read from memory by the instructions that use them.
+    /// Used on AArch64 alone, where building a constant takes instructions. On x86-64 the instruction that uses a constant reads it from
+    /// memory.
     constants: Vec<([u8; 16], Value)>,
-    /// By slot and number.
+    /// Factors by slot and number.
     factors: Vec<(usize, usize, Value)>,
 }
 
@@ -80,7 +81,8 @@ impl<'a> Emitter<'a> {
         self.b.ins().load(I64, flags, self.slots, (8 * index) as i32)
     }
 
-    /// From here on slots count from `first` on, and the one with that number in the function has this base pointer.
+    /// From here on the code's slot 0 is the function's slot `first`. `replaced` is the number of a slot in the function, and the base pointer
+    /// that is used instead of its content.
     pub fn replace_slots(&mut self, first: usize, replaced: Option<(usize, Value)>) {
         (self.first_slot, self.replaced) = (first, replaced);
         self.shared.factors.clear();
@@ -220,8 +222,8 @@ impl<'a> Emitter<'a> {
         self.b.ins().band_imm_s(end, -64)
     }
 
-    /// Runs `body` `count` times, a number known now. Pointers advance after each turn, `state` is handed from turn to turn
-    /// and returned. Emits no loop for a single turn.
+    /// Runs `body` `count` times, a number that is known when the code is emitted. Pointers advance after each turn, `state` is handed
+    /// from turn to turn and returned. Emits no loop for a single turn.
     pub fn repeat(
         &mut self,
         count: usize,
@@ -243,7 +245,7 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    /// Runs `body` for each index in `first..last`, maybe none. `body` gets the index and the pointers.
+    /// Runs `body` for each index in `first..last`, which may be empty. `body` gets the index and the pointers.
     pub fn range(
         &mut self,
         first: Value,

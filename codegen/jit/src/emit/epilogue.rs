@@ -7,8 +7,8 @@ use cranelift_codegen::ir::types::I32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::hash::{Hash, Hasher};
 
-/// A factor. Its value lies among the constants, four times in a row, so that layers which differ in their factors alone share
-/// code: code depends on its place, and on whether it is 1, when nothing is multiplied.
+/// A factor. Its value lies among the constants, repeated four times. Code depends on the place of a factor and not on its value, so
+/// layers that differ in their factors alone share code. A factor of 1 is the exception: no multiplication is emitted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Factor {
     /// Its number among the factors of the epilogue.
@@ -25,15 +25,15 @@ pub(crate) type EpilogueStep = catc_scalar::EpilogueStep<usize, Factor>;
 pub(crate) struct Epilogue {
     /// In order.
     pub steps: Vec<EpilogueStep>,
-    /// Multiplied on before rounding.
+    /// The factor that results are multiplied by before they are rounded to codes.
     pub requantize: Option<Factor>,
     /// Slot of the factors.
     pub factor_slot: usize,
-    /// Whether the values that are rounded are known to be no NaN and below `2^21`.
+    /// Whether no value that is rounded can be NaN or reach a magnitude of `2^21`.
     pub small: bool,
 }
 
-/// A step by all that its code depends on. Parameters of functions are compared by their bits: 0 and -0 are different code.
+/// Everything that the code of a step depends on. Parameters of functions are compared by their bits, because 0 and -0 give different code.
 #[derive(PartialEq, Eq, Hash)]
 enum StepKey {
     Binary(Binary, usize, Factor),
@@ -76,7 +76,7 @@ pub(crate) struct Output {
 }
 
 impl Emitter<'_> {
-    /// Applies the steps. `operand` loads the operand of a number for the same elements, as f32.
+    /// Applies the steps. `operand` loads the operand with a given number for the same elements, as f32.
     pub fn apply(
         &mut self,
         epilogue: &Epilogue,
@@ -161,7 +161,7 @@ impl Emitter<'_> {
         bytes
     }
 
-    /// To the range of the codes less their zero-point; NaN becomes 0.
+    /// Clamps values to the range of the codes less their zero-point; NaN becomes 0.
     fn clamp(&mut self, codes: Codes, t: Value) -> Value {
         let zero = f32::from(codes.zero);
         // The maximum turns NaN into the lowest code, which is right if it is the zero-point.

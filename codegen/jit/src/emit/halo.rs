@@ -16,7 +16,7 @@ pub(crate) struct HaloFill {
     row_bytes: i64,
     pixel_bytes: i64,
     fill: u8,
-    /// Last byte of a pixel, where it differs: the row offset of an odd channel and its phantom.
+    /// The last byte of a pixel, if it differs from the others: the row offset of an odd last channel and its phantom.
     last: Option<u8>,
 }
 
@@ -39,7 +39,8 @@ impl HaloFill {
         })
     }
 
-    /// Writes what belongs to the rows `first..last`: what lies between each row and the next, above the first and below the last.
+    /// Writes the padding that belongs to the rows `first..last`: between each row and the next, and above the first and below the last row
+    /// of the image.
     pub fn emit(&self, e: &mut Emitter<'_>, first: Value, last: Value) {
         let base = e.slot(self.slot);
         let Halo { top, left, bottom, right } = self.halo;
@@ -97,7 +98,7 @@ pub(crate) fn fill_bytes(e: &mut Emitter<'_>, pointer: Value, bytes: usize, fill
 }
 
 impl Placed {
-    /// The halo that a step which writes this must fill.
+    /// The halo of this tensor, which the step that writes the tensor must fill.
     pub fn halo_fill(&self, slot: usize) -> Option<HaloFill> {
         HaloFill::new(slot, &self.buffer)
     }

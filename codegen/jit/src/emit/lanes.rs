@@ -1,7 +1,7 @@
 //! Access to a few elements of a buffer that lie along one dimension, 1 to 16 of them.
 //!
-//! Exactly the elements asked for are read and written, never their neighbours, except where a row offset holds the code
-//! of a phantom channel beyond an odd last one: it is written as code 0.
+//! The code reads and writes exactly the elements that it is asked for, never their neighbours. There is one exception: the row offset of an
+//! odd last channel also holds the code of a phantom channel. That code is written as 0.
 
 use super::emitter::Emitter;
 use crate::storage::{LaneAccess, LaneStep, StorageFormat};
@@ -222,7 +222,7 @@ fn piece_types(size: usize) -> (Type, Type) {
     }
 }
 
-/// The vector type that holds elements of a form, for forms of four bytes.
+/// The vector type for elements of a storage format of four bytes.
 pub(crate) fn word_type(format: StorageFormat) -> Type {
     match format {
         StorageFormat::Float => F32X4,

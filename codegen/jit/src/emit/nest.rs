@@ -1,7 +1,8 @@
 //! Loops over the elements of an output, a few neighbours at a time.
 //!
-//! A nest has outer dimensions, the first of which is the step's work units, and one dimension along which elements are taken 16
-//! or 4 at a time, the rest together. Each *cursor* is a pointer that follows along in one of the step's buffers.
+//! A nest has outer dimensions and one lane dimension. The first outer dimension counts the step's work units. Along the lane dimension
+//! the code takes 16 or 4 elements at a time, and then what is left over. Each *cursor* is a pointer that moves along in one of the
+//! step's buffers.
 
 use super::emitter::Emitter;
 use crate::storage::{LaneAccess, StorageFormat};
@@ -32,7 +33,7 @@ pub(crate) struct Nest {
 }
 
 impl Nest {
-    /// Joins dimensions that every cursor walks as one. The first outer dimension stays as it is.
+    /// Joins neighbouring dimensions that every cursor can walk as one dimension. The first outer dimension stays as it is.
     pub fn simplified(mut self) -> Nest {
         let mut at = self.outer.len();
         while at > 2 {
@@ -74,7 +75,7 @@ impl<'f> Emitter<'f> {
         self.nest_outer(nest, units, &mut |e, pointers, _| e.nest_lanes(nest, pointers, body));
     }
 
-    /// The outer loops alone: `body(pointers, indices)`.
+    /// Emits the outer loops alone: `body(pointers, indices)`.
     pub fn nest_outer(&mut self, nest: &Nest, (first, last): (Value, Value), body: OuterBody<'_, 'f>) {
         let mut start = Vec::with_capacity(nest.cursors.len());
         for cursor in &nest.cursors {
@@ -107,12 +108,12 @@ impl<'f> Emitter<'f> {
         });
     }
 
-    /// The loop along the lane dimension alone, from its first element on.
+    /// Emits the loop along the lane dimension alone, from its first element on.
     pub fn nest_lanes(&mut self, nest: &Nest, pointers: &[Value], body: &mut dyn FnMut(&mut Self, &[Value], usize)) {
         self.nest_lanes_by(nest, &[16, 4], pointers, body);
     }
 
-    /// The same with groups of other widths, the widest first.
+    /// The same loop with groups of other widths, the widest first.
     pub fn nest_lanes_by(
         &mut self,
         nest: &Nest,

@@ -14,14 +14,14 @@ pub(crate) trait StepCode: CodeKey + Debug {
     /// Emits the body.
     fn emit(&self, e: &mut Emitter<'_>);
 
-    /// How the step reaches its tensors, if its work units are the rows of its output and it may be done with other steps some rows
-    /// at a time.
+    /// How the step accesses its tensors, if it can be joined with other steps to run a few rows at a time. Its work units are the rows of its
+    /// output then.
     fn rows(&self) -> Option<RowAccess> {
         None
     }
 }
 
-/// Equality and hash of code whose type is not known. Every code that has both has this.
+/// Equality and hash of code whose type is not known. It is implemented for every code type that has both.
 pub(crate) trait CodeKey: Any {
     /// Whether the other is of the same type and equal.
     fn is_equal(&self, other: &dyn Any) -> bool;
@@ -78,7 +78,7 @@ impl Hash for SharedCode {
     }
 }
 
-/// A number in code, by its bits: 0 and -0 are different code, and NaN is itself.
+/// A float that code depends on, compared by its bits: 0 and -0 differ, and a NaN equals itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct F32Bits(u32);
 

@@ -1,7 +1,7 @@
-//! The operations that each instruction set has its own way of saying. The rest of the emitters is plain CLIF.
+//! The operations that each instruction set expresses in its own way. All other emitted code is the same CLIF for every instruction set.
 //!
-//! Both ways of saying it compute the same, bit for bit. Instructions are found by the shape of a few operations, in which the
-//! order of operands counts; `tests/disassembly*.rs` look whether they were.
+//! All forms of an operation compute the same result, bit for bit. Cranelift selects the wanted instruction where it finds a certain
+//! pattern of a few operations, in which the order of operands counts; `tests/disassembly*.rs` check that it does.
 
 use super::emitter::Emitter;
 use catc_kernels::{Architecture, Tier};
@@ -31,7 +31,7 @@ impl Emitter<'_> {
         self.sum_of_fours(acc, [(xl, yl), (xh, yh)])
     }
 
-    /// [`Emitter::dot_signed`] where sums of two products fit 16 bits: an instruction less on tiers without `sdot`.
+    /// [`Emitter::dot_signed`] where sums of two products fit 16 bits: one instruction less on tiers without `sdot`.
     pub fn dot_signed_pairs(&mut self, acc: Value, x: Value, y: Value) -> Value {
         if self.tier.includes(Tier::Aarch64Dotprod) {
             return self.dot_signed(acc, x, y);
@@ -41,7 +41,7 @@ impl Emitter<'_> {
         self.b.ins().iadd(sums, acc)
     }
 
-    /// `acc + x * y` of f32x4, rounded once on tiers that [fuse](Tier::fuses), else the product and the sum each.
+    /// `acc + x * y` of f32x4, rounded once on tiers that [fuse](Tier::fuses). On other tiers product and sum are each rounded.
     pub fn multiply_add(&mut self, acc: Value, x: Value, y: Value) -> Value {
         if self.tier.fuses() {
             return self.b.ins().fma(x, y, acc);

@@ -19,7 +19,7 @@ impl Walk {
         Walk { dims: buffer.dims.clone(), outer, lane }
     }
 
-    /// The same with lanes along another dimension.
+    /// The same walk with lanes along another dimension.
     pub fn with_lane(mut self, lane: usize) -> Walk {
         if let Some(old) = self.lane.replace(lane) {
             self.outer.retain(|&d| d != lane);
@@ -30,7 +30,7 @@ impl Walk {
         self
     }
 
-    /// The same with this dimension among the outer ones, and lanes along the innermost of the others if there is one.
+    /// The same walk with this dimension among the outer ones. Lanes run along the innermost of the others, if there is one.
     pub fn beside(mut self, dim: usize) -> Walk {
         if self.lane == Some(dim) {
             self.lane = self.outer.pop();
@@ -39,7 +39,7 @@ impl Walk {
         self
     }
 
-    /// The place of an outer dimension among the loops.
+    /// The position of an outer dimension among the loops.
     pub fn level(&self, dim: usize) -> usize {
         self.outer.iter().position(|&d| d == dim).unwrap_or(0)
     }

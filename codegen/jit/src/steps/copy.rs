@@ -122,9 +122,9 @@ pub(crate) fn concat(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<()
     let output = p.write(step.output)?;
     let to = &output.buffer;
     let mut at = 0;
-    // In functions of a bounded size, the first of which fills the padding.
+    // Several functions copy many inputs, so that the size of a function is bounded. The first one fills the padding.
     let mut halo = true;
-    for parts in parts.chunks(MOST_PARTS) {
+    for parts in parts.chunks(MAX_PARTS) {
         at = concat_parts(p, step, axis, &output, parts, (at, std::mem::take(&mut halo)))?;
     }
     if to.dims.get(axis) != Some(&at) {
@@ -133,11 +133,11 @@ pub(crate) fn concat(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<()
     Ok(())
 }
 
-/// Inputs of a concatenation that one function copies.
-const MOST_PARTS: usize = 64;
+/// The most inputs of a concatenation that one function copies.
+const MAX_PARTS: usize = 64;
 
 /// Appends the function that copies some inputs of a concatenation from slice `at` of the output on, and fills the padding if `halo` says so.
-/// Gives the slice behind them.
+/// Gives the number of the first slice behind them.
 fn concat_parts(
     p: &mut Builder<'_>,
     step: &Step,

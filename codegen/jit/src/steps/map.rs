@@ -117,8 +117,8 @@ fn push(
     Ok(())
 }
 
-/// Lanes along the innermost dimension of the output; along that of the input where the output's is too short to fill a vector (an
-/// image of three planes becoming pixels of three channels).
+/// Lanes run along the innermost dimension of the output. Where that is too short to fill a vector (an image of three planes becomes pixels
+/// of three channels), they run along the innermost dimension of the input.
 fn lanes_for(output: &Placed, input: &Placed) -> Walk {
     let walk = Walk::of(&output.buffer);
     let (to, from) = (&output.buffer, &input.buffer);

@@ -1,4 +1,4 @@
-//! Products of two activation tensors, f32 or codes. Vectors run along the columns; of f32, lane `j` of a sum is a vector of its
+//! Products of two activation tensors, f32 or codes. Vectors run along the columns. A sum of f32 has four partial sums, each a vector of its
 //! own.
 
 use crate::builder::{Builder, Need, Slots};
@@ -61,10 +61,10 @@ impl StepCode for MatMulCode {
 
 impl MatMulCode {
     /// Neighbouring elements of a product of codes, as f32. Two codes of the row and two rows of the columns are one `pmaddwd` (or
-    /// `smull` and `addp`). The left codes are taken less their zero-point, the right ones as they are: what their zero-point adds is the
-    /// sum of the left ones times it, and comes off at the end.
+    /// `smull` and `addp`). The zero-point of the left codes is subtracted first. The right codes are taken as they are, so their zero-point
+    /// adds itself times the sum of the left codes; this product is subtracted at the end.
     fn code_sums(&self, e: &mut Emitter<'_>, codes: Codes, left: Value, right: Value, count: usize) -> Vec<Value> {
-        // The sum of the left ones is the last accumulator.
+        // The last accumulator is the sum of the left codes.
         let start = vec![e.ints(0); count.div_ceil(4) + 1];
         let pairs = self.length / 2;
         let down = 2 * self.row_bytes;

@@ -49,7 +49,7 @@ impl StepCode for MeanCode {
     }
 }
 
-/// Work on one reduced element: its pointer, and the state handed on.
+/// Emits the work on one reduced element: takes its pointer and the state, and gives the new state.
 type ElementBody<'b> = &'b mut dyn FnMut(&mut Emitter<'_>, Value, Vec<Value>) -> Vec<Value>;
 
 impl MeanCode {

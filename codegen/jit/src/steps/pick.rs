@@ -19,7 +19,7 @@ use cranelift_codegen::ir::types::{I32, I64};
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct PickCode {
     nest: Nest,
-    /// Where in the outer loops the output's place along the axis is.
+    /// The outer loop that runs along the axis of the output.
     level: usize,
     indices_slot: usize,
     /// Slices of the input, and the bytes between them.
@@ -39,7 +39,7 @@ impl StepCode for PickCode {
             let from = e.index(indices, at[self.level], 4);
             let index = e.load(I32, from, 0);
             let index = e.b.ins().uextend(I64, index);
-            // The plan has checked them; what is read here is proved to be inside whatever it is.
+            // The plan has checked the indices. The minimum keeps any number that is read inside the axis, which the proof needs.
             let last = e.int(self.slices as i64 - 1);
             let index = e.b.ins().smin(index, last);
             let slice = e.index(pointers[1], index, self.distance);

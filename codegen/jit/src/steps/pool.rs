@@ -117,7 +117,7 @@ impl PoolCode {
         if divisor == 1 {
             return value;
         }
-        // Made positive by a multiple of the divisor before the division, which is taken out after it.
+        // The division is one of positive numbers: a multiple of the divisor is added before, and its quotient subtracted after.
         const SHIFT: i64 = 1 << 31;
         let raised = e.offset(value, SHIFT * divisor + divisor - 1);
         let divisor = e.int(divisor);
@@ -240,7 +240,7 @@ pub(crate) fn average(
     pool(p, step, geometry, Kind::Average { scale: scale.into(), count_include_pad })
 }
 
-/// A bound on an average of codes; sums of floats may grow beyond their terms by rounding, so there none is given.
+/// A bound on the magnitude of an average of codes. Averages of floats have none: rounding can make a sum larger than its terms allow.
 pub(crate) fn average_bound(p: &Builder<'_>, input: TensorId, scale: f32) -> Option<f32> {
     let codes = matches!(p.program.tensor(input).format, Format::Codes { .. });
     p.bound(input).filter(|_| codes).map(|b| 1.01 * b * scale.abs())
@@ -260,7 +260,7 @@ fn pool(p: &mut Builder<'_>, step: &Step, geometry: &Geometry, kind: Kind) -> Re
     let planned = p.epilogue(step, &mut slots, 0, true, bound)?;
     let (source, to) = (&input.buffer, &output.buffer);
     let walk = Walk::of(to);
-    // The input's cursor moves along channels only; where its pixel is, the window says.
+    // The input's cursor moves along channels only; the window decides which pixel it points at.
     let channels = [source.strides[0], 0, 0];
     let mut cursors = vec![
         walk.cursor(out, to.format, to.origin, &to.strides),

@@ -94,7 +94,7 @@ impl StepCode for GatherCode {
             let from = e.index(indices, at[0], 4);
             let index = e.load(I32, from, 0);
             let index = e.b.ins().sextend(I64, index);
-            // Counted from the end where negative, and inside the table whatever it is.
+            // A negative index counts from the end. Any index is then clamped to the rows of the table.
             let (low, rows, high) = (e.int(0), e.int(self.rows as i64), e.int(self.rows as i64 - 1));
             let counted = e.b.ins().iadd(index, rows);
             let negative = e.b.ins().icmp(IntCC::SignedLessThan, index, low);

@@ -21,7 +21,7 @@ use cranelift_codegen::ir::{InstBuilder, Value};
 struct SoftmaxCode {
     nest: Nest,
     halo: Option<HaloFill>,
-    /// Rows of an image output whose units are not its rows: the first unit fills the whole halo.
+    /// The number of rows of an image output whose work units are not its rows: there the first unit fills the whole halo.
     rows: Option<usize>,
 }
 
@@ -68,11 +68,11 @@ impl StepCode for SoftmaxCode {
     }
 }
 
-/// Work on up to four elements of the axis: pointers, how many, and the state handed on.
+/// Emits the work on up to four elements of the axis: takes pointers, the number of elements and the state, and gives the new state.
 type AxisBody<'b> = &'b mut dyn FnMut(&mut Emitter<'_>, &[Value], usize, Value) -> Value;
 
 impl SoftmaxCode {
-    /// Goes along the axis four elements at a time, the rest at the end.
+    /// Goes along the axis four elements at a time; what is left comes last.
     fn fold(&self, e: &mut Emitter<'_>, pointers: &[Value], start: Value, body: AxisBody<'_>) -> Value {
         let bytes: Vec<i64> = self.nest.cursors.iter().map(|c| c.lanes.advance(4)).collect();
         let advances: Vec<_> = pointers.iter().copied().zip(bytes.iter().copied()).collect();

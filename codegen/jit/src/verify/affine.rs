@@ -1,8 +1,8 @@
 //! Sums of symbols with factors, and the least and greatest values that they can take.
 //!
-//! A symbol stands for a number that is known in a running function alone: a loop's turn, the work units of the call, what `smin` chose.
-//! Its bounds may name older symbols, so that the bounds of a sum are found by replacing its newest symbol again and again, and what
-//! cancels out does so exactly.
+//! A symbol stands for a number that is known only when the function runs: the turn of a loop, the work units of the call, the result of
+//! `smin`. The bounds of a symbol may name older symbols. The bounds of a sum are found by replacing its newest symbol by a bound, again and
+//! again; terms that are equal cancel out exactly.
 
 /// `constant + sum factor * symbol`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(super) enum Symbol {
     Quotient(Affine, i128),
 }
 
-/// All symbols of a function. What a symbol is known by names older ones alone.
+/// All symbols of a function. What is known of a symbol names older symbols alone.
 #[derive(Debug, Default)]
 pub(super) struct Symbols(Vec<Symbol>);
 
@@ -108,7 +108,7 @@ impl Symbols {
         let with = |replacement: &Affine| self.greatest(&rest.plus(replacement, factor)?);
         match &self.0[symbol as usize] {
             Symbol::Range(low, high) => with(if factor > 0 { high } else { low }),
-            // Which of the two it is, is not known; but it is no greater than either.
+            // It is not known which of the two it is, but it is no greater than either.
             Symbol::Least(a, b) if factor > 0 => least_known(with(a), with(b)),
             Symbol::Least(a, b) => Some(with(a)?.max(with(b)?)),
             Symbol::Greatest(a, b) if factor > 0 => Some(with(a)?.max(with(b)?)),

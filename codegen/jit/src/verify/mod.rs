@@ -5,7 +5,8 @@
 //! What a precompiled kernel touches follows from its block of arguments ([`kernels`]). Each step that has the function then
 //! compares these bytes with those of its own slots. An address that cannot be followed, and one that leaves its memory, is an error.
 //!
-//! Left to trust is that Cranelift translates what it was given, and that a kernel does what the documentation of its arguments says.
+//! Two things are trusted: that Cranelift translates the function correctly, and that a kernel does what the documentation of its arguments
+//! says.
 
 mod affine;
 mod kernels;
@@ -61,11 +62,11 @@ struct EpilogueAccess {
 #[derive(Debug, Default)]
 pub(crate) struct Footprint {
     slots: BTreeMap<usize, Use>,
-    /// Slots of epilogue programs, and what was supposed of them.
+    /// Slots of epilogue programs, and what the proof assumed of each.
     programs: BTreeMap<usize, EpilogueAccess>,
 }
 
-/// What is known of a step beside its code.
+/// What the proof knows of a step besides its code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
     pub slots: &'a [Slot],

@@ -1,7 +1,7 @@
 //! From a function in Cranelift's form to its footprint.
 //!
-//! Functions come from the emitter alone, so their blocks lie in the order in which they first run, and a loop is entered at its head, ends at
-//! the branch back to it and lies in one piece. What does not look like that is refused.
+//! All functions come from the emitter, so they have a simple form. Blocks lie in the order in which they first run. A loop is entered at its
+//! head, ends at the branch back to the head, and its blocks lie together. A function of any other form is refused.
 
 use super::affine::{Affine, Symbol, Symbols};
 use super::kernels::{self, Reach};
@@ -187,7 +187,7 @@ impl Walk<'_> {
         }
     }
 
-    /// `value` as a parameter plus a constant.
+    /// The constant `c` if `value` is `parameter + c`.
     fn advance(&self, value: Value, parameter: Value) -> Option<i128> {
         if self.function.dfg.resolve_aliases(value) == parameter {
             return Some(0);
@@ -199,7 +199,7 @@ impl Walk<'_> {
         (self.function.dfg.resolve_aliases(from) == parameter).then(|| i128::from(imm.bits()))
     }
 
-    /// The comparison that a branch is taken for: `first < second`.
+    /// The operands of the comparison `first < second` that holds where a branch leads to `target`.
     fn less(&self, branch: Inst, target: Block) -> Option<(Value, Value)> {
         let InstructionData::Brif { arg, blocks: [taken, otherwise], .. } = self.function.dfg.insts[branch] else {
             return None;
@@ -212,7 +212,7 @@ impl Walk<'_> {
             .then(|| (self.function.dfg.resolve_aliases(args[0]), self.function.dfg.resolve_aliases(args[1])))
     }
 
-    /// The head of a loop: its parameters are what they start at plus a multiple of the turn.
+    /// Enters the head of a loop: each parameter is its value at the start plus a multiple of the number of the turn.
     fn enter(&mut self, head: Block, entry: &Edge, back: &Edge) -> Result<()> {
         let parameters = self.function.dfg.block_params(head).to_vec();
         let (next, last) = self.less(back.branch, head).ok_or("a loop does not end at a number of turns")?;
@@ -248,7 +248,7 @@ impl Walk<'_> {
         self.less(guard.branch, entry.from) == Some((first, self.function.dfg.resolve_aliases(last)))
     }
 
-    /// Whether a number is what the machine's 64-bit one is, sign included.
+    /// `Some` if the number fits a signed 64-bit integer, so that the machine computes the same number.
     fn in_words(&self, number: &Affine) -> Option<()> {
         let (least, greatest) = (self.symbols.least(number)?, self.symbols.greatest(number)?);
         (least >= i64::MIN.into() && greatest <= i64::MAX.into()).then_some(())

@@ -6,10 +6,10 @@ use super::layer::Scaling;
 use super::store::ConvStore;
 use catc_kernels::epilogue::{EpilogueProgram, ProgramStep, function, store};
 
-/// Codes of the output times codes of the shortcut that are worth trying.
+/// The most boundaries between codes, for all codes of the shortcut together, that are worth checking.
 const MAX_TRIALS: u32 = 64;
 
-/// What a bias is moved by, in steps of the rounding of numbers around 1.
+/// What a bias is moved by, in units of `f32::EPSILON` of its scale.
 const MOVES: [i32; 13] = [0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8];
 
 /// The program and its factors by channel.
@@ -24,10 +24,11 @@ pub(crate) struct Affine {
 struct Channel<'a> {
     before: &'a EpilogueProgram,
     after: &'a EpilogueProgram,
-    /// Factor and bias of the program as it was.
+    /// The multiplier and bias of `before`.
     given: (f32, f32),
-    /// What the kernel multiplies the sums proper by; -1 or 1, by which sums are multiplied so that codes grow.
+    /// The factor by which the kernel's sums are larger than the layer's.
     scale: i32,
+    /// 1 or -1: times this, larger sums have larger codes.
     sign: i32,
     largest: i32,
 }

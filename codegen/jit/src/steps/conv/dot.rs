@@ -27,7 +27,7 @@ const MAX_CHUNK: usize = 24;
 /// Steps whose activations AArch64 loads together.
 const FOUR: usize = 4;
 
-/// Bytes that steps of two codes load together. Some are not theirs where fewer steps lie together: behind every array there is room.
+/// Bytes that steps of two codes load together. A load may reach past the last step that shares it; every array has room behind it for that.
 const SHARED_BYTES: i64 = 16;
 
 /// Cursors: 0 input, 1 weights, 2 biases, 3 multipliers and 4 constants (not for floats), then output and operands.
@@ -40,7 +40,7 @@ struct DotCode {
     cursors: Vec<ConvCursor>,
     reduction: Reduction,
     operands: Operands,
-    /// Steps of one list: for 16-bit accumulators no more than they take.
+    /// Steps of one list. For 16-bit accumulators these are no more than can be summed without overflow.
     chunk: usize,
     store: ConvStore,
 }
@@ -82,7 +82,7 @@ impl DotCode {
         );
         let columns: Vec<Vec<Value>> = (0..tile.channels.div_ceil(4))
             .map(|vector| {
-                // Those of all pixels together.
+                // The vectors of all pixels share the loads of multipliers and biases.
                 let sums = (0..tile.pixels).map(|pixel| sums[pixel * tile.vectors + vector]).collect();
                 match self.product {
                     DotProduct::Floats => sums,
@@ -169,8 +169,8 @@ impl DotCode {
         e.load(kind, weights, at)
     }
 
-    /// The activations of a step in every channel's lanes. AArch64 cannot broadcast from memory at a displacement: where `lane` says so,
-    /// the step takes its part of a vector that four steps share. So do steps of two codes, which a shuffle widens.
+    /// The activations of a step in every channel's lanes. AArch64 cannot broadcast from memory at a displacement, so with a `lane` the step
+    /// takes that lane of a vector that four steps share. Steps of two codes share a vector too, and a shuffle widens their codes.
     fn broadcast(
         &self,
         e: &mut Emitter<'_>,
@@ -182,7 +182,7 @@ impl DotCode {
         let at = at + pixel as i64 * self.cursors[0].pixel;
         if self.product == DotProduct::WidePairs {
             let (start, vector) = match *load {
-                // Both codes of the step lie in it.
+                // The loaded vector holds both codes of the step.
                 Some((start, vector)) if (start..start + SHARED_BYTES - 1).contains(&at) => (start, vector),
                 _ => (at, e.load(I8X16, input, at)),
             };
@@ -226,7 +226,7 @@ impl DotCode {
             DotProduct::SignedFours if self.operands.pairs_fit => *sum = e.dot_signed_pairs(*sum, codes, weights),
             DotProduct::SignedFours => *sum = e.dot_signed(*sum, codes, weights),
             DotProduct::WidePairs => {
-                // The first operand is overwritten: weights are not needed again, or are fewer to copy.
+                // The instruction overwrites its first operand. Weights come first: they are not needed again, or fewer to copy.
                 let products = e.multiply_add_shorts(weights, codes);
                 *sum = e.b.ins().iadd(*sum, products);
             }
@@ -244,7 +244,7 @@ impl DotCode {
     }
 }
 
-/// For each step its place among four whose activations lie together, `None` for what is left between such groups.
+/// The position of each step in a group of four steps whose activations lie together; `None` for steps in no such group.
 fn fours(steps: &[(i64, i64)]) -> Vec<Option<usize>> {
     let mut places = vec![None; steps.len()];
     let mut first = 0;
@@ -276,11 +276,11 @@ fn lower_codes(p: &mut Builder<'_>, layer: Layer<'_>, product: DotProduct) -> Re
     let info = layer.kernel().kernel().info();
     let small = plan.input.codes.is_some_and(|codes| codes.levels < 128);
     let signed = product == DotProduct::SignedFours;
-    // Activations are -128 to 127: only two products of 128 * 128 go beyond 16 bits.
+    // Activations are -128 to 127, so only the sum of two products of -128 and -128 does not fit 16 bits.
     let operands = Operands { small, pairs_fit: signed && view.largest_absolute() < 128 };
     let (pixels, vectors) = tile(p, &layer, &plan, operands);
     let layout = plan.layout(info.channels_per_vector, info.units_per_step, vectors);
-    // Signed codes are less by 128, and so is what stands for 0.
+    // The kernel of signed bytes takes codes less 128, so the zero-point is less by 128 too.
     let shift = if signed && !small { 128 } else { 0 };
     let zero = i32::from(plan.input.zero()) - shift;
     let [weights, start] = p.packed(layer.packing(&plan, Some(layout)), |constants| {

@@ -24,10 +24,10 @@ use catc_program::Geometry;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
 
-/// Bytes of packed input that a chunk may have.
+/// The most bytes of packed input of a chunk.
 const LARGEST_CHUNK: usize = 128 << 10;
 
-/// Offsets that packing may write past the last, and bytes of a cache line.
+/// Offsets that packing may write behind the last one; also the bytes of a cache line.
 const SLACK: usize = 64;
 
 /// Output channels that a call of the epilogue takes.
@@ -46,8 +46,9 @@ struct Packed {
     pixels: usize,
     /// Packed rows of the largest chunk.
     rows: usize,
-    /// Packed rows from an output row to the next, and by how many those of the last are more; they are fewer where windows skip rows.
+    /// Packed rows from an output row to the next.
     row_step: usize,
+    /// Packed rows of the last output row beyond `row_step`; negative where windows skip rows.
     row_rest: isize,
     /// Packed pixels from an output pixel to the next.
     pixel_step: usize,
@@ -61,8 +62,8 @@ struct Packed {
 impl Packed {
     fn of(kind: &LookupTiles, low: &ConvPlan, geometry: &Geometry) -> Packed {
         let units = low.shape.inputs.div_ceil(kind.together);
-        // Step of the input, step of the packed input, and what the last output meets beyond that step. A window of one tap skips
-        // pixels: only those that are met are packed.
+        // The step of the input, the step of the packed input, and what the last output reads beyond that step. A window of one tap skips
+        // pixels, and only the pixels that it reads are packed.
         let axis = |axis: usize| {
             let (kernel, stride, dilation) = (geometry.kernel[axis], geometry.strides[axis], geometry.dilations[axis]);
             let span = (kernel - 1) * dilation + 1;
@@ -127,9 +128,9 @@ struct LookupCode {
     share_slot: usize,
     scratch_slot: usize,
     program_slot: usize,
-    /// Whether the look-ups' tile gives results, so that no other follows.
+    /// Whether the tile of look-ups does the epilogue too, so that no call of an epilogue follows.
     results: bool,
-    /// The zero-point of all weights, if they have one in common and the kernel takes one. Else they, or signs, lie at cursor 5.
+    /// The zero-point of all weights, if they have the same and the kernel takes a single one. Else zero-points or signs lie at cursor 5.
     zero_point: Option<i32>,
     /// Parts of a run that the kernel's byte accumulators take.
     parts: usize,
@@ -138,11 +139,11 @@ struct LookupCode {
 /// What the loops of a function share.
 struct Calls {
     lookup: Call,
-    /// The epilogue of a vector, and where it takes the sums from, unless the look-ups' tile does it.
+    /// The call of the epilogue and the address of its sums, unless the tile of look-ups does the epilogue.
     epilogue: Option<(Call, Value)>,
 }
 
-/// Where the arguments of the epilogue lie in the tile that does it too.
+/// Where the arguments of the epilogue lie in those of a tile that does look-ups and epilogue.
 const FUSED: usize = offset_of!(LookupResultsTile, epilogue);
 
 // Both tiles have the arguments of the look-ups at their start.
@@ -343,7 +344,7 @@ impl LookupCode {
             let bias = e.offset(pointers[2], place);
             arguments.block(e, multiplier, bias, (channels - at).min(EPILOGUE_CHANNELS));
             e.set(epilogue, offset_of!(EpilogueTile, sums), results);
-            // Cursors of the output and of its operands lie a block apart, which gives what a channel takes.
+            // Cursors of the output and of its operands give the bytes of a block, from which the bytes of a channel follow.
             let block = (self.tile.1 * self.tiles.lanes) as i64;
             let ends = self.cursors[self.store.first_cursor..].iter().zip(&moved[2..]);
             let places: Vec<Value> = ends.map(|(c, &p)| e.offset(p, c.block * at as i64 / block)).collect();
@@ -467,7 +468,7 @@ enum Ending {
 }
 
 impl Ending {
-    /// Program and factors, these in the order of the weights and with the signs of what the tile of results sums up.
+    /// The program and its factors. For a tile of results, factors have the order of the weights and the signs of the tile's sums.
     fn affine(self, weights: &LookupWeights, lanes: usize) -> Affine {
         match self {
             Ending::Codes(Affine { program, multiplier, bias }) => Affine {
@@ -505,7 +506,7 @@ fn ending(kind: &LookupTiles, program: &EpilogueProgram, store: &ConvStore, scal
         (store::SMALL_CODES, 1, function) => function == function::ADD_FLOAT,
         _ => false,
     };
-    // A factor of a power of two rounds nothing, and moves the sign of a zero only where the bias is a negative zero.
+    // Division by a power of two is exact. It can change the sign of a zero only where the bias is a negative zero.
     let scale = kind.sum_scale as f32;
     let multiplier: Vec<f32> = exact.multiplier.iter().map(|&m| m / scale).collect();
     let same = multiplier.iter().zip(&exact.multiplier).all(|(&scaled, &m)| scaled * scale == m);
@@ -517,7 +518,7 @@ fn ending(kind: &LookupTiles, program: &EpilogueProgram, store: &ConvStore, scal
     Ending::Sums(fused.unwrap_or(exact))
 }
 
-/// Up to a whole vector of output channels: the kernel reads all of them.
+/// Values filled up to whole vectors of output channels, because the kernel reads whole vectors.
 fn padded<T: Copy + Default>(values: &[T], lanes: usize) -> Vec<T> {
     let mut padded = values.to_vec();
     padded.resize(values.len().next_multiple_of(lanes), T::default());

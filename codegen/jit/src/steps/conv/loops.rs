@@ -215,8 +215,8 @@ impl<'f> Emitter<'f> {
     }
 }
 
-/// `count` cut into few parts of at most `most`: equal ones if that takes no more than a fifth more of them than the fewest, else of
-/// two sizes. How many of which size.
+/// Cuts `count` into few parts of at most `most`, and gives how many parts there are of which size. The parts are equal if that takes at
+/// most a fifth more parts than the fewest possible; else they have two sizes.
 fn equal_parts(count: usize, most: usize) -> Vec<(usize, usize)> {
     let fewest = count.div_ceil(most.max(1));
     if fewest == 0 {

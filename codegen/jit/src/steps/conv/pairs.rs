@@ -1,8 +1,8 @@
 //! The 2-bit convolution: every product is a table look-up (`pshufb`, `tbl`), sums are bytes ([`catc_kernels::pairs::rows`]).
 //!
 //! The inner loop fetches, for each pixel of the tile, the row offset of two channels, loads that row of the table, shuffles it by
-//! the weight-index vectors and adds bytes. After at most 28 steps the bytes are added to 16-bit halves on the stack. What the table left
-//! out depends on the pixel alone (window sums, made beforehand) or on the channel alone (constants).
+//! the weight-index vectors and adds bytes. After at most 28 steps the bytes are added to 16-bit halves on the stack. The terms that
+//! the table leaves out depend on the pixel alone (window sums, which are computed before) or on the channel alone (constants).
 
 use super::layer::{Layer, Scaling};
 use super::loops::{ConvCursor, ConvLoops, Reduction, Tile};
@@ -415,7 +415,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
     } else {
         (add(constants.push(&packed.constants)), add(constants.push(weights.zero_points())))
     };
-    // The cursor of the multipliers serves the thresholds where there are any; biases are not read then.
+    // Where there are thresholds, the cursor of the multipliers points at them, and biases are not read.
     let (multiplier_slot, per_channel, bias_slot) = match &thresholds {
         Some(table) => (add(constants.push(&table.values)), 2, weight_slot),
         None => (add(constants.push(&scaling.multiplier)), 4, add(constants.push(&scaling.bias))),
@@ -437,7 +437,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
         low.channel_cursor(bias_slot, 4, block),
         ConvCursor { slot: scratch_slot, origin: 0, group: 0, block: 0, row: 8 * width as i64, pixel: 8 },
     ];
-    // A window of one tap skips pixels of the input: only those that are met are summed.
+    // A window of one tap skips pixels of the input, and only the pixels that it reads are summed.
     let skips = geometry.kernel == [1, 1];
     let strides = if skips { [1, 1] } else { geometry.strides };
     let [skip_y, skip_x] = if skips { geometry.strides.map(|s| s as i64) } else { [1, 1] };

@@ -86,7 +86,7 @@ pub(crate) fn plan(
         steps: units.div_ceil(units_per_step),
         step_bytes: units_per_step as i64 * unit_bytes,
     };
-    // Of the groups as they are, joined or not.
+    // The products of the layer's own weights. Zeros that joined groups add are not counted.
     let macs = p.program.constant(weights).data.len() as u64 * (height * width) as u64;
     let halo = output.halo_fill(output_slot);
     Ok(ConvPlan {
@@ -112,7 +112,7 @@ impl ConvPlan {
         &self.planned
     }
 
-    /// Leaves out the epilogue, which the sums have been given by other means.
+    /// Leaves out the steps of the epilogue, because the kernel applies them in another way.
     pub fn forget_epilogue(&mut self) {
         self.planned.forget_steps();
     }

@@ -1,5 +1,5 @@
-//! Layers by precompiled tiles of sums: the function of such a layer is the loops, a call for each tile, and the way from the tile's
-//! sums, which lie on its stack, to the store: a call again, or emitted code where the precompiled epilogue does not take the steps.
+//! Layers by precompiled tiles of sums. The function of such a layer has the loops and calls the kernel for each tile, whose sums lie on the
+//! function's stack. The epilogue of a tile is a second call, or emitted code where the precompiled epilogue does not have the steps.
 
 use super::affine;
 use super::epilogue::{self, EpilogueCall};
@@ -20,10 +20,10 @@ use cranelift_codegen::ir::Value;
 use cranelift_codegen::ir::types::{F32X4, I32X4};
 use std::mem::{offset_of, size_of};
 
-/// Bytes of weights that may go by for each row, from the second-level cache.
+/// The most bytes of weights that are read again for each row, from the second-level cache.
 const MAX_WEIGHTS: usize = 256 << 10;
 
-/// Pixels of a row that are worth all weights.
+/// The fewest pixels of a row for which reading all weights is worth it.
 const MIN_WIDTH: usize = 14;
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
@@ -39,8 +39,8 @@ struct SumTileCode {
     store: ConvStore,
     /// Whether there are biases and multipliers.
     scaled: bool,
-    /// Whether all blocks of output channels are done for a row before the next: weights that stay in the cache leave it to the
-    /// output's lines, which blocks share.
+    /// Whether a row is finished, with all blocks of output channels, before the next one. Blocks share cache lines of the output, which
+    /// stay in the cache that way; the weights must fit the second-level cache.
     row_by_row: bool,
     /// Slot of the epilogue as a program, if the kernel knows its steps.
     program: Option<usize>,

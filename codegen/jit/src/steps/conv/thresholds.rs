@@ -1,11 +1,11 @@
-//! Requantization by comparison: where a code of few levels grows with the integer sum alone, it is the number of thresholds
-//! that the sum is beyond. The thresholds come from the very f32 operations that they replace, so the codes are the same.
+//! Requantization by comparison. If a code has few levels, depends on the integer sum alone and grows with it, then the code is the number
+//! of thresholds that the sum exceeds. The thresholds are computed by the f32 operations that they replace, so the codes are the same.
 
 use super::layer::Scaling;
 use crate::builder::{PlannedEpilogue, ValuedStep};
 use crate::storage::Codes;
 
-/// More levels than this are not worth their comparisons.
+/// The most levels; for more, comparisons cost more than the f32 operations.
 const MAX_LEVELS: u8 = 7;
 
 /// The thresholds of all output channels.
@@ -19,8 +19,8 @@ pub(crate) struct Thresholds {
     pub level_bytes: i64,
 }
 
-/// The thresholds that stand for an epilogue; `None` if it is not a function of the sum that only grows. Sums are within
-/// `-largest..=largest`, which fits 16 bits.
+/// The thresholds that replace an epilogue; `None` if the code is no growing function of the sum alone. Sums are within `-largest..=largest`,
+/// which fits 16 bits.
 pub(crate) fn of(
     epilogue: &PlannedEpilogue,
     codes: Option<Codes>,

@@ -1,10 +1,10 @@
 //! 3x3 convolutions of stride 1 by Winograd's algorithm in integers, from three precompiled tiles: the input transform of a row of
 //! tiles, the products of some tiles with a block of output channels, and the output transform with the epilogue.
 //!
-//! A work unit is a row of tiles, two or three rows of the output; or a block of output channels, where there are more weights than the
-//! cache of a core holds, so that each thread fetches its own. A call takes its units in chunks: it transforms the input of a chunk into
-//! scratch memory, then goes through the blocks of output channels outside and the tiles inside, so that each weight is fetched
-//! once a chunk.
+//! A work unit is a row of tiles, which is two or three rows of the output. Where the weights do not fit the cache of a core, it is a block
+//! of output channels, so that each thread fetches weights of its own. A call takes its units in chunks. It transforms the input of a chunk
+//! into scratch memory. Then an outer loop over the blocks of output channels and an inner loop over the tiles fetch each weight once for
+//! each chunk.
 
 use super::affine::{self, Affine};
 use super::epilogue::{self, EpilogueCall};
@@ -24,10 +24,10 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
 
-/// Tiles whose transformed input is worth keeping while the weights of a layer that stay in the second-level cache go by.
+/// Tiles of a chunk, if the weights of the layer stay in the second-level cache: so few that their transformed input stays there too.
 const CHUNK_TILES: usize = 56;
 
-/// Bytes of weights beyond which they are worth fetching once only.
+/// Bytes of weights from which on each weight should be fetched once only.
 const LARGE_WEIGHTS: usize = 512 << 10;
 
 /// The most bytes of transformed input.
@@ -57,7 +57,7 @@ struct Tiling {
     parts: usize,
     /// Bytes from position to position of the transformed input.
     position_bytes: usize,
-    /// Whether work units are blocks of output channels; a chunk is all rows then.
+    /// Whether work units are blocks of output channels; then all rows are one chunk.
     by_blocks: bool,
 }
 
@@ -67,7 +67,7 @@ impl Tiling {
         let [tile_height, tile_width] = form.outputs();
         let [rows, row_tiles] = form.count([height, width]);
         let parts = if row_tiles <= MAX_TILES { 1 } else { row_tiles.div_ceil(PART_TILES) };
-        // Calls of much the same size.
+        // Calls are of about the same size.
         let call_rows = rows.div_ceil(rows.div_ceil((MAX_TILES / row_tiles).max(1)));
         let row_bytes = form.positions() * row_tiles * channels;
         let most = if weight_bytes > LARGE_WEIGHTS { rows } else { CHUNK_TILES.div_ceil(row_tiles) };
@@ -324,7 +324,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: WinogradTiles)
     let mut plan = layer.plan(p, scaling.bound)?;
     let program = epilogue::program_of(&plan, BLOCK, &step.name)?;
     let (_, store) = plan.clone().store(&mut Vec::new(), BLOCK);
-    // Sums are a power of two times the convolution's, which a part of the multiplier takes back exactly.
+    // Sums are those of the convolution times a power of two. Dividing the multipliers by it is exact.
     let scale = form.left_scale() as f32;
     let levels = plan.input.codes.map_or(0, |codes| codes.levels);
     let zero = i32::from(plan.input.zero());
