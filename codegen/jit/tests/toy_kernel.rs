@@ -6,8 +6,8 @@ mod support;
 
 use catc_jit::{CompiledProgram, Options, compile};
 use catc_kernels::dot::DotTile;
-use catc_kernels::dot::avx2::MADD16_256;
 use catc_kernels::epilogue::MAX_STEPS;
+use catc_kernels::epilogue::avx2::EPILOGUE_256;
 use catc_kernels::{
     ActivationFormat, Contract, Execution, Fit, Function, Implementation, Kernel, KernelInfo, KernelRef, Query,
     Refusal, SumTiles, Tier, TileQuery, TileWeights,
@@ -45,7 +45,7 @@ impl Kernel for Toy {
         Execution::SumTiles(SumTiles {
             tile: &TILE,
             weights: TileWeights::Bytes,
-            epilogue: MADD16_256.epilogue,
+            epilogue: &EPILOGUE_256,
             fuses: false,
         })
     }

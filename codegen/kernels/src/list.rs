@@ -91,7 +91,7 @@ mod tests {
         let functions = functions(KERNELS);
         for (at, function) in functions.iter().enumerate() {
             let same = |other: &&Function| other.pointer() as usize == function.pointer() as usize;
-            assert!(!functions[..at].iter().any(|other| same(other)), "{function:?} is listed under two symbols");
+            assert!(!functions[..at].iter().any(same), "{function:?} is listed under two symbols");
         }
     }
 

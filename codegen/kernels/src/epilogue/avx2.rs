@@ -8,8 +8,9 @@ use crate::tier::Tier;
 use crate::vector::Avx2;
 use std::arch::x86_64::__m256;
 
+/// The epilogue of a row of sums as a function: its argument is an [`EpilogueTile`].
 // SAFETY: `row` touches what the fields of the arguments describe, in whole vectors, but for stores, which are of channels that exist.
-pub(crate) static EPILOGUE_256: Function =
+pub static EPILOGUE_256: Function =
     unsafe { Function::new("catc_epilogue_256", Tier::X86V3, Contract::Epilogue { lanes: 8 }, epilogue_256) };
 
 /// The epilogue of a row of sums.

@@ -8,8 +8,9 @@ use crate::tier::Tier;
 use crate::vector::Avx512;
 use std::arch::x86_64::__m512;
 
+/// The epilogue of a row of sums as a function: its argument is an [`EpilogueTile`].
 // SAFETY: `row` touches what the fields of the arguments describe, in whole vectors, but for stores, which are of channels that exist.
-pub(crate) static EPILOGUE_512: Function =
+pub static EPILOGUE_512: Function =
     unsafe { Function::new("catc_epilogue_512", Tier::Avx512Vnni, Contract::Epilogue { lanes: 16 }, epilogue_512) };
 
 /// The epilogue of a row of sums.

@@ -319,7 +319,8 @@ unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
             }
         }
         Some(StepFunction::Unary(unary)) => {
-            if !apply_short_unary(v, unary, &mut t[..P * N]) {
+            let applied = apply_short_unary(v, unary, &mut t[..P * N]);
+            if !applied {
                 // A copy, so that the running values themselves stay in registers.
                 let mut values = *t;
                 v.unary(step, &mut values);

@@ -71,15 +71,16 @@ fn every_method<V: Vector>(mut v: V) -> (Vec<Vec<u32>>, Vec<Vec<u8>>) {
         // SAFETY: as above; two runs of bytes fit 68.
         unsafe { v.store_reals(memory.as_mut_ptr(), y, count.min(V::LANES as i64)) };
         reals.push(memory.map(f32::to_bits).to_vec());
-        let mut memory = [9u8; 68];
-        unsafe { v.store_runs::<2>(memory.as_mut_ptr(), 33, in_vectors, count.min(V::LANES as i64)) };
-        others.push(memory.to_vec());
-        let mut memory = [9u8; 68];
-        unsafe { v.store_runs::<4>(memory.as_mut_ptr(), 17, in_vectors, count.min(V::LANES as i64)) };
-        others.push(memory.to_vec());
-        let mut memory = [9u8; 68];
-        unsafe { v.store_runs::<1>(memory.as_mut_ptr(), 0, in_lanes, 4 * count.min(V::LANES as i64) - count % 2) };
-        others.push(memory.to_vec());
+        let mut runs = [[9u8; 68]; 3];
+        let [two, four, one] = runs.each_mut().map(|memory| memory.as_mut_ptr());
+        let lanes = count.min(V::LANES as i64);
+        // SAFETY: as above.
+        unsafe {
+            v.store_runs::<2>(two, 33, in_vectors, lanes);
+            v.store_runs::<4>(four, 17, in_vectors, lanes);
+            v.store_runs::<1>(one, 0, in_lanes, 4 * lanes - lanes % 2);
+        }
+        others.extend(runs.map(|memory| memory.to_vec()));
         // SAFETY: as above.
         let some = unsafe { v.load_some_reals(REALS.as_ptr(), count.min(V::LANES as i64)) };
         reals.push(bits(some)[..count.min(V::LANES as i64) as usize].to_vec());

@@ -187,6 +187,7 @@ fn check(width: &str, run: &dyn Fn(&Row<'_>)) {
 fn arrays_of_eight_and_sixteen() {
     // SAFETY: the memory is as long as the rows say.
     check("8", &|row| unsafe { super::row(Portable::<8>, row) });
+    // SAFETY: see above.
     check("16", &|row| unsafe { super::row(Portable::<16>, row) });
 }
 
