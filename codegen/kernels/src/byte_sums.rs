@@ -1,17 +1,17 @@
-//! Byte sums of the look-up tiles: which byte of a vector is which output channel, how bytes become words, and when they must.
+//! Byte sums of the look-up tiles: the order of output channels in a vector, and the widening of byte sums to 16-bit words.
 //!
-//! A tile keeps two totals of 16-bit words for each vector: the sum of the words as they lie, and of their upper bytes, which are the sums
-//! of the odd bytes. What these have added to the former is taken from it at the end.
+//! A tile keeps two totals for each vector, both of 16-bit words. One sums whole words, that is, the even byte plus 256 times the odd byte.
+//! The other sums the odd bytes. At the end, 256 times the second total is subtracted from the first, which leaves the sum of the even bytes.
 
 use crate::layout::WeightLayout;
 
-/// Which byte of an index vector belongs to which output channel of the vector.
+/// The order of output channels in the bytes of an index vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Widening by masks and shifts alone leaves bytes 0 of all double words in order, then bytes 2, 1 and 3: the channels of the
-    /// first quarter, of the second and so on.
+    /// The order for which widening by masks and shifts alone yields the channels in sequence. Widening yields byte 0 of every double
+    /// word, then bytes 2, 1 and 3; these hold the first, second, third and last quarter of the channels.
     Quarters,
-    /// Channel by channel: after widening every fourth channel, as they lie in the bytes of the output and of a shortcut.
+    /// Byte `i` is channel `i`, as in the output and in a shortcut of codes. After widening, a vector holds every fourth channel.
     Bytes,
 }
 
@@ -27,16 +27,16 @@ impl Order {
     }
 }
 
-/// What belongs to channels, in whole vectors of `lanes`, in the order of the widened sums of [`Order::Bytes`]: in each vector channels
-/// 0, 4, 8 and so on, then 1, 5, 9 and so on.
+/// Reorders values of channels, in whole vectors of `lanes`, to match the widened sums of [`Order::Bytes`]: in each vector channels 0, 4, 8
+/// and so on, then 1, 5, 9 and so on.
 pub fn quarters<T: Copy>(values: &[T], lanes: usize) -> Vec<T> {
     let quarter = lanes / 4;
     let channel = |at: usize| at / lanes * lanes + 4 * (at % quarter) + at % lanes / quarter;
     (0..values.len() / lanes * lanes).map(|at| values[channel(at)]).collect()
 }
 
-/// What the two 16-bit totals of a vector of `lanes` are to hold for channels, in whole vectors of that order: for each vector the words
-/// of all bytes, and those of the odd ones, modulo 65536.
+/// The two 16-bit totals of each vector of `lanes` that stand for the given values of channels: whole words, then odd bytes, modulo 65536.
+/// There is a value for each lane of each vector; `order` says which lane a channel has.
 pub fn words(values: &[i32], order: Order, lanes: usize) -> Vec<i16> {
     let mut words = Vec::with_capacity(values.len());
     let mut bytes = vec![0i16; lanes];
@@ -49,12 +49,12 @@ pub fn words(values: &[i32], order: Order, lanes: usize) -> Vec<i16> {
     words
 }
 
-/// Steps of the next part where `left` steps are left for `parts` parts.
+/// Steps of the next part if `left` steps remain for `parts` parts.
 pub const fn part(left: usize, parts: usize) -> usize {
     left / parts
 }
 
-/// The fewest parts of a run for which no byte of `LANES` overflows, where a step with index `i` adds up to `most[i]`.
+/// The fewest parts per run for which none of the `LANES` byte sums overflows, where a step with index `i` adds at most `most[i]`.
 pub(crate) fn fewest_parts<const LANES: usize>(indices: &[u8], layout: &WeightLayout, most: &[u16]) -> usize {
     let steps = layout.steps_per_run();
     let fits = |parts: usize| {
@@ -85,7 +85,7 @@ pub(crate) fn fewest_parts<const LANES: usize>(indices: &[u8], layout: &WeightLa
 mod tests {
     use super::*;
 
-    /// Totals as the tiles keep them, from bytes as they add them: they end as sums and what they started with, quarter by quarter.
+    /// Adds bytes to totals as the tiles do. Each channel must end with its start plus its byte, quarter by quarter.
     #[test]
     fn totals_are_sums_and_their_starts() {
         for lanes in [32, 64] {

@@ -1,4 +1,4 @@
-//! Which kernel serves a layer: a filter over the list of kernels, and a minimum.
+//! The choice of a layer's kernel: the cheapest kernel of a list that supports the layer.
 
 use crate::kernel::{ActivationFormat, Execution, Fit, Implementation, KernelRef, Refusal};
 use crate::list::KERNELS;
@@ -9,11 +9,11 @@ use std::fmt;
 /// The kernels that may be chosen.
 #[derive(Clone, Copy)]
 pub struct KernelSet {
-    /// What the CPU offers.
+    /// The instruction set.
     pub tier: Tier,
-    /// Whether precompiled kernels are there too: not in an object file.
+    /// Whether precompiled kernels may be chosen too. An object file cannot have them.
     pub precompiled: bool,
-    /// All kernels, of every tier; of two that cost the same the first one is chosen.
+    /// All kernels, of every tier. Of two kernels with equal cost, the earlier one is chosen.
     pub list: &'static [KernelRef],
 }
 
@@ -25,12 +25,12 @@ impl fmt::Debug for KernelSet {
 }
 
 impl KernelSet {
-    /// Everything that a CPU of the tier runs.
+    /// All kernels that a CPU of the tier runs.
     pub fn all(tier: Tier) -> KernelSet {
         KernelSet { tier, precompiled: true, list: KERNELS }
     }
 
-    /// What the code generator writes for the tier.
+    /// The kernels that the code generator emits for the tier.
     pub fn emitted(tier: Tier) -> KernelSet {
         KernelSet { tier, precompiled: false, list: KERNELS }
     }
@@ -59,7 +59,7 @@ impl KernelSet {
         self.list.iter().copied().filter(move |&kernel| self.contains(kernel))
     }
 
-    /// Output channels of a vector of the widest dot product of codes that it has.
+    /// Output channels per vector of its widest dot-product kernel of codes.
     pub fn dot_channels(self) -> usize {
         let dot = |kernel: &KernelRef| {
             let execution = kernel.execution();
@@ -69,23 +69,23 @@ impl KernelSet {
         self.kernels().filter(dot).map(|kernel| kernel.info().channels_per_vector).max().unwrap_or(1)
     }
 
-    /// The tier of the set whose kernels are faster than this one on every layer.
+    /// A tier of the set whose kernels are faster than this one on every layer, if there is one.
     fn superseding(self, kernel: KernelRef) -> Option<Tier> {
-        // AArch64 has no precompiled kernels: what supersedes there is emitted.
+        // AArch64 has no precompiled kernels, so its superseding kernels are emitted ones.
         let here =
             |tier: Tier| if tier.has_precompiled_kernels() { self.has_precompiled(tier) } else { self.has(tier) };
         kernel.info().superseded.iter().copied().find(|&tier| here(tier))
     }
 }
 
-/// A kernel for a layer, and what follows from the weights' values.
+/// A kernel for a layer, and the numbers that follow from the values of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
     /// The kernel.
     pub kernel: KernelRef,
-    /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
+    /// Steps after which narrow accumulators must be widened; 0 if the kernel has none.
     pub steps_per_drain: usize,
-    /// Cycles of the layer on one thread, roughly.
+    /// Estimated cycles of the layer on one thread.
     pub cycles: f64,
     /// A bound on the magnitude of every result, `|sum (a - za)(w - zw)|`; 0 for floats.
     pub largest_result: u64,
@@ -103,11 +103,11 @@ impl Choice {
 pub struct Considered {
     /// The kernel.
     pub kernel: KernelRef,
-    /// The choice that it would be, or why it does not serve the layer.
+    /// The resulting choice, or the reason why it does not serve the layer.
     pub outcome: Result<Choice, Refusal>,
 }
 
-/// Every kernel of the set, in the order of the list: what it would cost, or why it does not serve the layer.
+/// Every kernel of the set in the order of the list, with its cost or the reason why it does not serve the layer.
 pub fn consider(query: &Query<'_>) -> Vec<Considered> {
     let outcome = |kernel: KernelRef| {
         if let Some(tier) = query.kernels.superseding(kernel) {
@@ -120,14 +120,14 @@ pub fn consider(query: &Query<'_>) -> Vec<Considered> {
     query.kernels.kernels().map(|kernel| Considered { kernel, outcome: outcome(kernel) }).collect()
 }
 
-/// Every kernel that serves a layer, the one that [`choose`] prefers first.
+/// Every kernel that serves a layer, cheapest first; [`choose`] takes the first.
 pub fn candidates(query: &Query<'_>) -> Vec<Choice> {
     let mut all: Vec<Choice> = consider(query).into_iter().filter_map(|considered| considered.outcome.ok()).collect();
     all.sort_by(|a, b| a.cycles.total_cmp(&b.cycles));
     all
 }
 
-/// The kernel for a layer: of those that serve it, the one with the least cycles.
+/// The kernel that serves a layer in the fewest estimated cycles.
 ///
 /// # Errors
 /// If no kernel of the set serves it, with the reason of each.
@@ -141,7 +141,7 @@ pub fn choose(query: &Query<'_>) -> Result<Choice, Refusal> {
     })
 }
 
-/// Checks what holds for every kernel, then asks the kernel itself.
+/// Checks the widths of codes, which every kernel declares, then asks the kernel itself.
 fn fits(kernel: KernelRef, query: &Query<'_>) -> Result<Fit, Refusal> {
     let info = kernel.info();
     let [weights, activations] = query.codes.map_or([32; 2], |codes| [codes.weight_bits, codes.activation_bits]);
@@ -221,9 +221,9 @@ mod tests {
             assert_eq!(chosen(shape(c, kernel), 3, 1, [2, 2], tier), "pairs-256", "{c} {kernel} {tier}");
         }
         assert_eq!(chosen(shape(64, 1), 7, 1, [3, 2], Tier::X86V3), "dot-maddubs-256");
-        // No table has such weights, or 16 bits such sums.
+        // There is no table for zero-point 4.
         assert_eq!(chosen(shape(64, 1), 3, 4, [2, 2], Tier::X86V3), "dot-maddubs-256");
-        // Sums of entries of up to 18 for two weights.
+        // The table entry of two such weights is at most 18, and totals have 16 bits.
         let limit = u16::MAX as usize / 18 * 2;
         assert_eq!(chosen(shape(limit, 1), 3, 0, [2, 2], Tier::X86V3), "pairs-256");
         assert_eq!(chosen(shape(limit + 2, 1), 3, 0, [2, 2], Tier::X86V3), "dot-maddubs-256");
@@ -234,18 +234,18 @@ mod tests {
     fn winograd_takes_what_fits_bytes() {
         let shape = WeightShape { groups: 1, outputs: 64, inputs: 64, kernel_height: 3, kernel_width: 3 };
         assert_eq!(chosen(shape, 3, 1, [2, 2], Tier::Avx512Vnni), "winograd-3x4-vnni-512");
-        // 63 times 3 does not fit a signed byte, 9 times 3 does.
+        // Filter transforms multiply weights by up to 63 (3x4 and 3x3 tiles) or 9 (2x2): 63 * 3 does not fit a signed byte, 9 * 3 does.
         assert_eq!(chosen(shape, 3, 0, [2, 2], Tier::Avx512Vnni), "winograd-vnni-512");
-        // 60 times 7 does not fit an unsigned byte, 36 times 7 does.
+        // Transformed activations span up to 60 (3x4 tiles) or 36 (3x3) times the highest code: 60 * 7 does not fit a byte, 36 * 7 does.
         assert_eq!(chosen(shape, 3, 1, [2, 3], Tier::Avx512Vnni), "winograd-3x3-vnni-512");
         assert_eq!(chosen(shape, 15, 8, [4, 4], Tier::Avx512Vbmi), "winograd-vnni-512");
-        // Nine times 15 does not fit a signed byte.
+        // Even for 2x2 tiles, 9 * 15 does not fit a signed byte.
         assert_eq!(chosen(shape, 15, 0, [4, 4], Tier::Avx512Vbmi), "dot-vnni-512");
         assert_eq!(chosen(shape, 15, 8, [4, 8], Tier::Avx512Vbmi), "dot-vnni-512");
         assert_eq!(chosen(shape, 3, 0, [2, 2], Tier::X86V3Vnni), "winograd-vnni-256");
         let choice = chosen_among(shape, 3, 0, [2, 3], KernelSet::all(Tier::X86V3));
         assert_eq!((choice.kernel.name(), choice.steps_per_drain), ("winograd-maddubs-256", 21));
-        // One product in 16 bits: direct sums have room for many.
+        // A sum of two transformed products may exceed 16 bits; direct sums have room for 32 steps.
         let choice = chosen_among(shape, 0, 8, [4, 6], KernelSet::all(Tier::X86V3));
         assert_eq!((choice.kernel.name(), choice.steps_per_drain), ("dot-maddubs-256", 32));
     }
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(Some(choice.cycles), least);
     }
 
-    /// A kernel is a value and its place in a list: nothing else knows of it.
+    /// Adding a kernel takes a value and an entry in a list, nothing else.
     #[test]
     fn a_new_kernel_takes_part_in_the_choice() {
         struct Toy(KernelInfo);

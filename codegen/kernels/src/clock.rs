@@ -1,15 +1,15 @@
-//! The clock of the CPU, so that times can be told in cycles.
+//! The clock rate of the CPU, to convert times to cycles.
 
 use std::time::Instant;
 
-/// Turns of the counting loop: some tens of microseconds, less than a slice of the scheduler.
+/// Iterations of the counting loop: 1.6 million cycles, about half a millisecond, less than a time slice of the scheduler.
 const TURNS: u64 = 100_000;
 
-/// Attempts, of which the fastest counts: an interruption only makes one slower.
+/// Attempts, of which the fastest counts, because an interruption only makes an attempt slower.
 const ATTEMPTS: usize = 40;
 
-/// Cycles per second of this CPU at its present clock, measured with a chain of additions, each of which takes one cycle. `None` where
-/// no such loop is known. Takes a few milliseconds.
+/// Cycles per second of this CPU at its present clock, measured with a chain of additions, each of which takes one cycle. `None` on
+/// architectures without a counting loop. Takes about 20 milliseconds.
 pub fn cycles_per_second() -> Option<f64> {
     count(1)?;
     let seconds = (0..ATTEMPTS).map(|_| {
@@ -21,14 +21,14 @@ pub fn cycles_per_second() -> Option<f64> {
     (best > 0.0).then(|| (TURNS * CHAIN) as f64 / best)
 }
 
-/// Dependent additions of a turn.
+/// Dependent additions per iteration.
 const CHAIN: u64 = 16;
 
-/// The counting loop: an addition, and how a turn ends.
+/// Defines the counting loop, given an addition and the instructions that end an iteration.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! count {
     ($add:literal, $($end:literal),+) => {
-        // A register is added to another, not a constant: chains of additions of constants are folded by newer CPUs.
+        // Adds a register, not a constant, because newer CPUs fold chains of constant additions.
         fn count(turns: u64) -> Option<()> {
             // SAFETY: only the named registers and the flags change.
             unsafe {

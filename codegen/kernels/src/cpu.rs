@@ -1,6 +1,6 @@
-//! The name of the CPU, by which measurements are told apart.
+//! The name of the CPU, which identifies measurements made on it.
 
-/// Vendor, family and model of the CPU that runs this, as in `GenuineIntel family 6 model 207`; `None` where they are not known.
+/// Vendor, family and model of the present CPU, as in `GenuineIntel family 6 model 207`; `None` where they are not known.
 #[cfg(target_arch = "x86_64")]
 pub fn cpu_name() -> Option<String> {
     use std::arch::x86_64::__cpuid;
@@ -14,7 +14,7 @@ pub fn cpu_name() -> Option<String> {
     Some(format!("{vendor} family {family} model {model}"))
 }
 
-/// Vendor, family and model of the CPU that runs this, as in `0x41 part 0xd0c`; `None` where they are not known.
+/// Implementer and part of the present CPU, as in `0x41 part 0xd0c`; `None` if they are not known.
 #[cfg(target_arch = "aarch64")]
 pub fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
@@ -25,7 +25,7 @@ pub fn cpu_name() -> Option<String> {
     Some(format!("{} part {}", field("CPU implementer")?, field("CPU part")?))
 }
 
-/// The name of the CPU that runs this, which is not known.
+/// `None`: the name of the present CPU is not known on this architecture.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub fn cpu_name() -> Option<String> {
     None

@@ -1,11 +1,12 @@
-//! Functions that are compiled with this crate, for vectors wider than generated code has.
+//! Functions that are compiled with this crate, because they use wider vectors than generated code can.
 //!
-//! A function does a *tile* of a layer: a few pixels times a few vectors of output channels over the whole reduction, a row of an
-//! epilogue, a transform. Generated code has the loops around it and calls it. Every function has one signature, [`TileFunction`]: a
-//! pointer to a block of arguments, a `#[repr(C)]` structure of 64-bit fields. Generated code keeps the block on its stack, writes once
-//! what never changes, and the pointers before each call.
+//! A function computes a *tile* of a layer (a few pixels times a few vectors of output channels, over the whole reduction), a row of an
+//! epilogue, or a transform. Generated code contains the loops around the calls. Every function has the signature [`TileFunction`]: its
+//! argument points to a block of arguments, a `#[repr(C)]` structure of 64-bit fields. Generated code keeps the block on its stack. It
+//! writes the constant fields once, and the pointers before each call.
 //!
-//! [`Contract`] says which structure it is and what the function touches; a proof over generated code relies on it.
+//! [`Contract`] names the structure and determines which memory the function accesses. The verifier in catc-jit (`verify/kernels.rs`)
+//! relies on it: before generated code can run, it proves that every call stays within the memory behind the block's pointers.
 
 use crate::tier::Tier;
 use crate::winograd::Form;
@@ -15,7 +16,7 @@ use std::hash::{Hash, Hasher};
 /// The signature of all functions. The argument points at the block.
 pub type TileFunction = unsafe extern "C" fn(*const u64);
 
-/// A function, and what is known of it.
+/// A function with its symbol, its tier and its contract.
 #[derive(Clone, Copy)]
 pub struct Function {
     symbol: &'static str,
@@ -24,44 +25,44 @@ pub struct Function {
     function: TileFunction,
 }
 
-/// The structure of a function's arguments, and what decides which memory the function touches.
+/// The structure of a function's arguments, and the numbers that determine which memory the function accesses.
 #[derive(Clone, Copy, Debug)]
 pub enum Contract {
     /// [`crate::sum_tile::SumTile`].
     SumTile {
-        /// Bytes of a vector of weights, of initial sums and of sums.
+        /// Bytes of a vector; the same for weights, initial sums and sums.
         vector_bytes: usize,
-        /// Bytes from the input of a step to the next step's; four are read.
+        /// Bytes from one step's input to the next; each step reads four bytes.
         step_bytes: usize,
-        /// Whether there is a tile of that many pixels and vectors.
+        /// Whether there is a tile with this many pixels and vectors.
         exists: fn(usize, usize) -> bool,
     },
-    /// [`crate::epilogue::EpilogueTile`], read in whole vectors of that many channels.
+    /// [`crate::epilogue::EpilogueTile`], read in whole vectors of `lanes` channels.
     Epilogue {
-        /// Channels of a vector.
+        /// Channels per vector.
         lanes: usize,
     },
     /// [`crate::planes::PlanesRow`].
     Planes,
     /// [`crate::depthwise::DepthwiseRow`].
     DepthwiseRow {
-        /// Whether the input is codes, a byte each; else floats.
+        /// Whether the input is codes, one byte each; else floats.
         codes: bool,
     },
     /// [`crate::winograd::InputTile`].
     WinogradInput {
         /// Bytes of a vector of channels.
         vector_bytes: usize,
-        /// The tiles that it transforms.
+        /// The forms of tiles that it transforms.
         forms: &'static [Form],
     },
     /// [`crate::winograd::ProductTile`].
     WinogradProduct,
     /// [`crate::winograd::OutputTile`].
     WinogradOutput {
-        /// Channels of a vector of the epilogue.
+        /// Channels per vector of the epilogue.
         lanes: usize,
-        /// The tiles that it transforms.
+        /// The forms of tiles that it transforms.
         forms: &'static [Form],
     },
     /// [`crate::lookup_tile::PackTile`].
@@ -72,34 +73,34 @@ pub enum Contract {
     LookUpResults(LookupReach),
 }
 
-/// What decides the reach of the look-ups of a kernel.
+/// The numbers that determine which memory the functions of a look-up kernel access.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupReach {
-    /// Output channels of a vector of indices, a byte each.
+    /// Output channels per vector of indices; an index is one byte.
     pub lanes: usize,
-    /// Bytes of the offset of a table row.
+    /// Bytes of a table row's offset.
     pub offset_bytes: usize,
-    /// Bytes of the table that offsets can reach.
+    /// Bytes of the table that an offset can reach.
     pub table_bytes: usize,
-    /// Offsets that packing stores at a time.
+    /// Packing stores offsets in multiples of this number.
     pub packed_together: usize,
-    /// Whether there are sums over the codes of a pixel.
+    /// Whether packing writes sums over the codes of each pixel, which the look-ups read.
     pub pixel_sums: bool,
-    /// Whether there is a tile of that many pixels and vectors.
+    /// Whether there is a tile with this many pixels and vectors.
     pub exists: fn(usize, usize) -> bool,
 }
 
 impl Function {
-    /// A function by the name that generated code calls it by.
+    /// Describes a function that generated code calls by its symbol.
     ///
     /// # Safety
-    /// On every CPU that has `tier`, and for every block of the structure that `contract` names whose numbers are within the bounds which
-    /// the documentation of the structure gives, the function reads and writes only what that documentation says.
+    /// On every CPU of `tier`, and for every block whose numbers are within the documented bounds of the structure named by `contract`, the
+    /// function reads and writes only the memory that the structure's documentation describes.
     pub const unsafe fn new(symbol: &'static str, tier: Tier, contract: Contract, function: TileFunction) -> Function {
         Function { symbol, tier, contract, function }
     }
 
-    /// The name generated code calls it by.
+    /// The name by which generated code calls it.
     pub fn symbol(&self) -> &'static str {
         self.symbol
     }
@@ -109,12 +110,12 @@ impl Function {
         self.tier
     }
 
-    /// What it takes and touches.
+    /// The structure of its arguments, and what determines the memory that it accesses.
     pub fn contract(&self) -> &Contract {
         &self.contract
     }
 
-    /// The function. Calling it on a CPU below its tier is undefined.
+    /// The function. Calling it on a CPU below its tier is undefined behaviour.
     pub fn pointer(&self) -> TileFunction {
         self.function
     }

@@ -1,4 +1,4 @@
-//! What an inner kernel is: one trait that every family implements, and what the code generator, the reports and the choice need of it.
+//! The trait that every inner kernel implements, with the types that the code generator, the reports and the choice of a kernel need.
 
 use crate::depthwise::DepthwiseProduct;
 use crate::dot::DotProduct;
@@ -16,38 +16,38 @@ use std::ops::{Deref, RangeInclusive};
 /// Where a kernel's code comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Implementation {
-    /// The code generator writes it into each layer's function, in 128-bit vectors.
+    /// The code generator emits it into each layer's function, with 128-bit vectors.
     Emitted,
-    /// Functions of this crate, which a layer's function calls for each tile.
+    /// It consists of functions of this crate, which a layer's function calls for each tile.
     Precompiled,
 }
 
 /// How a kernel reads the activations of one channel run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ActivationFormat {
-    /// A float each.
+    /// One f32 per channel.
     Float,
-    /// A byte each, counted from the lowest code of the format.
+    /// One byte per channel: the code, counted from the lowest code of the format.
     Byte,
-    /// Two channels to a byte, as the offset of a table row ([`crate::pairs::rows::row_offset`]).
+    /// One byte per two channels: the offset of a table row ([`crate::pairs::rows::row_offset`]).
     RowOffset,
 }
 
 /// The facts of a kernel that are the same for every layer.
 #[derive(Clone, Debug)]
 pub struct KernelInfo {
-    /// The name reports show and tunings keep.
+    /// Its name in reports and in stored tunings.
     pub name: &'static str,
     /// The weakest tier it runs on; see [`KernelInfo::tiers`].
     pub tier: Tier,
     /// Where its code comes from.
     pub implementation: Implementation,
-    /// Tiers on which kernels of wider vectors, or of an instruction that it lacks, are faster on every layer that it takes. There it is
-    /// not considered, provided that the kernel set has precompiled kernels where those kernels are such.
+    /// Tiers with kernels that are faster on every layer that this one supports, through wider vectors or an instruction that this one
+    /// lacks. It is not considered on these tiers, unless the faster kernels are precompiled and the kernel set has emitted ones only.
     pub superseded: &'static [Tier],
-    /// Widths of weight codes it takes; 32 for floats.
+    /// Supported widths of weight codes, in bits; 32 for floats.
     pub weight_bits: RangeInclusive<u8>,
-    /// Widths of activation codes it takes; 32 for floats.
+    /// Supported widths of activation codes, in bits; 32 for floats.
     pub activation_bits: RangeInclusive<u8>,
     /// Output channels per weight vector.
     pub channels_per_vector: usize,
@@ -60,18 +60,18 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// The weakest tier of each architecture that it runs on. What is emitted for the weakest tier of x86-64 is plain vector code, which
-    /// every architecture has.
+    /// The weakest tier that it runs on, for each architecture. Kernels that are emitted for the weakest x86-64 tier use only plain vector
+    /// operations, which every architecture has.
     pub fn tiers(&self) -> impl Iterator<Item = Tier> + use<> {
         let portable = self.implementation == Implementation::Emitted && self.tier == Tier::X86V2;
         [Some(self.tier), portable.then_some(Tier::Aarch64Neon)].into_iter().flatten()
     }
 }
 
-/// What a kernel needs to know when it serves a layer.
+/// What a kernel derives from a layer that it supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
-    /// Steps after which narrow accumulators must be widened; 0 where the kernel has none.
+    /// Steps after which narrow accumulators must be widened; 0 if the kernel has none.
     pub steps_per_drain: usize,
 }
 
@@ -80,7 +80,7 @@ pub struct Fit {
 pub struct Refusal(Cow<'static, str>);
 
 impl Refusal {
-    /// With that reason, a part of a sentence.
+    /// A refusal with the given reason, which is part of a sentence.
     pub fn new(reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal(reason.into())
     }
@@ -101,11 +101,11 @@ pub enum Execution {
     EmittedPairs,
     /// An emitted loop over the taps of a depthwise convolution.
     EmittedDepthwise(DepthwiseProduct),
-    /// A call for each tile of sums, and one for its epilogue.
+    /// Two calls for each tile: one for the sums, one for the epilogue.
     SumTiles(SumTiles),
     /// Three calls: the transform of the input, the products, the transform of the sums with the epilogue.
     Winograd(WinogradTiles),
-    /// A call for the packing of each input row, then one or two for each tile.
+    /// A call to pack each input row, then one or two calls for each tile.
     LookupTiles(&'static LookupTiles),
     /// A call for each row of a block of channels, epilogue included.
     DepthwiseRows(&'static Function),
@@ -129,17 +129,17 @@ impl Execution {
 /// Tiles of sums by a function of [`crate::sum_tile::SumTile`].
 #[derive(Clone, Copy, Debug)]
 pub struct SumTiles {
-    /// The tile.
+    /// The function that computes a tile of sums.
     pub tile: &'static Function,
-    /// What a packed weight is.
+    /// The type of a packed weight.
     pub weights: TileWeights,
-    /// From sums to the store.
+    /// The epilogue, from sums to stored values.
     pub epilogue: &'static Function,
-    /// Whether the epilogue has [`crate::epilogue::store::AFFINE`].
+    /// Whether the epilogue supports [`crate::epilogue::store::AFFINE`].
     pub fuses: bool,
 }
 
-/// An element of the weights that a tile of sums reads.
+/// The type of the weights that a tile of sums reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TileWeights {
     /// Signed bytes.
@@ -155,19 +155,19 @@ pub trait Kernel: Send + Sync {
     /// What is the same for every layer.
     fn info(&self) -> &KernelInfo;
 
-    /// Whether it computes the layer exactly, epilogue included. Widths of codes, tier and kernel set are checked before.
+    /// Whether it computes the layer exactly, epilogue included. The caller has already checked the widths of codes and the kernel set.
     ///
     /// # Errors
-    /// The reason, for reports.
+    /// The reason why it does not, for reports.
     fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal>;
 
-    /// Cycles of the layer on one thread, for layers that it supports: enough to rank kernels.
+    /// Estimated cycles of a supported layer on one thread, accurate enough to rank kernels.
     fn cycles(&self, query: &Query<'_>, fit: Fit) -> f64;
 
     /// How the code of a layer runs it.
     fn execution(&self) -> Execution;
 
-    /// Cycles of one tile of that many pixels and weight vectors, enough to rank tiles; `None` if there is no such tile.
+    /// Estimated cycles of one tile with this many pixels and weight vectors, accurate enough to rank tiles; `None` if there is no such tile.
     fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
         let _ = (query, pixels, vectors);
         None

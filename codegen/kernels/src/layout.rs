@@ -1,41 +1,40 @@
-//! The order in which a kernel meets its weights.
+//! The order in which a kernel reads its weights.
 //!
-//! A convolution kernel walks *runs* of the input: stretches of memory that are contiguous for one output pixel. In
-//! NHWC storage a whole filter row is one run if the filter is not dilated along it and all channels take part;
-//! else each filter tap is a run of its own. A run is walked in *steps*; each step meets one *weight vector* per vector of
-//! output channels. Packed weights are therefore
+//! For each output pixel, a convolution kernel reads *runs* of the input: contiguous ranges of memory. In NHWC storage a whole filter row
+//! is one run if the filter is not dilated along the row and all channels take part; else each filter tap is a run. A run consists of
+//! *steps*. Each step uses one *weight vector* per vector of output channels. The order of packed weights is therefore
 //!
 //! `[group][block of vectors][run][step][vector in block]`
 //!
-//! with `vectors_per_block` vectors in a block, fewer in the last block of a group.
+//! with `vectors_per_block` vectors in a block; the last block of a group may have fewer.
 
 use crate::weights::WeightShape;
 
 /// What one contiguous run of the input covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Runs {
-    /// One filter row of pixels, `pixel_stride` storage units apart: `kernel_height` runs. For one group and no
-    /// dilation along the row. Units past the channels of a pixel meet zero weights.
+    /// One filter row, so `kernel_height` runs. Its pixels are `pixel_stride` storage units apart. Only for one group and no dilation along
+    /// the row. Units past the channels of a pixel have zero weights.
     Row {
         /// Storage units (codes, code pairs or floats) from one pixel to the next.
         pixel_stride: usize,
     },
-    /// One filter tap, the input channels of one group at one pixel: `kernel_height * kernel_width` runs.
+    /// One filter tap, so `kernel_height * kernel_width` runs. A run is the input channels of one group at one pixel.
     Tap,
 }
 
 /// The order of packed weights: which weight sits in which vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightLayout {
-    /// Extents of the weights; `inputs` counts storage units, so code pairs where the kernel takes pairs.
+    /// Extents of the weights; `inputs` counts storage units, for example pairs of codes if the kernel reads pairs.
     pub shape: WeightShape,
     /// What a run covers.
     pub runs: Runs,
     /// Output channels in one vector.
     pub channels_per_vector: usize,
-    /// Storage units of the input met in one step.
+    /// Storage units of the input per step.
     pub units_per_step: usize,
-    /// Vectors that a tile keeps at once.
+    /// Vectors of output channels that a tile computes together.
     pub vectors_per_block: usize,
 }
 
@@ -85,7 +84,7 @@ impl WeightLayout {
         (kx < self.shape.kernel_width && channel < self.shape.inputs).then_some((ky, kx, channel))
     }
 
-    /// Where the vector for `vector` of output channels at (`run`, `step`) lies, counted in vectors.
+    /// Position, counted in vectors, of the weights for output-channel vector `vector` at (`run`, `step`).
     pub fn vector_index(&self, group: usize, vector: usize, run: usize, step: usize) -> usize {
         let block = vector / self.vectors_per_block;
         let in_block = self.vectors_per_block.min(self.vectors() - block * self.vectors_per_block);

@@ -1,12 +1,12 @@
 //! Inner kernels: what they compute, on which instruction sets, at what cost, and what bytes they read.
 //!
-//! This crate knows nothing of graphs, programs or code generation; of the workspace it uses the scalar functions alone. A kernel is a value that implements [`Kernel`]; its
-//! family is a module ([`dot`], [`winograd`], [`pairs`], [`triples`], [`depthwise`], [`float`]) with a file for each instruction set, and
-//! [`KERNELS`] lists all of them. [`choose()`] asks each of them and takes the cheapest, [`consider`] says what each answered. The code
-//! generator, the tests, the benchmarks and the model inspector take all they know of kernels from here.
+//! This crate does not depend on graphs, programs or code generation; from the workspace it uses only the scalar functions. A kernel is a
+//! value that implements [`Kernel`]. Its family is a module ([`dot`], [`winograd`], [`pairs`], [`triples`], [`depthwise`], [`float`]) with
+//! a file for each instruction set. [`KERNELS`] lists all kernels. [`choose()`] queries them and takes the cheapest; [`consider`] returns
+//! the answer of each. The code generator, the tests, the benchmarks and the model inspector get all information about kernels from here.
 //!
-//! To add a kernel: a file in its family's folder, and a line in `list.rs`. Bodies that differ in width only are written over the
-//! vectors of `vector`.
+//! To add a kernel, add a file to its family's folder and a line to `list.rs`. Bodies that differ only in vector width are generic over
+//! the trait in `vector`.
 
 pub mod byte_sums;
 pub mod choose;

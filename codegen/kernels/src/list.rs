@@ -4,7 +4,7 @@ use crate::function::Function;
 use crate::kernel::{Kernel, KernelRef};
 use crate::{depthwise, dot, epilogue, float, pairs, planes, triples, winograd};
 
-/// Every inner kernel, those of a family together. Precompiled ones are there for the architecture that this crate is compiled for.
+/// All inner kernels, grouped by family. Precompiled ones are listed only for the architecture that this crate is compiled for.
 pub const KERNELS: &[KernelRef] = &[
     listed(&dot::emitted::VNNI),
     listed(&dot::emitted::MADDUBS),
@@ -52,17 +52,17 @@ const fn listed(kernel: &'static dyn Kernel) -> KernelRef {
     KernelRef::new(kernel)
 }
 
-/// Names that kernels had before; tunings in models of that time hold them.
+/// Former and present names of renamed kernels. Tunings stored in older models contain the former names.
 const FORMER_NAMES: [(&str, &str); 3] =
     [("lookup-w2a2", "pairs-128"), ("lookup-256", "pairs-256"), ("lookup-vbmi-512", "triples-512")];
 
-/// The kernel of that name, or of that former name, in a list.
+/// The kernel in a list with the given name or former name.
 pub fn find(list: &[KernelRef], name: &str) -> Option<KernelRef> {
     let name = FORMER_NAMES.iter().find(|(former, _)| *former == name).map_or(name, |(_, now)| now);
     list.iter().copied().find(|kernel| kernel.name() == name)
 }
 
-/// Every function of this architecture that code may call, each once: those of the kernels, of epilogues and of planes.
+/// Every precompiled function that generated code may call, without duplicates: of the kernels, of epilogues and of planes.
 pub fn functions(list: &[KernelRef]) -> Vec<&'static Function> {
     let mut all: Vec<&'static Function> = Vec::new();
     let others = epilogue::functions().iter().chain(planes::functions()).copied();

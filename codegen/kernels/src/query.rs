@@ -1,25 +1,26 @@
-//! What a layer asks of a kernel.
+//! The description of a layer from which kernels decide whether they support it, and at what cost.
 
 use crate::choose::KernelSet;
 use crate::kernel::Refusal;
 use crate::weights::{QuantizedWeights, WeightShape};
 use std::cell::OnceCell;
 
-/// The largest number of taps of a depthwise layer: its kernels unroll all of them. Filters of more taps go the way of grouped convolutions.
+/// The most taps of a filter that the depthwise kernels support, because some of them unroll all taps. Depthwise layers with more taps are
+/// handled as grouped convolutions.
 pub const MAX_DEPTHWISE_TAPS: usize = 128;
 
 /// How a layer's filter moves over its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Steps of the filter, `[y, x]`.
+    /// Strides of the filter, `[y, x]`, in input pixels.
     pub strides: [usize; 2],
-    /// Distances of its taps, `[y, x]`.
+    /// Distances between its taps, `[y, x]`, in input pixels.
     pub dilations: [usize; 2],
     /// Output pixels, `[y, x]`.
     pub output: [usize; 2],
 }
 
-/// Weights and activations of a layer of codes.
+/// Weights and activations of a layer that multiplies codes.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeOperands<'a> {
     /// The weights.
@@ -28,7 +29,7 @@ pub struct CodeOperands<'a> {
     pub weight_bits: u8,
     /// Width of the activation codes.
     pub activation_bits: u8,
-    /// Zero-point of the activations on the scale of unsigned codes.
+    /// Zero-point of the activations, counted from the lowest code.
     pub activation_zero_point: i32,
 }
 
@@ -39,30 +40,30 @@ impl CodeOperands<'_> {
     }
 }
 
-/// What follows the sums of a layer, as far as kernels differ in what they take.
+/// The properties of a layer's epilogue on which the choice of a kernel depends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpilogueQuery {
-    /// Whether the precompiled epilogue ([`crate::epilogue`]) takes the steps and operands, or why not.
+    /// Whether the precompiled epilogue ([`crate::epilogue`]) supports the steps and operands; if not, the reason.
     pub precompiled: Result<(), Refusal>,
-    /// The smallest magnitude of a factor of the sums that is not 0; infinite if all are.
+    /// The smallest nonzero magnitude among the multipliers of the sums; infinite if all are 0.
     pub smallest_multiplier: f32,
 }
 
 impl EpilogueQuery {
-    /// Nothing follows that a kernel would not take.
+    /// An epilogue that every kernel supports.
     pub const PLAIN: EpilogueQuery = EpilogueQuery { precompiled: Ok(()), smallest_multiplier: f32::INFINITY };
 }
 
-/// A layer and the kernels that there are for it.
+/// A layer and the kernels to choose from.
 #[derive(Debug)]
 pub struct Query<'a> {
     /// The extents of its weights.
     pub shape: WeightShape,
-    /// Its operands; `None` if they are floats.
+    /// Its operands if they are codes; `None` if they are floats.
     pub codes: Option<CodeOperands<'a>>,
     /// The window.
     pub window: Window,
-    /// What follows the sums.
+    /// The epilogue.
     pub epilogue: EpilogueQuery,
     /// The kernels to choose from.
     pub kernels: KernelSet,
@@ -102,7 +103,7 @@ impl<'a> Query<'a> {
         self.pixels() * (self.shape.total_outputs() * self.shape.reduction()) as f64
     }
 
-    /// Whether the layer belongs to the depthwise kernels.
+    /// Whether the layer is served by the depthwise kernels, and by no others.
     pub fn is_depthwise(&self) -> bool {
         self.shape.is_depthwise() && self.shape.reduction() <= MAX_DEPTHWISE_TAPS
     }
@@ -138,7 +139,7 @@ impl<'a> Query<'a> {
         self.codes.map_or(0, |codes| self.largest_absolute_sum().saturating_mul(codes.levels().into()))
     }
 
-    /// Refuses depthwise layers, for kernels of dense and grouped ones.
+    /// Refuses depthwise layers; called by kernels for dense and grouped layers.
     ///
     /// # Errors
     /// If it is such a layer.
@@ -146,7 +147,7 @@ impl<'a> Query<'a> {
         if self.is_depthwise() { Err(Refusal::new("depthwise layers have kernels of their own")) } else { Ok(()) }
     }
 
-    /// Refuses dense and grouped layers, for depthwise kernels.
+    /// Refuses dense and grouped layers; called by depthwise kernels.
     ///
     /// # Errors
     /// If it is such a layer.
@@ -157,7 +158,7 @@ impl<'a> Query<'a> {
         Err(Refusal::new(format!("it takes depthwise layers of up to {MAX_DEPTHWISE_TAPS} taps")))
     }
 
-    /// Refuses layers of several groups.
+    /// Refuses layers with several groups.
     ///
     /// # Errors
     /// If it is such a layer.

@@ -23,7 +23,7 @@ impl Architecture {
         }
     }
 
-    /// The architecture of that [`Architecture::triple`].
+    /// The architecture with the given [`Architecture::triple`].
     pub fn from_triple(triple: &str) -> Option<Architecture> {
         Architecture::ALL.into_iter().find(|architecture| architecture.triple() == triple)
     }
@@ -31,8 +31,8 @@ impl Architecture {
 
 /// An instruction-set tier: what generated code may assume of the CPU.
 ///
-/// Tiers of one architecture are ordered, a later one [includes](Tier::includes) the earlier ones. Only tiers that have kernels of
-/// their own in [`crate::KERNELS`] are listed.
+/// Tiers of one architecture are ordered: a later one [includes](Tier::includes) the earlier ones. Only tiers with kernels of their own
+/// in [`crate::KERNELS`] are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
     /// AArch64 with Advanced SIMD, which every such CPU that runs Linux has.
@@ -43,8 +43,8 @@ pub enum Tier {
     Aarch64I8mm,
     /// x86-64 with SSSE3 and SSE4.1 (the `x86-64-v2` level), 128-bit vectors.
     X86V2,
-    /// x86-64 with AVX2, FMA and BMI2 (the `x86-64-v3` level). Emitted code has 128-bit vectors on this and all later tiers, in
-    /// three-operand forms; precompiled kernels have the widest that the tier offers.
+    /// x86-64 with AVX2, FMA and BMI2 (the `x86-64-v3` level). On this and all later tiers, emitted code uses three-operand instructions
+    /// on 128-bit vectors; precompiled kernels use the widest vectors of the tier.
     X86V3,
     /// [`Tier::X86V3`] and a `vpdpbusd` of up to 256 bits, from AVX-VNNI or from AVX-512 VNNI with VL.
     X86V3Vnni,
@@ -55,7 +55,7 @@ pub enum Tier {
 }
 
 impl Tier {
-    /// Every tier, those of an architecture together and weakest first.
+    /// Every tier, grouped by architecture, weakest first.
     pub const ALL: [Tier; 8] = [
         Tier::Aarch64Neon,
         Tier::Aarch64Dotprod,
@@ -67,7 +67,7 @@ impl Tier {
         Tier::Avx512Vbmi,
     ];
 
-    /// The family it belongs to.
+    /// Its architecture.
     pub fn architecture(self) -> Architecture {
         match self {
             Tier::Aarch64Neon | Tier::Aarch64Dotprod | Tier::Aarch64I8mm => Architecture::Aarch64,
@@ -75,17 +75,17 @@ impl Tier {
         }
     }
 
-    /// Whether a CPU of this tier runs code of `other`: the same architecture, and no weaker.
+    /// Whether a CPU of this tier runs code for `other`, a tier of the same architecture that is not stronger.
     pub fn includes(self, other: Tier) -> bool {
         self.architecture() == other.architecture() && self >= other
     }
 
-    /// Whether kernels of its architecture are compiled with this crate. Those of AArch64 are all emitted.
+    /// Whether its architecture has precompiled kernels. AArch64 has emitted kernels only.
     pub fn has_precompiled_kernels(self) -> bool {
         self.architecture() == Architecture::X86_64
     }
 
-    /// Whether it multiplies and adds floats in one instruction, rounded once.
+    /// Whether it has a fused multiply-add of floats, which rounds once.
     pub fn fuses(self) -> bool {
         self.includes(Tier::X86V3) || self.includes(Tier::Aarch64Neon)
     }
@@ -109,22 +109,22 @@ impl Tier {
         }
     }
 
-    /// The tier of that [`Tier::name`].
+    /// The tier with the given [`Tier::name`].
     pub fn from_name(name: &str) -> Option<Tier> {
         Tier::ALL.into_iter().find(|tier| tier.name() == name)
     }
 
-    /// The best tier of the CPU that runs this, or `None` if it has none of them.
+    /// The strongest tier that the present CPU has, or `None` if it has none.
     pub fn detect() -> Option<Tier> {
         Tier::ALL.into_iter().rev().find(|tier| tier.is_available())
     }
 
-    /// The tiers of the CPU that runs this, weakest first.
+    /// The tiers that the present CPU has, weakest first.
     pub fn available() -> Vec<Tier> {
         Tier::ALL.into_iter().filter(|tier| tier.is_available()).collect()
     }
 
-    /// Whether the CPU that runs this can execute code of the tier.
+    /// Whether the present CPU can execute code of the tier.
     #[cfg(target_arch = "x86_64")]
     pub fn is_available(self) -> bool {
         let v2 = std::is_x86_feature_detected!("ssse3")
@@ -153,7 +153,7 @@ impl Tier {
         }
     }
 
-    /// Whether the CPU that runs this can execute code of the tier.
+    /// Whether the present CPU can execute code of the tier.
     #[cfg(target_arch = "aarch64")]
     pub fn is_available(self) -> bool {
         let neon = std::arch::is_aarch64_feature_detected!("neon");
@@ -166,7 +166,7 @@ impl Tier {
         }
     }
 
-    /// Whether the CPU that runs this can execute code of the tier.
+    /// Whether the present CPU can execute code of the tier.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         false

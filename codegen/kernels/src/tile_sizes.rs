@@ -1,21 +1,21 @@
-//! Which tile of a kernel a layer takes: the cheapest by a count of cycles, or one that is asked for.
+//! The choice of a layer's tile: the cheapest by estimated cycles, or a requested one.
 
 use crate::kernel::KernelRef;
 use crate::tier::Tier;
 
-/// The tile of a kernel that has several.
+/// The requested tile of a kernel that has several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TileOverride {
-    /// The cheapest by a count of cycles.
+    /// The cheapest by estimated cycles.
     #[default]
     Cheapest,
-    /// The one after that many cheaper ones.
+    /// The tile of this rank by estimated cycles; rank 0 is the cheapest.
     Rank(usize),
-    /// Pixels and vectors, if there is such a tile.
+    /// The tile with this many pixels and vectors, if there is one.
     Size(usize, usize),
 }
 
-/// What the cost of a layer's tiles depends on.
+/// The numbers on which the cost of a layer's tiles depends.
 #[derive(Clone, Copy, Debug)]
 pub struct TileQuery {
     /// Pixels of an output row.
@@ -24,9 +24,9 @@ pub struct TileQuery {
     pub vectors: usize,
     /// Steps of the reduction of an output.
     pub steps: usize,
-    /// What the code is for.
+    /// The instruction set of the code.
     pub tier: Tier,
-    /// Whether activation codes are below 128, so that they are signed bytes too.
+    /// Whether activation codes are below 128, so that they also fit signed bytes.
     pub small_activations: bool,
     /// Whether the sum of two products of signed bytes fits 16 bits.
     pub pairs_fit: bool,
@@ -43,7 +43,7 @@ impl TileQuery {
         if sides { kernel.tile_cycles(self, pixels, vectors) } else { None }
     }
 
-    /// What a row of pixels costs with all vectors, what is left at the edges included.
+    /// Cycles of a row of pixels with all vectors, including the smaller tiles at the edges.
     fn total(&self, kernel: KernelRef, pixels: usize, vectors: usize) -> f64 {
         let cost = |p, v| self.cost(kernel, p, v).unwrap_or(f64::INFINITY);
         let row = |v: usize| {
@@ -59,7 +59,7 @@ impl TileQuery {
         all.filter(move |&(p, v)| self.cost(kernel, p, v).is_some())
     }
 
-    /// Pixels and vectors of the tile with the least cost. Larger tiles, which are more code, must be better by half a percent.
+    /// Pixels and vectors of the cheapest tile. A larger tile must be cheaper by half a percent, because it needs more code.
     pub fn cheapest(&self, kernel: KernelRef) -> (usize, usize) {
         let mut best = (1, 1, f64::INFINITY);
         for (p, v) in self.sizes(kernel) {
@@ -71,7 +71,7 @@ impl TileQuery {
         (best.0, best.1)
     }
 
-    /// The tile that is asked for, or the cheapest if there is no such tile.
+    /// The requested tile, or the cheapest if there is no such tile.
     pub fn choose(&self, kernel: KernelRef, asked: TileOverride) -> (usize, usize) {
         match asked {
             TileOverride::Size(pixels, vectors) if self.cost(kernel, pixels, vectors).is_some() => (pixels, vectors),

@@ -1,8 +1,8 @@
-//! Dense weights, as a kernel's packing routine takes them.
+//! Dense weights: the input of the kernels' packing routines.
 
 use thiserror::Error;
 
-/// The extents of a convolution's weights; a matrix product has `groups`, `kernel_height` and `kernel_width` 1.
+/// The extents of a convolution's weights. For a matrix product, `groups`, `kernel_height` and `kernel_width` are 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightShape {
     /// Groups of a grouped convolution.
@@ -23,7 +23,7 @@ impl WeightShape {
         self.groups * self.outputs
     }
 
-    /// Weights that meet in one output: `inputs * kernel_height * kernel_width`, the K of the matrix product.
+    /// Weights that contribute to one output: `inputs * kernel_height * kernel_width`, the K of the matrix product.
     pub fn reduction(&self) -> usize {
         self.inputs * self.kernel_height * self.kernel_width
     }
@@ -42,7 +42,7 @@ impl WeightShape {
 /// Why weights could not be laid out for a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PackError {
-    /// The arrays do not have the length that the shape asks for.
+    /// An array does not have the length that the shape requires.
     #[error("the weights hold {found} {what}, their shape asks for {expected}")]
     Length {
         /// What was counted.
@@ -52,7 +52,7 @@ pub enum PackError {
         /// How many there should be.
         expected: usize,
     },
-    /// A weight less its zero-point does not fit a signed byte.
+    /// A weight minus its zero-point does not fit a signed byte.
     #[error(
         "weight code {code} of output channel {channel} less its zero-point {zero_point} does not fit a signed byte; \
          quantize these weights symmetrically or to fewer bits"
@@ -62,10 +62,10 @@ pub enum PackError {
         channel: usize,
         /// The unsigned code.
         code: u8,
-        /// The zero-point of the channel, on the scale of the unsigned codes.
+        /// The zero-point of the channel, counted from the lowest code.
         zero_point: i32,
     },
-    /// The kernel does not take such operands.
+    /// The kernel does not support these operands.
     #[error("kernel `{kernel}` does not take these weights: {reason}")]
     Unsupported {
         /// Name of the kernel.
@@ -78,7 +78,7 @@ pub enum PackError {
 /// Quantized weights: unsigned codes in `[groups * outputs, inputs, kernel_height, kernel_width]` order.
 ///
 /// Codes and zero-points are both counted from the lowest code of the format, so that signed and unsigned formats look
-/// alike: an i2 code -2 is 0 here, and the weight is `scale * (code - zero_point)` in either case.
+/// alike: the i2 code -2 is 0 here, and the weight is `scale * (code - zero_point)` in either case.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizedWeights<'a> {
     shape: WeightShape,
@@ -116,7 +116,7 @@ impl<'a> QuantizedWeights<'a> {
         &self.codes[output * reduction..(output + 1) * reduction]
     }
 
-    /// The zero-point of an output channel, on the scale of the unsigned codes.
+    /// The zero-point of an output channel, counted from the lowest code.
     pub fn zero_point(&self, output: usize) -> i32 {
         self.zero_points[output]
     }
@@ -145,8 +145,8 @@ impl<'a> QuantizedWeights<'a> {
         (0..self.shape.total_outputs()).map(sum).collect()
     }
 
-    /// `sum(|code - zero_point|)` over the reduction, the largest over the output channels: a bound on every
-    /// accumulator is this times the largest activation code.
+    /// The largest `sum(|code - zero_point|)` over the reduction of an output channel. Times the largest activation code, it is a bound on
+    /// the magnitude of every accumulator.
     pub fn largest_absolute_sum(&self) -> u64 {
         let sum = |output: usize| {
             let zero_point = self.zero_points[output];
@@ -174,7 +174,7 @@ impl<'a> QuantizedWeights<'a> {
     }
 }
 
-/// Weights of a layer left in float, in `[groups * outputs, inputs, kernel_height, kernel_width]` order.
+/// Weights of a layer that is not quantized, in `[groups * outputs, inputs, kernel_height, kernel_width]` order.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatWeights<'a> {
     shape: WeightShape,
