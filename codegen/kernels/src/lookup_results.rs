@@ -1,23 +1,23 @@
-//! From totals of look-ups to what a layer stores: the body for vectors of any width.
+//! The epilogue of look-up tiles, from 16-bit totals to stored values: the body for vectors of any width.
 
 use crate::epilogue::{EpilogueProgram, MAX_OPERANDS, small_codes, store};
 use crate::lookup_tile::LookupResultsTile;
 use crate::vector::Vector;
 use std::mem::MaybeUninit;
 
-/// The 16-bit totals of a pixel and a vector of channels: sums of the words of what was looked up, and of their upper bytes.
+/// The two 16-bit totals of a pixel and a vector of channels ([`crate::byte_sums`]): sums of whole words, and sums of their odd bytes.
 pub(crate) type Cell<V> = [<V as catc_scalar::Arithmetic>::Int; 2];
 
 /// Codes by [`store::AFFINE`].
 const AFFINE: u8 = 0;
-/// The same, with a shortcut of codes.
+/// Codes by [`store::AFFINE`], with a shortcut of codes.
 const AFFINE_SHORTCUT: u8 = 1;
 /// Floats.
 const FLOATS: u8 = 2;
 /// Codes, with a shortcut of floats.
 const FLOAT_SHORTCUT: u8 = 3;
 
-/// Which of them a program is.
+/// Which of these kinds a program is.
 #[inline(always)]
 fn kind(program: &EpilogueProgram) -> u8 {
     match (program.store, program.count) {
@@ -28,16 +28,16 @@ fn kind(program: &EpilogueProgram) -> u8 {
     }
 }
 
-/// Bytes and words of a cell: what the upper bytes have added to the words is taken from them again.
+/// The sums of the even and of the odd bytes. Subtracts from the words what the odd bytes added to them.
 #[inline(always)]
 pub(crate) fn halves<V: Vector>(v: V, [all, odd]: Cell<V>) -> Cell<V> {
     [v.sub_halves(all, v.shift_halves_left_8(odd)), odd]
 }
 
-/// Asks for the operand of a tile, so that it arrives while the look-ups go on.
+/// Prefetches the operand of a tile, so that it arrives during the look-ups.
 ///
 /// # Safety
-/// The pointers of the tile cover what its fields say.
+/// The pointers of the tile cover the memory that its fields describe.
 #[inline(always)]
 pub(crate) unsafe fn prefetch_operand<V: Vector>(v: V, tile: &LookupResultsTile) {
     // SAFETY: the caller's promise.
@@ -55,17 +55,17 @@ pub(crate) unsafe fn prefetch_operand<V: Vector>(v: V, tile: &LookupResultsTile)
     }
 }
 
-/// The operand of the only step at the first pixel, and its bytes from pixel to pixel. Not set, and not used, where there is no step.
+/// The operand of the only step at the first pixel, and its bytes from pixel to pixel. Arbitrary and unused if there is no step.
 #[inline(always)]
 fn operand(tile: &LookupResultsTile, program: &EpilogueProgram) -> (*const u8, isize) {
     let number = program.steps[0].operand as usize % MAX_OPERANDS;
     (tile.epilogue.operands[number], tile.epilogue.operand_pixel[number] as isize)
 }
 
-/// Stores the results of a tile's totals, a cell for each vector of each pixel, pixel by pixel.
+/// Applies the epilogue to a tile's totals and stores the results. There is a cell for each vector of each pixel, pixel by pixel.
 ///
 /// # Safety
-/// The pointers of the tile cover what its fields say, whole vectors of operands included; all totals are set.
+/// The pointers of the tile cover the memory that its fields describe, including whole vectors of operands; all totals are initialized.
 #[inline(always)]
 pub(crate) unsafe fn store_results<V: Vector>(v: V, tile: &LookupResultsTile, totals: &[MaybeUninit<Cell<V>>]) {
     // SAFETY: the caller's promise.
@@ -121,7 +121,7 @@ unsafe fn store_as<V: Vector, const KIND: u8>(v: V, tile: &LookupResultsTile, to
     }
 }
 
-/// The factors of four vectors.
+/// Four vectors of multipliers or biases, one for each quarter of the channels.
 #[inline(always)]
 unsafe fn quarters<V: Vector>(v: V, of: *const f32) -> [V::Real; 4] {
     // SAFETY: the caller's promise.
@@ -135,8 +135,8 @@ unsafe fn quarters<V: Vector>(v: V, of: *const f32) -> [V::Real; 4] {
     }
 }
 
-/// The totals times 65536 as reals, times the multipliers, and the biases added: bytes 0, 1, 2 and 3 of the lanes for [`store::AFFINE`],
-/// else the channels of a vector of floats after the other.
+/// `65536 * total * multiplier + bias`. For [`store::AFFINE`], vector `i` has byte `i` of each lane; else each vector has a quarter of the
+/// channels, in sequence.
 #[inline(always)]
 fn scaled<V: Vector, const KIND: u8>(
     mut v: V,
@@ -163,12 +163,12 @@ fn scaled<V: Vector, const KIND: u8>(
     values
 }
 
-/// Adds what the codes of an operand stand for.
+/// Adds the dequantized codes of an operand.
 #[inline(always)]
 unsafe fn add_codes<V: Vector>(mut v: V, table: V::Real, from: *const u8, count: i64, values: &mut [V::Real; 4]) {
     // SAFETY: the caller's promise.
     let codes = unsafe { v.load_packed_bytes(from, count) };
-    // The lowest bits of a lane are the index.
+    // Only the lowest bits of a lane are the index, so the other bytes need no mask.
     for (byte, value) in values.iter_mut().enumerate() {
         let index = if byte == 0 { codes } else { v.shift_right(codes, 8 * byte as u32) };
         let other = v.look_up(table, index);
@@ -187,7 +187,7 @@ unsafe fn add_floats<V: Vector>(mut v: V, from: *const f32, count: i64, values: 
     }
 }
 
-/// Stores the channels that exist.
+/// Stores the channels that exist, without the padding of the last vector.
 #[inline(always)]
 unsafe fn store_floats<V: Vector>(v: V, to: *mut f32, count: i64, values: &[V::Real; 4]) {
     for (quarter, &value) in values.iter().enumerate() {
@@ -196,7 +196,7 @@ unsafe fn store_floats<V: Vector>(v: V, to: *mut f32, count: i64, values: &[V::R
     }
 }
 
-/// Values times the factor before rounding, rounded, and the zero-point added.
+/// Multiplies by the factor before rounding, rounds, and adds the zero-point.
 #[inline(always)]
 fn rounded<V: Vector>(mut v: V, program: &EpilogueProgram, values: [V::Real; 4]) -> [V::Int; 4] {
     let requantize = v.real(program.requantize);

@@ -1,7 +1,7 @@
 //! Depthwise convolutions in 512-bit vectors, for codes of any width and for floats.
 //!
-//! `vpdpbusd` sums four neighbouring bytes, so four taps of a channel must become neighbours. They are four rows of one column of the
-//! input: its bytes are interleaved once and serve every output pixel whose window has that column.
+//! `vpdpbusd` sums products of four neighbouring bytes, so four taps of a channel must become neighbours. They are four rows of one input
+//! column. The bytes of a column are interleaved once and used by every output pixel whose window contains the column.
 
 use super::{BLOCK, COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
 use crate::epilogue;
@@ -13,7 +13,7 @@ use crate::tier::Tier;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-/// A depthwise kernel of rows.
+/// A depthwise kernel that computes rows of output pixels.
 #[derive(Debug)]
 pub struct DepthwiseRows {
     info: KernelInfo,
@@ -58,14 +58,14 @@ pub static FLOATS_512: DepthwiseRows = DepthwiseRows {
     rate: 10.0,
 };
 
-// SAFETY: `codes` touches what the fields of its row describe: whole vectors of the input of 64 bytes, of weights and initial sums as many
-// as the channels fill.
+// SAFETY: `codes` accesses only the memory that the fields of its row describe. It reads the input in vectors of 64 bytes, and weights and
+// initial sums in as many vectors of 16 channels as needed.
 static CODES: Function = unsafe {
     let contract = Contract::DepthwiseRow { codes: true };
     Function::new("catc_depthwise_512", Tier::Avx512Vnni, contract, depthwise_512)
 };
 
-// SAFETY: `floats` touches what the fields of its row describe, in whole vectors of 16 floats.
+// SAFETY: `floats` accesses only the memory that the fields of its row describe, in whole vectors of 16 floats.
 static FLOATS: Function = unsafe {
     let contract = Contract::DepthwiseRow { codes: false };
     Function::new("catc_depthwise_float_512", Tier::Avx512Vnni, contract, depthwise_float_512)
@@ -91,13 +91,13 @@ impl Kernel for DepthwiseRows {
     }
 }
 
-/// Output pixels done together.
+/// Output pixels that are computed together.
 const PIXELS: usize = 8;
 
 /// The most vectors of interleaved columns.
 const MAX_COLUMNS: usize = MAX_TAPS * 4;
 
-/// Vectors whose bytes lie interleaved, and the sums of a few pixels.
+/// Interleaved columns, and the sums of up to [`PIXELS`] pixels.
 #[repr(C, align(64))]
 struct Scratch {
     columns: [MaybeUninit<__m512i>; MAX_COLUMNS],
@@ -113,7 +113,7 @@ impl Scratch {
 /// A row of codes.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The block is a [`DepthwiseRow`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ, VL and VNNI. The block is a [`DepthwiseRow`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn depthwise_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -151,8 +151,8 @@ unsafe fn codes<const V: usize>(row: &DepthwiseRow) {
     let shared = (PIXELS - 1) * row.stride as usize + columns;
     let share = row.stride > 0 && shared * groups * V <= MAX_COLUMNS;
     let mut scratch = Scratch::new();
-    // SAFETY: columns that are read were interleaved before; the scratch holds `shared` columns of `groups * V` vectors where they are
-    // shared, else those of one window, of which there are at most `MAX_TAPS` with up to 4 vectors; the caller promises the rest.
+    // SAFETY: only columns that were interleaved before are read. The scratch has room for them: if columns are shared, `shared * groups * V`
+    // is at most `MAX_COLUMNS`; else it holds one window of at most `MAX_TAPS * V` vectors. The caller promises the rest.
     unsafe {
         let scratch = scratch.as_mut_ptr();
         let to = (&raw mut (*scratch).columns).cast::<__m512i>();
@@ -188,7 +188,7 @@ unsafe fn codes<const V: usize>(row: &DepthwiseRow) {
     }
 }
 
-/// The sums of one pixel: `steps` times `V` vectors of interleaved bytes and of weights.
+/// The sums of one pixel, from `steps * V` vectors of interleaved bytes and as many of weights.
 #[inline(always)]
 unsafe fn sum<const V: usize>(row: &DepthwiseRow, columns: *const __m512i, steps: usize, sums: *mut __m512i) {
     // SAFETY: the caller's promise.
@@ -210,12 +210,12 @@ unsafe fn sum<const V: usize>(row: &DepthwiseRow, columns: *const __m512i, steps
     }
 }
 
-/// Interleaves the bytes of a column: vector `v` gets, for each of the channels `16 v..`, those of four rows.
+/// Interleaves the bytes of a column, four rows at a time: vector `v` has the bytes of the four rows for each of 16 channels, from `16 * v`.
 #[inline(always)]
 unsafe fn interleave<const V: usize>(from: *const u8, rows: usize, row_bytes: isize, to: *mut __m512i) {
     // SAFETY: the caller's promise.
     unsafe {
-        // Brings the dwords of each 16 channels to where unpacking within 128 bits leaves them in order.
+        // Unpacking works within 128 bits. This order of double words makes its results have the channels in sequence.
         let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         for first in (0..rows).step_by(COLUMN_TAPS) {
             let load = |tap: usize| {
@@ -247,7 +247,7 @@ unsafe fn interleave<const V: usize>(from: *const u8, rows: usize, row_bytes: is
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn floats<const V: usize>(row: &DepthwiseRow) {
     let mut scratch = Scratch::new();
-    // SAFETY: the sums of up to `PIXELS` pixels fit the scratch; the caller promises the rest.
+    // SAFETY: the scratch has room for the sums of `PIXELS` pixels; the caller promises the rest.
     unsafe {
         let sums = (&raw mut (*scratch.as_mut_ptr()).sums).cast::<f32>();
         let mut done = 0;

@@ -37,21 +37,21 @@ const fn info(
     }
 }
 
-/// Two taps to a `pmaddubsw`, summed in 16 bits.
+/// Two taps per `pmaddubsw`, summed in 16 bits.
 pub static MADDUBS: EmittedDepthwise = EmittedDepthwise {
     info: info("depthwise-maddubs", 2..=8, CHANNELS, 32, ActivationFormat::Byte),
     product: DepthwiseProduct::Bytes,
     rate: 10.0,
 };
 
-/// Two taps to a `pmaddwd`, summed in 32 bits.
+/// Two taps per `pmaddwd`, summed in 32 bits.
 pub static MADD16: EmittedDepthwise = EmittedDepthwise {
     info: info("depthwise-madd16", 2..=8, CHANNELS, 64, ActivationFormat::Byte),
     product: DepthwiseProduct::Shorts,
     rate: 5.0,
 };
 
-/// Floats.
+/// Products of floats.
 pub static FLOAT: EmittedDepthwise = EmittedDepthwise {
     info: info("depthwise-float", 32..=32, FLOAT_CHANNELS, 16, ActivationFormat::Float),
     product: DepthwiseProduct::Floats,
@@ -65,7 +65,7 @@ impl Kernel for EmittedDepthwise {
 
     fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal> {
         query.depthwise()?;
-        // The sums are those of raw codes.
+        // The zero-point of the activations is subtracted after the sums, so these are sums of raw codes.
         if self.product == DepthwiseProduct::Bytes && query.largest_raw_sum() > i16::MAX as u64 {
             return Err(Refusal::new("its sums may exceed 16 bits"));
         }

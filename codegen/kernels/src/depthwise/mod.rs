@@ -1,4 +1,4 @@
-//! Depthwise convolutions: vector lanes are channels, and the sum runs over taps alone.
+//! Depthwise convolutions: vector lanes are channels, and the sums are over the taps only.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
@@ -9,7 +9,7 @@ pub use packing::{CHANNELS, DepthwiseWeights, FLOAT_CHANNELS, pack, pack_columns
 
 use crate::epilogue::EpilogueArguments;
 
-/// What an emitted kernel does with the taps of a channel.
+/// The arithmetic of an emitted kernel on the taps of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DepthwiseProduct {
     /// Sums of two products of unsigned and signed bytes, in 16 bits.
@@ -20,14 +20,14 @@ pub enum DepthwiseProduct {
     Floats,
 }
 
-/// Output pixels of a row, for up to 64 channels: `start[c] + sum_t input[t][c] * weights[t][c]` over the taps, of codes (unsigned
-/// bytes times signed bytes, summed in 32 bits) or floats, then what [`EpilogueArguments`] says.
+/// A row of output pixels, for up to 64 channels: `start[c] + sum_t input[t][c] * weights[t][c]` over the taps, followed by the epilogue.
+/// The operands are codes (unsigned bytes times signed bytes, summed in 32 bits) or floats.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct DepthwiseRow {
-    /// From sums to the store; its channels are those of the block.
+    /// The epilogue, from sums to stored values. It has the number of channels.
     pub epilogue: EpilogueArguments,
-    /// The first channel of what the first output pixel's first tap meets. Whole vectors of 64 bytes (codes) or 16 floats are read.
+    /// The first channel of the input pixel at the first output pixel's first tap. Whole vectors of 64 bytes (codes) or 16 floats are read.
     pub input: *const u8,
     /// The block's weights ([`packing::pack_columns`], [`packing::pack_wide_float`]).
     pub weights: *const u8,
@@ -37,19 +37,19 @@ pub struct DepthwiseRow {
     pub pixels: i64,
     /// Bytes from an output pixel's input to the next one's.
     pub pixel_bytes: i64,
-    /// Filter rows and columns; at most [`MAX_TAPS`] taps.
+    /// Filter rows. `rows * columns` is at most [`MAX_TAPS`].
     pub rows: i64,
-    /// See `rows`.
+    /// Filter columns.
     pub columns: i64,
     /// Bytes from a filter row's input to the next one's.
     pub row_bytes: i64,
     /// Bytes from a filter column's input to the next one's.
     pub column_bytes: i64,
-    /// Columns from an output pixel to the next where neighbouring pixels share columns, else 0.
+    /// Distance between neighbouring output pixels in filter columns, if these pixels can share columns; else 0.
     pub stride: i64,
 }
 
-/// The most taps that the kernels take.
+/// The most taps that the kernels support.
 pub const MAX_TAPS: usize = crate::query::MAX_DEPTHWISE_TAPS;
 
 /// Channels of a block.

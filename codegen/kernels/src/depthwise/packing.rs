@@ -1,8 +1,7 @@
 //! Weights of the depthwise kernels, where vector lanes are channels and there is no reduction over channels.
 //!
-//! Two taps of one channel are neighbours in memory after the activation vectors of the two taps have been interleaved,
-//! so that a multiply-add of neighbours (`pmaddubsw`, `pmaddwd`) sums over taps. An odd number of taps is filled up
-//! with a zero weight.
+//! The emitted kernels interleave the activation vectors of two taps, so that the two taps of a channel are neighbours. A multiply-add
+//! of neighbours (`pmaddubsw`, `pmaddwd`) then sums over taps. An odd number of taps is padded with a zero weight.
 
 use super::{BLOCK, COLUMN_TAPS};
 use crate::weights::{FloatWeights, PackError, QuantizedWeights};
@@ -13,10 +12,10 @@ pub const CHANNELS: usize = 16;
 /// Channels in a block of the float kernel.
 pub const FLOAT_CHANNELS: usize = 4;
 
-/// Depthwise weights as a kernel reads them.
+/// Packed depthwise weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DepthwiseWeights<T> {
-    /// The weights; of [`pack`], `[block of 16 channels][pair of taps][channel][tap of the pair]`.
+    /// The weights. [`pack`] orders them `[block of 16 channels][pair of taps][channel][tap of the pair]`.
     pub pairs: Vec<T>,
     /// `- za * sum (w - zw)` for each channel.
     pub constants: Vec<i32>,
@@ -46,7 +45,7 @@ pub fn pack<T: From<i8> + Copy>(
 }
 
 /// Packs quantized weights for the 512-bit kernel: `[block of 64 channels][column of taps][four taps of the column][channel][tap]` in
-/// signed bytes; the last block has no more vectors of 16 channels than it needs, and a column's taps are filled up with 0.
+/// signed bytes. The last block has only as many vectors of 16 channels as it needs. Columns are padded with 0 to a multiple of four taps.
 pub fn pack_columns(
     weights: &QuantizedWeights<'_>,
     activation_zero_point: i32,
@@ -72,8 +71,8 @@ pub fn pack_columns(
     Ok(DepthwiseWeights { pairs, constants })
 }
 
-/// Packs float weights for the 512-bit kernel: `[block of 64 channels][tap][channel]`; the last block has no more vectors of 16
-/// channels than it needs.
+/// Packs float weights for the 512-bit kernel: `[block of 64 channels][tap][channel]`. The last block has only as many vectors of 16
+/// channels as it needs.
 pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
     let shape = *weights.shape();
     if !shape.is_depthwise() {
@@ -91,7 +90,7 @@ pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError
     Ok(values)
 }
 
-/// First channel and lanes of each block of the 512-bit kernels.
+/// First channel and number of lanes of each block of the 512-bit kernels.
 fn wide_blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..channels).step_by(BLOCK).map(move |first| (first, (channels - first).min(BLOCK).next_multiple_of(16)))
 }

@@ -59,7 +59,8 @@ pub static MADD16_256: DotTiles = DotTiles {
     costs: Costs { layer: [1.6, 9.0], tile: [0.75, 0.37, 2.5] },
 };
 
-// SAFETY: both encodings touch what the fields of their tile describe, in whole vectors, and have every shape that `vnni_exists` allows.
+// SAFETY: both encodings access only the memory that the fields of the tile describe, in whole vectors, and have every shape that
+// `vnni_exists` allows.
 static VNNI: Function = unsafe {
     let contract = Contract::SumTile { vector_bytes: 32, step_bytes: 4, exists: vnni_exists };
     Function::new("catc_dot_vnni_256", Tier::X86V3Vnni, contract, dot_vnni_256)
@@ -77,12 +78,12 @@ static MADD16: Function = unsafe {
     Function::new("catc_dot_madd16_256", Tier::X86V3, contract, dot_madd16_256)
 };
 
-/// Whether there is a tile of that shape: its sums fit the 16 registers.
+/// Whether there is a tile of this shape. Its sums must fit the 16 registers.
 const fn vnni_exists(pixels: usize, vectors: usize) -> bool {
     within([12, 6, 4, 3], pixels, vectors)
 }
 
-/// See [`vnni_exists`]; the products take registers too.
+/// See [`vnni_exists`]; here the products need registers too.
 const fn maddubs_exists(pixels: usize, vectors: usize) -> bool {
     within([12, 6, 3, 2], pixels, vectors)
 }
@@ -92,7 +93,7 @@ const fn madd16_exists(pixels: usize, vectors: usize) -> bool {
     within([12, 6, 3, 3], pixels, vectors)
 }
 
-/// Whether a tile has no more pixels than listed for its one to four vectors.
+/// Whether a tile has one to four vectors, and no more pixels than listed for that number of vectors.
 const fn within(most: [usize; 4], pixels: usize, vectors: usize) -> bool {
     vectors >= 1 && vectors <= 4 && pixels >= 1 && pixels <= most[vectors - 1]
 }
@@ -101,7 +102,7 @@ const fn within(most: [usize; 4], pixels: usize, vectors: usize) -> bool {
 ///
 /// # Safety
 /// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`DotTile`] whose shape [`vnni_exists`] and whose pointers cover
-/// what its fields say.
+/// the memory that its fields describe.
 unsafe extern "C" fn dot_vnni_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { vnni(&*block.cast::<DotTile>()) }
@@ -119,13 +120,13 @@ pub(crate) unsafe fn vnni(tile: &DotTile) {
 /// The tile of `vpmaddubsw`, whose 16-bit sums are widened every `drain` steps.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is a [`DotTile`] whose shape [`maddubs_exists`] and whose pointers cover what its fields say.
+/// The CPU has AVX2. The block is a [`DotTile`] whose shape [`maddubs_exists`] and whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn dot_maddubs_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { maddubs::dispatch(&*block.cast::<DotTile>()) }
 }
 
-/// The tile of `vpmaddwd`, of weights widened to 16 bits in steps of two codes.
+/// The tile of `vpmaddwd`, with weights widened to 16 bits and two codes per step.
 ///
 /// # Safety
 /// As [`dot_maddubs_256`], for [`madd16_exists`].
@@ -134,12 +135,12 @@ unsafe extern "C" fn dot_madd16_256(block: *const u64) {
     unsafe { madd16::dispatch(&*block.cast::<DotTile>()) }
 }
 
-/// Bytes of weights that are asked for ahead of their use.
+/// Distance of the prefetch ahead of the weights, in bytes.
 const AHEAD: usize = 4096;
 
 macro_rules! dispatch {
     ($features:literal, [$(($p:literal, $v:literal)),* $(,)?]) => {
-        /// Computes a tile of the shape that it asks for.
+        /// Computes a tile with the code for its shape.
         #[target_feature(enable = $features)]
         pub(crate) unsafe fn dispatch(tile: &DotTile) {
             match (tile.pixels, tile.vectors) {
@@ -151,7 +152,7 @@ macro_rules! dispatch {
     };
 }
 
-/// Four codes of a pixel in every 32 bits.
+/// Broadcasts four codes of a pixel to every 32-bit lane.
 ///
 /// # Safety
 /// Four bytes can be read.
@@ -209,7 +210,7 @@ macro_rules! vnni {
 
             #[target_feature(enable = $features)]
             unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
-                // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+                // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
                 unsafe {
                     let mut sums = [initial::<V>(t.start); P];
                     let mut weights = t.weights;
@@ -268,7 +269,7 @@ pub(crate) mod maddubs {
 
     #[target_feature(enable = "avx2")]
     unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
-        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+        // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
         unsafe {
             store(t, &[initial::<V>(t.start); P]);
             let mut sums = [[_mm256_setzero_si256(); V]; P];
@@ -307,7 +308,7 @@ pub(crate) mod maddubs {
         }
     }
 
-    /// Adds 16-bit sums to the tile's and clears them.
+    /// Adds the 16-bit sums to the tile's 32-bit sums in memory, and sets them to 0.
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn drain<const P: usize, const V: usize>(t: &DotTile, sums: &mut [[__m256i; V]; P]) {
@@ -339,11 +340,11 @@ mod madd16 {
 
     #[target_feature(enable = "avx2")]
     unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
-        // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds, and that
-        // a vector can be read behind the input.
+        // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid. A step reads four bytes of
+        // the input, two more than it uses.
         unsafe {
             let mut sums = [initial::<V>(t.start); P];
-            // The first two of four codes, 16 bits each.
+            // Selects the first two of four codes and extends them to 16 bits.
             let widen = _mm256_set1_epi32(i32::from_le_bytes([0, 0x80, 1, 0x80]));
             let mut weights = t.weights;
             for row in 0..t.rows {
@@ -391,7 +392,7 @@ mod tests {
     use super::*;
     use crate::kernel::Kernel;
 
-    /// Every shape of every variant that this CPU runs, against sums in plain arithmetic.
+    /// Compares every shape of every variant that this CPU runs with sums in scalar arithmetic.
     #[test]
     fn every_tile_sums_products() {
         if !std::is_x86_feature_detected!("avx2") {
@@ -416,9 +417,9 @@ mod tests {
                 println!("a form of {} was not run here", kernel.info().name);
                 continue;
             }
-            // Sixteen bits hold two steps of these with `vpmaddubsw`.
+            // With these weights, 16 bits hold two steps of `vpmaddubsw`, the `drain` below.
             let largest = if kernel.min_steps_per_drain.is_some() { 31 } else { 127 };
-            // Pixels apart from one another, and such that share codes.
+            // Pixels without and with codes in common.
             let shapes = (1..15).flat_map(|p| (1..6).flat_map(move |v| [(p, v, 4 * STEPS), (p, v, 3)]));
             for (pixels, vectors, apart) in shapes.filter(|&(p, v, _)| (kernel.exists)(p, v)) {
                 let count = STEPS * vectors * 32;
@@ -447,7 +448,7 @@ mod tests {
                     steps: 12 / units as i64,
                     drain: 2,
                 };
-                // SAFETY: the CPU has the instructions, and all arrays have the sizes that the fields say.
+                // SAFETY: the CPU has the instructions, and all arrays have the sizes that the fields describe.
                 unsafe { function(&tile) };
                 for (at, &sum) in sums.iter().enumerate() {
                     let (pixel, output) = (at / (8 * vectors), at % (8 * vectors));

@@ -31,13 +31,13 @@ pub static VNNI_512: DotTiles = DotTiles {
     costs: Costs { layer: [0.53, 2.5], tile: [0.5, 0.0, 5.0] },
 };
 
-// SAFETY: `dispatch` touches what the fields of its tile describe, in whole vectors, and has every shape that `exists` allows.
+// SAFETY: `dispatch` accesses only the memory that the fields of its tile describe, in whole vectors, and has every shape that `exists`.
 static TILE: Function = unsafe {
     let contract = Contract::SumTile { vector_bytes: 64, step_bytes: 4, exists };
     Function::new("catc_dot_vnni_512", Tier::Avx512Vnni, contract, tile)
 };
 
-/// Whether there is a tile of that shape: its sums fit the 32 registers.
+/// Whether there is a tile of this shape. Its sums must fit the 32 registers.
 const fn exists(pixels: usize, vectors: usize) -> bool {
     let most = match vectors {
         1 | 2 => 14,
@@ -51,13 +51,14 @@ const fn exists(pixels: usize, vectors: usize) -> bool {
 /// The tile of `vpdpbusd`.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VNNI. The block is a [`DotTile`] whose shape [`exists`] and whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW and VNNI. The block is a [`DotTile`] whose shape [`exists`] and whose pointers cover the memory that its
+/// fields describe.
 unsafe extern "C" fn tile(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { dispatch(&*block.cast::<DotTile>()) }
 }
 
-/// Bytes of weights that are asked for ahead of their use.
+/// Distance of the prefetch ahead of the weights, in bytes.
 const AHEAD: usize = 4096;
 
 macro_rules! shapes {
@@ -70,7 +71,7 @@ macro_rules! shapes {
     };
 }
 
-/// Computes a tile of the shape that it asks for.
+/// Computes a tile with the code for its shape.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn dispatch(tile: &DotTile) {
     #[rustfmt::skip]
@@ -84,7 +85,7 @@ unsafe fn dispatch(tile: &DotTile) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 unsafe fn sum<const P: usize, const V: usize>(t: &DotTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
     unsafe {
         let mut sums = [[_mm512_setzero_si512(); V]; P];
         for v in 0..V {

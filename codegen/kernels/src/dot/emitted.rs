@@ -14,18 +14,18 @@ pub struct EmittedDot {
     costs: Costs,
 }
 
-/// What a kernel costs on x86-64.
+/// The costs of a kernel on x86-64.
 #[derive(Debug)]
 struct Costs {
-    /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids); on AArch64 as AArch64's CPUs differ, a guess
-    /// from instruction counts.
+    /// Multiply-accumulates per cycle. For x86-64, measured on 3x3 layers on an Intel Xeon (Emerald Rapids); for AArch64, whose CPUs differ,
+    /// estimated from instruction counts.
     rate: f64,
-    /// Cycles of a step for a vector of sums, and for a pixel.
+    /// Cycles of a step per vector of sums (`cell`) and per pixel (`pixel`).
     cell: f64,
     pixel: f64,
     /// Latency of a sum, in cycles.
     latency: f64,
-    /// Registers beside those of the sums and of the smaller operand.
+    /// Registers needed besides the sums and the smaller operand.
     spare: usize,
 }
 
@@ -58,14 +58,14 @@ pub static MADDUBS: EmittedDot = EmittedDot {
     costs: Costs { rate: 20.0, cell: 0.7, pixel: 0.0, latency: 1.0, spare: 2 },
 };
 
-/// Bytes widened to 16 bits: `pmaddwd`. Codes of a pixel take a shuffle to be widened.
+/// Bytes widened to 16 bits: `pmaddwd`. Widening the codes of a pixel takes a shuffle.
 pub static MADD16: EmittedDot = EmittedDot {
     info: info("dot-madd16", Tier::X86V2, UNITS / 2),
     product: DotProduct::WidePairs,
     costs: Costs { rate: 10.0, cell: 0.67, pixel: 0.37, latency: 1.0, spare: 3 },
 };
 
-/// Four-way products of signed bytes: `sdot` where there is one, else `smull` and sums of neighbours.
+/// Four-way products of signed bytes: by `sdot` if the tier has it, else by `smull` and pairwise additions.
 pub static SIGNED: EmittedDot = EmittedDot {
     info: info("dot-signed", Tier::Aarch64Neon, UNITS),
     product: DotProduct::SignedFours,
@@ -79,10 +79,10 @@ pub static USDOT: EmittedDot = EmittedDot {
     costs: Costs { rate: 28.0, cell: 1.0, pixel: 0.0, latency: 0.0, spare: 0 },
 };
 
-/// Steps between drains from which 16-bit sums are faster on AArch64 without `sdot` than sums of four.
+/// On AArch64 without `sdot`, the fewest steps between drains for which 16-bit sums are faster than 32-bit sums of four products.
 const MIN_ARM_STEPS: usize = 4;
 
-/// What 32-bit sums of four take on AArch64 without `sdot`, and 16-bit ones that must be widened often; multiply-accumulates per cycle.
+/// Multiply-accumulates per cycle on AArch64 without `sdot`: of 32-bit sums of four products, and of 16-bit sums that must be widened often.
 const SLOW_ARM_RATE: f64 = 8.0;
 const SLOWEST_ARM_RATE: f64 = 4.0;
 
@@ -128,7 +128,7 @@ impl Kernel for EmittedDot {
             Architecture::Aarch64 => arm_tile_cycles(self.product, query, pixels, vectors),
             Architecture::X86_64 => {
                 let Costs { cell, pixel, latency, spare, .. } = self.costs;
-                // `vpdpbusd` takes the codes of a single pixel from memory.
+                // `vpdpbusd` can read the codes of a single pixel from memory, without a register.
                 let waiting = if pixels == 1 && self.product == DotProduct::Fours { 0 } else { pixels.min(vectors) };
                 let exists = pixels * vectors + waiting + spare <= 16;
                 exists.then(|| x86_tile_cycles(query, (pixels, vectors), [cell, pixel, latency]))
@@ -137,7 +137,7 @@ impl Kernel for EmittedDot {
     }
 }
 
-/// Cycles of a tile on x86-64, of which a step takes `cell` for each vector of sums and `pixel` for each pixel.
+/// Estimated cycles of a tile on x86-64. A step takes `cell` cycles per vector of sums and `pixel` cycles per pixel, but at least `latency`.
 pub(crate) fn x86_tile_cycles(
     query: &TileQuery,
     (pixels, vectors): (usize, usize),
@@ -149,20 +149,19 @@ pub(crate) fn x86_tile_cycles(
     query.steps as f64 * step + p * (2.5 * v + 4.0 * stores) + 20.0
 }
 
-/// Cycles of a tile on AArch64 by a count of instructions: its CPUs differ, and what they have in common are two to four instructions a
-/// cycle.
+/// Estimated cost of a tile on AArch64, as a count of instructions: CPUs differ, but all execute two to four instructions per cycle.
 pub(crate) fn arm_tile_cycles(product: DotProduct, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
     let dotprod = query.tier.includes(Tier::Aarch64Dotprod);
-    // Instructions of one cell's step, and the registers they need.
+    // Instructions of a step per vector of sums, and their temporary registers.
     let (cell, temporary) = match product {
         DotProduct::Fours | DotProduct::Floats => (1.0, 0),
         DotProduct::SignedFours if dotprod => (1.0, 0),
         DotProduct::SignedFours => (if query.pairs_fit { 5.0 } else { 6.0 }, 2),
         DotProduct::Pairs | DotProduct::WidePairs => (4.0, 2),
     };
-    // Codes of 8 bits are taken less 128.
+    // 128 is subtracted from 8-bit codes, which takes a register and an instruction.
     let centred = product == DotProduct::SignedFours && !query.small_activations;
-    // A load serves four steps. Floats are multiplied by a lane of it, bytes by a copy of the lane.
+    // One load has the activations of four steps. Floats are multiplied by a lane of it directly, bytes by a broadcast copy of the lane.
     let (copies, copy) = if product == DotProduct::Floats { (0.0, 0) } else { (1.0, 1) };
     let waiting = if vectors <= pixels { vectors + copy } else { pixels * copy + 1 };
     if pixels * vectors + pixels + waiting + temporary + usize::from(centred) > 31 {
@@ -171,7 +170,7 @@ pub(crate) fn arm_tile_cycles(product: DotProduct, query: &TileQuery, pixels: us
     let broadcast = 0.25 + copies + if centred { 0.25 } else { 0.0 };
     let (p, v) = (pixels as f64, vectors as f64);
     let stores = (v / 4.0).ceil();
-    // There must be as many sums as their latency takes.
+    // Fewer independent sums than this do not hide the latency of an addition.
     let cells = (cell * p * v).max(8.0);
     Some(query.steps as f64 * (cells + broadcast * p + v) + p * (5.0 * v + 4.0 * stores) + 20.0)
 }

@@ -1,7 +1,7 @@
-//! Dot products: convolutions and matrix products of codes by multiply and add.
+//! Dot products: convolutions and matrix products of codes by multiplication and addition.
 //!
-//! A step broadcasts a few consecutive activation codes of a pixel and multiplies them with a weight vector that holds as many signed bytes
-//! for each of its output channels ([`packing`]). The emitted kernels have 128-bit vectors; the precompiled ones are tiles of sums.
+//! A step broadcasts two or four consecutive activation codes of a pixel. It multiplies them by a weight vector that has as many signed
+//! weights for each of its output channels ([`packing`]). The emitted kernels use 128-bit vectors; the precompiled ones are tiles of sums.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -17,21 +17,21 @@ use crate::kernel::Fit;
 use crate::query::Query;
 use crate::sum_tile::SumTile;
 
-/// Unsigned codes times signed bytes, four to a step ([`pack`]).
+/// A tile of unsigned codes times signed bytes, four codes per step ([`pack`]).
 pub type DotTile = SumTile<u8, i8, i32>;
 
-/// What an emitted kernel does in a step.
+/// The arithmetic of one step of an emitted kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DotProduct {
     /// Sums of four products of unsigned and signed bytes, in 32 bits.
     Fours,
-    /// Sums of four products of signed bytes, in 32 bits; activations of 8 bits are taken less 128.
+    /// Sums of four products of signed bytes, in 32 bits; 128 is subtracted from 8-bit activations.
     SignedFours,
     /// Sums of two products of unsigned and signed bytes, in 16 bits, which must be widened after some steps.
     Pairs,
     /// Sums of two products of 16-bit integers, in 32 bits.
     WidePairs,
-    /// Products of floats, fused with the addition where the instruction set has it.
+    /// Products of floats, fused with the addition if the instruction set can.
     Floats,
 }
 

@@ -1,14 +1,13 @@
-//! Weights of the multiply-accumulate kernels: four bytes of the reduction per step, or one float.
+//! Weights of the multiply-accumulate kernels: four (or two) codes of the reduction per step, or one float.
 //!
-//! A step broadcasts four consecutive activation codes `a[0..4]` (unsigned bytes) and multiplies them with a weight vector
-//! that holds four signed bytes for each of its output channels: `acc[o] += sum_i a[i] * w[o][i]`. Weights are stored less
-//! their zero-point; that of the activations is taken out after the loop, `- za * sum (w - zw)`, so padding of the input
-//! with the code `za` counts as nothing.
+//! A step broadcasts four consecutive activation codes `a[0..4]` (unsigned bytes) and multiplies them by a weight vector with four signed
+//! bytes for each of its output channels: `acc[o] += sum_i a[i] * w[o][i]`. The packed weights have their zero-point subtracted. The
+//! zero-point of the activations is a constant of each output channel, `- za * sum (w - zw)`; so padding with the code `za` adds nothing.
 
 use crate::layout::WeightLayout;
 use crate::weights::{FloatWeights, PackError, QuantizedWeights};
 
-/// Activation codes met in one step of the integer kernels.
+/// Activation codes per step of the integer kernels with 8-bit products.
 pub const UNITS: usize = 4;
 
 /// Output channels in a weight vector of 16 signed bytes, or of four floats.
@@ -30,7 +29,7 @@ impl DotWeights {
     }
 }
 
-/// Packs quantized weights. `layout` counts its units in activation codes, four to a step, or two for the kernels of 16-bit products.
+/// Packs quantized weights. A unit of `layout` is an activation code; a step has four units, or two for kernels that multiply 16-bit integers.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
@@ -82,7 +81,7 @@ pub fn pack_float(weights: &FloatWeights<'_>, layout: &WeightLayout) -> Result<V
 }
 
 /// Steps after which 16-bit accumulators of `pmaddubsw` results must be widened, given the largest activation code and the
-/// largest `|w - zw|`; 0 where a single result may already saturate.
+/// largest `|w - zw|`; 0 if a single result may already saturate.
 pub fn steps_per_drain(largest_activation: u32, largest_weight: u32) -> usize {
     let pair = 2 * largest_activation * largest_weight;
     (i16::MAX as u32).checked_div(pair).unwrap_or(i16::MAX as u32) as usize

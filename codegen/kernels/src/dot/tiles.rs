@@ -1,4 +1,4 @@
-//! Dot products by precompiled tiles of sums: the kernel, whatever its instruction set.
+//! Dot products by precompiled tiles of sums: the kernel for every instruction set.
 
 use super::{UNITS, drain};
 use crate::function::Function;
@@ -11,28 +11,28 @@ use crate::tile_sizes::TileQuery;
 pub struct DotTiles {
     /// What is the same for every layer.
     pub info: KernelInfo,
-    /// The tile.
+    /// The function that computes a tile of sums.
     pub tile: &'static Function,
-    /// Whether there is a tile of that many pixels and vectors.
+    /// Whether there is a tile with this many pixels and vectors.
     pub exists: fn(usize, usize) -> bool,
-    /// What a packed weight is.
+    /// The type of a packed weight.
     pub weights: TileWeights,
-    /// From sums to the store.
+    /// The epilogue, from sums to stored values.
     pub epilogue: &'static Function,
-    /// Whether the epilogue has [`crate::epilogue::store::AFFINE`].
+    /// Whether the epilogue supports [`crate::epilogue::store::AFFINE`].
     pub fuses: bool,
-    /// For kernels of 16-bit sums: the fewest steps between drains with which they are the faster ones.
+    /// For kernels with 16-bit sums: the fewest steps between drains for which they are faster than kernels with 32-bit sums.
     pub min_steps_per_drain: Option<usize>,
-    /// What it costs.
+    /// Its costs.
     pub costs: Costs,
 }
 
-/// What a kernel costs, in cycles measured on an Intel Xeon (Emerald Rapids).
+/// The costs of a kernel, in cycles measured on an Intel Xeon (Emerald Rapids).
 #[derive(Clone, Copy, Debug)]
 pub struct Costs {
-    /// Of a layer: four codes of a vector of output channels, and the epilogue of a vector.
+    /// Estimates for a whole layer, per vector of output channels: of four codes, and of the epilogue.
     pub layer: [f64; 2],
-    /// Of a tile: a step of a vector of sums, the same of a pixel, and the epilogue of a vector.
+    /// Estimates for a tile: of a step per vector of sums, of a step per pixel, and of the epilogue per vector.
     pub tile: [f64; 3],
 }
 
@@ -66,7 +66,7 @@ impl Kernel for DotTiles {
     fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
         let [product, pixel, end] = self.costs.tile;
         let (p, v) = (pixels as f64, vectors as f64);
-        // A latency of five, and two loads a cycle; then the call and the epilogue.
+        // A sum has a latency of five cycles, and there are two loads per cycle. The rest is the epilogue and the call.
         let step = ((product * v + pixel) * p).max(5.0).max((p + v) * 0.5);
         let cycles = query.steps as f64 * step + p * (v * end + 4.0) + 40.0;
         (self.exists)(pixels, vectors).then_some(cycles)

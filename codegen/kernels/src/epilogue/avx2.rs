@@ -8,15 +8,15 @@ use crate::tier::Tier;
 use crate::vector::Avx2;
 use std::arch::x86_64::__m256;
 
-/// The epilogue of a row of sums as a function: its argument is an [`EpilogueTile`].
-// SAFETY: `row` touches what the fields of the arguments describe, in whole vectors, but for stores, which are of channels that exist.
+/// The epilogue of a row of sums as a function, whose argument is an [`EpilogueTile`].
+// SAFETY: `row` reads only the memory that the fields of the tile describe, in whole vectors, and writes only channels that exist.
 pub static EPILOGUE_256: Function =
     unsafe { Function::new("catc_epilogue_256", Tier::X86V3, Contract::Epilogue { lanes: 8 }, epilogue_256) };
 
 /// The epilogue of a row of sums.
 ///
 /// # Safety
-/// The CPU has AVX2 and FMA. The block is a [`EpilogueTile`] whose pointers cover what its fields say.
+/// The CPU has AVX2 and FMA. The block is an [`EpilogueTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn epilogue_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { row(&(*block.cast::<EpilogueTile>()).row()) }
@@ -25,7 +25,7 @@ unsafe extern "C" fn epilogue_256(block: *const u64) {
 /// The epilogue of a row of sums.
 ///
 /// # Safety
-/// As [`epilogue_256`].
+/// The CPU has AVX2 and FMA. The pointers of the row cover the memory that its fields describe.
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn row(row: &Row<'_>) {
     // SAFETY: the caller's promise.

@@ -1,51 +1,51 @@
-//! The body of the epilogues, for vectors of any width: cells of up to four vectors, which are the channels of one pixel or of several
-//! neighbours.
+//! The body of the epilogues, for vectors of any width. It computes cells of up to four vectors, which hold the channels of one pixel or of
+//! several neighbouring pixels.
 
 use super::function::{self, OperandKind, StepFunction, apply_short_unary};
 use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, store};
 use crate::vector::Vector;
 
-/// Vectors that have the functions of one real.
+/// Vectors with the unary functions of epilogue steps.
 pub(crate) trait EpilogueVector: Vector {
-    /// Applies the function of one real of a step to every lane. Out of line, so that the code of long functions is there once a width.
+    /// Applies the unary function of a step to every lane. Not inlined, so that each width has the code of long functions only once.
     fn unary(self, step: &ProgramStep, values: &mut [Self::Real; 4]);
 }
 
 /// A row of sums.
 pub(crate) struct Row<'a> {
-    /// What to do with them.
+    /// The arguments of the epilogue.
     pub arguments: &'a EpilogueArguments,
     /// Sums of the first pixel.
     pub sums: *const i32,
     /// Bytes from a pixel's sums to the next pixel's.
     pub sums_pixel: i64,
-    /// The row of the output that they belong to.
+    /// The row of the output to which the sums belong, counted from the first row of `arguments`.
     pub number: i64,
-    /// The pixel of the output that the first sums belong to.
+    /// The pixel of that row to which the first sums belong.
     pub first: i64,
     /// Pixels.
     pub pixels: i64,
 }
 
-/// Whatever the program says.
+/// Any other program.
 const ANY: u8 = 0;
 /// Scale, bias, codes.
 const PLAIN: u8 = 1;
-/// Scale, bias, one operand of small codes that is added, codes.
+/// Scale, bias, the addition of an operand of small codes, codes.
 const SHORTCUT: u8 = 2;
 /// [`store::AFFINE`] without an operand.
 const AFFINE: u8 = 3;
-/// [`store::AFFINE`] with one.
+/// [`store::AFFINE`] with an operand.
 const AFFINE_SHORTCUT: u8 = 4;
-/// Scale, bias, an operand of floats that is added, codes.
+/// Scale, bias, the addition of an operand of floats, codes.
 const FLOAT_SHORTCUT: u8 = 5;
-/// Scale and bias.
+/// Scale and bias, stored as floats.
 const FLOATS: u8 = 6;
 
 /// The epilogue of a row of sums.
 ///
 /// # Safety
-/// The pointers of the row and its arguments cover what their fields say.
+/// The pointers of the row and its arguments cover the memory that their fields describe.
 #[inline(always)]
 pub(crate) unsafe fn row<V: EpilogueVector>(v: V, row: &Row<'_>) {
     // SAFETY: the caller's promise.
@@ -64,7 +64,7 @@ pub(crate) unsafe fn row<V: EpilogueVector>(v: V, row: &Row<'_>) {
     }
 }
 
-/// Cells as the number of channels allows, four vectors of channels at a time.
+/// Divides the row into cells: up to four vectors of channels of one pixel, or fewer vectors of several pixels.
 #[inline(always)]
 unsafe fn shaped<V: EpilogueVector, const KIND: u8>(v: V, row: &Row<'_>) {
     // SAFETY: the caller's promise. Cells have as many vectors as the channels need.
@@ -91,13 +91,13 @@ unsafe fn shaped<V: EpilogueVector, const KIND: u8>(v: V, row: &Row<'_>) {
     }
 }
 
-/// Neighbouring channels, up to four vectors of them.
+/// Up to four vectors of neighbouring channels.
 struct Channels {
     first: usize,
     count: i64,
 }
 
-/// The pixels `from..to`, `P` of `N` vectors at a time: their number is a multiple of `P`, and `P * N` at most 4.
+/// The pixels `from..to` in cells of `P` pixels times `N` vectors. The number of pixels is a multiple of `P`, and `P * N` is at most 4.
 #[inline(always)]
 unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u8>(
     mut v: V,
@@ -106,9 +106,9 @@ unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u
     from: i64,
     to: i64,
 ) {
-    // SAFETY: every access is one that the fields of the arguments describe, in whole vectors but for stores.
+    // SAFETY: every access is within the memory that the fields of the arguments describe: loads in whole vectors, stores of `count` channels.
     unsafe {
-        // What no pixel changes is read once: the compiler cannot know that stores leave it alone.
+        // Loads loop invariants once, because the compiler cannot prove that stores do not change them.
         let f = row.arguments;
         let program = &*f.program;
         let rounding = Rounding::of(program);
@@ -190,7 +190,7 @@ unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u
     }
 }
 
-/// Where the first element of a cell lies.
+/// The position of a cell's first element.
 struct Place {
     /// Counted from the row's first.
     pixel: i64,
@@ -199,7 +199,7 @@ struct Place {
 
 /// The operand of a step along a row.
 struct Operand {
-    /// At the row's first pixel; not there if the step has no operand.
+    /// The operand at the row's first pixel; arbitrary if the step has no operand.
     first: *const u8,
     /// Bytes from pixel to pixel.
     stride: isize,
@@ -214,14 +214,14 @@ impl Operand {
         Operand { first: f.operands[number].wrapping_offset(offset as isize), stride: f.operand_pixel[number] as isize }
     }
 
-    /// At a pixel of the cell, `element` bytes a channel.
+    /// The address of the operand at a pixel of the cell, with `element` bytes per channel.
     #[inline(always)]
     fn at(&self, place: &Place, pixel: usize, element: usize) -> *const u8 {
         let offset = (place.pixel as isize + pixel as isize) * self.stride;
         self.first.wrapping_offset(offset).wrapping_add(element * place.channel)
     }
 
-    /// Its values at a pixel and a vector of channels of the cell, the factor included.
+    /// Its values at a pixel and a vector of channels of the cell, multiplied by the step's factor.
     #[inline(always)]
     unsafe fn load<V: Vector>(
         &self,
@@ -249,7 +249,7 @@ impl Operand {
     }
 }
 
-/// What each small code of an operand adds, where a vector has a lane for each of them; else not used.
+/// The dequantized values of the codes below the number of lanes, as a table for [`Vector::look_up`].
 #[inline(always)]
 pub(crate) fn small_codes<V: Vector>(mut v: V, step: &ProgramStep) -> V::Real {
     let codes = v.lane_numbers();
@@ -266,7 +266,7 @@ fn centred<V: Vector>(v: &mut V, step: &ProgramStep, codes: V::Int) -> V::Real {
     v.mul(codes, factor)
 }
 
-/// Adds an operand of codes below 16: what each of them adds is `shortcut` where a vector has a lane for each.
+/// Adds an operand of codes below 16. `shortcut` has the dequantized value of each code, if a vector has 16 lanes.
 #[inline(always)]
 unsafe fn add_small_codes<V: Vector, const N: usize, const P: usize>(
     mut v: V,
@@ -280,7 +280,7 @@ unsafe fn add_small_codes<V: Vector, const N: usize, const P: usize>(
     unsafe {
         for p in 0..P {
             let at = operand.at(place, p, 1);
-            // For the row of as many pixels that usually follows.
+            // Prefetches the same pixel of the next row, which usually has as many pixels.
             v.prefetch(at.wrapping_offset(pixels as isize * operand.stride));
             for n in 0..N {
                 let codes = v.load_bytes(at.add(n * V::LANES));
@@ -321,7 +321,7 @@ unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
         Some(StepFunction::Unary(unary)) => {
             let applied = apply_short_unary(v, unary, &mut t[..P * N]);
             if !applied {
-                // A copy, so that the running values themselves stay in registers.
+                // Passes a copy, so that the running values stay in registers.
                 let mut values = *t;
                 v.unary(step, &mut values);
                 *t = values;
@@ -336,7 +336,7 @@ struct Rounding {
     factor: f32,
     zero: i32,
     levels: u8,
-    /// Whether values may be of any size, or NaN.
+    /// Whether values may have any magnitude, or be NaN.
     any: bool,
 }
 
@@ -351,7 +351,7 @@ impl Rounding {
         }
     }
 
-    /// Codes, their zero-point added; not yet cut to their range.
+    /// Codes with the zero-point added, not yet clamped to their range.
     #[inline(always)]
     fn codes<V: Vector, const KIND: u8>(&self, mut v: V, t: [V::Real; 4]) -> [V::Int; 4] {
         let mut codes = [v.int(0); 4];
@@ -363,7 +363,7 @@ impl Rounding {
             let factor = v.real(self.factor);
             value = v.mul(value, factor);
             if KIND == ANY && self.any {
-                // NaN becomes the zero-point, which is 0 here; then the range of the codes less it.
+                // The zero-point is 0 here, so NaN becomes 0. Then clamps to the range of codes minus the zero-point.
                 value = v.zero_where_nan(value);
                 let low = v.real(-(self.zero as f32));
                 value = v.max(value, low);

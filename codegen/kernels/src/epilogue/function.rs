@@ -1,4 +1,4 @@
-//! The numbers of the functions of epilogue steps, and the functions of one real in vectors.
+//! The numbers that encode the functions of epilogue steps, and the unary functions on vectors.
 
 use super::ProgramStep;
 use crate::vector::Vector;
@@ -11,21 +11,21 @@ pub const ADD_FLOAT: u32 = FLOAT;
 /// `t + (code - zero) as f32 * x` for codes below 16.
 pub const ADD_SMALL_CODE: u32 = SMALL_CODE;
 
-/// From here on, by the number of the function of two reals: `t op r`, with `r` the operand's float.
+/// The first number of `t op r`, where `r` is the operand's float. The number of the binary function `op` is added.
 const FLOAT: u32 = 0x100;
-/// `t op (r * x)`.
+/// The first number of `t op (r * x)`.
 const SCALED_FLOAT: u32 = 0x200;
-/// `t op ((code - zero) as f32 * x)`, the operand a byte for each channel.
+/// The first number of `t op ((code - zero) as f32 * x)`, where the operand has one byte for each channel.
 const CODE: u32 = 0x300;
-/// The same for codes below 16.
+/// As [`CODE`], for codes below 16.
 const SMALL_CODE: u32 = 0x400;
-/// From here on, by its number: the function of one real with the parameters `x` and `y`.
+/// The first number of unary functions, which have the parameters `x` and `y`. The number of the function is added.
 const UNARY: u32 = 0x500;
 
-/// What a step's operand holds.
+/// The elements of a step's operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperandKind {
-    /// f32, taken as they are.
+    /// f32, used without a factor.
     Float,
     /// f32 times `x`.
     ScaledFloat,
@@ -47,7 +47,7 @@ pub enum StepFunction {
 }
 
 impl StepFunction {
-    /// Its number and the parameters `x` and `y`, which only functions of one real have.
+    /// Its number, and the parameters `x` and `y`, which are 0 for all but unary functions.
     pub(super) fn encode(self) -> (u32, [f32; 2]) {
         match self {
             StepFunction::Scale => (SCALE, [0.0; 2]),
@@ -64,7 +64,7 @@ impl StepFunction {
         }
     }
 
-    /// The function of a step; `None` if there is none of this number.
+    /// The function of a step; `None` if no function has its number.
     #[inline(always)]
     pub fn of(step: &ProgramStep) -> Option<StepFunction> {
         let op = || Binary::ALL.get((step.function & 0xff) as usize).copied();
@@ -81,7 +81,7 @@ impl StepFunction {
     }
 }
 
-/// From the table of functions: numbers in its order, and what follows from them.
+/// Numbers the unary functions in the order of their table, and defines the encoding and decoding of steps by these numbers.
 macro_rules! numbered {
     ($($variant:ident $name:literal $({ $($param:ident: $what:literal),+ })?;)*) => {
         #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ macro_rules! numbered {
         fn decode_unary(step: &ProgramStep) -> Option<Unary> {
             let mut parameters = [step.x, step.y].into_iter();
             let mut next = || parameters.next().unwrap_or_default();
-            // Not every function has parameters.
+            // Uses the closure even if no function of the table has parameters.
             let _ = &mut next;
             Some(match step.function {
                 $(number if number == UNARY + Number::$variant as u32 => {
@@ -118,7 +118,7 @@ macro_rules! numbered {
 
 unary_functions!(numbered);
 
-/// Applies the function of one real of a step to every lane of the vectors.
+/// Applies the unary function of a step to every lane of the vectors.
 #[inline(always)]
 pub(super) fn apply_unary<V: Vector>(v: V, step: &ProgramStep, values: &mut [V::Real; 4]) {
     if let Some(unary) = decode_unary(step) {
@@ -142,7 +142,7 @@ impl<V: Vector> Visitor for EveryLane<'_, V> {
     }
 }
 
-/// The same in place if the function is short; else false.
+/// Applies a unary function to every lane, if its code is short; else returns false.
 #[inline(always)]
 pub(super) fn apply_short_unary<V: Vector>(v: V, unary: Unary, values: &mut [V::Real]) -> bool {
     unary.visit(IfShort(EveryLane { v, values }))
@@ -166,7 +166,7 @@ impl<V: Vector> Visitor for IfShort<'_, V> {
 mod tests {
     use super::*;
 
-    /// Every function of the table, its parameters distinct.
+    /// Every unary function, with distinct parameters.
     fn functions() -> impl Iterator<Item = Unary> {
         let unary = |name| Unary::build(name, |_, position| Ok::<_, ()>(1.5 + position as f32));
         Unary::NAMES.iter().map(move |name| unary(name).unwrap().unwrap())

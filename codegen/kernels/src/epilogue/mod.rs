@@ -1,8 +1,8 @@
-//! Epilogues in wide vectors: from sums to what a layer stores. Scale and bias, the steps, rounding to codes. Here are the arguments;
+//! Epilogues in wide vectors, from sums to stored values: scale and bias, the steps, rounding to codes. This module has the arguments;
 //! [`cells`] has the body for every width.
 //!
-//! Each f32 operation is the one that generated code would do, in the same order, rounded on its own: the results are equal bit for
-//! bit on every tier.
+//! Each f32 operation is the one that generated code would do, in the same order, and is rounded on its own. So the results are equal
+//! bit for bit on every tier.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -19,35 +19,36 @@ pub use steps::{OperandAccess, OperandElement, epilogue_steps};
 
 use crate::function::Function;
 
-/// The epilogues as functions of their own.
+/// The functions that compute only an epilogue.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn functions() -> &'static [&'static Function] {
     const FUNCTIONS: &[&Function] = &[&avx2::EPILOGUE_256, &avx512::EPILOGUE_512];
     FUNCTIONS
 }
 
-/// The epilogues as functions of their own.
+/// The functions that compute only an epilogue.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn functions() -> &'static [&'static Function] {
     &[]
 }
 
-/// Operands that a program may have.
+/// The most operands of a program.
 pub const MAX_OPERANDS: usize = 2;
 
-/// Steps that a program may have.
+/// The most steps of a program.
 pub const MAX_STEPS: usize = 8;
 
-/// What [`EpilogueProgram::store`] says.
+/// Values of [`EpilogueProgram::store`].
 pub mod store {
-    /// Values as they are.
+    /// Stores the values as f32.
     pub const FLOATS: u32 = 0;
-    /// Codes, the values to be rounded below `2^21` in magnitude and no NaN.
+    /// Stores codes. The values to be rounded are below `2^21` in magnitude, and none is NaN.
     pub const SMALL_CODES: u32 = 1;
-    /// Codes of any values; NaN becomes the zero-point.
+    /// Stores codes of any values. NaN becomes the zero-point.
     pub const CODES: u32 = 2;
-    /// Codes `sum as f32 * multiplier + bias`, rounded once, then the operand of the only step, if there is one, of small codes; no
-    /// factor before rounding and no zero-point after it, which multipliers and biases hold. Not every function has it.
+    /// Stores codes of `sum as f32 * multiplier + bias` by a fused multiply-add. If there is a step, it is the only one, and it adds an
+    /// operand of small codes. Multipliers and biases include the factor before rounding and the zero-point, which are not applied again.
+    /// Not every function supports it.
     pub const AFFINE: u32 = 3;
 }
 
@@ -59,7 +60,7 @@ pub struct ProgramStep {
     pub function: u32,
     /// Number of the operand.
     pub operand: u32,
-    /// The factor, or the first parameter of a function of one real.
+    /// The factor, or the first parameter of a unary function.
     pub x: f32,
     /// The second parameter.
     pub y: f32,
@@ -67,7 +68,7 @@ pub struct ProgramStep {
     pub zero: i32,
 }
 
-/// The steps of a layer. Constant; its words lie in the layer's constants.
+/// The steps of a layer. It never changes, so it is stored among the constants of the compiled program.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct EpilogueProgram {
@@ -86,14 +87,14 @@ pub struct EpilogueProgram {
 }
 
 impl EpilogueProgram {
-    /// The 32-bit words as they lie in memory.
+    /// Its 32-bit words in the order of its memory.
     pub fn words(&self) -> Vec<u32> {
         let steps =
             self.steps.iter().flat_map(|s| [s.function, s.operand, s.x.to_bits(), s.y.to_bits(), s.zero as u32]);
         steps.chain([self.count, self.store, self.requantize.to_bits(), self.zero as u32, self.levels]).collect()
     }
 
-    /// The program of these words; `None` if they are not as many as a program has.
+    /// The program with these words; `None` if their number is not that of a program.
     pub fn from_words(words: &[u32]) -> Option<EpilogueProgram> {
         let (steps, rest) = words.split_at_checked(MAX_STEPS * size_of::<ProgramStep>() / 4)?;
         let &[count, store, requantize, zero, levels] = rest else { return None };
@@ -112,17 +113,17 @@ impl EpilogueProgram {
     }
 }
 
-/// Sums to stores, for the channels of a tile and any number of pixels in up to two rows.
+/// The epilogue of a block of channels, for a grid of pixels: rows `output_row` apart, pixels in a row `output_pixel` apart.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct EpilogueArguments {
     /// The steps.
     pub program: *const EpilogueProgram,
-    /// f32 of each channel: `sum as f32 * multiplier + bias`; null where the sums are floats and taken as they are.
+    /// f32 of each channel: `sum as f32 * multiplier + bias`. Null if the sums are floats, to which no multiplier and bias apply.
     pub multiplier: *const f32,
     /// f32 of each channel.
     pub bias: *const f32,
-    /// Where the first pixel's channels go.
+    /// Where the first pixel's channels are stored.
     pub output: *mut u8,
     /// Bytes from pixel to pixel of the output.
     pub output_pixel: i64,
@@ -134,7 +135,8 @@ pub struct EpilogueArguments {
     pub operand_pixel: [i64; MAX_OPERANDS],
     /// Their bytes from row to row.
     pub operand_row: [i64; MAX_OPERANDS],
-    /// Channels, 1 to 64. Whole vectors of 16 are read of sums, multipliers, biases and operands; only channels are written.
+    /// Channels, 1 to 64; in a tile of look-ups, at most those of the tile. Sums, multipliers, biases and operands are read in whole vectors
+    /// ([`crate::Contract`] has their length); only channels that exist are written.
     pub channels: i64,
 }
 
@@ -144,7 +146,7 @@ pub struct EpilogueArguments {
 pub struct EpilogueTile {
     /// What to do.
     pub epilogue: EpilogueArguments,
-    /// Sums (i32, or f32 without a multiplier) of the first pixel, whole vectors of 16 channels.
+    /// Sums of the first pixel in whole vectors of channels; i32, or f32 if there are no multipliers.
     pub sums: *const i32,
     /// Bytes from a pixel's sums to the next pixel's.
     pub sums_pixel: i64,
@@ -153,7 +155,7 @@ pub struct EpilogueTile {
 }
 
 impl EpilogueTile {
-    /// The row of sums that it is.
+    /// Its sums and arguments as the row that [`cells::row`] takes.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "its functions are for x86-64"))]
     #[inline(always)]
     fn row(&self) -> cells::Row<'_> {
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(words.len() * 4, size_of::<EpilogueProgram>());
         assert_eq!(EpilogueProgram::from_words(&words), Some(program));
         assert_eq!(EpilogueProgram::from_words(&words[1..]), None);
-        // SAFETY: the structure is made of 32-bit fields alone, so it has no padding and any of its words is initialized.
+        // SAFETY: the structure consists of 32-bit fields only, so it has no padding, and all its words are initialized.
         let memory = unsafe { std::slice::from_raw_parts((&raw const program).cast::<u32>(), words.len()) };
         assert_eq!(words, memory);
     }

@@ -1,18 +1,18 @@
-//! Which steps and operands the functions take, and how they take them.
+//! The translation of an epilogue's steps to the program of the precompiled functions, or the reason why they do not support them.
 
 use super::function::{OperandKind, StepFunction};
 use super::{MAX_OPERANDS, MAX_STEPS, ProgramStep};
 use crate::kernel::Refusal;
 use catc_scalar::EpilogueStep;
 
-/// How an operand lies along the channels of an output.
+/// The layout of an operand along the channels of an output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OperandAccess {
-    /// What an element is.
+    /// The type of an element.
     pub element: OperandElement,
-    /// Whether neighbouring channels are neighbours in memory.
+    /// Whether neighbouring channels are adjacent in memory.
     pub contiguous: bool,
-    /// Whether whole vectors of it may be read, of which the caller's memory has but the elements.
+    /// Whether whole vectors may be read, past the last element. This is false for inputs of the network, whose memory is the caller's.
     pub readable: bool,
 }
 
@@ -21,7 +21,7 @@ pub struct OperandAccess {
 pub enum OperandElement {
     /// f32.
     Float,
-    /// A byte, counted from the lowest code.
+    /// A byte: the code, counted from the lowest code of the format.
     Code {
         /// The zero-point.
         zero: i32,
@@ -30,13 +30,13 @@ pub enum OperandElement {
     },
 }
 
-/// Codes below this are looked up.
+/// Codes below this are dequantized by a look-up in a vector of 16 lanes.
 const SMALL_LEVELS: u8 = 16;
 
-/// The steps of an epilogue as the functions take them; operands by number.
+/// The steps of an epilogue as the precompiled functions read them. Operands are numbers, which index `operands`.
 ///
 /// # Errors
-/// What they do not take.
+/// If the functions do not support the steps or operands, the reason.
 pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess]) -> Result<Vec<ProgramStep>, Refusal> {
     if operands.len() > MAX_OPERANDS || steps.len() > MAX_STEPS {
         let reason = format!("its epilogue takes {MAX_STEPS} steps and {MAX_OPERANDS} operands");

@@ -29,19 +29,19 @@ pub static FLOAT_256: Float256 = Float256(KernelInfo {
     activations: ActivationFormat::Float,
 });
 
-/// Floats of a vector.
+/// Floats per vector.
 const LANES: usize = 8;
 
 /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
 const RATE: f64 = 14.5;
 
-// SAFETY: `dispatch` touches what the fields of its tile describe, in whole vectors, and has every shape that `exists` allows.
+// SAFETY: `dispatch` accesses only the memory that the fields of its tile describe, in whole vectors, and has every shape that `exists`.
 static TILE: Function = unsafe {
     let contract = Contract::SumTile { vector_bytes: 4 * LANES, step_bytes: 4, exists };
     Function::new("catc_float_256", Tier::X86V3, contract, tile)
 };
 
-/// Whether there is a tile of that shape: its sums fit the 16 registers.
+/// Whether there is a tile of this shape. Its sums must fit the 16 registers.
 const fn exists(pixels: usize, vectors: usize) -> bool {
     let most = match vectors {
         1 => 12,
@@ -83,7 +83,7 @@ impl Kernel for Float256 {
 /// The tile of `vfmadd`.
 ///
 /// # Safety
-/// The CPU has AVX2 and FMA. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover what its fields say.
+/// The CPU has AVX2 and FMA. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn tile(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { dispatch(&*block.cast::<FloatTile>()) }

@@ -29,20 +29,20 @@ pub static FLOAT_512: Float512 = Float512(KernelInfo {
     activations: ActivationFormat::Float,
 });
 
-/// Floats of a vector.
+/// Floats per vector.
 const LANES: usize = 16;
 
 /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
 const RATE: f64 = 29.0;
 
-// SAFETY: `dispatch` touches what the fields of its tile describe, in whole vectors, and has every shape that `exists` allows.
+// SAFETY: `dispatch` accesses only the memory that the fields of its tile describe, in whole vectors, and has every shape that `exists`.
 static TILE: Function = unsafe {
     let contract = Contract::SumTile { vector_bytes: 4 * LANES, step_bytes: 4, exists };
     Function::new("catc_float_512", Tier::Avx512Vnni, contract, tile)
 };
 
-/// Whether there is a tile of that shape: its sums fit the 32 registers. The addresses of more than eight pixels do not fit
-/// registers, and such tiles take almost twice as long.
+/// Whether there is a tile of this shape. Its sums must fit the 32 registers. It has at most eight pixels, because the addresses of more
+/// do not fit registers, which makes a tile almost twice as slow.
 const fn exists(pixels: usize, vectors: usize) -> bool {
     let most = match vectors {
         1..=3 => 8,
@@ -83,7 +83,7 @@ impl Kernel for Float512 {
 /// The tile of `vfmadd`.
 ///
 /// # Safety
-/// The CPU has AVX-512 F. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover what its fields say.
+/// The CPU has AVX-512 F. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn tile(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { dispatch(&*block.cast::<FloatTile>()) }

@@ -11,7 +11,7 @@ use crate::tile_sizes::TileQuery;
 #[derive(Debug)]
 pub struct EmittedFloat(KernelInfo);
 
-/// Multiply and add, in one instruction where the tier has it.
+/// Multiplication and addition, fused if the tier has the instruction.
 pub static FLOAT_128: EmittedFloat = EmittedFloat(KernelInfo {
     name: "float",
     tier: Tier::X86V2,
@@ -50,7 +50,7 @@ impl Kernel for EmittedFloat {
         if query.tier.architecture() == Architecture::Aarch64 {
             return arm_tile_cycles(DotProduct::Floats, query, pixels, vectors);
         }
-        // Cycles of a cell's step, the latency of its sum, and registers beside the sums and the smaller operand.
+        // Cycles of a step for one vector of sums, the latency of a sum in cycles, and the registers besides the sums and the smaller operand.
         let (cell, latency, spare) = if query.tier.fuses() { (0.5, 4.0, 1) } else { (1.0, 3.0, 2) };
         let exists = pixels * vectors + pixels.min(vectors) + spare <= 16;
         exists.then(|| x86_tile_cycles(query, (pixels, vectors), [cell, 0.0, latency]))

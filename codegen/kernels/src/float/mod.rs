@@ -1,4 +1,4 @@
-//! Convolutions of floats, one value to a step ([`crate::dot::pack_float`]).
+//! Convolutions of floats, one input value per step ([`crate::dot::pack_float`]).
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -8,18 +8,18 @@ pub mod emitted;
 
 use crate::sum_tile::SumTile;
 
-/// Floats, each product added without being rounded (fused), in the order of the walk.
+/// A tile of floats. Each product is added by a fused multiply-add, in the order of the steps.
 pub type FloatTile = SumTile<f32, f32, f32>;
 
-/// Cycles of a tile of sums of 256 or 512 bits: half a cycle for each product, a latency of four, two loads a cycle; then the call and the
-/// epilogue.
+/// Estimated cycles of a tile of 256-bit or 512-bit sums: half a cycle per product, a latency of four cycles, two loads per cycle, then the
+/// call and the epilogue.
 #[cfg(target_arch = "x86_64")]
 fn tile_cycles(query: &crate::tile_sizes::TileQuery, pixels: usize, vectors: usize, lanes: usize) -> f64 {
     let (p, v) = (pixels as f64, vectors as f64);
     query.steps as f64 * (0.5 * p * v).max(4.0).max((p + v) * 0.5) + p * v * lanes as f64 * 0.25 + 40.0
 }
 
-/// The body of a tile for one instruction set: the type and operations of its vectors, and the shapes it has.
+/// The body of a tile for one instruction set, given the type and operations of its vectors and the shapes of tiles.
 #[cfg(target_arch = "x86_64")]
 macro_rules! float_tile {
     ($features:literal, $lanes:literal, $vector:ty, $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, [$(($p:literal, $v:literal)),* $(,)?]) => {
@@ -34,11 +34,11 @@ macro_rules! float_tile {
 
         #[target_feature(enable = $features)]
         unsafe fn sum<const P: usize, const V: usize>(t: &FloatTile) {
-            /// Steps of a turn.
+            /// Steps per iteration of the unrolled loop.
             const TURN: usize = 4;
-            /// Weights that are asked for ahead of their use.
+            /// Distance of the prefetch ahead of the weights, in floats.
             const AHEAD: usize = 1024;
-            // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+            // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
             unsafe {
                 let mut sums: [[$vector; V]; P] = [[$zero(); V]; P];
                 for v in 0..V {

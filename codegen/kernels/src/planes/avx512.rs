@@ -5,14 +5,14 @@ use crate::function::{Contract, Function};
 use crate::tier::Tier;
 use std::arch::x86_64::*;
 
-// SAFETY: `pixels` touches what the fields of the row describe; loads are masked to the pixels that exist.
+// SAFETY: `pixels` accesses only the memory that the fields of the row describe, because loads and stores are limited to pixels that exist.
 pub(super) static PLANES_512: Function =
     unsafe { Function::new("catc_planes_512", Tier::Avx512Vnni, Contract::Planes, planes_512) };
 
-/// A row of pixels.
+/// Quantizes a row of pixels.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ and VL. The block is a [`PlanesRow`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ and VL. The block is a [`PlanesRow`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn planes_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -28,7 +28,7 @@ unsafe extern "C" fn planes_512(block: *const u64) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn pixels<const C: usize>(row: &PlanesRow) {
-    // SAFETY: reads are masked to the pixels that exist, and of the last 16 pixels only those that exist are copied to the output.
+    // SAFETY: loads are masked to the pixels that exist, and only pixels that exist are copied to the output.
     unsafe {
         let q = &*row.quantization;
         let mut done = 0;
@@ -60,11 +60,11 @@ unsafe fn pixels<const C: usize>(row: &PlanesRow) {
     }
 }
 
-/// For each of the vectors that 16 pixels of `C` channels fill, and each plane: which of its bytes goes where.
+/// The shuffles that interleave 16 pixels of `C` planes into `C` vectors of 16 bytes.
 struct Interleaving<const C: usize>;
 
 impl<const C: usize> Interleaving<C> {
-    /// A constant: to find it for every row would take as long as the row.
+    /// The shuffle of each plane for each output vector. A constant, because computing it for every row would take as long as the row itself.
     const MASKS: [[[u8; 16]; C]; C] = {
         let mut masks = [[[0x80; 16]; C]; C];
         let mut at = 0;
@@ -76,7 +76,7 @@ impl<const C: usize> Interleaving<C> {
     };
 }
 
-/// Sixteen values to codes.
+/// Quantizes sixteen values.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn codes(q: &Quantization, values: __m512) -> __m128i {
     let t = _mm512_mul_ps(_mm512_mul_ps(values, _mm512_set1_ps(q.scale)), _mm512_set1_ps(q.requantize));
@@ -84,7 +84,7 @@ fn codes(q: &Quantization, values: __m512) -> __m128i {
     let t = _mm512_maskz_mov_ps(ordered, t);
     let t = _mm512_max_ps(t, _mm512_set1_ps(-(q.zero as f32)));
     let t = _mm512_min_ps(t, _mm512_set1_ps((q.levels as i32 - q.zero) as f32));
-    // Rounds half to even, and gives a value within the codes.
+    // Rounds half to even. The value was clamped before, so the code is in range.
     let code = _mm512_add_epi32(_mm512_cvtps_epi32(t), _mm512_set1_epi32(q.zero));
     _mm512_cvtepi32_epi8(code)
 }

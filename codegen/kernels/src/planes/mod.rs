@@ -1,4 +1,4 @@
-//! The quantization of an image of f32 planes, as callers hand it in, to pixels of codes: the first step of most networks.
+//! The quantization of an input image from f32 planes (channels first) to pixels of codes (channels last): the first step of most networks.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
@@ -6,26 +6,26 @@ pub mod avx512;
 use crate::choose::KernelSet;
 use crate::function::Function;
 
-/// All functions of planes.
+/// All functions that quantize planes.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn functions() -> &'static [&'static Function] {
     const FUNCTIONS: &[&Function] = &[&avx512::PLANES_512];
     FUNCTIONS
 }
 
-/// All functions of planes.
+/// All functions that quantize planes.
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn functions() -> &'static [&'static Function] {
     &[]
 }
 
-/// The function of planes that a set has; arguments [`PlanesRow`].
+/// The function of a kernel set that quantizes planes, if it has one; arguments [`PlanesRow`].
 pub fn function(kernels: KernelSet) -> Option<&'static Function> {
     functions().iter().copied().find(|function| kernels.has_precompiled(function.tier()))
 }
 
-/// What is done to each value: `round(x * scale * requantize) + zero`, limited to the codes; NaN becomes the zero-point. Constant; its
-/// words lie in the layer's constants.
+/// The quantization of a value: `round(x * scale * requantize) + zero`, clamped to the range of codes; NaN becomes the zero-point. It never
+/// changes, so it is stored among the constants of the compiled program.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub struct Quantization {
@@ -40,22 +40,22 @@ pub struct Quantization {
 }
 
 impl Quantization {
-    /// The 32-bit words as they lie in memory.
+    /// Its 32-bit words in the order of its memory.
     pub fn words(&self) -> [u32; 4] {
         [self.scale.to_bits(), self.requantize.to_bits(), self.zero as u32, self.levels]
     }
 }
 
-/// The most planes.
+/// The most planes of an image.
 pub const MAX_PLANES: usize = 4;
 
-/// A row of pixels, a byte for each channel.
+/// A row of pixels, one byte for each channel.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct PlanesRow {
-    /// What is done to each value.
+    /// The quantization of each value.
     pub quantization: *const Quantization,
-    /// The row in the first plane.
+    /// The row of the first plane.
     pub input: *const f32,
     /// Bytes from plane to plane.
     pub plane_bytes: i64,
@@ -63,6 +63,6 @@ pub struct PlanesRow {
     pub planes: i64,
     /// Pixels of the row.
     pub pixels: i64,
-    /// Where the row goes.
+    /// Where the pixels are stored: `planes` bytes for each, without gaps.
     pub output: *mut u8,
 }

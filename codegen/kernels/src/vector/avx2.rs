@@ -17,7 +17,7 @@ impl Avx2 {
     }
 }
 
-/// Methods of one expression each.
+/// Defines methods that consist of one expression.
 macro_rules! methods {
     ($($name:ident($($x:ident: $t:ty),*) -> $out:ty { $body:expr })*) => {
         $(#[inline(always)]
@@ -65,7 +65,7 @@ impl Arithmetic for Avx2 {
     }
 }
 
-/// Both packs work within 128 bits: afterwards lane i of each half holds codes of four lanes of vector i.
+/// Packs 32-bit codes to bytes within each 128-bit half: double word `i` of a half has the codes of four lanes of vector `i`.
 #[inline(always)]
 fn pack(codes: [__m256i; 4]) -> __m256i {
     let [a, b, c, d] = codes;
@@ -86,7 +86,7 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn load_some_reals(self, from: *const f32, count: i64) -> __m256 {
         if count <= 0 {
-            // SAFETY: needs no memory.
+            // SAFETY: a value of this type exists only where the CPU has the instructions; no memory is accessed.
             return unsafe { _mm256_setzero_ps() };
         }
         // SAFETY: the caller's promise.
@@ -147,7 +147,7 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     fn lane_numbers(self) -> __m256i {
-        // SAFETY: a value of this type exists only where the CPU has the instructions; so below.
+        // SAFETY: a value of this type exists only where the CPU has the instructions; the same holds below.
         unsafe { _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) }
     }
 

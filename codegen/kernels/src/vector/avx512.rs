@@ -17,7 +17,7 @@ impl Avx512 {
     }
 }
 
-/// Methods of one expression each.
+/// Defines methods that consist of one expression.
 macro_rules! methods {
     ($($name:ident($($x:ident: $t:ty),*) -> $out:ty { $body:expr })*) => {
         $(#[inline(always)]
@@ -65,7 +65,7 @@ impl Arithmetic for Avx512 {
     }
 }
 
-/// Both packs work within 128 bits: afterwards lane i of each quarter holds codes of four lanes of vector i.
+/// Packs 32-bit codes to bytes within each 128-bit quarter: double word `i` of a quarter has the codes of four lanes of vector `i`.
 #[inline(always)]
 fn pack(codes: [__m512i; 4]) -> __m512i {
     let [a, b, c, d] = codes;
@@ -160,7 +160,7 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn lane_numbers(self) -> __m512i {
-        // SAFETY: a value of this type exists only where the CPU has the instructions; so below.
+        // SAFETY: a value of this type exists only where the CPU has the instructions; the same holds below.
         unsafe { _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15) }
     }
 

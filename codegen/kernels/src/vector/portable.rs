@@ -1,14 +1,14 @@
-//! Vectors of any width as arrays: what the vectors of instruction sets are compared with.
+//! Vectors of any width as arrays: the reference for the vectors of instruction sets.
 
 use super::Vector;
 use catc_scalar::{Arithmetic, Scalar};
 use std::array::from_fn;
 
-/// `N` lanes, one after the other.
+/// `N` lanes, computed one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Portable<const N: usize>;
 
-/// The methods of [`Arithmetic`] lane by lane, as [`Scalar`] has them.
+/// Defines methods of [`Arithmetic`] by those of [`Scalar`], lane by lane.
 macro_rules! lanes {
     ($($name:ident($($x:ident: $t:ty),*) -> $out:ty;)*) => {
         $(fn $name(&mut self, $($x: [$t; N]),*) -> [$out; N] {
@@ -71,7 +71,7 @@ impl<const N: usize> Vector for Portable<N> {
     type Bytes = [[u8; 4]; N];
 
     unsafe fn load_reals(self, from: *const f32) -> [f32; N] {
-        // SAFETY: the caller's promise; so below.
+        // SAFETY: the caller's promise; the same holds below.
         unsafe { from.cast::<[f32; N]>().read_unaligned() }
     }
 

@@ -1,8 +1,8 @@
-//! The vectors of the instruction sets that this CPU has, method by method, against arrays.
+//! Compares every method of the vectors that this CPU can run with arrays.
 
 use super::{Portable, Vector};
 
-/// Sixteen lanes of anything: NaN, infinities, halves, numbers that fit no integer, and others.
+/// Sixteen lanes, with NaN, infinities, halves and numbers that do not fit an i32 among them.
 const REALS: [f32; 16] = [
     0.0,
     -0.0,
@@ -24,24 +24,24 @@ const REALS: [f32; 16] = [
 const INTS: [i32; 16] =
     [0, 1, -1, 255, 256, -256, 70000, -70000, i32::MAX, i32::MIN, 0x1234_5678, 3, 127, 128, -129, 9];
 
-/// A vector seen as the bytes of its lanes.
+/// The bytes of a vector's lanes.
 fn bytes<T>(x: T) -> Vec<u8> {
     // SAFETY: vectors and arrays of numbers have no padding.
     unsafe { std::slice::from_raw_parts((&raw const x).cast::<u8>(), size_of::<T>()) }.to_vec()
 }
 
-/// Reals as bits, one NaN like another.
+/// The bits of reals, with all NaN made equal.
 fn bits<T>(x: T) -> Vec<u32> {
     let words = bytes(x);
     let real = |word: &[u8; 4]| f32::from_le_bytes(*word);
     words.as_chunks().0.iter().map(|w| if real(w).is_nan() { u32::MAX } else { real(w).to_bits() }).collect()
 }
 
-/// What every method gives for the numbers above: reals, then integers, then bytes. Memory beyond what may be touched is not touched.
+/// The results of every method for the numbers above: reals, then integers and bytes. They include the memory around stores.
 fn every_method<V: Vector>(mut v: V) -> (Vec<Vec<u32>>, Vec<Vec<u8>>) {
     let (mut reals, mut others) = (Vec::new(), Vec::new());
     let small: Vec<u8> = INTS.iter().flat_map(|n| n.to_le_bytes()).collect();
-    // SAFETY: sixteen numbers are as many as any vector has lanes.
+    // SAFETY: no vector has more than sixteen lanes.
     let (x, n, codes, packed) = unsafe {
         let load = (v.load_reals(REALS.as_ptr()), v.load_ints(INTS.as_ptr()));
         (load.0, load.1, v.load_bytes(small.as_ptr()), v.load_packed_bytes(small.as_ptr(), 4 * V::LANES as i64))
@@ -68,7 +68,7 @@ fn every_method<V: Vector>(mut v: V) -> (Vec<Vec<u32>>, Vec<Vec<u8>>) {
     others.extend([bytes(in_vectors), bytes(in_lanes)]);
     for count in 0..=V::LANES as i64 + 1 {
         let mut memory = [7.0f32; 17];
-        // SAFETY: as above; two runs of bytes fit 68.
+        // SAFETY: as above; the memory has 17 numbers, and below 68 bytes for all runs.
         unsafe { v.store_reals(memory.as_mut_ptr(), y, count.min(V::LANES as i64)) };
         reals.push(memory.map(f32::to_bits).to_vec());
         let mut runs = [[9u8; 68]; 3];

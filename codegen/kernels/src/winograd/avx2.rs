@@ -1,4 +1,4 @@
-//! Winograd's convolution in 256-bit vectors, for tiles of 2x2 outputs.
+//! Winograd's algorithm in 256-bit vectors, for tiles of 2x2 outputs.
 
 use super::{BLOCK, Form, InputTile, MAX_TILES, OutputTile, ProductTile, Winograd, WinogradTiles, sums_bytes};
 use crate::dot::{self, DotTile, UNITS};
@@ -44,13 +44,14 @@ pub static MADDUBS_256: Winograd = Winograd {
     costs: [0.84, 4.0, 3.0],
 };
 
-// SAFETY: `input` touches what the fields of its tile describe; it reads whole vectors of channels and masks what it stores.
+// SAFETY: `input` accesses only the memory that the fields of its tile describe: it reads whole vectors of channels and masks its stores.
 static INPUT: Function = unsafe {
     let contract = Contract::WinogradInput { vector_bytes: 32, forms: &[Form::TwoByTwo] };
     Function::new("catc_winograd_input_256", Tier::X86V3, contract, winograd_input_256)
 };
 
-// SAFETY: `product` touches what the fields of its tile describe, by tiles of up to three pixels and four vectors, which `vnni` has.
+// SAFETY: `product` accesses only the memory that the fields of its tile describe. It uses tiles of up to three pixels and four vectors,
+// which `vnni` has.
 static PRODUCT_VNNI: Function = unsafe {
     Function::new(
         "catc_winograd_product_vnni_256",
@@ -60,7 +61,7 @@ static PRODUCT_VNNI: Function = unsafe {
     )
 };
 
-// SAFETY: as above, by tiles of up to two pixels and four vectors, which `maddubs` has.
+// SAFETY: as above, with tiles of up to two pixels and four vectors, which `maddubs` has.
 static PRODUCT_MADDUBS: Function = unsafe {
     Function::new(
         "catc_winograd_product_maddubs_256",
@@ -70,7 +71,7 @@ static PRODUCT_MADDUBS: Function = unsafe {
     )
 };
 
-// SAFETY: `output` touches what the fields of its tile and epilogue describe.
+// SAFETY: `output` accesses only the memory that the fields of its tile and epilogue describe.
 static OUTPUT: Function = unsafe {
     let contract = Contract::WinogradOutput { lanes: 8, forms: &[Form::TwoByTwo] };
     Function::new("catc_winograd_output_256", Tier::X86V3, contract, winograd_output_256)
@@ -79,13 +80,13 @@ static OUTPUT: Function = unsafe {
 /// Transforms a row of tiles of the input.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is an [`InputTile`] whose pointers cover what its fields say.
+/// The CPU has AVX2. The block is an [`InputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_input_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { input(&*block.cast::<InputTile>()) }
 }
 
-/// Dwords of which the first `n` are chosen by the eight from `8 - n` on.
+/// Masks of double words: the eight from `8 - n` on select the first `n`.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 #[target_feature(enable = "avx2")]
@@ -102,7 +103,7 @@ unsafe fn input(t: &InputTile) {
             let from = t.input.offset(channel as isize);
             let load =
                 |y: i64, x: i64| _mm256_loadu_si256(from.offset((y * t.row_bytes + x * t.pixel_bytes) as isize).cast());
-            // Down a column of four pixels; neighbouring tiles share two columns.
+            // Transforms a column of four pixels. Neighbouring tiles share two columns.
             let column = |x: i64| {
                 let d = [load(0, x), load(1, x), load(2, x), load(3, x)];
                 [sub(d[0], d[2]), add(d[1], d[2]), sub(d[2], d[1]), sub(d[1], d[3])]
@@ -112,7 +113,7 @@ unsafe fn input(t: &InputTile) {
                 columns[2] = column(2 * tile + 2);
                 columns[3] = column(2 * tile + 3);
                 let to = t.transformed.offset((tile * t.channels + channel) as isize);
-                // A row lies across the columns.
+                // A row consists of one element of each column.
                 #[allow(clippy::needless_range_loop)]
                 for i in 0..4 {
                     let d = [columns[0][i], columns[1][i], columns[2][i], columns[3][i]];
@@ -140,10 +141,11 @@ unsafe fn input(t: &InputTile) {
     }
 }
 
-/// The products of some tiles with a block of output channels, by `vpdpbusd`.
+/// The products of several tiles for a block of output channels, by `vpdpbusd`.
 ///
 /// # Safety
-/// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`ProductTile`] whose pointers cover what its fields say.
+/// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`ProductTile`] whose pointers cover the memory that its fields
+/// describe.
 unsafe extern "C" fn winograd_product_vnni_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { product::<3>(&*block.cast::<ProductTile>(), |tile| dot::avx2::vnni(tile)) }
@@ -152,13 +154,13 @@ unsafe extern "C" fn winograd_product_vnni_256(block: *const u64) {
 /// The same by `vpmaddubsw`, into 16-bit sums that are widened every `drain` steps.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is a [`ProductTile`] whose pointers cover what its fields say.
+/// The CPU has AVX2. The block is a [`ProductTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_product_maddubs_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { product::<2>(&*block.cast::<ProductTile>(), |tile| dot::avx2::maddubs::dispatch(tile)) }
 }
 
-/// The products by tiles of up to `P` pixels and the four vectors of a block, which `sum` computes.
+/// The products, in tiles of up to `P` pixels and the four vectors of a block. `sum` computes a tile.
 #[inline(always)]
 unsafe fn product<const P: i64>(t: &ProductTile, sum: impl Fn(&DotTile)) {
     // SAFETY: the caller's promise.
@@ -182,7 +184,7 @@ unsafe fn product<const P: i64>(t: &ProductTile, sum: impl Fn(&DotTile)) {
                 drain: t.drain,
             };
             for part in 0..parts {
-                // Sizes that differ by one at most.
+                // The sizes of parts differ by at most one.
                 tile.pixels = (t.tiles + part) / parts;
                 sum(&tile);
                 tile.input = tile.input.offset((tile.pixels * t.channels) as isize);
@@ -195,7 +197,7 @@ unsafe fn product<const P: i64>(t: &ProductTile, sum: impl Fn(&DotTile)) {
 /// The results of a row of tiles.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is an [`OutputTile`] whose pointers cover what its fields say.
+/// The CPU has AVX2. The block is an [`OutputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_output_256(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { output(&*block.cast::<OutputTile>()) }
@@ -224,7 +226,7 @@ unsafe fn output(t: &OutputTile) {
                     [add(add(m[0], m[1]), m[2]), sub(sub(m[1], m[2]), m[3])]
                 };
                 let columns = [column(0), column(1), column(2), column(3)];
-                // A row lies across the columns.
+                // A row consists of one element of each column.
                 #[allow(clippy::needless_range_loop)]
                 for y in 0..2 {
                     let m = [columns[0][y], columns[1][y], columns[2][y], columns[3][y]];

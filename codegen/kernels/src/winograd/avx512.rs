@@ -1,4 +1,4 @@
-//! Winograd's convolution in 512-bit vectors, for tiles of every form.
+//! Winograd's algorithm in 512-bit vectors, for tiles of every form.
 
 use super::{BLOCK, Form, InputTile, OutputTile, ProductTile, Winograd, WinogradTiles, sums_bytes};
 use crate::dot::UNITS;
@@ -39,18 +39,18 @@ pub static THREE_BY_THREE_512: Winograd = kernel("winograd-3x3-vnni-512", Form::
 /// F(3x4,3x3).
 pub static THREE_BY_FOUR_512: Winograd = kernel("winograd-3x4-vnni-512", Form::ThreeByFour, 2..=2);
 
-// SAFETY: `input` touches what the fields of its tile describe; it reads whole vectors of channels and masks what it stores.
+// SAFETY: `input` accesses only the memory that the fields of its tile describe: it reads whole vectors of channels and masks its stores.
 static INPUT: Function = unsafe {
     let contract = Contract::WinogradInput { vector_bytes: 64, forms: &Form::ALL };
     Function::new("catc_winograd_input_512", Tier::Avx512Vnni, contract, winograd_input_512)
 };
 
-// SAFETY: `product` touches what the fields of its tile describe.
+// SAFETY: `product` accesses only the memory that the fields of its tile describe.
 static PRODUCT: Function = unsafe {
     Function::new("catc_winograd_product_512", Tier::Avx512Vnni, Contract::WinogradProduct, winograd_product_512)
 };
 
-// SAFETY: `output` touches what the fields of its tile and epilogue describe.
+// SAFETY: `output` accesses only the memory that the fields of its tile and epilogue describe.
 static OUTPUT: Function = unsafe {
     let contract = Contract::WinogradOutput { lanes: 16, forms: &Form::ALL };
     Function::new("catc_winograd_output_512", Tier::Avx512Vnni, contract, winograd_output_512)
@@ -59,13 +59,13 @@ static OUTPUT: Function = unsafe {
 /// Inputs of the longest axis.
 const MAX_INPUTS: usize = 6;
 
-/// Vectors along an axis; those past its end are arbitrary.
+/// Vectors along an axis; vectors past its end are arbitrary.
 type Line = [__m512i; MAX_INPUTS];
 
 /// Transforms a row of tiles of the input.
 ///
 /// # Safety
-/// The CPU has AVX-512 F and BW. The block is an [`InputTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F and BW. The block is an [`InputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_input_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -125,7 +125,7 @@ unsafe fn input<const H: usize, const W: usize>(t: &InputTile) {
         while channel < t.channels {
             let mask = u64::MAX >> (64 - (t.channels - channel).min(64));
             let from = t.input.offset(channel as isize);
-            // Down a column of pixels; neighbouring tiles share two columns.
+            // Transforms a column of pixels. Neighbouring tiles share two columns.
             let column = |x: usize| {
                 let mut d = [offset; MAX_INPUTS];
                 for (y, d) in d[..H + 2].iter_mut().enumerate() {
@@ -142,10 +142,10 @@ unsafe fn input<const H: usize, const W: usize>(t: &InputTile) {
                     *to = column(W * tile + x);
                 }
                 let to = t.transformed.offset((tile as i64 * t.channels + channel) as isize);
-                // A row lies across the columns.
+                // A row consists of one element of each column.
                 for i in 0..H + 2 {
                     let mut d = columns.map(|column| column[i]);
-                    // What is added to some inputs of a row is added to all of its transform.
+                    // Adding offsets to the last inputs of a row adds `offset` to every element of its transform.
                     match W {
                         2 => {}
                         3 => {
@@ -178,10 +178,10 @@ unsafe fn input<const H: usize, const W: usize>(t: &InputTile) {
     }
 }
 
-/// The products of some tiles with a block of output channels.
+/// The products of several tiles for a block of output channels.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VNNI. The block is a [`ProductTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW and VNNI. The block is a [`ProductTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_product_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { product(&*block.cast::<ProductTile>()) }
@@ -191,7 +191,7 @@ unsafe extern "C" fn winograd_product_512(block: *const u64) {
 unsafe fn product(t: &ProductTile) {
     // SAFETY: the caller's promise.
     unsafe {
-        // Equal parts of at most 14 tiles, which is what two vectors of weights leave room for.
+        // Divides the tiles into equal parts of at most 14, because the sums and two vectors of weights must fit the 32 registers.
         let parts = (t.tiles + 13) / 14;
         let tile_bytes = t.channels as isize;
         for position in 0..t.positions as usize {
@@ -200,7 +200,7 @@ unsafe fn product(t: &ProductTile) {
             let mut input = t.transformed.offset(position as isize * t.position_bytes as isize);
             let mut sums = t.sums.byte_add(position * sums_bytes(t.tiles as usize));
             for part in 0..parts {
-                // All parts together fetch the weights of the next position.
+                // Together, the parts prefetch the weights of the next position.
                 let stride = if parts == 1 { 128 } else { 64 };
                 let ahead = weights.wrapping_add(position_bytes + (part * t.channels) as usize / 4 * stride);
                 let panel = Panel {
@@ -213,7 +213,7 @@ unsafe fn product(t: &ProductTile) {
                     sums,
                     steps: t.channels / 4,
                 };
-                // Sizes that differ by one at most.
+                // The sizes of parts differ by at most one.
                 let tiles = (t.tiles + part) / parts;
                 match tiles {
                     1 => panel.products::<1>(),
@@ -238,12 +238,12 @@ unsafe fn product(t: &ProductTile) {
     }
 }
 
-/// Some tiles at one position.
+/// Several tiles at one position.
 struct Panel {
     input: *const u8,
     tile_bytes: isize,
     weights: *const i8,
-    /// What is asked for ahead of its use, two cache lines a step, and how far a step moves it.
+    /// The next address to prefetch. Each step prefetches the `stride` bytes from there, one or two cache lines.
     ahead: *const i8,
     stride: usize,
     start: *const i32,
@@ -285,7 +285,7 @@ impl Panel {
 /// The results of a row of tiles.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ and VL. The block is an [`OutputTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ and VL. The block is an [`OutputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_output_512(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -298,7 +298,7 @@ unsafe extern "C" fn winograd_output_512(block: *const u64) {
     }
 }
 
-/// The transform of sums along an axis of `M` outputs. `NARROW` says that the filter of three outputs left a factor to it.
+/// The transform of sums along an axis of `M` outputs. If `NARROW`, an axis of three outputs multiplies the second position by three.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn output_line<const M: usize, const NARROW: bool>(m: &Line) -> Line {
@@ -331,7 +331,7 @@ fn output_line<const M: usize, const NARROW: bool>(m: &Line) -> Line {
     to
 }
 
-/// Tiles whose results are finished together.
+/// Tiles whose epilogue is computed together.
 const GROUP: usize = 4;
 
 /// Sums of the pixels of a group of tiles, on a cache line boundary.
@@ -344,9 +344,9 @@ unsafe fn output<const H: usize, const W: usize>(t: &OutputTile) {
     unsafe {
         let mut results = std::mem::MaybeUninit::<Results<H, W>>::uninit();
         let to = results.as_mut_ptr().cast::<i32>();
-        // The inverse of 9 modulo 2^32: results are multiples of it where the factors of three points are.
+        // Divides by 9: the inverse of 9 modulo 2^32. If an axis has three or four outputs, all results are multiples of 9.
         let ninth = _mm512_set1_epi32(0x38e3_8e39);
-        // Else the multipliers do it.
+        // In an affine epilogue, the multipliers include this division.
         let divide = W != 2 && (*t.epilogue.program).store != store::AFFINE;
         let tiles = t.tiles as usize;
         for group in (0..tiles).step_by(GROUP) {
@@ -363,7 +363,7 @@ unsafe fn output<const H: usize, const W: usize>(t: &OutputTile) {
                         *column = output_line::<H, false>(&m);
                     }
                     for y in 0..H {
-                        // A row lies across the columns.
+                        // A row consists of one element of each column.
                         let row = output_line::<W, true>(&columns.map(|column| column[y]));
                         for (x, &value) in row[..W].iter().enumerate() {
                             let value = if divide { _mm512_mullo_epi32(value, ninth) } else { value };

@@ -1,14 +1,15 @@
 //! Winograd's convolutions of 3x3 filters in integers: the forms of tiles, weights and their initial sums.
 //!
 //! A tile of `m x n` outputs of a 3x3 convolution of stride 1 is `A' [(G g H') . (B' d C)] D` for the `(m+2) x (n+2)` inputs `d` and the
-//! weights `g` (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1): one product of an input and an
-//! output channel for each of `(m+2)(n+2)` positions, instead of nine for each output. The rows of the transforms belong to points at
-//! which polynomials are evaluated, `0, 1, -1, infinity` and for larger tiles `2` and `-2`. Their fractions are multiplied out, so
-//! that every number is an integer and the results are [`Form::scale`] times those of the convolution: rows of `G` take as much of
-//! that as leaves two-bit weights less their zero-point within signed bytes, the rest is left to the transform of the sums.
+//! weights `g` (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015, section 4.1). For each pair of an input and an
+//! output channel this takes one product for each of `(m+2)(n+2)` positions, instead of nine for each output. The rows of the transforms
+//! belong to points at which polynomials are evaluated: `0, 1, -1, infinity`, and for larger tiles `2` and `-2`. All fractions are
+//! multiplied out, so that every number is an integer and the results are [`Form::scale`] times those of the convolution. The rows of `G`
+//! contain as much of these factors as two-bit weights minus their zero-point allow, if transformed weights must fit signed bytes. The
+//! transform of the sums applies the remaining factors.
 //!
-//! Transformed activations run from negative numbers to positive ones; [`Form::offset`] is added where they do, which makes them unsigned
-//! bytes. What that adds to a product, and what the zero-point of the activations does, is taken from its initial sum.
+//! Transformed activations may be negative. [`Form::offset`] is added to them, which makes them unsigned bytes. The initial sum of each
+//! position subtracts what this offset and the zero-point of the activations add to the products.
 
 use super::BLOCK;
 use crate::weights::{PackError, QuantizedWeights};
@@ -19,7 +20,7 @@ struct Axis {
     outputs: usize,
     filter: &'static [[i16; 3]],
     input: &'static [[i32; 6]],
-    /// What results are multiplied by.
+    /// The factor of the results, compared with the convolution.
     scale: i32,
 }
 
@@ -34,7 +35,7 @@ const TWO: Axis = Axis {
 const THREE_INPUT: &[[i32; 6]] =
     &[[2, -1, -2, 1, 0, 0], [0, -2, -1, 1, 0, 0], [0, 2, -3, 1, 0, 0], [0, -1, 0, 1, 0, 0], [0, 2, -1, -2, 1, 0]];
 
-/// Three outputs, all factors in the filter.
+/// Three outputs. The transform of the filter contains all factors.
 const THREE: Axis = Axis {
     outputs: 3,
     filter: &[[3, 0, 0], [-3, -3, -3], [-1, 1, -1], [1, 2, 4], [0, 0, 6]],
@@ -42,7 +43,7 @@ const THREE: Axis = Axis {
     scale: 6,
 };
 
-/// Three outputs; the sums at the second position still have to be multiplied by three.
+/// Three outputs. The transform of the sums multiplies the second position by three.
 const THREE_NARROW: Axis = Axis {
     outputs: 3,
     filter: &[[3, 0, 0], [-1, -1, -1], [-1, 1, -1], [1, 2, 4], [0, 0, 6]],
@@ -50,7 +51,7 @@ const THREE_NARROW: Axis = Axis {
     scale: 6,
 };
 
-/// Four outputs; the sums at the second and third position still have to be multiplied by two, those at the last by four.
+/// Four outputs. The transform of the sums multiplies the second and third position by two, and the last by four.
 const FOUR: Axis = Axis {
     outputs: 4,
     filter: &[[6, 0, 0], [-2, -2, -2], [-2, 2, -2], [1, 2, 4], [1, -2, 4], [0, 0, 6]],
@@ -65,7 +66,7 @@ const FOUR: Axis = Axis {
     scale: 24,
 };
 
-/// The position of the point 1 on either axis, where the transform of equal inputs is not 0.
+/// The position of the point 1 on an axis of two outputs, where transformed activations are sums and so never negative.
 const ONE: usize = 1;
 
 /// The form of a tile.
@@ -83,7 +84,7 @@ impl Form {
     /// All forms.
     pub const ALL: [Form; 3] = [Form::TwoByTwo, Form::ThreeByThree, Form::ThreeByFour];
 
-    /// Down and across.
+    /// The vertical and the horizontal axis.
     fn axes(self) -> [&'static Axis; 2] {
         match self {
             Form::TwoByTwo => [&TWO, &TWO],
@@ -97,28 +98,29 @@ impl Form {
         self.axes().map(|axis| axis.outputs)
     }
 
-    /// Products of an input and an output channel.
+    /// Products for each pair of an input and an output channel.
     pub fn positions(self) -> usize {
         self.outputs().iter().map(|outputs| outputs + 2).product()
     }
 
-    /// Tiles of an image, `[y, x]`.
+    /// Tiles that cover an output image, `[y, x]`.
     pub fn count(self, output: [usize; 2]) -> [usize; 2] {
         let [height, width] = self.outputs();
         [output[0].div_ceil(height), output[1].div_ceil(width)]
     }
 
-    /// What the transform of the sums gives, in terms of the convolution's results.
+    /// The factor between the transformed sums and the results of the convolution.
     pub fn scale(self) -> i32 {
         self.axes().iter().map(|axis| axis.scale).product()
     }
 
-    /// What the tile kernel leaves of the scale, a power of two, unless the epilogue is [`crate::epilogue::store::AFFINE`].
+    /// The power of two in the scale. The kernel divides sums by the rest of the scale, unless the epilogue is
+    /// [`crate::epilogue::store::AFFINE`].
     pub fn left_scale(self) -> i32 {
         1 << self.scale().trailing_zeros()
     }
 
-    /// How far below zero and above it the transform of an input of 0 or 1 lies at a position.
+    /// The magnitudes of the least and of the largest transformed activation at a position, for inputs from 0 to 1.
     fn range(self, [y, x]: [usize; 2]) -> (i32, i32) {
         let [down, across] = self.axes();
         let (mut below, mut above) = (0, 0);
@@ -131,14 +133,14 @@ impl Form {
         (below, above)
     }
 
-    /// Rows and columns of the positions, in order.
+    /// Row and column of each position, in order.
     fn places(self) -> impl Iterator<Item = [usize; 2]> {
         let [height, width] = self.outputs();
         (0..height + 2).flat_map(move |y| (0..width + 2).map(move |x| [y, x]))
     }
 
-    /// What is added to transformed activations; `levels` is the highest code. Nothing is added at the middle of a tile of 2x2, where
-    /// there are no differences.
+    /// The number that is added to transformed activations of codes up to `levels`. Nothing is added at position (1, 1) of a 2x2 tile, where
+    /// they are sums without a subtraction.
     pub fn offset(self, levels: u8) -> i32 {
         self.places().map(|place| self.range(place).0 * i32::from(levels)).max().unwrap_or(0)
     }
@@ -156,7 +158,7 @@ impl Form {
         })
     }
 
-    /// The transform of filters side by side, by position: `output[position][lane]`.
+    /// Transforms one filter per lane, to `output[position][lane]`.
     fn transform(self, g: &[[i16; BLOCK]; 9], output: &mut [[i16; BLOCK]]) {
         let [down, across] = self.axes();
         for (rows, line) in down.filter.iter().zip(output.chunks_exact_mut(across.filter.len())) {
@@ -175,14 +177,14 @@ impl Form {
 /// Weights packed for the product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WinogradWeights {
-    /// `[block][position][input / 4][BLOCK][4]`, inputs padded to a multiple of four, outputs to one of `BLOCK`.
+    /// `[block][position][input / 4][BLOCK][4]`, with inputs padded to a multiple of four and outputs to a multiple of `BLOCK`.
     pub bytes: Vec<i8>,
     /// Initial sums, `[block][position][BLOCK]`.
     pub start: Vec<i32>,
 }
 
-/// The filters between the outputs of a block and one input channel, less their zero-points, side by side, so that arithmetic on them
-/// is done in vectors.
+/// The filters of one input channel for the outputs of a block, minus their zero-points. Each output is a lane, so that the compiler can
+/// vectorize arithmetic on them.
 fn filters(weights: &QuantizedWeights<'_>, block: usize, input: usize) -> [[i16; BLOCK]; 9] {
     let mut g = [[0i16; BLOCK]; 9];
     let outputs = block * BLOCK..weights.shape().outputs.min((block + 1) * BLOCK);
@@ -215,14 +217,14 @@ pub fn fits(weights: &QuantizedWeights<'_>, largest: u32, tile: Form) -> bool {
     })
 }
 
-/// Steps of four channels after which 16-bit sums for tiles of 2x2 of `vpmaddubsw` results must be widened; 0 where one may already saturate.
-/// `largest_weight` is the largest magnitude of a weight.
+/// Steps of four channels after which 16-bit sums of `vpmaddubsw` results must be widened, for 2x2 tiles; 0 if one result may already
+/// saturate. `largest_weight` is the largest magnitude of a weight.
 pub fn steps_per_drain(largest_weight: u32, levels: u8) -> usize {
     let largest = (9 * largest_weight).min(i8::MIN.unsigned_abs().into());
     crate::dot::steps_per_drain(4 * u32::from(levels), largest)
 }
 
-/// Packs the weights of a 3x3 convolution of one group, for activation codes up to `levels` with that zero-point.
+/// Packs the weights of a 3x3 convolution of one group, for activation codes up to `levels` with the given zero-point.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     tile: Form,
@@ -276,7 +278,7 @@ mod tests {
     use super::*;
     use crate::weights::WeightShape;
 
-    /// What the sums at the positions of an axis become, as the kernel does it.
+    /// The transform of the sums at the positions of an axis, as the kernel computes it.
     fn collect(axis: &Axis, m: &[i32]) -> Vec<i32> {
         match axis.outputs {
             2 => vec![m[0] + m[1] + m[2], m[1] - m[2] - m[3]],
@@ -292,7 +294,7 @@ mod tests {
         }
     }
 
-    /// The three steps in plain arithmetic, with the bounds that the bytes set, against the convolution they stand for.
+    /// Compares the three steps in scalar arithmetic, with the range of bytes checked, with the convolution.
     #[test]
     fn the_packed_form_gives_a_multiple_of_the_convolution() {
         let mut state = 3u32;
@@ -365,7 +367,7 @@ mod tests {
         let weights = QuantizedWeights::new(shape, &[15; 9], &[0]).unwrap();
         assert!(!fits(&weights, weights.largest_absolute(), two));
         assert!(pack(&weights, two, 3, 0).is_err());
-        // Larger than a ninth of the range, but not all taps together.
+        // 9 * 15 would not fit, but not all taps have that weight.
         let weights = QuantizedWeights::new(shape, &[15, 0, 15, 0, 15, 0, 0, 0, 0], &[0]).unwrap();
         assert!(fits(&weights, weights.largest_absolute(), two) && pack(&weights, two, 3, 0).is_ok());
         let three = QuantizedWeights::new(shape, &[3; 9], &[0]).unwrap();

@@ -1,5 +1,5 @@
-//! 3x3 convolutions of stride 1 by Winograd's algorithm in integers ([`forms`]), in three functions: the transform of the input, the
-//! products, and the transform of the sums with the epilogue. Here are their arguments, and the kernel, whatever its instruction set.
+//! 3x3 convolutions of stride 1 by Winograd's algorithm in integers ([`forms`]): the kernel for every instruction set, and the arguments of its
+//! three functions. They compute the transform of the input, the products, and the transform of the sums with the epilogue.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
@@ -22,11 +22,11 @@ pub struct WinogradTiles {
     pub form: Form,
     /// The transform of a row of tiles of the input; arguments [`InputTile`].
     pub input: &'static Function,
-    /// The products of some tiles with a block of output channels; arguments [`ProductTile`].
+    /// The products of several tiles for a block of output channels; arguments [`ProductTile`].
     pub product: &'static Function,
     /// The transform of the sums of a row of tiles, and the epilogue; arguments [`OutputTile`].
     pub output: &'static Function,
-    /// Whether the epilogue has [`crate::epilogue::store::AFFINE`].
+    /// Whether the epilogue supports [`crate::epilogue::store::AFFINE`].
     pub fuses: bool,
 }
 
@@ -35,20 +35,20 @@ pub struct WinogradTiles {
 pub struct Winograd {
     info: KernelInfo,
     tiles: WinogradTiles,
-    /// For kernels of 16-bit sums: the fewest steps between drains with which products of tiles are faster than direct ones.
+    /// For kernels with 16-bit sums: the fewest steps between drains for which Winograd's algorithm is faster than a direct convolution.
     min_steps_per_drain: Option<usize>,
-    /// Cycles, measured on an Intel Xeon (Emerald Rapids), of four products of a vector of output channels; of the transforms of a vector
-    /// of the input, and of a vector of output channels.
+    /// Cycles, measured on an Intel Xeon (Emerald Rapids): of four products for a vector of output channels, of the transform of a vector of
+    /// input channels, and of the transform and epilogue of a vector of output channels. The latter two are per position of a tile.
     costs: [f64; 3],
 }
 
-/// Channels and outputs below which the transforms cost more than they save.
+/// The least number of input and of output channels for which the transforms save more than they cost.
 const MIN_CHANNELS: usize = 16;
 
-/// Bytes of weights that stay in the second-level cache until the next image.
+/// Weights of up to this many bytes stay in the second-level cache until the next image.
 const CACHED_WEIGHTS: f64 = 1e6;
 
-/// Bytes of weights that arrive in a cycle otherwise.
+/// Bytes per cycle at which larger weights arrive from memory.
 const ARRIVING: f64 = 9.0;
 
 impl Kernel for Winograd {
@@ -74,7 +74,7 @@ impl Kernel for Winograd {
         if !form.takes(codes.levels()) {
             return Err(Refusal::new("transformed activations do not fit a byte"));
         }
-        // A power of two is taken from the multipliers, which rounds nothing unless they become subnormal.
+        // The multipliers are divided by a power of two, which is exact unless they become subnormal.
         if query.epilogue.smallest_multiplier < form.left_scale() as f32 * f32::MIN_POSITIVE {
             return Err(Refusal::new("a factor of its sums is too small"));
         }
@@ -89,7 +89,7 @@ impl Kernel for Winograd {
         Ok(Fit { steps_per_drain })
     }
 
-    /// The products, unless the weights take longer to arrive; and the transforms of the input and of the sums.
+    /// Cycles of the products or of the arrival of the weights, whichever takes longer, plus the transforms of the input and of the sums.
     fn cycles(&self, query: &Query<'_>, _: Fit) -> f64 {
         let (form, shape, [product, input, output]) = (self.tiles.form, &query.shape, self.costs);
         let tiles: usize = form.count(query.window.output).iter().product();
@@ -115,10 +115,10 @@ pub const MAX_POSITIONS: usize = 30;
 /// Output channels of a block: two vectors of sums.
 pub const BLOCK: usize = 32;
 
-/// The most tiles of a call of the product.
+/// The most tiles per call of the product.
 pub const MAX_TILES: usize = 25;
 
-/// Transforms a row of tiles of the input: `transformed[position][tile][channel]`, bytes.
+/// Transforms a row of tiles of the input to bytes `transformed[position][tile][channel]`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct InputTile {
@@ -128,29 +128,29 @@ pub struct InputTile {
     pub pixel_bytes: i64,
     /// Bytes from row to row.
     pub row_bytes: i64,
-    /// Channels, a multiple of four; those past the image's meet zero weights.
+    /// Channels, a multiple of four; channels that the image does not have get zero weights.
     pub channels: i64,
     /// Tiles.
     pub tiles: i64,
-    /// Where position 0 of the first tile goes; tiles follow one another, `channels` bytes each.
+    /// Where position 0 of the first tile is stored: `channels` bytes for each tile, without gaps.
     pub transformed: *mut u8,
     /// Bytes from position to position.
     pub position_bytes: i64,
-    /// Added so that bytes are not negative ([`Form::offset`]).
+    /// Added to transformed activations so that none is negative ([`Form::offset`]).
     pub offset: i64,
     /// Output rows of a tile.
     pub tile_height: i64,
-    /// Output columns of a tile, which is how far tiles are apart; together with the rows a form of [`Form`].
+    /// Output columns of a tile, which is also the distance between tiles in pixels. Rows and columns are those of a [`Form`].
     pub tile_width: i64,
 }
 
-/// Bytes from position to position of the sums of that many tiles: an odd number of cache lines, so that the positions of a tile do not
-/// share a set of the cache.
+/// Bytes from position to position of the sums of `tiles` tiles: an odd number of cache lines, so that the positions of a tile are in
+/// different sets of the cache.
 pub const fn sums_bytes(tiles: usize) -> usize {
     4 * BLOCK * tiles + 64
 }
 
-/// The products of some tiles with a block of output channels: `sums[position][tile][channel]`.
+/// The products of several tiles for a block of output channels: `sums[position][tile][channel]`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ProductTile {
@@ -166,9 +166,9 @@ pub struct ProductTile {
     pub weights: *const i8,
     /// The block's initial sums: `[position][BLOCK]`.
     pub start: *const i32,
-    /// Where the sums go: `[tile][BLOCK]` for each position, [`sums_bytes`] apart.
+    /// Where the sums are stored: `[tile][BLOCK]` for each position, [`sums_bytes`] apart.
     pub sums: *mut i32,
-    /// Steps of four channels after which 16-bit sums must be widened, for kernels that have such.
+    /// Steps of four channels after which 16-bit sums must be widened, 1 or more; not read by kernels without 16-bit sums.
     pub drain: i64,
     /// Positions, at most [`MAX_POSITIONS`].
     pub positions: i64,
@@ -178,17 +178,17 @@ pub struct ProductTile {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct OutputTile {
-    /// What to do with the results; its first pixel is the upper left one of the first tile.
+    /// The epilogue of the results. Its first pixel is the upper left one of the first tile.
     pub epilogue: EpilogueArguments,
-    /// Position 0 of the first tile's sums, `BLOCK` each.
+    /// Position 0 of the first tile's sums, `BLOCK` for each tile, on a cache line boundary.
     pub sums: *const i32,
-    /// Bytes from position to position of the sums.
+    /// Bytes from position to position of the sums, a multiple of a cache line.
     pub position_bytes: i64,
     /// Tiles, at most [`MAX_TILES`].
     pub tiles: i64,
-    /// Pixels of a row, at most `tile_width` for each tile.
+    /// Output pixels of a row, at most `tile_width` for each tile.
     pub pixels: i64,
-    /// Rows, 1 to `tile_height`.
+    /// Output rows, at most `tile_height`.
     pub rows: i64,
     /// Output rows of a tile.
     pub tile_height: i64,

@@ -1,4 +1,4 @@
-//! Epilogues of every width against plain arithmetic: every function, every ending, every shape of cells.
+//! Compares epilogues of every width with scalar arithmetic, for every function, every kind of store and every shape of cells.
 
 use super::{EpilogueVector, Row};
 use crate::epilogue::function::{OperandKind, StepFunction, apply_unary};
@@ -12,7 +12,7 @@ impl<const N: usize> EpilogueVector for Portable<N> {
     }
 }
 
-/// Memory has whole vectors of sixteen for every pixel, and two pixels more than any row.
+/// Every pixel has 64 channels, which are whole vectors. There are two pixels more than in any row.
 const LANES: usize = 64;
 const PIXELS: usize = 9;
 const LEVELS: u8 = 12;
@@ -42,7 +42,7 @@ impl Memory {
         }
     }
 
-    /// What the channels of the pixels become, whether as floats or as codes; the rest of the output stays as it was.
+    /// The output of an epilogue, as floats or as codes. Bytes that the epilogue must not write keep their value.
     fn run(&self, run: &dyn Fn(&Row<'_>), program: &EpilogueProgram, channels: usize, pixels: usize) -> Vec<u8> {
         let element = if program.store == store::FLOATS { 4 } else { 1 };
         let operand = |number: usize| match number {
@@ -73,7 +73,7 @@ impl Memory {
         output
     }
 
-    /// The same in plain arithmetic.
+    /// The expected output, in scalar arithmetic.
     fn expected(&self, program: &EpilogueProgram, channels: usize, pixels: usize) -> Vec<u8> {
         let element = if program.store == store::FLOATS { 4 } else { 1 };
         let mut output = vec![UNTOUCHED; element * LANES * PIXELS];
@@ -122,7 +122,7 @@ fn step(function: StepFunction) -> ProgramStep {
     }
 }
 
-/// Programs of every ending without a step, with each step alone, and with a chain of several.
+/// Programs with every kind of store: without a step, with each step alone, and with a chain of several.
 fn programs() -> Vec<EpilogueProgram> {
     let parameter = |_, position: usize| Ok::<_, ()>([-0.4, 0.9][position]);
     let unary = |name: &&str| StepFunction::Unary(Unary::build(name, parameter).unwrap().unwrap());
@@ -147,7 +147,7 @@ fn programs() -> Vec<EpilogueProgram> {
             program.count += 1;
         }
         let affine = chain.is_empty() || chain == [StepFunction::Binary(Binary::Add, OperandKind::SmallCode)];
-        // Square roots and logarithms give NaN, quotients infinities: values of any size.
+        // Square roots and logarithms give NaN, and quotients give infinities, so these programs do not have small values.
         let small = !matches!(
             chain[..],
             [StepFunction::Unary(Unary::Sqrt | Unary::Log)] | [StepFunction::Binary(Binary::Div, _)]
@@ -161,7 +161,7 @@ fn programs() -> Vec<EpilogueProgram> {
     programs
 }
 
-/// A function that does an epilogue, of every shape of cells.
+/// Checks an epilogue function for every shape of cells.
 fn check(width: &str, run: &dyn Fn(&Row<'_>)) {
     let memory = Memory::new();
     for program in programs() {
@@ -185,7 +185,7 @@ fn check(width: &str, run: &dyn Fn(&Row<'_>)) {
 
 #[test]
 fn arrays_of_eight_and_sixteen() {
-    // SAFETY: the memory is as long as the rows say.
+    // SAFETY: the memory is as long as the rows describe.
     check("8", &|row| unsafe { super::row(Portable::<8>, row) });
     // SAFETY: see above.
     check("16", &|row| unsafe { super::row(Portable::<16>, row) });
@@ -195,7 +195,7 @@ fn arrays_of_eight_and_sixteen() {
 #[test]
 fn vectors_of_256_and_512_bits() {
     if crate::Tier::X86V3.is_available() {
-        // SAFETY: the CPU has the instructions; the memory is as long as the rows say.
+        // SAFETY: the CPU has the instructions, and the memory is as long as the rows describe.
         check("256 bits", &|row| unsafe { crate::epilogue::avx2::row(row) });
     } else {
         println!("no AVX2 here: epilogues of 256 bits were not run");
