@@ -104,7 +104,7 @@ const fn within(most: [usize; 4], pixels: usize, vectors: usize) -> bool {
 /// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`DotTile`] whose shape [`vnni_exists`] and whose pointers cover
 /// the memory that its fields describe.
 unsafe extern "C" fn dot_vnni_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::SumTile`).
     unsafe { vnni(&*block.cast::<DotTile>()) }
 }
 
@@ -122,7 +122,7 @@ pub(crate) unsafe fn vnni(tile: &DotTile) {
 /// # Safety
 /// The CPU has AVX2. The block is a [`DotTile`] whose shape [`maddubs_exists`] and whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn dot_maddubs_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::SumTile`).
     unsafe { maddubs::dispatch(&*block.cast::<DotTile>()) }
 }
 
@@ -131,7 +131,7 @@ unsafe extern "C" fn dot_maddubs_256(block: *const u64) {
 /// # Safety
 /// As [`dot_maddubs_256`], for [`madd16_exists`].
 unsafe extern "C" fn dot_madd16_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::SumTile`).
     unsafe { madd16::dispatch(&*block.cast::<DotTile>()) }
 }
 

@@ -18,7 +18,7 @@ pub static EPILOGUE_256: Function =
 /// # Safety
 /// The CPU has AVX2 and FMA. The block is an [`EpilogueTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn epilogue_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::Epilogue`).
     unsafe { row(&(*block.cast::<EpilogueTile>()).row()) }
 }
 

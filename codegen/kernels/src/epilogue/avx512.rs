@@ -18,7 +18,7 @@ pub static EPILOGUE_512: Function =
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ and VL. The block is an [`EpilogueTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn epilogue_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::Epilogue`).
     unsafe { row(&(*block.cast::<EpilogueTile>()).row()) }
 }
 

@@ -53,7 +53,7 @@ static TILES: LookupTiles = LookupTiles {
     weights: packing::pack,
 };
 
-/// Offsets are bytes, and a row of the table has 16.
+/// Offsets are bytes, and a row of the table has 16 bytes. So an offset of at most 255 reaches `255 + 16` bytes.
 const REACH: LookupReach = LookupReach {
     lanes: CHANNELS,
     offset_bytes: 1,
@@ -63,19 +63,19 @@ const REACH: LookupReach = LookupReach {
     exists,
 };
 
-// SAFETY: `pack` touches what the fields of its tile describe, in whole vectors of 32 bytes.
+// SAFETY: `pack` accesses only the memory that the fields of its tile describe, in whole vectors of 32 bytes.
 static PACK: Function =
     unsafe { Function::new("catc_pairs_pack_256", Tier::X86V3, Contract::LookupPack(REACH), pack_256) };
 
-// SAFETY: `sums` touches what the fields of its tile describe, and has every shape that `exists` allows.
+// SAFETY: `sums` accesses only the memory that the fields of its tile describe, and has every shape that `exists`.
 static LOOK_UP: Function =
     unsafe { Function::new("catc_pairs_look_up_256", Tier::X86V3, Contract::LookUp(REACH), look_up_256) };
 
-// SAFETY: `results` touches what the fields of its tile describe, and has every shape that `exists` allows.
+// SAFETY: `results` accesses only the memory that the fields of its tile describe, and has every shape that `exists`.
 static RESULTS: Function =
     unsafe { Function::new("catc_pairs_results_256", Tier::X86V3, Contract::LookUpResults(REACH), results_256) };
 
-/// Whether there is a tile of that shape: its sums and what adds to them fit the 16 registers.
+/// Whether there is a tile of this shape. Its byte sums, two vectors of indices and two temporaries must fit the 16 registers.
 const fn exists(pixels: usize, vectors: usize) -> bool {
     let most = match vectors {
         1 => 8,
@@ -99,23 +99,24 @@ fn takes(query: &Query<'_>, weights: &QuantizedWeights<'_>) -> Result<Fit, Refus
 
 fn tile_cycles(query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
     let cells = (pixels * vectors) as f64;
-    // Three vector operations a cycle, or two loads.
+    // The limit is three vector operations per cycle, or two loads per cycle.
     let loads = (2 * pixels + vectors) as f64 / 2.0;
     exists(pixels, vectors).then_some(query.steps as f64 * (0.75 * cells).max(loads) + cells * 15.0 + 60.0)
 }
 
-/// Turns a row of pixels into offsets.
+/// Packs a row of pixels into offsets.
 ///
 /// # Safety
-/// The CPU has AVX2. The block is a [`PackTile`] whose pointers cover what its fields say, and 32 bytes more behind the channels.
+/// The CPU has AVX2. The block is a [`PackTile`] whose pointers cover the memory that its fields describe. Past the channels of each pixel,
+/// 32 more bytes can be read.
 unsafe extern "C" fn pack_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookupPack`).
     unsafe { pack(&*block.cast::<PackTile>()) }
 }
 
 #[target_feature(enable = "avx2")]
 unsafe fn pack(t: &PackTile) {
-    // SAFETY: loads reach at most one vector past the last channel, stores at most 32 offsets past the last.
+    // SAFETY: the caller's promise; loads reach at most one vector past the last channel, stores at most 32 offsets past the last.
     unsafe {
         for pixel in 0..t.pixels {
             let from = t.input.offset((pixel * t.pixel_bytes) as isize);
@@ -123,7 +124,7 @@ unsafe fn pack(t: &PackTile) {
             for pair in (0..t.units as usize).step_by(32) {
                 let first = _mm256_loadu_si256(from.add(pair).cast());
                 let second = _mm256_loadu_si256(from.add(pair + t.units as usize).cast());
-                // Codes are below 4: nothing crosses from byte to byte, but from bytes that are not used.
+                // Codes are below 4, so shifting 16-bit words moves no bits between bytes. Bytes past the channels may be larger, but are not used.
                 let index = _mm256_or_si256(first, _mm256_slli_epi16::<2>(second));
                 _mm256_storeu_si256(to.add(pair).cast(), _mm256_slli_epi16::<4>(index));
             }
@@ -131,10 +132,10 @@ unsafe fn pack(t: &PackTile) {
     }
 }
 
-/// Bytes of weights that are asked for ahead of their use.
+/// Distance of the prefetch ahead of the weights, in bytes.
 const AHEAD: usize = 4096;
 
-/// Adds a register of byte sums to the next totals.
+/// Adds a register of byte sums to the next pair of totals.
 macro_rules! drain {
     ($sum:tt) => {
         concat!(
@@ -152,7 +153,7 @@ macro_rules! drain {
     };
 }
 
-/// The look-ups of a pixel whose offset lies at `$at`: up to four vectors of indices, two of them in registers.
+/// The look-ups of a pixel with its offset at `$at`, for up to four vectors of indices. The first two are in registers, the others in memory.
 macro_rules! pixel {
     ($ahead:literal, $at:literal $a:tt) => {
         concat!(
@@ -262,7 +263,7 @@ macro_rules! pixel {
     };
 }
 
-/// The indices of a step that lies `$ahead` steps ahead, of `$bytes` bytes: the first two vectors in registers.
+/// Loads the first two vectors of indices of the step that is `$ahead` steps ahead. A step has `$bytes` bytes of indices.
 macro_rules! indices {
     ($ahead:literal, 32) => {
         concat!("vmovdqu ymm12, [{w} + 32 * ", $ahead, "]\n")
@@ -288,8 +289,8 @@ macro_rules! indices {
     };
 }
 
-/// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. Sixteen registers are
-/// just enough, which the compiler left to itself does not see. Two steps a turn.
+/// The look-ups of some steps. For each pixel, the arguments list the address of its offset and the registers of its sums. The tile just
+/// fits sixteen registers; compiled intrinsics would spill some. An iteration has two steps.
 macro_rules! look_up {
     ($walk:ident, $steps:ident, $bytes:tt: $($at:literal [$($sum:tt)+]),*) => {
         asm!(
@@ -333,7 +334,7 @@ macro_rules! look_up {
     };
 }
 
-/// Where a run's look-ups have come to.
+/// The present position in the weights, offsets and totals.
 struct Walk {
     weights: *const u8,
     offsets: *const u8,
@@ -347,9 +348,9 @@ struct Walk {
 #[rustfmt::skip]
 #[target_feature(enable = "avx2")]
 unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) {
-    // SAFETY: reads what the tile's fields describe: offsets of each pixel, which are below the size of the table, whole vectors of
-    // weights, and rows of the table; prefetches may be of any address. Reads and writes two totals for each pixel and vector of the
-    // tile, which are as many as the list has.
+    // SAFETY: reads the memory that the tile's fields describe: offsets of each pixel, whole vectors of weights, and rows of the table,
+    // which offsets of one byte cannot leave. A prefetch may have any address. Reads and writes two totals for each listed register,
+    // that is, for each pixel and vector of the tile.
     unsafe {
         match (P, V) {
             (1, 1) => look_up!(walk, steps, 32: "{o}" ["ymm0"]),
@@ -390,8 +391,7 @@ unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usiz
 /// The most pixels times vectors of a tile.
 const MAX_CELLS: usize = 12;
 
-/// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
-/// bytes.
+/// 16-bit totals of a tile ([`crate::byte_sums`]), for each pixel and each of its vectors.
 #[repr(C, align(64))]
 struct Totals([MaybeUninit<Cell<Avx2>>; MAX_CELLS]);
 
@@ -399,8 +399,8 @@ struct Totals([MaybeUninit<Cell<Avx2>>; MAX_CELLS]);
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
-    // SAFETY: all reads are those that the block's fields describe; the caller promises that they are in bounds. Offsets are multiples of
-    // 16 in a byte, and the table has 256.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid. Offsets are one byte, and the
+    // table can be read for 16 bytes from the largest offset.
     unsafe {
         let mut walk = Walk {
             weights: t.weights,
@@ -449,16 +449,16 @@ unsafe fn look_up(tile: &LookupTile, totals: &mut Totals) {
 /// A tile of sums.
 ///
 /// # Safety
-/// The CPU has AVX2 and FMA. The block is a [`LookupTile`] whose shape [`exists`] and whose pointers cover what its fields
-/// say.
+/// The CPU has AVX2 and FMA. The block is a [`LookupTile`] whose shape [`exists`] and whose pointers cover the memory that its fields
+/// describe.
 unsafe extern "C" fn look_up_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookUp`).
     unsafe { sums(&*block.cast::<LookupTile>()) }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn sums(t: &LookupTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
     unsafe {
         let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
         let mut totals = Totals([MaybeUninit::new([_mm256_setzero_si256(); 2]); MAX_CELLS]);
@@ -488,17 +488,17 @@ unsafe fn sums(t: &LookupTile) {
 /// A tile of results.
 ///
 /// # Safety
-/// The CPU has AVX2 and FMA. The block is a [`LookupResultsTile`] whose shape [`exists`] and whose pointers cover what
-/// its fields say.
+/// The CPU has AVX2 and FMA. The block is a [`LookupResultsTile`] whose shape [`exists`] and whose pointers cover the memory that its fields
+/// describe.
 unsafe extern "C" fn results_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookUpResults`).
     unsafe { results(&*block.cast::<LookupResultsTile>()) }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn results(tile: &LookupResultsTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds. Operands
-    // are read in whole vectors, which their memory allows.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid, including whole vectors of
+    // operands.
     unsafe {
         let v = Avx2::new();
         let (pixels, vectors) = (tile.lookup.pixels as usize, tile.lookup.vectors as usize);

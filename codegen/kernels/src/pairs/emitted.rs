@@ -10,8 +10,8 @@ use crate::tile_sizes::TileQuery;
 #[derive(Debug)]
 pub struct EmittedPairs(KernelInfo);
 
-/// Look-ups by `pshufb` or `tbl`. With `sdot` there is no use for it: a `tbl` and an `add` do the 32 products of two `sdot`, and need a table
-/// row for each pixel besides.
+/// Look-ups by `pshufb` or `tbl`. It is not faster than `sdot`: one `tbl` and one `add` compute the 32 products of two `sdot`, and also need
+/// a table row for each pixel.
 pub static PAIRS_128: EmittedPairs = EmittedPairs(KernelInfo {
     name: "pairs-128",
     tier: Tier::X86V2,
@@ -28,7 +28,7 @@ pub static PAIRS_128: EmittedPairs = EmittedPairs(KernelInfo {
 /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
 const RATE: f64 = 44.5;
 
-/// The largest reduction whose sums fit 32 bits, with drains that are no fuller than the half of what they may be.
+/// The largest reduction whose sums fit 32 bits, assuming that drains come after at least half of the steps that they may.
 const MAX_REDUCTION: usize = rows::DRAINS_PER_SPILL * 14 * 2;
 
 impl Kernel for EmittedPairs {
@@ -43,7 +43,7 @@ impl Kernel for EmittedPairs {
             return Err(Refusal::new("the channels of a group are not whole pairs"));
         }
         if query.largest_result() > i16::MAX as u64 {
-            // 16-bit halves of the sum overflow after that many drains, if 32 bits of it matter.
+            // The result needs 32 bits, and 16-bit accumulators overflow after `DRAINS_PER_SPILL` drains.
             let drains =
                 shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(2).div_ceil(rows::STEPS_PER_DRAIN);
             if shape.reduction() > MAX_REDUCTION || drains > rows::DRAINS_PER_SPILL {
@@ -64,21 +64,21 @@ impl Kernel for EmittedPairs {
     fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
         let (p, v, steps) = (pixels as f64, vectors as f64, query.steps as f64);
         if query.tier.architecture() == Architecture::Aarch64 {
-            // A look-up and its addition for each cell, an offset and a row for each pixel; the same again for the widening, seldom.
+            // Counts instructions: a look-up and an addition per vector of sums, an offset and a row per pixel, and sometimes the widening.
             let drains = (steps / rows::STEPS_PER_DRAIN as f64).ceil();
             let cycles = steps * (2.0 * p * v + 2.0 * p + v) + p * v * (7.0 * drains + 40.0) + 20.0;
             return (pixels * vectors <= 16 && pixels <= 8).then_some(cycles);
         }
-        // Cycles of a look-up, measured: two micro-operations on three vector ports where enough look-ups share the fetches.
+        // Measured cycles of a look-up. Its two micro-operations share three vector ports, if enough look-ups share the loads.
         let look_up = match (pixels, vectors) {
             (_, 1) => 0.89,
             (1, 2) => 0.8,
             (1, _) => 0.71,
             _ => 0.667,
         };
-        // Weights beyond the first-level cache are fetched at some 24 bytes a cycle.
+        // Weights that do not fit the first-level cache are loaded at about 24 bytes per cycle.
         let streamed = if v * 16.0 * steps > 32e3 { v * 16.0 / 24.0 } else { 0.0 };
-        // Sums, indices, a row and a look-up in sixteen registers.
+        // Sums, indices, a table row and a look-up must fit sixteen registers.
         let cells = pixels * vectors;
         let exists = cells <= 8 && cells + vectors + 2 <= 16 && vectors <= 4;
         exists.then_some(steps * (cells as f64 * look_up).max(streamed) + 20.0)

@@ -1,8 +1,8 @@
-//! 2-bit convolutions by look-ups of two channels: every product of two activation codes with two weight codes of an output channel is an
-//! entry of a table.
+//! 2-bit convolutions by look-ups of two channels: for two activation codes and two weight codes of an output channel, a table has the sum
+//! of their products.
 //!
-//! The emitted kernel ([`rows`]) has one table for all layers, and sums over activations and weights that the table leaves out. The
-//! precompiled one ([`packing`]) has tables for the zero-points of the weights, and needs no such sums.
+//! The emitted kernel ([`rows`]) has one table for all layers. It adds sums over activations and over weights that the table does not hold.
+//! The precompiled kernel ([`packing`]) has a table for each zero-point of the weights, and needs no sums over activations.
 
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;

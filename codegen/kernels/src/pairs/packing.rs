@@ -1,19 +1,19 @@
-//! The 2-bit look-up kernel of 256-bit vectors: two channels to a look-up.
+//! The 2-bit look-up kernel of 256-bit vectors: two channels per look-up.
 //!
-//! As in [`super::rows`] a table row of 16 bytes belongs to two activation codes, and an entry to two weight codes; `vpshufb` looks up 32
-//! output channels in a row that lies in both halves of a vector. Zero-points of two bits are 1 and 2, or 0 and 3: mirrored, `3 - w` and
-//! `3 - zw`, the ones are the others, and sums the same but for their sign. So all output channels can have one zero-point `z`, the
-//! upper of the two, and the table the products proper:
+//! As in [`super::rows`], a table row of 16 bytes belongs to two activation codes, and an entry of a row to two weight codes. `vpshufb` looks
+//! up 32 output channels in a row, which is present in both halves of a vector. Mirroring an output channel means replacing `w` by `3 - w`
+//! and its zero-point `zw` by `3 - zw`; this only changes the sign of its sums. So channels with the zero-points `z` and `3 - z` can share
+//! one table, for the larger zero-point `z`, which is 2 or 3. The table has the products of centred weights:
 //!
 //! `T = a0*(w0 - z) + a1*(w1 - z) + H(w0, w1)`, with the least `H` for which no `T` is negative
 //!
-//! up to 12 for `z = 2` and 18 for `z = 3`, and less where most weights are close to it: [`pack`] finds how many drains the weights at hand
-//! need. Nothing depends on the activations but the look-ups:
+//! `T` is at most 12 for `z = 2` and 18 for `z = 3`, and smaller for weights close to `z`. [`pack`] computes how many drains the given weights
+//! need. Only the look-ups depend on the activations:
 //!
-//! `sum (a - za)(w - zw) = sum T - (sum H + za * sum (w - z))`, or less than 0 by that where the channel is mirrored
+//! `sum (a - za)(w - zw) = sum T - (sum H + za * sum (w - z))`, or the negative of this for a mirrored channel
 //!
-//! The channels of pair `j` are `j` and `j + n` for `n` pairs, so that packing takes no shuffles. A last channel without another is
-//! paired with weights of 0, which meet whatever follows it in memory.
+//! With `n` pairs, the channels of pair `j` are `j` and `j + n`, so that packing takes no shuffles. If the number of channels is odd, the last
+//! pair has only one. Its second weights are `z`, so any byte that follows the channels in memory adds nothing.
 
 use crate::byte_sums::{Order, fewest_parts};
 use crate::layout::{Runs, WeightLayout};
@@ -26,7 +26,7 @@ pub const CHANNELS: usize = 32;
 /// The largest entry of a table.
 pub const LARGEST: usize = 18;
 
-/// Pairs of that many channels.
+/// Number of pairs for `channels` channels.
 pub const fn pairs(channels: usize) -> usize {
     channels.div_ceil(2)
 }
@@ -36,7 +36,7 @@ fn weight_share(w: u8, zero_point: i32) -> i32 {
     [w % 4, w / 4].into_iter().map(|w| 3 * (zero_point - i32::from(w)).max(0)).sum()
 }
 
-/// The table for weights of a zero-point 2 or 3: byte `16 * (a0 + 4*a1) + (w0 + 4*w1)` is `T(a0, a1, w0, w1)`.
+/// The table for weights of zero-point 2 or 3: byte `16 * (a0 + 4*a1) + (w0 + 4*w1)` is `T(a0, a1, w0, w1)`.
 pub fn table(zero_point: i32) -> [u8; 256] {
     std::array::from_fn(|at| {
         let (a, w) = ((at / 16) as u8, (at % 16) as u8);
@@ -46,7 +46,7 @@ pub fn table(zero_point: i32) -> [u8; 256] {
     })
 }
 
-/// The order of the weights of a convolution of one group. A run is a filter row where `dense`, else a tap.
+/// The order of the weights of a convolution of one group. A run is a filter row if `dense`, else a tap.
 pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> WeightLayout {
     let inputs = pairs(shape.inputs);
     let runs = if dense { Runs::Row { pixel_stride: inputs } } else { Runs::Tap };
@@ -54,7 +54,7 @@ pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> Wei
     WeightLayout { shape, runs, channels_per_vector: CHANNELS, units_per_step: 1, vectors_per_block }
 }
 
-/// The zero-point that all output channels have, mirrored or not, if there is one.
+/// The zero-point, 2 or 3, that all output channels have, with or without mirroring; `None` if there is none.
 pub fn centre(weights: &QuantizedWeights<'_>) -> Option<i32> {
     let mut outputs = (0..weights.shape().total_outputs()).map(|output| weights.zero_point(output));
     let upper = |zero_point: i32| zero_point.max(3 - zero_point);
@@ -62,13 +62,13 @@ pub fn centre(weights: &QuantizedWeights<'_>) -> Option<i32> {
     ((2..=3).contains(&first) && outputs.all(|zero_point| upper(zero_point) == first)).then_some(first)
 }
 
-/// Whether 16-bit totals take all look-ups: an entry is at most `3 * (|w0 - zw| + |w1 - zw|)`.
+/// Whether 16-bit totals can hold the sums of all look-ups: an entry is at most `3 * (|w0 - zw| + |w1 - zw|)`.
 pub fn fits(largest_absolute_sum: u64) -> bool {
     3 * largest_absolute_sum <= u64::from(u16::MAX)
 }
 
-/// Packs 2-bit weights of one group and one [`centre`] in the order of a [`layout`], channels of a vector in that `order`.
-/// `activation_zero_point` is on the scale of the unsigned codes.
+/// Packs 2-bit weights of one group, which have a [`centre`], in the order of a [`layout`], with the channels of a vector in `order`.
+/// `activation_zero_point` is counted from the lowest code.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
@@ -85,7 +85,7 @@ pub fn pack(
         return Err(unsupported("a code does not fit 2 bits"));
     }
     let centre = centre(weights).ok_or_else(|| unsupported("their zero-points are not the same, mirrored or not"))?;
-    // Two weights of 0: lanes without a channel sum up nothing.
+    // Two codes of the zero-point: lanes without a channel add nothing.
     let nothing = (5 * centre) as u8;
     let share: [i32; 16] = std::array::from_fn(|w| weight_share(w as u8, centre));
     let mirror: Vec<u8> =
@@ -101,7 +101,7 @@ pub fn pack(
         let lanes = &mut indices[index * CHANNELS..][..CHANNELS];
         for output in first..shape.outputs.min(first + CHANNELS) {
             let codes = weights.channel(output);
-            // 3 less a code of two bits is the code with both bits turned over.
+            // For a code of two bits, `3 - code` is `code` with both bits inverted.
             let code = |at: usize| codes[at] ^ mirror[output];
             let index = code(at) + 4 * other.map_or(centre as u8, code);
             lanes[order.lane(output - first, CHANNELS)] = index;
@@ -136,7 +136,7 @@ mod tests {
                     let dot = (a as i32 % 4) * centred[0] + (a as i32 / 4) * centred[1];
                     assert_eq!(row(a) - weight_share(w, zero_point), dot);
                 }
-                // No more than needed, and the bound that totals are held to.
+                // `H` is no larger than needed, and entries reach the bound that `fits` uses.
                 assert_eq!((0..16).map(row).min(), Some(0));
                 let bound = 3 * centred.iter().map(|w| w.abs()).sum::<i32>();
                 assert_eq!((0..16).map(row).max(), Some(bound));
@@ -153,7 +153,7 @@ mod tests {
             let weights = QuantizedWeights::new(shape, &codes, &zero_points).unwrap();
             pack(&weights, &layout(&shape, true, 2), Order::Quarters, 0).unwrap().parts
         };
-        // 150 steps of up to 12, 6, 0 and 18.
+        // 150 steps that add at most 12, 6, 0, 18 and, mirrored from zero-point 1 to 2, 6.
         assert_eq!([parts(0, 2), parts(1, 2), parts(2, 2), parts(0, 3), parts(0, 1)], [8, 4, 1, 11, 4]);
     }
 
@@ -179,7 +179,7 @@ mod tests {
             let packed = pack(&weights, &layout, order, za).unwrap();
             let table = &packed.table;
             let activations: Vec<u8> = (0..shape.reduction()).map(|_| next(4)).collect();
-            // Whatever the channel behind the last has must not count.
+            // The value after the last channel must not matter.
             let activation =
                 |ky: usize, kx: usize, c: usize| if c < inputs { activations[(ky * 3 + kx) * inputs + c] } else { 3 };
             for output in 0..37 {

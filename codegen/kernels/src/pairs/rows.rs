@@ -1,18 +1,18 @@
-//! The 2-bit look-up kernel: its table, the weight indices it shuffles by, and the sums that make it exact.
+//! The emitted 2-bit look-up kernel: its table, the weight indices by which it shuffles, and the sums that make it exact.
 //!
 //! One table row belongs to a pair of activation codes `(a0, a1)`, one entry of a row to a pair of weight codes
 //! `(w0, w1)`. A byte shuffle of the row by a vector of weight pairs looks up 16 output channels at once.
 //!
-//! The sum that is wanted is `a0*w0 + a1*w1`, 0 to 18, which would fill a byte accumulator in 14 steps. Functions of
-//! the activations alone and of the weights alone can be taken out and put back after the loop, so the table holds
+//! The required sum is `a0*w0 + a1*w1`, 0 to 18, which would fill a byte accumulator in 14 steps. Terms that depend only on the
+//! activations or only on the weights can be added after the loop, so the table holds
 //!
 //! `T = G(a0 + a1) + H(w0 + w1) - (a0*w0 + a1*w1)`, with `G(s) = floor(3s/2)` and `H(s) = ceil(3s/2)`
 //!
-//! which runs from 0 to 9 only and is 0 where all codes are 0, so that padding adds nothing. Then
+//! which is at most 9, and 0 if all codes are 0, so that padding adds nothing. Then
 //!
 //! `sum (a - za)(w - zw) = -sum T + sum G - zw * sum a + (sum H - za * sum w + K * za * zw)`
 //!
-//! where `sum G` and `sum a` depend on the output pixel and the bracket on the output channel.
+//! where `sum G` and `sum a` depend only on the output pixel, and the terms in parentheses only on the output channel.
 
 use crate::layout::WeightLayout;
 use crate::weights::{PackError, QuantizedWeights};
@@ -20,18 +20,18 @@ use crate::weights::{PackError, QuantizedWeights};
 /// Output channels in a vector of weight indices.
 pub const CHANNELS: usize = 16;
 
-/// Look-ups that a byte accumulator takes before it must be widened: `28 * 9 = 252`.
+/// Look-ups that a byte accumulator can add before it must be widened: `28 * 9 = 252`.
 pub const STEPS_PER_DRAIN: usize = 28;
 
-/// Drains into 16-bit accumulators before these must be widened too: each adds at most 252 to either half.
+/// Drains into 16-bit accumulators before these must be widened too. Each adds at most 252.
 pub const DRAINS_PER_SPILL: usize = 256;
 
-/// `G` of the module's head, for the sum of a pair of activation codes (0 to 6).
+/// `G` of the module's documentation, for the sum of a pair of activation codes (0 to 6).
 pub const fn activation_share(sum: u8) -> u8 {
     3 * sum / 2
 }
 
-/// `H` of the module's head, for the sum of a pair of weight codes (0 to 6).
+/// `H` of the module's documentation, for the sum of a pair of weight codes (0 to 6).
 pub const fn weight_share(sum: u8) -> u8 {
     (3 * sum).div_ceil(2)
 }
@@ -54,10 +54,10 @@ pub const fn row_offset(a0: u8, a1: u8) -> u8 {
     16 * (a0 + 4 * a1)
 }
 
-/// The byte of a weight-index vector, and of the byte accumulator, that belongs to an output channel of the vector.
+/// The byte of an output channel in a vector of weight indices and in the byte accumulator.
 ///
-/// Even bytes are channels 0 to 7 and odd bytes 8 to 15, so that widening to 16 bits by masking (even bytes) and
-/// shifting (odd bytes) leaves both halves in order.
+/// Even bytes are channels 0 to 7 and odd bytes are channels 8 to 15. So widening to 16 bits, by a mask for even bytes and a shift for
+/// odd bytes, yields the channels in order.
 pub const fn channel_lane(channel: usize) -> usize {
     2 * (channel % 8) + channel / 8
 }
@@ -67,12 +67,12 @@ pub const fn channel_lane(channel: usize) -> usize {
 pub struct RowWeights {
     /// Index vectors of 16 bytes in the order of the layout.
     pub indices: Vec<u8>,
-    /// `sum H - za * sum w + K * za * zw` for each output channel, with the `za` given to [`pack`].
+    /// `sum H - za * sum w + K * za * zw` for each output channel, for the `za` that [`pack`] was given.
     pub constants: Vec<i32>,
 }
 
-/// Packs 2-bit weights. `layout` counts its units in channel pairs; an odd last channel is paired with a phantom that has
-/// code 0 on both sides. `activation_zero_point` is on the scale of the unsigned codes.
+/// Packs 2-bit weights. A unit of `layout` is a pair of channels. If the number of channels is odd, the last pair has a padding channel,
+/// whose weights and activations have code 0. `activation_zero_point` is counted from the lowest code.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
@@ -95,7 +95,7 @@ pub fn pack(
         let Some((ky, kx, unit)) = layout.position(run, step) else { return Ok(()) };
         let first = vector * CHANNELS;
         let outputs = group * shape.outputs + first..group * shape.outputs + shape.outputs.min(first + CHANNELS);
-        // Both codes of the pair within a channel; the phantom's is 0.
+        // The positions of both codes of the pair within an output channel; a padding channel has none.
         let at = shape.index(0, 2 * unit, ky, kx);
         let next = (2 * unit + 1 < shape.inputs).then(|| shape.index(0, 2 * unit + 1, ky, kx));
         let lanes = &mut indices[index * 16..][..16];
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// The kernel in plain arithmetic: what the emitted loops compute, against the sum they stand for.
+    /// Compares the kernel in scalar arithmetic, computed as the emitted loops do, with the sum of products.
     #[test]
     fn the_packed_form_gives_the_sum() {
         for (inputs, runs) in [(5, Runs::Row { pixel_stride: 3 }), (4, Runs::Tap), (6, Runs::Row { pixel_stride: 4 })] {

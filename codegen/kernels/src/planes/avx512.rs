@@ -14,7 +14,7 @@ pub(super) static PLANES_512: Function =
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ and VL. The block is a [`PlanesRow`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn planes_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::Planes`).
     unsafe {
         let row = &*block.cast::<PlanesRow>();
         match row.planes {

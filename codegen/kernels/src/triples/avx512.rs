@@ -53,19 +53,19 @@ static TILES: LookupTiles = LookupTiles {
     weights: packing::pack,
 };
 
-/// Offsets are those of 64 rows of 64 bytes: the packing makes them of three codes of two bits each.
+/// Offsets are those of 64 rows of 64 bytes, because packing makes them from three codes of two bits each.
 const REACH: LookupReach =
     LookupReach { lanes: CHANNELS, offset_bytes: 2, table_bytes: 4096, packed_together: 64, pixel_sums: true, exists };
 
-// SAFETY: `pack` touches what the fields of its tile describe; loads are masked to the channels of a pixel.
+// SAFETY: `pack` accesses only the memory that the fields of its tile describe, because loads are masked to the channels of a pixel.
 static PACK: Function =
     unsafe { Function::new("catc_triples_pack_512", Tier::Avx512Vbmi, Contract::LookupPack(REACH), pack_512) };
 
-// SAFETY: `sums` touches what the fields of its tile describe, and has every shape that `exists` allows.
+// SAFETY: `sums` accesses only the memory that the fields of its tile describe, and has every shape that `exists`.
 static LOOK_UP: Function =
     unsafe { Function::new("catc_triples_look_up_512", Tier::Avx512Vbmi, Contract::LookUp(REACH), look_up_512) };
 
-// SAFETY: `results` touches what the fields of its tile describe, and has every shape that `exists` allows.
+// SAFETY: `results` accesses only the memory that the fields of its tile describe, and has every shape that `exists`.
 static RESULTS: Function =
     unsafe { Function::new("catc_triples_results_512", Tier::Avx512Vbmi, Contract::LookUpResults(REACH), results_512) };
 
@@ -75,7 +75,7 @@ const MAX_PIXELS: usize = 8;
 /// The most index vectors of a tile.
 const MAX_VECTORS: usize = 2;
 
-/// Whether there is a tile of that shape: its sums and what adds to them fit the 32 registers.
+/// Whether there is a tile of this shape. Its byte sums, indices and temporaries must fit the 32 registers.
 const fn exists(pixels: usize, vectors: usize) -> bool {
     pixels >= 1 && pixels <= MAX_PIXELS && vectors >= 1 && vectors <= MAX_VECTORS
 }
@@ -95,25 +95,25 @@ fn tile_cycles(query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> 
     exists(pixels, vectors).then_some(cycles)
 }
 
-/// Turns a row of pixels into offsets.
+/// Packs a row of pixels into offsets.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW and VBMI. The block is a [`PackTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW and VBMI. The block is a [`PackTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn pack_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookupPack`).
     unsafe { pack(&*block.cast::<PackTile>()) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn pack(t: &PackTile) {
-    // SAFETY: loads are masked to the pixel's channels; stores reach at most 64 offsets past the last, which the caller allows.
+    // SAFETY: the caller's promise; loads are masked to the pixel's channels, and stores reach at most 64 offsets past the last.
     unsafe {
         let shares = _mm512_loadu_si512(t.shares.cast());
         let first = |count: i64| if count >= 64 { u64::MAX } else { !(u64::MAX << count.max(0)) };
         for pixel in 0..t.pixels {
             let from = t.input.offset((pixel * t.pixel_bytes) as isize);
             let to = t.offsets.cast::<u16>().add((pixel * t.units) as usize);
-            // Of shares in the lower half of each lane, of codes in the upper.
+            // Each 64-bit lane has a sum of shares in its lower half and a sum of codes in its upper half.
             let mut met = _mm512_setzero_si512();
             let mut triple = 0;
             while triple < t.units {
@@ -126,7 +126,7 @@ unsafe fn pack(t: &PackTile) {
                     )
                 };
                 let (a0, a1, a2) = (part(0), part(1), part(2));
-                // Codes are below 4: nothing crosses from byte to byte.
+                // Codes are below 4, so shifting 16-bit words moves no bits between bytes.
                 let index =
                     _mm512_or_si512(a0, _mm512_or_si512(_mm512_slli_epi16::<2>(a1), _mm512_slli_epi16::<4>(a2)));
                 let codes = _mm512_add_epi8(a0, _mm512_add_epi8(a1, a2));
@@ -149,10 +149,10 @@ unsafe fn pack(t: &PackTile) {
     }
 }
 
-/// Bytes of weights that are asked for ahead of their use.
+/// Distance of the prefetch ahead of the weights, in bytes.
 const AHEAD: usize = 4096;
 
-/// Adds a register of byte sums to the next totals.
+/// Adds a register of byte sums to the next pair of totals.
 macro_rules! drain {
     ($sum:tt) => {
         concat!(
@@ -170,7 +170,7 @@ macro_rules! drain {
     };
 }
 
-/// The look-ups of one step, which lies `$at` steps ahead.
+/// The look-ups of the step that is `$ahead` steps ahead.
 macro_rules! step {
     (1 $ahead:literal: $($at:literal $a:tt),*) => {
         concat!(
@@ -201,10 +201,11 @@ macro_rules! step {
     };
 }
 
-/// The look-ups of some steps, for the pixels listed: where the offset of each lies, and the registers that sum it. The compiler left
-/// to itself spills sums and totals and chains the addresses, which costs a quarter of the speed. Sums never saturate: of the additions
-/// of bytes the saturating one is not done by the port that permutes, which is busy all the time. Two steps a turn: the end of a loop
-/// of few turns is foreseen.
+/// The look-ups of some steps. For each pixel, the arguments list the address of its offset and the registers of its sums.
+///
+/// Compiled intrinsics spill sums and totals and make the addresses depend on one another, which costs a quarter of the speed. The sums
+/// never saturate; saturating additions are used because they do not run on the port of permutations, which is always busy. An iteration
+/// has two steps, because the end of a loop with few iterations is predicted.
 macro_rules! look_up {
     ($walk:ident, $steps:ident, 1: $($at:literal $a:tt),*) => {
         asm!(
@@ -282,7 +283,7 @@ macro_rules! look_up {
     };
 }
 
-/// Where a run's look-ups have come to.
+/// The present position in the weights, offsets and totals.
 struct Walk {
     weights: *const u8,
     offsets: *const u16,
@@ -296,9 +297,9 @@ struct Walk {
 #[rustfmt::skip]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usize) {
-    // SAFETY: reads what the tile's fields describe: offsets of each pixel, which are below the size of the table, whole vectors of
-    // weights, and rows of the table; prefetches may be of any address. Reads and writes two totals for each pixel and vector of the
-    // tile, which are as many as the list has.
+    // SAFETY: reads the memory that the tile's fields describe: offsets of each pixel, whole vectors of weights, and rows of the table.
+    // Offsets are multiples of 64 below 4096, the size of the table. A prefetch may have any address. Reads and writes two totals for
+    // each listed register, that is, for each pixel and vector of the tile.
     unsafe {
         match (P, V) {
             (1, 1) => look_up!(walk, steps, 1: "{o}" "zmm0"),
@@ -331,8 +332,7 @@ unsafe fn add_steps<const P: usize, const V: usize>(walk: &mut Walk, steps: usiz
     }
 }
 
-/// 16-bit totals of a tile: for each pixel and each of its vectors the sum of the 16-bit words of what was looked up, and of their upper
-/// bytes.
+/// 16-bit totals of a tile ([`crate::byte_sums`]), for each pixel and each of its vectors.
 #[repr(C, align(64))]
 struct Totals([MaybeUninit<Cell<Avx512>>; MAX_PIXELS * MAX_VECTORS]);
 
@@ -346,8 +346,8 @@ impl Totals {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
-    // SAFETY: all reads are those that the block's fields describe; the caller promises that they are in bounds. Offsets are below 4096,
-    // the size of the table.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid. Offsets are below 4096, the size
+    // of the table.
     unsafe {
         let mut walk = Walk {
             weights: t.weights,
@@ -391,12 +391,12 @@ unsafe fn look_up(tile: &LookupTile, totals: &mut Totals) {
     );
 }
 
-/// What a pixel of the tile meets.
+/// The sums over the window of a pixel of the tile.
 #[inline]
 unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
-    // Both sums at once: neither is negative. The compiler left to itself gathers a few numbers at great expense.
+    // Adds both sums in one 64-bit addition; neither is negative. Assembly, because the compiler would use slow gathers.
     let mut met = 0u64;
-    // SAFETY: the caller promises that the sums of the tile's pixels are there.
+    // SAFETY: the caller promises that the sums of the tile's windows can be read.
     unsafe {
         let sums = t.sums.byte_offset(pixel as isize * t.sums_pixel as isize);
         for row in 0..t.rows {
@@ -418,15 +418,16 @@ unsafe fn met(t: &LookupTile, pixel: usize) -> PixelSums {
 /// A tile of sums.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupTile`] whose shape [`exists`] and whose pointers cover the memory that
+/// its fields describe.
 unsafe extern "C" fn look_up_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookUp`).
     unsafe { sums(&*block.cast::<LookupTile>()) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 unsafe fn sums(t: &LookupTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
     unsafe {
         let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);
         let mut totals = Totals::new();
@@ -465,15 +466,16 @@ unsafe fn sums(t: &LookupTile) {
 /// A tile of results.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupResultsTile`] whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ, VL and VBMI. The block is a [`LookupResultsTile`] whose shape [`exists`] and whose pointers cover the memory
+/// that its fields describe.
 unsafe extern "C" fn results_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::LookUpResults`).
     unsafe { results(&*block.cast::<LookupResultsTile>()) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 unsafe fn results(tile: &LookupResultsTile) {
-    // SAFETY: all reads and writes are those that the block's fields describe; the caller promises that they are in bounds.
+    // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid.
     unsafe {
         let (v, t) = (Avx512::new(), &tile.lookup);
         let (pixels, vectors) = (t.pixels as usize, t.vectors as usize);

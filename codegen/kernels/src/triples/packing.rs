@@ -1,20 +1,20 @@
-//! The 2-bit look-up kernel of 512-bit vectors: three channels to a look-up.
+//! The 2-bit look-up kernel of 512-bit vectors: three channels per look-up.
 //!
 //! An index of 6 bits is three 2-bit weight codes of one output channel; the 64 bytes of a vector are 64 output channels. A table row
-//! of 64 bytes belongs to three activation codes of one pixel, so one `vpermb` looks up three products for each of 64 channels, and
-//! there are only 64 rows. As in [`crate::pairs::rows`] functions of the activations alone and of the weights alone are kept out of the
-//! table, which holds
+//! of 64 bytes belongs to three activation codes of one pixel. So one `vpermb` looks up the sum of three products for each of 64 channels,
+//! and there are only 64 rows. As in [`crate::pairs::rows`], terms that depend only on the activations or only on the weights are not in
+//! the table, which holds
 //!
 //! `T = G(a0 + a1 + a2) + H(w0, w1, w2) - (a0*w0 + a1*w1 + a2*w2)`, with `G(s) = floor(3s/2)` and the least `H` for which no `T` is
 //! negative
 //!
-//! 0 to 14, so that a byte accumulator takes 18 steps, and more where most weights have the middle codes 1 and 2, for which `T` stays
-//! small: [`pack`] finds how many drains the weights at hand need. Then
+//! which is at most 14, so a byte accumulator can add 18 steps. It can add more if most weights have the middle codes 1 and 2, for which `T`
+//! is small; [`pack`] computes how many drains the given weights need. Then
 //!
 //! `sum (a - za)(w - zw) = -sum T + sum G - zw * sum a + (sum H - za * sum w + K * za * zw)`
 //!
-//! The channels of triple `j` are `j`, `j + n` and `j + 2n` for `n` triples, so that packing takes no shuffles; channels past the last
-//! have code 0 on both sides.
+//! With `n` triples, the channels of triple `j` are `j`, `j + n` and `j + 2n`, so that packing takes no shuffles. Channels past the last
+//! have code 0 for weights and activations.
 
 use crate::byte_sums::{Order, fewest_parts};
 use crate::layout::{Runs, WeightLayout};
@@ -25,18 +25,18 @@ use crate::weights::{PackError, QuantizedWeights, WeightShape};
 /// Output channels in a vector of weight indices.
 pub const CHANNELS: usize = 64;
 
-/// Look-ups that a byte accumulator takes before it must be widened, whatever the weights: `18 * 14 = 252`.
+/// Look-ups that a byte accumulator can add before it must be widened, for any weights: `18 * 14 = 252`.
 pub const STEPS_PER_DRAIN: usize = 18;
 
-/// Drains that 16-bit accumulators take: `260 * 252 < 65536`.
+/// Drains that a 16-bit accumulator can add: `260 * 252 < 65536`.
 pub const MAX_DRAINS: usize = 260;
 
-/// Triples of that many channels.
+/// Number of triples for `channels` channels.
 pub const fn triples(channels: usize) -> usize {
     channels.div_ceil(3)
 }
 
-/// The table: byte `64 * a + w` for indices `a = a0 + 4*a1 + 16*a2` and `w` alike.
+/// The table: byte `64 * a + w` is `T` for the indices `a = a0 + 4*a1 + 16*a2` and `w = w0 + 4*w1 + 16*w2`.
 pub const fn table() -> [u8; 4096] {
     let mut table = [0; 4096];
     let mut at = 0;
@@ -77,7 +77,7 @@ pub const fn shares() -> [u8; 64] {
     shares
 }
 
-/// The order of the weights of a convolution of one group. A run is a filter row where `dense`, else a tap.
+/// The order of the weights of a convolution of one group. A run is a filter row if `dense`, else a tap.
 pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> WeightLayout {
     let inputs = triples(shape.inputs);
     let runs = if dense { Runs::Row { pixel_stride: inputs } } else { Runs::Tap };
@@ -85,15 +85,15 @@ pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> Wei
     WeightLayout { shape, runs, channels_per_vector: CHANNELS, units_per_step: 1, vectors_per_block }
 }
 
-/// Whether the 16-bit accumulators take all drains of such a reduction.
+/// Whether 16-bit accumulators can add all drains of a layer with this shape.
 pub fn fits(shape: &WeightShape) -> bool {
-    // Runs are drained each by itself.
+    // Each run ends with a drain of its own. Assumes the most runs, one per tap.
     let runs = shape.kernel_height * shape.kernel_width;
     runs * (triples(shape.inputs).div_ceil(STEPS_PER_DRAIN) + 1) <= MAX_DRAINS
 }
 
-/// Packs 2-bit weights of one group in the order of a [`layout`], channels of a vector in that `order`. `activation_zero_point` is on the
-/// scale of the unsigned codes.
+/// Packs 2-bit weights of one group in the order of a [`layout`], with the channels of a vector in `order`. `activation_zero_point` is counted
+/// from the lowest code.
 pub fn pack(
     weights: &QuantizedWeights<'_>,
     layout: &WeightLayout,
@@ -119,7 +119,7 @@ pub fn pack(
         });
         let first = vector * CHANNELS;
         let lanes = &mut indices[index * CHANNELS..][..CHANNELS];
-        // Lanes without a channel sum up little.
+        // Lanes without a channel get weights of code 1, whose entries are small, so that they do not cause more drains.
         lanes.fill(1 + 4 + 16);
         for output in first..shape.outputs.min(first + CHANNELS) {
             let codes = weights.channel(output);
@@ -149,7 +149,7 @@ mod tests {
         let table = table();
         assert_eq!(usize::from(*table.iter().max().unwrap()) * STEPS_PER_DRAIN, 252);
         assert_eq!(table[0], 0);
-        // Weights of code 1 differ from half the activations' share by little.
+        // For weights of code 1, products and the activations' share are close, so entries are small.
         assert!((0..64).all(|a| table[64 * a + 21] <= 5));
         for (at, &entry) in table.iter().enumerate() {
             let digits = |i: usize| [i % 4, i / 4 % 4, i / 16].map(|d| d as i32);
@@ -170,7 +170,7 @@ mod tests {
             let weights = QuantizedWeights::new(shape, &codes, &[1; 70]).unwrap();
             pack(&weights, &layout(&shape, true, 2), Order::Quarters, 0).unwrap().parts
         };
-        // 100 steps of up to 13 or 14, or of up to 5.
+        // 100 steps that add at most 13 or 14, or at most 5.
         assert_eq!((parts(0), parts(3)), (6, 6));
         assert_eq!(parts(1), 2);
     }

@@ -82,7 +82,7 @@ static OUTPUT: Function = unsafe {
 /// # Safety
 /// The CPU has AVX2. The block is an [`InputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_input_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradInput`).
     unsafe { input(&*block.cast::<InputTile>()) }
 }
 
@@ -147,7 +147,7 @@ unsafe fn input(t: &InputTile) {
 /// The CPU has AVX2, and AVX-VNNI or AVX-512 VNNI with VL. The block is a [`ProductTile`] whose pointers cover the memory that its fields
 /// describe.
 unsafe extern "C" fn winograd_product_vnni_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradProduct`).
     unsafe { product::<3>(&*block.cast::<ProductTile>(), |tile| dot::avx2::vnni(tile)) }
 }
 
@@ -156,7 +156,7 @@ unsafe extern "C" fn winograd_product_vnni_256(block: *const u64) {
 /// # Safety
 /// The CPU has AVX2. The block is a [`ProductTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_product_maddubs_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradProduct`).
     unsafe { product::<2>(&*block.cast::<ProductTile>(), |tile| dot::avx2::maddubs::dispatch(tile)) }
 }
 
@@ -199,7 +199,7 @@ unsafe fn product<const P: i64>(t: &ProductTile, sum: impl Fn(&DotTile)) {
 /// # Safety
 /// The CPU has AVX2. The block is an [`OutputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_output_256(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradOutput`).
     unsafe { output(&*block.cast::<OutputTile>()) }
 }
 

@@ -67,7 +67,7 @@ type Line = [__m512i; MAX_INPUTS];
 /// # Safety
 /// The CPU has AVX-512 F and BW. The block is an [`InputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_input_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradInput`).
     unsafe {
         let t = &*block.cast::<InputTile>();
         match (t.tile_height, t.tile_width) {
@@ -183,7 +183,7 @@ unsafe fn input<const H: usize, const W: usize>(t: &InputTile) {
 /// # Safety
 /// The CPU has AVX-512 F, BW and VNNI. The block is a [`ProductTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_product_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradProduct`).
     unsafe { product(&*block.cast::<ProductTile>()) }
 }
 
@@ -243,7 +243,7 @@ struct Panel {
     input: *const u8,
     tile_bytes: isize,
     weights: *const i8,
-    /// The next address to prefetch. Each step prefetches the `stride` bytes from there, one or two cache lines.
+    /// The next address to prefetch. Each step prefetches `stride` bytes, one or two cache lines, and moves by as much.
     ahead: *const i8,
     stride: usize,
     start: *const i32,
@@ -287,7 +287,7 @@ impl Panel {
 /// # Safety
 /// The CPU has AVX-512 F, BW, DQ and VL. The block is an [`OutputTile`] whose pointers cover the memory that its fields describe.
 unsafe extern "C" fn winograd_output_512(block: *const u64) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise, which the verifier in catc-jit proves for the block of every generated call (`Contract::WinogradOutput`).
     unsafe {
         let t = &*block.cast::<OutputTile>();
         match (t.tile_height, t.tile_width) {

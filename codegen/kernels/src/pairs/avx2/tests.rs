@@ -1,15 +1,15 @@
-//! Every tile against plain arithmetic.
+//! Compares every tile with scalar arithmetic.
 
 use super::*;
 use crate::byte_sums::{Order, quarters, words};
 use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, function, store};
 use crate::pairs::packing as pairs;
 
-/// On a cache line boundary.
+/// A table on a cache line boundary.
 #[repr(align(64))]
 struct Aligned([u8; 256]);
 
-/// Two rows of two runs of eleven steps, in two parts, at other places of the offsets than those where they follow one another.
+/// Steps per run. A tile has two rows of two runs in two parts; the runs are not adjacent in the offsets.
 const STEPS: usize = 11;
 const PIXEL: usize = 3;
 
@@ -39,7 +39,7 @@ fn tile(offsets: &[u8], weights: &[u8], table: &Aligned, constants: &[i32], sign
     }
 }
 
-/// Every shape, with and without an epilogue, against sums in plain arithmetic.
+/// Compares every shape, with and without an epilogue, with sums in scalar arithmetic.
 #[test]
 fn every_tile_looks_up() {
     if !std::is_x86_feature_detected!("avx2") || !std::is_x86_feature_detected!("fma") {
@@ -65,10 +65,10 @@ fn every_tile_looks_up() {
         let mut results = vec![0; pixels * lanes];
         let mut block = tile(&offsets, &weights, &table, &constants, &signs);
         (block.pixels, block.vectors, block.results) = (pixels as i64, vectors as i64, results.as_mut_ptr());
-        // SAFETY: the CPU has the instructions; the arrays are as long as the walk is.
+        // SAFETY: the CPU has the instructions, and the arrays have the length that the fields describe.
         unsafe { look_up_256((&raw const block).cast()) };
         for (at, &found) in results.iter().enumerate() {
-            // Bytes 0, 2, 1 and 3 of the double words follow one another.
+            // Results are in the order of bytes 0, 2, 1 and 3 of the double words.
             let (p, channel) = (at / lanes, at % lanes);
             let lane = channel / 32 * 32 + Order::Quarters.lane(channel % 32, 32);
             assert_eq!(found, signs[channel] * (sum(p, lane) - constants[channel]), "{pixels}x{vectors}: {at}");
@@ -97,7 +97,7 @@ fn every_tile_looks_up() {
             let biases = arranged((0..lanes).map(bias).collect());
             let starts: Vec<i32> = constants.iter().map(|&constant| -constant).collect();
             let start = words(&starts, order, 32);
-            // The last channels are not there.
+            // The last five lanes have no channel, so nothing is stored for them.
             let channels = lanes - 5;
             let operand: Vec<u8> = (0..pixels * lanes).map(|i| (i * 5 % 4) as u8).collect();
             let floats: Vec<f32> = operand.iter().map(|&code| 0.3 * f32::from(code)).collect();
@@ -120,7 +120,7 @@ fn every_tile_looks_up() {
             };
             let block =
                 LookupResultsTile { lookup: block, start: start.as_ptr(), zero_points: std::ptr::null(), epilogue };
-            // SAFETY: as above; the vectors of the operand are whole.
+            // SAFETY: as above; the operand has whole vectors.
             unsafe { results_256((&raw const block).cast()) };
             for at in 0..pixels * lanes {
                 let (p, c) = (at / lanes, at % lanes);
@@ -141,7 +141,7 @@ fn every_tile_looks_up() {
     }
 }
 
-/// Channels that fill no pair and no vector, and what lies behind them.
+/// Includes odd numbers of channels, and numbers that do not fill a vector.
 #[test]
 fn offsets_are_those_of_the_pairs() {
     if !std::is_x86_feature_detected!("avx2") {
@@ -163,7 +163,7 @@ fn offsets_are_those_of_the_pairs() {
             sums: std::ptr::null_mut(),
             shares: std::ptr::null(),
         };
-        // SAFETY: the CPU has AVX2; there are 64 bytes behind both arrays.
+        // SAFETY: the CPU has AVX2, and both arrays have 64 bytes past the last pixel.
         unsafe { pack_256((&raw const block).cast()) };
         for (at, &offset) in offsets[..pixels * units].iter().enumerate() {
             let (pixel, pair) = (at / units, at % units);
