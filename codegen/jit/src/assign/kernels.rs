@@ -1,4 +1,4 @@
-//! The kernel of each convolution: the choice of `catc_kernels`, once for a layer and final.
+//! The choice of each convolution's kernel by `catc_kernels`. It is made once for each layer, and is final.
 
 use crate::error::JitError;
 use crate::limits::within;
@@ -12,7 +12,7 @@ use catc_program::{ConstantData, ConstantId, Format, Geometry, Op, Operand, Prog
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// What is decided for a convolution.
+/// The decisions for a convolution.
 #[derive(Clone, Debug)]
 pub(crate) struct ConvAssignment {
     /// Its kernel.
@@ -21,10 +21,10 @@ pub(crate) struct ConvAssignment {
     pub weights: Option<Rc<PreparedWeights>>,
 }
 
-/// Layers that share a constant and cut it into the same groups have the same weights.
+/// Layers with the same constant and the same number of groups have the same weights.
 type WeightKey = (ConstantId, usize);
 
-/// The choices for a program. Weights are unpacked once, however many layers share them.
+/// The choices for a program. Weights that several layers share are unpacked once.
 pub(crate) struct Choices<'p> {
     program: &'p Program,
     kernels: KernelSet,
@@ -36,7 +36,7 @@ pub(crate) struct Choices<'p> {
 }
 
 impl<'p> Choices<'p> {
-    /// None made yet; unpacked weights may take that many bytes.
+    /// For a program, before any choice. Unpacked weights may take at most `max_bytes` bytes.
     pub fn new(program: &'p Program, kernels: KernelSet, max_bytes: u64) -> Choices<'p> {
         let mut inputs = vec![false; program.tensors.len()];
         for port in &program.inputs {
@@ -48,7 +48,7 @@ impl<'p> Choices<'p> {
         Choices { program, kernels, inputs, prepared: HashMap::new(), bytes: 0, max_bytes }
     }
 
-    /// The kernel of a step, if it is a convolution: the one that is asked for, if it serves the layer, else the cheapest.
+    /// The kernel of a step, if the step is a convolution: the requested one if it serves the layer, else the cheapest.
     ///
     /// # Errors
     /// If the layer contradicts itself or no kernel serves it.
@@ -66,7 +66,7 @@ impl<'p> Choices<'p> {
         })
     }
 
-    /// Answers something about a step, if it is a convolution, and gives its weights, if they are codes.
+    /// Calls `answer` with the query of a step, if it is a convolution, and with its weights, if they are codes.
     pub fn query<R>(
         &mut self,
         step: &Step,
@@ -113,7 +113,7 @@ impl<'p> Choices<'p> {
     }
 }
 
-/// The kernels that a step may have, if there is something to choose: other kernels, or tiles of one.
+/// The kernels that serve a step; none if there is nothing to choose, that is, only one kernel without several tiles.
 pub(crate) fn kernels_of(choices: &mut Choices<'_>, step: &Step) -> Result<Vec<KernelRef>, JitError> {
     let all = choices
         .query(step, |query, _| Ok(candidates(query).into_iter().map(|choice| choice.kernel).collect::<Vec<_>>()))?;
@@ -122,7 +122,7 @@ pub(crate) fn kernels_of(choices: &mut Choices<'_>, step: &Step) -> Result<Vec<K
     Ok(if all.len() == 1 && !tiled(&all[0]) { vec![] } else { all })
 }
 
-/// Whether the precompiled epilogue takes what follows the sums of a step.
+/// Whether the precompiled epilogue supports the epilogue of a step.
 fn precompiled_epilogue(program: &Program, step: &Step, inputs: &[bool]) -> Result<Result<(), Refusal>, JitError> {
     let dims = &program.tensor(step.output).dims;
     let mut operands = Vec::new();
@@ -136,7 +136,7 @@ fn precompiled_epilogue(program: &Program, step: &Step, inputs: &[bool]) -> Resu
     Ok(epilogue_steps(&steps, &operands).map(drop))
 }
 
-/// How an operand will lie along the channels of a step's output.
+/// The layout that an operand will have along the channels of a step's output.
 fn operand_access(
     program: &Program,
     step: &Step,
@@ -169,7 +169,7 @@ fn operand_access(
     })
 }
 
-/// The smallest magnitude of a factor of the sums that is not 0.
+/// The smallest nonzero magnitude among the multipliers of a step's sums; infinite if there is none.
 fn smallest_multiplier(program: &Program, step: &Step) -> f32 {
     let Op::Conv { multiplier, .. } = &step.op else { return f32::INFINITY };
     let ConstantData::F32(values) = &program.constant(*multiplier).data else { return 0.0 };

@@ -1,8 +1,7 @@
-//! What is decided before any step is lowered: how each tensor is stored, how much padding lies around it, and the kernel of each
-//! convolution.
+//! Decisions that are made before any step is lowered: the storage format and the halo of each tensor, and the kernel of each convolution.
 //!
-//! A tensor is stored once, in the format most useful to its consumers: as row offsets if a kernel of such reads it, else a byte per code; with
-//! a halo if a convolution pads it. A consumer that cannot read that format gets a converted copy
+//! A tensor is stored once, in the format that is most useful to its consumers. Codes are stored as row offsets if a consumer's kernel reads
+//! row offsets, else as bytes. The tensor has a halo if a convolution pads it. A consumer that cannot read the format gets a converted copy
 //! ([`crate::builder::Builder::read`]).
 
 mod kernels;
@@ -26,10 +25,10 @@ pub(crate) struct Assigned {
     pub convs: Vec<Option<ConvAssignment>>,
 }
 
-/// Decides for a whole program.
+/// Decides the storage of every tensor and the kernel of every convolution of a program.
 ///
 /// # Errors
-/// If a convolution contradicts itself, no kernel serves it, or weights take more than `max_bytes` once each code is a byte.
+/// If a convolution contradicts itself, if no kernel serves it, or if unpacked weights take more than `max_bytes` bytes.
 pub(crate) fn assign(
     program: &Program,
     kernels: KernelSet,
@@ -63,7 +62,7 @@ pub(crate) fn assign(
             wanted[root[source]] |= kernel.info().activations == ActivationFormat::RowOffset;
             let mut needed = needed_halo(program, step, geometry)?;
             if let Execution::Winograd(WinogradTiles { form, .. }) = kernel.execution() {
-                // Whole tiles are read.
+                // Winograd kernels read whole tiles, also at the lower and right edge.
                 let (_, height, width) = image(program, step.output)?;
                 let ([rows, columns], [tile_height, tile_width]) = (form.count([height, width]), form.outputs());
                 needed.bottom += rows * tile_height - height;
@@ -102,7 +101,7 @@ pub(crate) fn assign(
     Ok(Assigned { tensors, convs })
 }
 
-/// Whether the code of a step can write row offsets: its lanes run along the innermost dimension and start at even places.
+/// Whether the code of a step can write row offsets. Its lanes must run along the innermost dimension and start at even positions.
 fn writes_row_offsets(program: &Program, step: &Step) -> bool {
     match &step.op {
         Op::Conv { groups, .. } | Op::FloatConv { groups, .. } => {

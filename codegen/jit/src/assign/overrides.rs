@@ -1,18 +1,18 @@
-//! What is asked of single steps: kernels and tiles other than those that are the cheapest.
+//! Requests for the kernels and tiles of single steps, instead of those with the least estimated cycles.
 
 use catc_kernels::{KernelRef, KernelSet, TileOverride, find};
 use catc_program::{Program, Tuning};
 
-/// What is asked of a step.
+/// The request for one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct KernelOverride {
-    /// The kernel, if it serves the layer.
+    /// The kernel, which is used if it serves the layer; the cheapest if `None`.
     pub kernel: Option<KernelRef>,
     /// Its tile.
     pub tile: TileOverride,
 }
 
-/// What a tuning asks for, by step. Kernels that the set does not have are left to the choice.
+/// The requests of a tuning, by step. Kernels that the list does not have are ignored.
 pub(crate) fn overrides(program: &Program, tuning: Option<&Tuning>, kernels: KernelSet) -> Vec<KernelOverride> {
     let mut overrides = vec![KernelOverride::default(); program.steps.len()];
     for layer in tuning.into_iter().flat_map(|tuning| &tuning.layers) {

@@ -1,17 +1,17 @@
-//! How large the values of an epilogue can become. Values that are known to stay small, and so are never NaN, become codes with
-//! integer saturation instead of float comparisons.
+//! Bounds on the values of an epilogue. Values with a small bound, which are never NaN, are clamped to codes by integer saturation instead
+//! of float comparisons.
 
 use super::epilogue::ValuedStep;
 use catc_program::Binary;
 
-/// Rounding may take a value beyond the bound that exact arithmetic gives; not by this much.
+/// Rounding may increase a value above the bound of exact arithmetic, but by less than this factor.
 const SLACK: f32 = 1.001;
 
-/// Values beyond this are not rounded exactly by the addition of `1.5 * 2^23`.
+/// Values below this are rounded correctly by the addition of `1.5 * 2^23`.
 const SMALL: f32 = 2_097_152.0;
 
-/// A bound on the magnitude after the steps, given one before them and one for each operand (before its factor). `None`: no bound
-/// is known.
+/// A bound on the magnitude after the steps, given a bound before them and one for each operand before its factor. `None` if no bound is
+/// known.
 pub(crate) fn after(steps: &[ValuedStep], before: Option<f32>, operands: &[Option<f32>]) -> Option<f32> {
     let mut bound = before?;
     for step in steps {
@@ -35,7 +35,7 @@ pub(crate) fn after(steps: &[ValuedStep], before: Option<f32>, operands: &[Optio
     Some(bound)
 }
 
-/// Whether values with that bound, once multiplied with the factor of requantization, are small enough for integer saturation.
+/// Whether values with this bound, after multiplication by the factor of requantization, are small enough for integer saturation.
 pub(crate) fn are_small(bound: Option<f32>, requantize: Option<f32>) -> bool {
     bound.is_some_and(|b| b * requantize.unwrap_or(1.0).abs() * SLACK < SMALL)
 }

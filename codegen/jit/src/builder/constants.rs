@@ -1,30 +1,31 @@
-//! Everything constant that the emitted code reads, in one block of memory.
+//! All constants that emitted code reads, in one block of memory.
 
 use crate::block::Block;
 use crate::error::JitError;
 
-/// The constants of a compiled program, growing.
+/// The constants of a compiled program, while they are appended.
 #[derive(Debug)]
 pub(crate) struct Constants {
     block: Block,
     bytes: usize,
-    /// Where each entry starts, and its bytes; ascending.
+    /// Offset and bytes of each entry, in ascending order of offsets.
     entries: Vec<(usize, usize)>,
 }
 
 /// Alignment of every entry.
 const ALIGNMENT: usize = 64;
 
-/// Bytes behind every entry that may be read, not used: vector loads reach past the last channel.
+/// Bytes past every entry that may be read but not used, because vector loads reach past the last channel.
 pub(crate) const SLACK: usize = 64;
 
 impl Constants {
-    /// None yet. Of the room for `bytes` bytes, memory is taken as constants come; beyond it they are moved.
+    /// No constants yet. Reserves address space for `bytes` bytes, which is backed by memory only as constants are appended. Constants that
+    /// exceed it are moved to a larger block.
     pub fn with_room(bytes: usize) -> Result<Constants, JitError> {
         Ok(Constants { block: Block::with_room(bytes)?, bytes: 0, entries: vec![] })
     }
 
-    /// Appends an entry and gives its offset.
+    /// Appends an entry and returns its offset.
     pub fn push<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> usize {
         let at = self.bytes;
         self.block.extend(bytemuck::cast_slice(values));
@@ -34,13 +35,13 @@ impl Constants {
         at
     }
 
-    /// Bytes of the entry at an offset that [`Constants::push`] gave.
+    /// Bytes of the entry at an offset that [`Constants::push`] has returned.
     pub fn entry(&self, at: usize) -> Option<usize> {
         let found = self.entries.binary_search_by_key(&at, |&(start, _)| start).ok()?;
         Some(self.entries[found].1)
     }
 
-    /// The first `count` 32-bit words of an entry, if it is that long.
+    /// The first `count` 32-bit words of an entry; `None` if it is shorter.
     pub fn words(&self, at: usize, count: usize) -> Option<Vec<u32>> {
         if self.entry(at)? < 4 * count {
             return None;
@@ -52,7 +53,7 @@ impl Constants {
         Some((0..count).map(|number| word(at + 4 * number)).collect())
     }
 
-    /// Bytes in all.
+    /// Total bytes.
     pub fn len(&self) -> usize {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! The epilogue of a step: its factors among the constants, its operands read in a format that it can walk.
+//! Lowers the epilogue of a step: appends its factors to the constants, and reads its operands in a layout that the step can access.
 
 use super::bounds;
 use super::{Builder, Need, Slots};
@@ -8,7 +8,7 @@ use crate::storage::{Codes, Placed, Slot, StorageFormat, broadcast};
 use catc_program::{ConstantData, ConstantId, Operand, Step, TensorId};
 use catc_scalar::{EpilogueStep, Unary};
 
-/// An operand of an epilogue: the memory, and how to walk it along the dimensions of the step's output.
+/// An operand of an epilogue: its slot and its format.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct OperandWalk {
     /// Slot of the step's function.
@@ -19,7 +19,7 @@ pub(crate) struct OperandWalk {
     pub origin: i64,
     /// Zero-point of codes.
     pub zero: i32,
-    /// The highest of codes, counted from the lowest.
+    /// Highest code, counted from the lowest.
     pub levels: u8,
 }
 
@@ -39,23 +39,22 @@ impl ValuedFactor {
 /// A step on the running value, with the number of its operand.
 pub(crate) type ValuedStep = EpilogueStep<usize, ValuedFactor>;
 
-/// An epilogue with the values of its factors and with its operands, each as its walk and its strides (half bytes) along the output's
-/// dimensions.
+/// An epilogue with the values of its factors and with its operands.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PlannedEpilogue {
-    /// In order.
+    /// The steps, in order.
     pub steps: Vec<ValuedStep>,
-    /// Multiplied on before rounding.
+    /// The factor before rounding.
     pub requantize: Option<ValuedFactor>,
-    /// Whether the values that are rounded are known to be no NaN and below `2^21`.
+    /// Whether the values to be rounded are known to be below `2^21` in magnitude, and not NaN.
     pub small: bool,
-    /// Operands by number.
+    /// Operands by number, each with its strides, in half bytes, along the dimensions of the output.
     pub operands: Vec<(OperandWalk, Vec<i64>)>,
     pub factor_slot: usize,
 }
 
 impl PlannedEpilogue {
-    /// What code depends on.
+    /// The part of the epilogue on which code depends.
     pub fn code(&self) -> Epilogue {
         Epilogue {
             steps: self.steps.iter().map(|step| step.map_factor(ValuedFactor::code)).collect(),
@@ -65,13 +64,12 @@ impl PlannedEpilogue {
         }
     }
 
-    /// Leaves out the steps, which the sums have been given by other means.
+    /// Removes all steps, because the kernel applies them by other means.
     pub fn forget_steps(&mut self) {
         *self = PlannedEpilogue::default();
     }
 
-    /// Leaves out a final ReLU that clamping to codes does anyway: nothing but positive factors follow it, and the lowest code
-    /// stands for 0.
+    /// Removes a final ReLU that clamping to codes makes redundant: only positive factors follow it, and the lowest code represents 0.
     fn simplify(&mut self, codes: Option<Codes>) {
         let Some(codes) = codes else { return };
         if codes.zero != 0 || self.requantize.is_some_and(|f| f.value.is_nan() || f.value <= 0.0) {
@@ -86,8 +84,8 @@ impl PlannedEpilogue {
 }
 
 impl Builder<'_> {
-    /// The epilogue of a step whose lanes run along `lane_dim` of its output. `pairs_align` says that lane groups always start at
-    /// even places, so that row offsets can be read; `bound` bounds the magnitude of the values before the epilogue.
+    /// The epilogue of a step whose lanes run along `lane_dim` of its output. `pairs_align` says that groups of lanes always start at even
+    /// positions, so that row offsets can be read. `bound` is a bound on the magnitude of the values before the epilogue.
     pub fn epilogue(
         &mut self,
         step: &Step,
@@ -136,7 +134,7 @@ impl Builder<'_> {
         }
     }
 
-    /// A bound on the magnitude of a tensor's elements: floats, or codes less their zero-point.
+    /// A bound on the magnitude of a tensor's elements: of floats, or of codes minus their zero-point.
     pub fn bound(&self, tensor: TensorId) -> Option<f32> {
         match Codes::of(&self.program.tensor(tensor).format) {
             Some(codes) => Some(f32::from(codes.levels)),

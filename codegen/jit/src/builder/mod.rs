@@ -1,4 +1,4 @@
-//! The state of lowering: constants, placed tensors, and the functions so far.
+//! The state of lowering: the constants, placed tensors and functions so far.
 
 mod bounds;
 pub(crate) mod constants;
@@ -23,34 +23,34 @@ use constants::Constants;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// What a step needs of an input.
+/// The requirements of a step on the storage of an input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Need {
-    /// The one form it reads; any if `None`.
+    /// The only format that it can read; any if `None`.
     pub format: Option<StorageFormat>,
-    /// The least padding.
+    /// The least halo.
     pub halo: Halo,
-    /// Whether it may read past elements, which the caller's memory does not allow.
+    /// Whether it may read past the last element, which inputs of the program do not allow, because their memory is the caller's.
     pub reads_past: bool,
 }
 
 impl Need {
-    /// Anything.
+    /// No requirements.
     pub const ANY: Need = Need { format: None, halo: Halo::NONE, reads_past: false };
-    /// Anything but row offsets.
+    /// The plain storage format of a tensor's format: not row offsets.
     pub fn plain(buffer_format: &catc_program::Format) -> Need {
         Need { format: Some(StorageFormat::plain(buffer_format)), ..Need::ANY }
     }
 }
 
-/// All that the packing of a constant depends on.
+/// Everything on which the packing of a constant depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PackingKey {
     /// The constant.
     pub weights: ConstantId,
     /// The kernel.
     pub kernel: KernelRef,
-    /// The order of the weights, for kernels that have several.
+    /// The order of the weights, for kernels with several orders.
     pub layout: Option<WeightLayout>,
     /// Zero-point and highest code of the activations.
     pub activations: (i32, u8),
@@ -62,7 +62,7 @@ pub(crate) struct Builder<'p> {
     pub program: &'p Program,
     /// The kernels that steps may use.
     pub kernels: KernelSet,
-    /// What is asked of the present step's tile.
+    /// The requested tile of the present step.
     pub tile: TileOverride,
     /// All constants so far.
     pub constants: Constants,
@@ -73,7 +73,7 @@ pub(crate) struct Builder<'p> {
     regions: Vec<usize>,
     bounds: Vec<Option<f32>>,
     steps: Vec<UnplacedStep>,
-    /// The program's step that is being lowered.
+    /// The number of the program's step that is being lowered.
     source: usize,
 }
 
@@ -86,11 +86,11 @@ pub(crate) struct Lowered {
     pub constants: Constants,
     /// Bytes of each region.
     pub regions: Vec<usize>,
-    /// Where each program output lies.
+    /// The slot and layout of each program output.
     pub outputs: Vec<Placed>,
 }
 
-/// About the bytes that constants take once packed: codes as bytes, those of 3x3 filters almost twice.
+/// Estimated bytes of the packed constants. Packed codes are bytes; 3x3 filters for Winograd kernels have almost two bytes per code.
 fn room(program: &Program) -> usize {
     let bytes = |c: &Constant| match &c.data {
         ConstantData::F32(values) => 4 * values.len(),
@@ -100,7 +100,7 @@ fn room(program: &Program) -> usize {
 }
 
 impl<'p> Builder<'p> {
-    /// For a program whose tensors are stored as assigned. Its inputs are placed.
+    /// For a program whose tensors are stored as assigned. Places the program's inputs.
     pub fn new(program: &'p Program, kernels: KernelSet, assignments: Vec<Assignment>) -> Result<Self, JitError> {
         let mut placed = vec![None; program.tensors.len()];
         for (number, port) in program.inputs.iter().enumerate() {
@@ -124,12 +124,12 @@ impl<'p> Builder<'p> {
         })
     }
 
-    /// Functions that are appended from here on belong to that step of the program, of which that tile is asked.
+    /// Begins step number `source` of the program, for which `tile` is requested. Functions that are appended next belong to it.
     pub fn begin(&mut self, source: usize, tile: TileOverride) {
         (self.source, self.tile) = (source, tile);
     }
 
-    /// Ends lowering.
+    /// Completes lowering.
     ///
     /// # Errors
     /// If an output was never written.
@@ -147,7 +147,8 @@ impl<'p> Builder<'p> {
         Slot::Region(self.regions.len() - 1)
     }
 
-    /// Two constants that `make` packs of weights and appends, unless weights were packed with the same key: layers may share weights.
+    /// The offsets of two constants that `make` packs from weights and appends. If a layer has packed weights with the same key, its constants
+    /// are shared.
     pub fn packed(
         &mut self,
         key: PackingKey,
@@ -176,7 +177,7 @@ impl<'p> Builder<'p> {
         &mut self.steps[last]
     }
 
-    /// Memory of a tensor that a step writes.
+    /// Allocates memory for a tensor that a step writes.
     pub fn write(&mut self, tensor: TensorId) -> Result<Placed, JitError> {
         let assignment = self.assignments[tensor.0 as usize];
         let buffer = Buffer::new(self.program.tensor(tensor), assignment.format, assignment.halo)?;
@@ -186,7 +187,7 @@ impl<'p> Builder<'p> {
         Ok(placed)
     }
 
-    /// A view of another tensor: the same memory under other dimensions.
+    /// Places a view of another tensor: the same memory with other dimensions.
     pub fn view(&mut self, from: TensorId, to: TensorId) -> Result<(), JitError> {
         let source = self.placed(from)?;
         let decl = self.program.tensor(to);
@@ -203,7 +204,7 @@ impl<'p> Builder<'p> {
         placed.ok_or_else(|| JitError::invalid(&self.program.tensor(tensor).name, "read before it is written"))
     }
 
-    /// Memory of a tensor in a form that a step can read, converted if it must be.
+    /// The memory of a tensor in a layout that a step can read. Appends a conversion if necessary.
     pub fn read(&mut self, tensor: TensorId, need: Need) -> Result<Placed, JitError> {
         let fits = |placed: &Placed| {
             let format = need.format.is_none_or(|f| f == placed.buffer.format);
@@ -226,7 +227,7 @@ impl<'p> Builder<'p> {
         Ok(copy)
     }
 
-    /// The values of an f32 constant, or of codes once dequantized.
+    /// The values of an f32 constant, or the dequantized values of codes.
     pub fn floats(&self, name: &str, id: ConstantId) -> Result<Vec<f32>, JitError> {
         let constant = self.program.constant(id);
         let count: usize = constant.dims.iter().product();

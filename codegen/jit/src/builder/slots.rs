@@ -1,25 +1,25 @@
-//! The slots of one function, growing.
+//! The slots of one function.
 
 use crate::storage::Slot;
 
-/// The slots of one function, growing.
+/// The slots of one function, while it is lowered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
 }
 
 impl Slots {
-    /// All of them, by number.
+    /// All slots, by number.
     pub fn as_slice(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// All of them, by number.
+    /// All slots, by number.
     pub fn into_vec(self) -> Vec<Slot> {
         self.slots
     }
 
-    /// The regions among them.
+    /// The regions among the slots.
     pub fn regions(&self) -> Vec<usize> {
         let region = |slot: &Slot| if let Slot::Region(region) = *slot { Some(region) } else { None };
         self.slots.iter().filter_map(region).collect()

@@ -1,10 +1,10 @@
-//! A function to be called, before its memory has a place.
+//! A function to be called, before its memory is placed.
 
 use crate::emit::SharedCode;
 use crate::storage::Slot;
 use catc_kernels::{Choice, KernelRef};
 
-/// What a function does of one step of the program.
+/// One step of the program as a function executes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
     /// The number of the program's step.
@@ -15,7 +15,7 @@ pub struct Work {
     pub tile: Option<(usize, usize)>,
     /// Multiply-accumulates per image.
     pub macs: u64,
-    /// Cycles that the kernel is said to take, for an image on one thread.
+    /// Estimated cycles of the kernel, for an image on one thread.
     pub cycles: Option<f64>,
 }
 
@@ -24,13 +24,13 @@ pub struct Work {
 pub(crate) struct UnplacedStep {
     /// For messages and reports.
     pub name: String,
-    /// What it does: the name of the program's operation, or `convert`.
+    /// The name of the program's operation, or `convert`.
     pub op: &'static str,
-    /// The steps of the program that it does, one unless functions were joined.
+    /// The steps of the program that it executes; one unless functions were joined.
     pub work: Vec<Work>,
-    /// What its function reads and writes.
+    /// The memory that its function reads and writes.
     pub slots: Vec<Slot>,
-    /// Work units: a call does a range of them.
+    /// Work units; a call executes a range of them.
     pub units: usize,
     /// Scratch bytes.
     pub scratch: usize,
@@ -41,7 +41,7 @@ pub(crate) struct UnplacedStep {
 }
 
 impl UnplacedStep {
-    /// Notes the kernel and its work.
+    /// Records the kernel and its work.
     pub fn with_kernel(&mut self, choice: &Choice, macs: u64, tile: Option<(usize, usize)>) -> &mut Self {
         for work in &mut self.work {
             (work.kernel, work.macs, work.cycles, work.tile) = (Some(choice.kernel), macs, Some(choice.cycles), tile);
@@ -49,7 +49,7 @@ impl UnplacedStep {
         self
     }
 
-    /// Notes multiply-accumulates of a step without a kernel of its own.
+    /// Records the multiply-accumulates of a step without a kernel.
     pub fn with_macs(&mut self, macs: u64) -> &mut Self {
         for work in &mut self.work {
             work.macs = macs;

@@ -1,14 +1,14 @@
-//! The C function that says whether a CPU runs an object's code.
+//! The C function that checks whether the CPU can run an object's code.
 
 use catc_kernels::{Architecture, Tier};
 use std::fmt::Write;
 
-/// A word of CPU identification and the bits of it that a tier asks for.
+/// A word of CPU identification, and the bits of it that tiers require.
 struct Word {
-    /// How C code gets the word into `a`, `b`, `c` and `d`; 0 if the CPU has no such word.
+    /// The C expression that loads the word into `a`, `b`, `c` or `d`; it is 0 if the CPU does not have the word.
     query: &'static str,
     register: char,
-    /// From which tier on, and which bit.
+    /// Each bit with the weakest tier that requires it.
     bits: &'static [(Tier, u32)],
 }
 
@@ -57,7 +57,7 @@ const X86: &[Word] = &[
     },
 ];
 
-/// `static inline int NAME_supported(void)` and what it includes.
+/// The text of `static inline int NAME_supported(void)`, with its includes.
 pub(super) fn function(name: &str, tier: Tier) -> String {
     match tier.architecture() {
         Architecture::X86_64 => x86(name, tier),
@@ -75,12 +75,12 @@ fn x86(name: &str, tier: Tier) -> String {
             let _ = writeln!(text, "    if (!{query} || ({register} & {mask:#x}u) != {mask:#x}u) return 0;");
         }
     }
-    // A `vpdpbusd` of 128 bits: tiers from AVX-512 on have it from there, the one before from AVX-VNNI.
+    // Emitted code uses the 128-bit `vpdpbusd` of AVX-VNNI for this tier, and that of AVX-512 VNNI for stronger tiers.
     if tier == Tier::X86V3Vnni {
         text += "    if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & 0x10u) == 0) return 0;\n";
     }
     if tier.includes(Tier::X86V3) {
-        // The operating system keeps the wide registers: XMM and YMM, with AVX-512 also masks and ZMM.
+        // The operating system must save the wide registers: XMM and YMM, and for AVX-512 also masks and ZMM.
         let states = if tier.includes(Tier::Avx512Vnni) { "0xe6u" } else { "0x6u" };
         text += "    __asm__ volatile(\"xgetbv\" : \"=a\"(a), \"=d\"(d) : \"c\"(0));\n";
         let _ = writeln!(text, "    if ((a & {states}) != {states}) return 0;");

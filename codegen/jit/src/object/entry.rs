@@ -12,10 +12,10 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_module::{DataId, Linkage, Module};
 use cranelift_object::ObjectModule;
 
-/// What the entry function returns for a workspace that is null or lies wrong.
+/// The return value of the entry function for a workspace that is null or not aligned.
 pub(super) const BAD_WORKSPACE: i64 = 1;
 
-/// Defines `int NAME_run(inputs.., outputs.., workspace)` and gives its bytes. `numbers` are the functions of the steps.
+/// Defines `int NAME_run(inputs.., outputs.., workspace)` and returns the bytes of its code. `numbers` are the numbers of the steps' functions.
 pub(super) fn define(
     functions: &mut Functions,
     module: &mut ObjectModule,

@@ -6,7 +6,7 @@ use crate::place::{PlacedProgram, PortShape};
 use catc_program::{Port, Program};
 use std::fmt::Write;
 
-/// The text.
+/// The text of the header.
 pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, placed: &PlacedProgram) -> String {
     let (name, tier) = (options.name, options.tier);
     let upper = name.to_ascii_uppercase();
@@ -58,7 +58,8 @@ pub(super) fn text(program: &Program, options: &ObjectOptions<'_>, placed: &Plac
     out
 }
 
-/// Macros of the inputs or of the outputs; gives their parameter names and whether they hold indices. One port has no number.
+/// Writes the macros of the inputs or of the outputs. Returns the name of each parameter, and whether it holds indices. A single port has no
+/// number in its name.
 fn ports(
     out: &mut String,
     program: &Program,
@@ -92,7 +93,7 @@ fn ports(
     parameters
 }
 
-/// A name inside a comment: what could end it or break a line is replaced.
+/// A name for use in a C comment. Replaces characters that could end the comment or break a line.
 fn comment(name: &str) -> String {
     name.chars().map(|c| if c.is_control() || c == '*' || c == '\\' { '_' } else { c }).collect()
 }

@@ -1,11 +1,11 @@
-//! Programs to object files, ahead of time.
+//! Ahead-of-time compilation of programs to object files.
 //!
 //! An [`ObjectFile`] is one relocatable ELF object for Linux: the functions of the steps, the packed weights as read-only data, and
-//! one entry function in the platform's C calling convention, which calls the steps in order. It refers to nothing outside itself:
-//! no allocation, no library, mathematical functions included. The code is position-independent and holds no address, so that it
-//! links into static, position-independent and shared programs without relocations of its text.
+//! one entry function in the platform's C calling convention, which calls the steps in order. It has no external references: it allocates
+//! nothing and uses no library, not even for mathematical functions. The code is position-independent and contains no addresses, so that
+//! it links into static, position-independent and shared programs without relocations of its text.
 //!
-//! Objects have the kernels that the code generator writes ([`catc_kernels::KernelSet::emitted`]), not the precompiled ones.
+//! Objects use emitted kernels only ([`catc_kernels::KernelSet::emitted`]), not the precompiled ones.
 
 mod cpu_check;
 mod entry;
@@ -21,27 +21,27 @@ use catc_program::Program;
 use cranelift_module::{DataDescription, Linkage, Module, ModuleError, default_libcall_names};
 use cranelift_object::{ObjectBuilder, ObjectModule};
 
-/// What an object file is made for.
+/// Options for making an object file.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectOptions<'a> {
-    /// The instruction set, and with it the architecture.
+    /// The instruction set, which implies the architecture.
     pub tier: Tier,
-    /// What the names of functions and macros begin with; a C identifier.
+    /// The prefix of the names of functions and macros; a C identifier.
     pub name: &'a str,
-    /// Whether to make the texts of the functions too.
+    /// Whether to include the functions as text.
     pub listing: bool,
 }
 
-/// An object file and what goes with it.
+/// An object file with its header and its statistics.
 #[derive(Clone, Debug)]
 pub struct ObjectFile {
     /// The ELF object.
     pub bytes: Vec<u8>,
     /// The C header.
     pub header: String,
-    /// The functions as they are handed to Cranelift, if listings were asked for.
+    /// The functions as the input of Cranelift, if a listing was requested.
     pub clif: String,
-    /// The functions as machine instructions, in Cranelift's notation, if listings were asked for.
+    /// The functions as machine instructions, in Cranelift's notation, if a listing was requested.
     pub assembly: String,
     /// Bytes of machine code.
     pub code_bytes: usize,
@@ -58,11 +58,11 @@ pub struct ObjectFile {
 pub struct ObjectStep {
     /// The layer's name.
     pub name: String,
-    /// What it does.
+    /// The name of the program's operation, or `convert`.
     pub op: &'static str,
     /// The inner kernel, if it has one.
     pub kernel: Option<KernelRef>,
-    /// The (local) symbol of its function, shared by steps of the same shape.
+    /// The local symbol of its function, which steps with equal code share.
     pub symbol: String,
 }
 
@@ -124,11 +124,11 @@ pub fn object(program: &Program, options: &ObjectOptions<'_>) -> Result<ObjectFi
 /// Alignment of the workspace and of the constants.
 const ALIGNMENT: usize = 64;
 
-/// Where things lie in the workspace.
+/// The layout of the workspace.
 struct WorkspaceLayout {
-    /// Where scratch memory starts, behind the activations.
+    /// Offset of the scratch memory, which follows the activations.
     scratch: usize,
-    /// Bytes in all; at least one line.
+    /// Total bytes, at least one cache line.
     bytes: usize,
 }
 
@@ -138,7 +138,7 @@ fn workspace(placed: &PlacedProgram) -> WorkspaceLayout {
     WorkspaceLayout { scratch, bytes }
 }
 
-/// Whether a text can begin the names of C functions and macros.
+/// Whether a text can be the prefix of names of C functions and macros.
 pub fn is_c_identifier(name: &str) -> bool {
     let mut bytes = name.bytes();
     let letter = |b: u8| b.is_ascii_alphabetic() || b == b'_';

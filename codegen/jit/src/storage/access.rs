@@ -1,29 +1,29 @@
-//! How a few elements of a buffer lie along one dimension.
+//! The layout of neighbouring elements of a buffer along one dimension.
 
 use super::buffer::StorageFormat;
 
-/// How the elements of one access lie.
+/// The distance between the elements of one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LaneStep {
-    /// Next to one another.
+    /// Elements are adjacent.
     Unit,
-    /// One element for all lanes.
+    /// All lanes have the same element.
     Broadcast,
-    /// That many bytes apart.
+    /// Elements are this many bytes apart.
     Bytes(i64),
 }
 
-/// What one access reads or writes.
+/// The format and distance of the elements that one access reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneAccess {
-    /// How an element is stored; row offsets only with [`LaneStep::Unit`] and from an even channel on.
+    /// How an element is stored. Row offsets require [`LaneStep::Unit`], and the first channel must be even.
     pub format: StorageFormat,
-    /// How elements follow.
+    /// The distance between elements.
     pub step: LaneStep,
 }
 
 impl LaneAccess {
-    /// Bytes from an element to the one `lanes` further (even for row offsets).
+    /// Bytes from an element to the one `lanes` further; for row offsets, `lanes` must be even.
     pub fn advance(&self, lanes: usize) -> i64 {
         match self.step {
             LaneStep::Unit => (lanes * self.format.half_bytes() / 2) as i64,
@@ -33,7 +33,7 @@ impl LaneAccess {
     }
 }
 
-/// The access for elements `half_bytes` apart.
+/// The access to elements that are `half_bytes` half bytes apart.
 pub(crate) fn lane_access(format: StorageFormat, half_bytes: i64) -> LaneAccess {
     let step = match half_bytes {
         0 => LaneStep::Broadcast,

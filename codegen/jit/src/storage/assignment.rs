@@ -1,4 +1,4 @@
-//! What is decided for a tensor before any step is lowered.
+//! The storage of a tensor, which is decided before any step is lowered.
 
 use super::buffer::{Halo, StorageFormat};
 
@@ -9,8 +9,8 @@ pub(crate) struct Assignment {
     pub format: StorageFormat,
     /// Its halo.
     pub halo: Halo,
-    /// The tensor whose memory it shares; itself where it is not a view.
+    /// The tensor whose memory it shares; itself if it is not a view.
     pub root: usize,
-    /// The number of the program input that it is (or views).
+    /// The number of the program input, if it is one or a view of one.
     pub input: Option<usize>,
 }

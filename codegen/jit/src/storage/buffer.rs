@@ -1,4 +1,4 @@
-//! How an activation tensor lies in memory.
+//! The layout of an activation tensor in memory.
 
 use super::access::{LaneAccess, lane_access};
 use crate::error::JitError;
@@ -11,9 +11,9 @@ pub(crate) enum StorageFormat {
     Float,
     /// i32.
     Index,
-    /// A code, counted from the lowest of its format, in a byte.
+    /// A byte: the code, counted from the lowest code of its format.
     Byte,
-    /// Two neighbouring 2-bit codes of the innermost dimension in a byte, as the offset of their row in the look-up table
+    /// One byte for two neighbouring 2-bit codes of the innermost dimension: the offset of their row in the look-up table
     /// ([`catc_kernels::pairs::rows::row_offset`]).
     RowOffset,
 }
@@ -28,7 +28,7 @@ impl StorageFormat {
         }
     }
 
-    /// The form that holds any tensor of a format.
+    /// The storage format that every consumer of a tensor of this format can read.
     pub fn plain(format: &Format) -> StorageFormat {
         match format {
             Format::F32 => StorageFormat::Float,
@@ -38,7 +38,7 @@ impl StorageFormat {
     }
 }
 
-/// Pixels around an image `[C,H,W]` that hold what convolutions take for padding.
+/// The pixels around an image `[C,H,W]` that hold the padding of convolutions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Halo {
     /// Rows above.
@@ -66,19 +66,19 @@ impl Halo {
     }
 }
 
-/// The codes of a quantized tensor, as its bytes show them.
+/// The codes of a quantized tensor, and how its bytes represent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Codes {
-    /// Lowest code of the format: what byte 0 stands for.
+    /// Lowest code of the format, which byte 0 represents.
     pub lowest: i32,
-    /// Highest code less the lowest.
+    /// Highest code minus the lowest.
     pub levels: u8,
-    /// Zero-point less the lowest code.
+    /// Zero-point minus the lowest code.
     pub zero: u8,
 }
 
 impl Codes {
-    /// Those of a format; none for floats and indices. A zero-point outside its format, which validation refuses, is cut to it.
+    /// The codes of a format; `None` for floats and indices. A zero-point outside the range of codes, which validation refuses, is clamped.
     pub fn of(format: &Format) -> Option<Codes> {
         let Format::Codes { signed, bits, zero_point, .. } = *format else { return None };
         let lowest = Format::min_code(signed, bits);
@@ -87,7 +87,7 @@ impl Codes {
     }
 }
 
-/// Memory for one activation tensor of one image.
+/// The layout of one activation tensor of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Buffer {
     /// How an element is stored.
@@ -102,17 +102,17 @@ pub(crate) struct Buffer {
     pub order: Vec<usize>,
     /// The padding around an image.
     pub halo: Halo,
-    /// Bytes before the first element (the halo's upper part).
+    /// Bytes before the first element: the halo above the image and to the left of its first row.
     pub origin: i64,
-    /// Bytes in all.
+    /// Total bytes.
     pub bytes: usize,
 }
 
-/// No single buffer may be larger.
+/// The most bytes of a buffer.
 const LARGEST: usize = 1 << 40;
 
 impl Buffer {
-    /// Memory for a tensor. Only images (`[C,H,W]`, channels last) have a halo.
+    /// The buffer of a tensor. Only images (`[C,H,W]`, channels last) have a halo.
     pub fn new(decl: &TensorDecl, format: StorageFormat, halo: Halo) -> Result<Buffer, JitError> {
         let codes = Codes::of(&decl.format);
         let too_large = || JitError::TooLarge { tensor: decl.name.clone() };
@@ -147,22 +147,22 @@ impl Buffer {
         Ok(Buffer { format, codes, dims: decl.dims.clone(), strides, order, halo, origin, bytes: span.div_ceil(2) })
     }
 
-    /// Bytes along a logical dimension; not for the innermost dimension of row offsets.
+    /// Bytes from an element to the next along a logical dimension; not valid for the innermost dimension of row offsets.
     pub fn stride(&self, dim: usize) -> i64 {
         self.strides[dim] / 2
     }
 
-    /// How elements along a logical dimension are reached.
+    /// The access to elements along a logical dimension.
     pub fn lanes(&self, dim: usize) -> LaneAccess {
         lane_access(self.format, self.strides[dim])
     }
 
-    /// What the halo holds: each code the zero-point, or 0.0.
+    /// The code that represents zero, which the halo holds; 0 for floats, whose halo holds 0.0.
     pub fn zero(&self) -> u8 {
         self.codes.map_or(0, |c| c.zero)
     }
 
-    /// The byte that holds a zero (of two channels in a row offset).
+    /// The byte with which the halo is filled; for row offsets it represents two zeros.
     pub fn fill(&self) -> u8 {
         match self.format {
             StorageFormat::RowOffset => catc_kernels::pairs::rows::row_offset(self.zero(), self.zero()),
@@ -170,12 +170,12 @@ impl Buffer {
         }
     }
 
-    /// Elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Whether elements follow one another in memory order with nothing between them.
+    /// Whether there are no bytes between elements in memory order.
     pub fn is_dense(&self) -> bool {
         self.halo == Halo::NONE
             && (self.format != StorageFormat::RowOffset
@@ -183,7 +183,7 @@ impl Buffer {
     }
 }
 
-/// Whether a tensor is an image `[C,H,W]` whose channels are the innermost in memory; a single pixel always is.
+/// Whether a tensor is an image `[C,H,W]` whose channels are innermost in memory, which is true of every single pixel.
 pub(crate) fn is_image(decl: &TensorDecl) -> bool {
     matches!((decl.layout, decl.dims.as_slice()), (Layout::ChannelsLast, &[_, _, _]) | (Layout::RowMajor, &[_, 1, 1]))
 }
@@ -203,7 +203,7 @@ mod tests {
         let halo = Halo { top: 1, left: 2, bottom: 3, right: 4 };
         let buffer =
             Buffer::new(&decl(CODES, &[5, 6, 7], Layout::ChannelsLast), StorageFormat::RowOffset, halo).unwrap();
-        // Three bytes a pixel, 13 pixels a row.
+        // A pixel has three bytes, and a row has 13 pixels.
         assert_eq!(buffer.strides, [1, 78, 6]);
         assert_eq!(buffer.origin, 39 + 6);
         assert_eq!(buffer.bytes, 10 * 39);

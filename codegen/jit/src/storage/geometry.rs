@@ -1,10 +1,10 @@
-//! Sizes that follow from a program: images, padding, strides of operands that broadcast.
+//! Sizes that follow from a program: image sizes, padding, and strides of broadcast operands.
 
 use super::buffer::{Halo, is_image};
 use crate::error::JitError;
 use catc_program::{Geometry, Program, Step, TensorId};
 
-/// The padding that a convolution reads, which is what its output asks for: a window may stop short of the declared padding.
+/// The padding that a convolution reads. It follows from the size of the output; the windows may not reach all of the declared padding.
 pub(crate) fn needed_halo(program: &Program, step: &Step, geometry: &Geometry) -> Result<Halo, JitError> {
     let (_, height, width) = image(program, step.inputs[0])?;
     let (_, out_height, out_width) = image(program, step.output)?;
@@ -34,7 +34,7 @@ pub(crate) fn image(program: &Program, tensor: TensorId) -> Result<(usize, usize
     }
 }
 
-/// Strides of an operand along the dimensions of an output it broadcasts to.
+/// Strides of an operand along the dimensions of the output to which it broadcasts.
 pub(crate) fn broadcast(name: &str, own: &[usize], strides: &[i64], dims: &[usize]) -> Result<Vec<i64>, JitError> {
     let error = || JitError::invalid(name, format!("an operand of dimensions {own:?} does not broadcast to {dims:?}"));
     let missing = dims.len().checked_sub(own.len());

@@ -1,4 +1,4 @@
-//! Where activation tensors lie in memory, and how.
+//! The layout of activation tensors in memory.
 
 mod access;
 mod assignment;

@@ -1,26 +1,26 @@
-//! What the code of a step reaches: slots, tensors in them, and rows of tensors.
+//! The memory that the code of a step accesses: slots, tensors in slots, and rows of tensors.
 
 use super::buffer::Buffer;
 
-/// What a slot of a step's function points at.
+/// The memory to which a slot of a step's function points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     /// A region of the activation memory.
     Region(usize),
-    /// A byte offset in the constants.
+    /// A constant, by its byte offset in the constants.
     Constant(usize),
-    /// An input of the program, as the caller handed it in.
+    /// An input of the program, in the caller's memory.
     Input(usize),
-    /// Memory that only one call uses.
+    /// Scratch memory, which only one call uses at a time.
     Scratch,
 }
 
-/// Memory of a tensor, and how it lies there.
+/// The slot of a tensor, and its layout.
 #[derive(Clone, Debug)]
 pub(crate) struct Placed {
-    /// Where.
+    /// The slot.
     pub slot: Slot,
-    /// How.
+    /// The layout.
     pub buffer: Buffer,
 }
 
@@ -34,13 +34,13 @@ pub(crate) struct RowPlace {
     pub row: i64,
 }
 
-/// How a step whose work units are the rows of its output reaches its tensors.
+/// The memory that a step accesses, if its work units are the rows of its output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowAccess {
-    /// Slot of what the step reads whole.
+    /// Slot of the input, any part of which the step may read.
     pub input: usize,
-    /// Where it writes.
+    /// The rows that it writes.
     pub output: RowPlace,
-    /// What it reads the same rows of as it writes.
+    /// The tensors of which it reads only the rows that it writes.
     pub operands: Vec<RowPlace>,
 }

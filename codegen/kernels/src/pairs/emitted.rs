@@ -28,7 +28,7 @@ pub static PAIRS_128: EmittedPairs = EmittedPairs(KernelInfo {
 /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
 const RATE: f64 = 44.5;
 
-/// The largest reduction whose sums fit 32 bits, assuming that drains come after at least half of the steps that they may.
+/// The largest reduction with at most [`rows::DRAINS_PER_SPILL`] drains, if each follows at least half of the steps that it may.
 const MAX_REDUCTION: usize = rows::DRAINS_PER_SPILL * 14 * 2;
 
 impl Kernel for EmittedPairs {

@@ -87,7 +87,7 @@ pub fn layout(shape: &WeightShape, dense: bool, vectors_per_block: usize) -> Wei
 
 /// Whether 16-bit accumulators can add all drains of a layer with this shape.
 pub fn fits(shape: &WeightShape) -> bool {
-    // Each run ends with a drain of its own. Assumes the most runs, one per tap.
+    // Each run ends with a drain of its own, and there are at most as many runs as taps.
     let runs = shape.kernel_height * shape.kernel_width;
     runs * (triples(shape.inputs).div_ceil(STEPS_PER_DRAIN) + 1) <= MAX_DRAINS
 }
