@@ -2,38 +2,38 @@
 
 use crate::error::JitError;
 
-/// A cache line, so that memory starts on one.
+/// A cache line; its alignment makes blocks start on a cache line boundary.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub [u8; 64]);
 
-/// Memory on cache line boundaries.
+/// Memory that starts on a cache line boundary.
 #[derive(Debug)]
 pub(crate) struct Block {
     /// The memory.
     pub lines: Vec<Line>,
 }
 
-/// Blocks of that many bytes ask for large pages.
+/// Blocks of at least this many bytes request large pages.
 const LARGE: usize = 4 << 20;
 
-/// A large page of x86-64 and AArch64.
+/// Bytes of a large page on x86-64 and AArch64.
 const LARGE_PAGE: usize = 2 << 20;
 
 impl Block {
-    /// That many zero bytes.
+    /// A block of zero bytes.
     pub fn new(bytes: usize) -> Result<Block, JitError> {
         let mut lines = Block::room(bytes)?;
         lines.resize(bytes.div_ceil(64), Line([0; 64]));
         Ok(Block { lines })
     }
 
-    /// No bytes, and room for that many, of which memory is taken as it is filled.
+    /// An empty block with room for `bytes` bytes. The operating system supplies memory only as the block is filled.
     pub fn with_room(bytes: usize) -> Result<Block, JitError> {
         Ok(Block { lines: Block::room(bytes)? })
     }
 
-    /// Appends bytes, the last line filled up with 0.
+    /// Appends bytes, and pads the last line with 0.
     pub fn extend(&mut self, bytes: &[u8]) {
         let (whole, rest) = bytes.as_chunks();
         self.lines.extend(whole.iter().map(|&line| Line(line)));
@@ -44,7 +44,7 @@ impl Block {
         }
     }
 
-    /// Makes it that many bytes long, in whole lines.
+    /// Sets the length to `bytes` bytes, rounded up to whole lines.
     pub fn resize(&mut self, bytes: usize) {
         self.lines.resize(bytes.div_ceil(64), Line([0; 64]));
     }
@@ -62,14 +62,14 @@ impl Block {
     }
 }
 
-/// Asks for large pages where whole ones lie in the memory, before it is first touched: weights that stream by once a run
-/// would otherwise wait for address translations. A refusal changes nothing but the speed.
+/// Requests large pages for the part of the memory that consists of whole ones, before it is first accessed. Weights are read only once per
+/// run, and would otherwise wait for address translations. A refusal only affects speed.
 #[cfg(target_os = "linux")]
 fn advise_large_pages(start: *mut u8, bytes: usize) {
     let before = start.align_offset(LARGE_PAGE);
     let whole = bytes.saturating_sub(before) / LARGE_PAGE * LARGE_PAGE;
     if whole > 0 {
-        // SAFETY: the range lies within one allocation of ours, and the advice changes neither its content nor its protection.
+        // SAFETY: the range is within one allocation of this crate, and the advice changes neither its content nor its protection.
         unsafe { libc::madvise(start.add(before).cast(), whole, libc::MADV_HUGEPAGE) };
     }
 }

@@ -10,38 +10,38 @@ use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::default_libcall_names;
 use std::mem::ManuallyDrop;
 
-/// A step's function: slots, first unit, one past the last unit.
+/// A step's function. Its arguments are the slots, the first unit, and one past the last unit.
 pub(crate) type StepFunction = unsafe extern "C" fn(*const *mut u8, i64, i64);
 
-/// A module whose code memory is freed on drop, which `JITModule` itself does not do.
+/// A module whose code memory is freed on drop; `JITModule` itself does not free it.
 struct OwnedModule(ManuallyDrop<JITModule>);
 
 impl Drop for OwnedModule {
     fn drop(&mut self) {
-        // SAFETY: the module is taken once, here, and not touched afterwards. Function pointers leave `Code` only through a shared
-        // borrow of it, and none is kept beyond a call; so with exclusive access no code of this module runs or can be called any
-        // more.
+        // SAFETY: the module is taken only here, and not used afterwards. Function pointers are obtained only through a shared borrow of
+        // `Code`, and none is kept after a call. This method has exclusive access, so no code of the module is running or can be called
+        // later.
         unsafe { ManuallyDrop::take(&mut self.0).free_memory() };
     }
 }
 
-/// Functions that have been emitted and can be called.
+/// Emitted functions that can be called.
 pub(crate) struct Code {
     _module: OwnedModule,
     functions: Vec<(StepFunction, usize)>,
 }
 
-// SAFETY: after `finish` the module is never touched again until it is dropped: functions are only called, through pointers to
-// read-only executable memory that stays mapped as long as `Code` lives. Freeing happens on drop, with exclusive access.
+// SAFETY: between `finish` and drop the module is not used. Functions are called through pointers to read-only executable memory, which
+// stays mapped as long as `Code` lives. It is freed on drop, with exclusive access.
 unsafe impl Sync for Code {}
 
 impl Code {
-    /// The function of a number, as handed out by [`CodeBuilder::add`].
+    /// The function with a number that [`CodeBuilder::add`] has returned.
     pub fn function(&self, number: usize) -> StepFunction {
         self.functions[number].0
     }
 
-    /// The bytes of a function.
+    /// The machine code of a function.
     pub fn bytes(&self, number: usize) -> &[u8] {
         let (function, size) = self.functions[number];
         // SAFETY: Cranelift placed `size` bytes of code at this address, and they stay mapped and unchanged while `self` lives.
@@ -56,7 +56,7 @@ pub(crate) struct CodeBuilder {
 }
 
 impl CodeBuilder {
-    /// For a set of kernels, and no more than that many instructions.
+    /// For a set of kernels, and for at most `instructions` instructions.
     pub fn new(kernels: KernelSet, instructions: u64) -> Result<CodeBuilder, JitError> {
         let tier = kernels.tier;
         let mut builder = JITBuilder::with_isa(isa(tier, Destination::Here)?, default_libcall_names());
@@ -68,7 +68,7 @@ impl CodeBuilder {
         Ok(CodeBuilder { module, functions })
     }
 
-    /// Emits a step's function, unless an equal one exists, and gives its number.
+    /// Emits a step's function, unless an equal one exists, and returns its number.
     pub fn add(&mut self, name: &str, code: &SharedCode, step: &Surroundings<'_>) -> Result<usize, JitError> {
         self.functions.add(&mut *self.module.0, name, code, step)
     }

@@ -1,8 +1,8 @@
-//! A compiled program and how it is run.
+//! Compiled programs, and how they run.
 //!
-//! Each step's function gets an array of *slots*: pointers to activation regions, constants, inputs of the program and scratch
-//! memory, resolved for each run. So code holds no address, one compiled program serves any number of threads, each with a
-//! workspace of its own, and the same functions could be linked from an object file.
+//! Each step's function gets an array of *slots*: pointers to activation regions, constants, inputs of the program and scratch memory,
+//! which are resolved for each run. So code contains no addresses of data. Any number of threads can run one compiled program, each with a
+//! workspace of its own, and the same functions can be part of an object file.
 
 use crate::Options;
 use crate::assign::overrides::{KernelOverride, overrides};
@@ -26,7 +26,7 @@ pub enum Input<'a> {
     Index(&'a [i32]),
 }
 
-/// Where an output tensor of one image goes, row-major.
+/// The memory for an output tensor of one image, row-major.
 #[derive(Debug)]
 pub enum OutputMut<'a> {
     /// Of format f32.
@@ -35,10 +35,10 @@ pub enum OutputMut<'a> {
     Index(&'a mut [i32]),
 }
 
-/// The activation memory of one run at a time.
+/// The activation and scratch memory of a run. Only one run at a time can use it.
 pub struct Workspace {
     activations: Block,
-    /// Memory that single calls use: one for each worker that shares a step.
+    /// Scratch memory, one block for each worker.
     scratch: Vec<Block>,
     bytes: usize,
 }
@@ -58,14 +58,14 @@ struct CompiledStep {
     function: usize,
     slots: Range<usize>,
     units: usize,
-    /// Cycles on one thread, roughly.
+    /// Estimated cycles on one thread.
     cycles: f64,
 }
 
-/// The slots of all steps, resolved for one worker.
+/// The slots of all steps, resolved to pointers for one worker.
 struct Slots(Vec<*mut u8>);
 
-// SAFETY: the pointers are handed to step functions only, whose calls at the same time touch different bytes (see the call).
+// SAFETY: the pointers are only passed to step functions. Concurrent calls of these write different bytes (see the call).
 unsafe impl Sync for Slots {}
 
 impl Slots {
@@ -77,18 +77,18 @@ impl Slots {
 /// A function of a compiled program, for reports.
 #[derive(Clone, Debug)]
 pub struct StepReport<'a> {
-    /// The layer's name; of joined layers their names.
+    /// The layer's name, or the names of joined layers.
     pub name: &'a str,
-    /// What it does: the name of the program's operation, or `convert` where a tensor is stored in another format for one of its readers.
+    /// The name of the program's operation, or `convert` if the function converts a tensor to another layout for one of its consumers.
     pub op: &'static str,
-    /// The steps of the program that it does: one, unless functions were joined.
+    /// The steps of the program that it executes; one unless functions were joined.
     pub work: &'a [Work],
-    /// The machine code, shared by steps of the same shape.
+    /// The machine code, which steps with equal code share.
     pub code: &'a [u8],
 }
 
 impl StepReport<'_> {
-    /// The inner kernel, if it has one; of joined layers that of the last.
+    /// The inner kernel, if it has one; for joined layers, the kernel of the last.
     pub fn kernel(&self) -> Option<&'static str> {
         self.work.last().and_then(|work| work.kernel).map(KernelRef::name)
     }
@@ -101,8 +101,8 @@ impl StepReport<'_> {
 
 /// Machine code for a program, with packed weights and a memory plan.
 ///
-/// It is `Send` and `Sync`: code, constants and plan never change once made, and all memory that a run writes is in the
-/// [`Workspace`] or belongs to the caller.
+/// It is `Send` and `Sync`: the code, constants and memory plan never change, and a run writes only to the [`Workspace`] and to the
+/// caller's outputs.
 pub struct CompiledProgram {
     code: Code,
     constants: Block,
@@ -120,7 +120,7 @@ pub struct CompiledProgram {
 /// Compiles a program.
 ///
 /// # Errors
-/// If the CPU or the tier asked for cannot run the code, or the program contradicts itself.
+/// If the CPU cannot run code of the requested tier, if the program contradicts itself, or if it exceeds a limit.
 pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, JitError> {
     let tier = available(options.tier)?;
     let kernels = KernelSet { list: options.kernels, ..KernelSet::all(tier) };
@@ -130,8 +130,8 @@ pub fn compile(program: &Program, options: &Options) -> Result<CompiledProgram, 
     Ok(compiled)
 }
 
-/// Compiles a program for an instruction set of this architecture, which this CPU need not have, and runs nothing of it: that the code
-/// stays within its memory is proved all the same.
+/// Compiles a program for an instruction set of this architecture, which this CPU need not have, and proves that the code stays within its
+/// memory. The code is not run.
 ///
 /// # Errors
 /// If the program contradicts itself, or the tier belongs to another architecture.
@@ -142,7 +142,7 @@ pub fn prove(program: &Program, tier: Tier) -> Result<(), JitError> {
     compile_with(program, KernelSet::all(tier), &Limits::default(), &[]).map(drop)
 }
 
-/// The tier, or the best of this CPU.
+/// The given tier, or the strongest tier of this CPU if `None`.
 pub(crate) fn available(tier: Option<Tier>) -> Result<Tier, JitError> {
     match tier {
         Some(tier) if !tier.is_available() => Err(JitError::Tier { tier }),
@@ -151,13 +151,13 @@ pub(crate) fn available(tier: Option<Tier>) -> Result<Tier, JitError> {
     }
 }
 
-/// What a program holds of measurements on this CPU with that instruction set.
+/// The tuning of a program that was measured on this CPU with this instruction set, if there is one.
 fn tuning_of(program: &Program, tier: Tier) -> Option<&Tuning> {
     let cpu = cpu_name()?;
     program.tunings.iter().find(|tuning| tuning.cpu == cpu && tuning.tier == tier.name())
 }
 
-/// Compiles a program for kernels of this CPU, those and their tiles that are asked for among them.
+/// Compiles a program for a set of kernels. Steps get the requested kernels and tiles, if possible.
 pub(crate) fn compile_with(
     program: &Program,
     kernels: KernelSet,
@@ -193,12 +193,12 @@ pub(crate) fn compile_with(
 }
 
 impl CompiledProgram {
-    /// The instruction set the code uses.
+    /// The instruction set of the code.
     pub fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// Whether kernels and tiles are those that were measured on this CPU.
+    /// Whether a tuning that was measured on this CPU decided on kernels and tiles.
     pub fn is_tuned(&self) -> bool {
         self.tuned
     }
@@ -208,7 +208,7 @@ impl CompiledProgram {
         self.constant_bytes
     }
 
-    /// Bytes of a [`Workspace`] for runs that this many workers share.
+    /// Bytes of a [`Workspace`] for runs with this many workers.
     pub fn workspace_bytes(&self, workers: usize) -> usize {
         self.activation_bytes + self.scratch_bytes * workers
     }
@@ -230,7 +230,7 @@ impl CompiledProgram {
         })
     }
 
-    /// Memory for runs that up to this many workers (at least one) share.
+    /// Allocates memory for runs with up to this many workers; 0 counts as 1.
     pub fn workspace(&self, workers: usize) -> Result<Workspace, JitError> {
         let workers = workers.max(1);
         Ok(Workspace {
@@ -243,7 +243,7 @@ impl CompiledProgram {
     /// Runs one image on this thread.
     ///
     /// # Errors
-    /// If the arrays do not have the sizes and formats of the program's ports, or the workspace is another program's.
+    /// If the arrays do not have the sizes and formats of the program's ports, or the workspace is too small for the program.
     pub fn run(
         &self,
         inputs: &[Input<'_>],
@@ -253,8 +253,8 @@ impl CompiledProgram {
         self.run_observed(inputs, outputs, workspace, None, |_, call| call())
     }
 
-    /// As [`CompiledProgram::run`], large steps shared by the workers of `parallel` (no more than the workspace is for), which changes no
-    /// bit of the outputs; `observe` gets the number of each step and must call what it is handed, so that it can time it.
+    /// As [`CompiledProgram::run`], but the workers of `parallel` share large steps, which does not change the outputs. If the workspace is for
+    /// fewer workers, this thread runs alone. `observe` gets the number of each step and a function, which it must call and can time.
     pub fn run_observed(
         &self,
         inputs: &[Input<'_>],
@@ -287,17 +287,17 @@ impl CompiledProgram {
             let part = |worker: usize, units: Range<usize>| {
                 let known = worker < slots.len() && units.start <= units.end && units.end <= step.units;
                 assert!(known, "worker {worker} was given units {units:?} of {}", step.units);
-                // Code is proved for one unit at least.
+                // The proof assumes at least one unit.
                 if units.is_empty() {
                     return;
                 }
                 let slots = slots[worker].of(step);
-                // SAFETY: the function was emitted for this step, and `crate::verify` has proved that for any of the step's units it reads
-                // and writes through its slots only: activations within the planned regions of the workspace, whose size was checked
-                // and which is borrowed mutably; constants and inputs, which it only reads, inputs within the length that was checked;
-                // and scratch within the step's own, of which the workspace has the maximum. Calls at the same time are for different
-                // units and workers, as `ParallelFor` promises: units write different bytes and read nothing that another one writes, and
-                // workers have scratch of their own.
+                // SAFETY: the function was emitted for this step. `crate::verify` has proved that, for any range of the step's units, it accesses
+                // only the memory of its slots. Activations are within the planned regions of the workspace, which is borrowed mutably and
+                // whose size was checked. Constants and inputs are only read; the lengths of inputs were checked. Scratch is within the
+                // scratch bytes of the step, which are at most those of the workspace. Concurrent calls have different units and workers, as
+                // `ParallelFor` promises. Each worker has its own scratch memory. The code of every step is written such that no unit accesses
+                // bytes that another unit writes; `crate::verify` does not prove this.
                 unsafe { function(slots, units.start as i64, units.end as i64) }
             };
             observe(number, &mut || match parallel {
@@ -311,8 +311,8 @@ impl CompiledProgram {
                 OutputMut::F32(values) => bytemuck::cast_slice_mut(values),
                 OutputMut::Index(values) => bytemuck::cast_slice_mut(values),
             };
-            // SAFETY: the output's region (or the input it is a view of) holds `elements` four-byte values, as many as `bytes` was checked
-            // to have; the caller's output array overlaps neither, being borrowed mutably.
+            // SAFETY: the output's region, or the input of which it is a view, has `elements` values of four bytes (checked by `place`). `check`
+            // has compared `bytes` with the same number. The caller's output is borrowed mutably, so it overlaps neither.
             unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), port.elements * 4) };
         }
         Ok(())

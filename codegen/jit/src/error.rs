@@ -1,23 +1,23 @@
-//! What can go wrong between a program and its machine code.
+//! Errors of compiling and running a program.
 
 use thiserror::Error;
 
 /// Why a program could not be compiled or run.
 #[derive(Debug, Error)]
 pub enum JitError {
-    /// The CPU lacks what every kernel needs.
+    /// The CPU lacks the instructions that every kernel needs.
     #[error(
         "this CPU has no instruction set that kernels exist for; x86-64 with SSSE3 and SSE4.1 (x86-64-v2) or AArch64 with Advanced SIMD \
          is the least that is needed"
     )]
     Cpu,
-    /// The CPU cannot run code of the tier that was asked for.
+    /// The CPU cannot run code of the requested tier.
     #[error("this CPU cannot run code for `{tier}`; leave the choice to the runtime or name a weaker tier")]
     Tier {
-        /// The tier asked for.
+        /// The requested tier.
         tier: catc_kernels::Tier,
     },
-    /// A name that C does not take.
+    /// A name that is not a C identifier.
     #[error(
         "{name:?} cannot begin the names of C functions; letters, digits and underscores can, not starting with a digit"
     )]
@@ -25,22 +25,22 @@ pub enum JitError {
         /// The name.
         name: String,
     },
-    /// The program asks for more than it may have.
+    /// The program needs more than a limit allows.
     #[error(
         "{what} of this model: {needed}, more than the limit of {allowed}; raise `Limits::{limit}`{} if the model is to be trusted",
         option(limit)
     )]
     Limit {
-        /// What it asks for.
+        /// What is limited.
         what: &'static str,
-        /// How much of it.
+        /// How much the program needs.
         needed: u64,
         /// The field of [`crate::Limits`].
         limit: &'static str,
-        /// What is allowed.
+        /// How much is allowed.
         allowed: u64,
     },
-    /// Code that may leave its memory, which is never run.
+    /// Code that is not proved to stay within its memory. It is never run.
     #[error(
         "the code of step `{step}` is not proved to stay within its memory, and is not run: {reason}. This is a fault of catc"
     )]
@@ -50,10 +50,10 @@ pub enum JitError {
         /// What could not be proved.
         reason: String,
     },
-    /// The program breaks a rule that every program must keep.
+    /// The program breaks a rule for all programs.
     #[error(transparent)]
     Program(#[from] catc_program::InvalidProgram),
-    /// The program contradicts itself or asks for what no kernel does.
+    /// The program contradicts itself, or no kernel supports a step.
     #[error("`{at}`: {reason}")]
     Invalid {
         /// The step or tensor.
@@ -67,7 +67,7 @@ pub enum JitError {
         /// The tensor.
         tensor: String,
     },
-    /// Weights that no kernel takes.
+    /// Weights that the kernel of the step does not support.
     #[error("step `{step}`: {source}")]
     Weights {
         /// The step.
@@ -75,15 +75,15 @@ pub enum JitError {
         /// Why.
         source: catc_kernels::PackError,
     },
-    /// Cranelift refused; a defect of the code generator.
+    /// Cranelift returned an error, which is a defect of the code generator.
     #[error("code generation failed at step `{step}`: {message}; this is a defect of catc, please report it")]
     Codegen {
         /// The step.
         step: String,
-        /// What Cranelift said.
+        /// The message of Cranelift.
         message: String,
     },
-    /// What was handed to a run does not fit the program.
+    /// A run cannot be done, for example because its inputs do not fit the program.
     #[error("{0}")]
     Run(String),
 }
@@ -94,7 +94,7 @@ impl JitError {
     }
 }
 
-/// The option of the command that raises a limit, if there is one.
+/// The command-line option that raises a limit, as text in parentheses; empty if there is none.
 fn option(limit: &str) -> &'static str {
     if limit == "memory" { " (`--max-memory`)" } else { "" }
 }

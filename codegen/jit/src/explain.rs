@@ -1,4 +1,4 @@
-//! Why each convolution of a program has the kernel that it has.
+//! Explains the choice of the kernel of each convolution.
 
 use crate::assign::Choices;
 use crate::error::JitError;
@@ -10,11 +10,11 @@ use catc_program::Program;
 pub struct StepKernels {
     /// The number of the program's step.
     pub step: usize,
-    /// Every kernel of the set: what it is said to cost, or why it does not serve the step.
+    /// Every kernel of the set, with its estimated cost or the reason why it does not serve the step.
     pub considered: Vec<Considered>,
 }
 
-/// Asks every kernel of a set about every convolution of a program, as the choice does. Nothing is compiled.
+/// Queries every kernel of a set for every convolution of a program, as the choice of a kernel does. Nothing is compiled.
 ///
 /// # Errors
 /// If the program is not valid.

@@ -1,4 +1,4 @@
-//! The functions of a program's steps, emitted into a module: code to call, or an object file.
+//! Emits the functions of a program's steps into a module, which becomes callable code or an object file.
 
 use crate::emit::SharedCode;
 use crate::emit::call::Kernels;
@@ -14,22 +14,22 @@ use cranelift_module::{FuncId, Linkage, Module};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-/// Functions emitted so far. Steps with equal code share one.
+/// The functions emitted so far. Steps with equal code share a function.
 pub(crate) struct Functions {
     tier: Tier,
-    /// What the names of functions begin with.
+    /// The prefix of the names of functions.
     pub prefix: String,
     context: FunctionBuilderContext,
-    /// By number of units and code.
+    /// The number of each function, by its work units and code.
     known: HashMap<(usize, SharedCode), usize>,
-    /// Identity and bytes of each function, by its number.
+    /// Identifier and code bytes of each function, by its number.
     pub ids: Vec<(FuncId, usize)>,
-    /// What each function touches.
+    /// The memory that each function accesses, by its number.
     footprints: Vec<Footprint>,
     kernels: Kernels,
-    /// Texts of the functions, if they are wanted.
+    /// The functions as text, if requested.
     pub listing: Option<Listing>,
-    /// Those of all functions, as they are handed to Cranelift.
+    /// Total instructions of all functions, as the input of Cranelift.
     instructions: u64,
     max_instructions: u64,
 }
@@ -37,14 +37,14 @@ pub(crate) struct Functions {
 /// The functions as text.
 #[derive(Default)]
 pub(crate) struct Listing {
-    /// As they are handed to Cranelift.
+    /// The input of Cranelift.
     pub clif: String,
-    /// As machine instructions.
+    /// Machine instructions.
     pub assembly: String,
 }
 
 impl Functions {
-    /// For a tier. `callable` are the precompiled functions that may be called; functions have that many instructions at most.
+    /// For a tier. Code may call the precompiled functions in `callable`. All functions together may have `instructions` instructions.
     pub fn new(
         module: &mut impl Module,
         tier: Tier,
@@ -75,7 +75,7 @@ impl Functions {
         })
     }
 
-    /// Emits a step's function, unless an equal one exists, and gives its number.
+    /// Emits a step's function, unless an equal one exists, and returns its number.
     ///
     /// # Errors
     /// If the function is not proved to stay within the memory of the step ([`crate::verify`]).
@@ -117,13 +117,13 @@ impl Functions {
         Ok(number)
     }
 
-    /// An emitter for a function that calls steps: one with a block already begun, without slots and units of its own.
+    /// An emitter for a function that calls steps. The function already has a current block. `nothing` is used in place of slots and units.
     #[cfg(feature = "object")]
     pub fn emitter<'a>(&'a self, b: FunctionBuilder<'a>, nothing: cranelift_codegen::ir::Value) -> Emitter<'a> {
         Emitter::within(b, self.tier, &self.kernels, [nothing; 3])
     }
 
-    /// Compiles one function and gives its bytes.
+    /// Compiles one function and returns the bytes of its code.
     pub fn define(
         &mut self,
         module: &mut impl Module,

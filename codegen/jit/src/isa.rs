@@ -5,7 +5,7 @@ use catc_kernels::{Architecture, Tier};
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable, SetError};
 
-/// Where code will run.
+/// The destination of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination {
     /// In this process.
@@ -15,7 +15,7 @@ pub(crate) enum Destination {
     Object,
 }
 
-/// What each tier lets Cranelift use, on top of the tier before.
+/// The Cranelift features that a tier adds to those of the weaker tiers.
 fn features(tier: Tier) -> &'static [&'static str] {
     match tier {
         Tier::Aarch64Neon => &[],
@@ -30,7 +30,7 @@ fn features(tier: Tier) -> &'static [&'static str] {
 const AVX_VNNI: &[&str] = &["has_avx_vnni"];
 const AVX512_VNNI: &[&str] = &["has_avx512f", "has_avx512vl", "has_avx512vnni"];
 
-/// The flags under which there is a 128-bit `vpdpbusd`: on this CPU, or by the tier's definition.
+/// The features that provide a 128-bit `vpdpbusd`: those of this CPU, or those that the tier defines.
 fn vnni_features(tier: Tier, destination: Destination) -> &'static [&'static str] {
     #[cfg(target_arch = "x86_64")]
     if destination == Destination::Here {
@@ -42,13 +42,13 @@ fn vnni_features(tier: Tier, destination: Destination) -> &'static [&'static str
     if evex { AVX512_VNNI } else { AVX_VNNI }
 }
 
-/// The target for a tier. Code holds no host address, so that the same functions can go into an object file (there position-independent,
-/// which the JIT does not take).
+/// The target for a tier. Code contains no host addresses, so that the same functions can be part of an object file. Only there it is
+/// position-independent, which Cranelift's JIT does not support.
 pub(crate) fn isa(tier: Tier, destination: Destination) -> Result<OwnedTargetIsa, JitError> {
     let broken = |message: String| JitError::Codegen { step: "target".into(), message };
     let mut flags = settings::builder();
     let set = |flags: &mut settings::Builder| -> Result<(), SetError> {
-        // Optimisation sinks vector code to the end of a block and spills it: kernels are emitted in the order they shall run.
+        // No optimization, because it moves vector code to the end of a block and spills registers. The emitted order is the intended one.
         flags.set("opt_level", "none")?;
         flags.set("unwind_info", "false")?;
         flags.set("is_pic", if destination == Destination::Here { "false" } else { "true" })?;

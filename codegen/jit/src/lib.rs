@@ -1,22 +1,20 @@
-//! Programs to machine code with Cranelift.
+//! Compiles programs to machine code with Cranelift.
 //!
 //! [`compile`] takes a program through these stages, each a folder or file of this crate:
 //!
-//! 1. `assign`: how every tensor is stored (f32, a byte per code, two 2-bit codes as the offset of a look-up table's row), which
-//!    padding lies around it, and which kernel every convolution gets ([`catc_kernels`]).
-//! 2. `steps`: one file per kind of step. Each lowers a step (packs weights, lists the memory its function touches) with the means of
-//!    `builder`, and emits the function's body with the means of `emit`: loops, access to a few neighbouring elements, f32 functions,
-//!    epilogues. A step that cannot read how a tensor is stored gets a converted copy. What differs between instruction sets is in
-//!    `emit/target.rs` alone.
-//! 3. `place`: which steps share a function (`row_fusion`), and which tensors share memory (`memory`).
-//! 4. `functions` and `verify`: emission, and the proof that a function stays within its memory.
-//! 5. `code` and `compiled`: the functions in executable memory, and [`CompiledProgram::run`], which calls them in order.
+//! 1. `assign` decides how every tensor is stored (f32, one byte per code, or one byte per two 2-bit codes as the offset of a look-up
+//!    table's row), which padding surrounds it, and which kernel every convolution gets ([`catc_kernels`]).
+//! 2. `steps` has one file per kind of step. Each lowers a step with `builder`: it packs weights and lists the memory that the step's
+//!    function accesses. It emits the function's body with `emit`: loops, access to a few neighbouring elements, f32 functions, epilogues.
+//!    A step that cannot read a tensor's format gets a converted copy. Differences between instruction sets are in `emit/target.rs` only.
+//! 3. `place` decides which steps share a function (`row_fusion`) and which tensors share memory (`memory`).
+//! 4. `functions` and `verify` emit each function and prove that it stays within its memory.
+//! 5. `code` and `compiled` hold the functions in executable memory; [`CompiledProgram::run`] calls them in order.
 //!
-//! [`object()`] shares the first four stages and writes the functions to an object file instead, with an entry function that calls
-//! them.
+//! [`object()`] shares the first four stages. It writes the functions to an object file, with an entry function that calls them.
 //!
-//! Integer results are exact and equal on every tier; f32 results of the integer phase are the operations of the program in
-//! their documented order, a multiply and an add never fused. Layers left in float sum in an order of their own.
+//! Integer results are exact and equal on every tier. The f32 results of quantized layers are those of the program's operations in their
+//! documented order, in which a multiplication and an addition are never fused. Layers that are not quantized add in their own order.
 
 mod assign;
 mod block;
@@ -51,19 +49,19 @@ pub use object::{ObjectFile, ObjectOptions, ObjectStep, is_c_identifier, object}
 pub use parallel_for::{ParallelFor, chunk_size};
 pub use tune::{Tuned, tune};
 
-/// What code is made for.
+/// Options of [`compile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The instruction set; the best of this CPU if `None`.
+    /// The instruction set; the strongest of this CPU if `None`.
     pub tier: Option<catc_kernels::Tier>,
     /// The kernels to choose from.
     pub kernels: &'static [catc_kernels::KernelRef],
-    /// What compiling and running may take.
+    /// Limits on the resources of compiling and running.
     pub limits: Limits,
 }
 
 impl Default for Options {
-    /// The best instruction set of this CPU, all kernels, the usual limits.
+    /// The strongest instruction set of this CPU, all kernels, and the default limits.
     fn default() -> Options {
         Options { tier: None, kernels: catc_kernels::KERNELS, limits: Limits::default() }
     }

@@ -1,16 +1,16 @@
-//! Activation memory: which regions share bytes because they never live at the same time.
+//! Places regions in the activation memory. Regions that never live at the same time may share bytes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-/// A region to be placed: its size and the steps, first to last, that use it.
+/// A region to be placed, with its lifetime as a range of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Region {
     /// Bytes.
     pub bytes: usize,
-    /// First step that touches it.
+    /// First step that accesses it.
     pub first: usize,
-    /// Last step that touches it.
+    /// Last step that accesses it.
     pub last: usize,
 }
 
@@ -23,19 +23,19 @@ impl Region {
 /// Alignment of every region.
 const ALIGNMENT: usize = 64;
 
-/// Bytes behind the last region that may be read, not used.
+/// Bytes past the last region that may be read but not used.
 pub(crate) const SLACK: usize = 64;
 
-/// More regions than this are placed in the order of time, which takes a little more memory and much less work.
+/// More regions than this are placed in the order of first use, which needs slightly more memory but much less time.
 const MANY: usize = 4096;
 
-/// Offsets of the regions and the bytes needed in all.
+/// Offsets of the regions, and total bytes.
 pub(crate) fn place(regions: &[Region]) -> (Vec<usize>, usize) {
     let (offsets, total) = if regions.len() > MANY { by_time(regions) } else { by_size(regions) };
     (offsets, total + SLACK)
 }
 
-/// In the order of first use, each in the smallest gap that holds it.
+/// Places regions in the order of first use, each in the smallest gap that is large enough.
 fn by_time(regions: &[Region]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..regions.len()).collect();
     order.sort_by_key(|&i| (regions[i].first, i));
@@ -56,12 +56,12 @@ fn by_time(regions: &[Region]) -> (Vec<usize>, usize) {
     (offsets, gaps.end)
 }
 
-/// The free parts of memory up to `end`.
+/// The free ranges of memory below `end`.
 #[derive(Default)]
 struct Gaps {
-    /// Where each ends, by its start.
+    /// End of each gap, by its start.
     by_place: BTreeMap<usize, usize>,
-    /// Size and start.
+    /// Size and start of each gap.
     by_size: BTreeSet<(usize, usize)>,
     end: usize,
 }
@@ -79,10 +79,10 @@ impl Gaps {
         self.by_size.remove(&(end - start, start));
     }
 
-    /// A place for that many bytes.
+    /// Takes `size` bytes and returns their offset.
     fn take(&mut self, size: usize) -> usize {
         let gap = self.by_size.range((size, 0)..).next().map(|&(gap, start)| (start, start + gap));
-        // Without a gap that is large enough, one at the end grows.
+        // If no gap is large enough, takes a gap at the end of memory and extends it.
         let last = self.by_place.iter().next_back().map(|(&start, &end)| (start, end)).filter(|gap| gap.1 == self.end);
         let (start, end) = gap.or(last).unwrap_or((self.end, self.end));
         self.remove(start, end);
@@ -91,7 +91,7 @@ impl Gaps {
         start
     }
 
-    /// Gives back what was taken, joined with the gaps beside it.
+    /// Frees bytes that were taken, and merges them with adjacent gaps.
     fn free(&mut self, start: usize, size: usize) {
         let (mut start, mut end) = (start, start + size);
         if let Some((&before, &until)) = self.by_place.range(..start).next_back()
@@ -108,7 +108,7 @@ impl Gaps {
     }
 }
 
-/// Greedy by size: the largest region first, each at the lowest place that is free during its whole life.
+/// Places regions in the order of size, the largest first, each at the lowest offset that is free during its whole lifetime.
 fn by_size(regions: &[Region]) -> (Vec<usize>, usize) {
     let mut order: Vec<usize> = (0..regions.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(regions[i].bytes), i));

@@ -1,4 +1,4 @@
-//! A lowered program with a place for every slot: what both ways of compiling, to memory and to an object file, start from.
+//! Lowers a program and places every slot in memory. Compiling to memory and compiling to an object file both start from the result.
 
 use crate::assign::overrides::KernelOverride;
 use crate::assign::{Assigned, assign};
@@ -15,7 +15,7 @@ use crate::verify::{Extent, Surroundings};
 use catc_kernels::{KernelSet, TileOverride};
 use catc_program::{Format, Port, Program};
 
-/// A slot that is ready to be resolved: a base and an offset.
+/// The place of a slot: a base and an offset in bytes, or the number of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pointer {
     Activations(usize),
@@ -24,18 +24,18 @@ pub(crate) enum Pointer {
     Scratch,
 }
 
-/// A step and where its slots point.
+/// A step with the places of its slots.
 pub(crate) struct PlacedStep {
     pub step: UnplacedStep,
     pub slots: Vec<Pointer>,
     /// The memory behind each slot.
     extents: Vec<Extent>,
-    /// Cycles on one thread, roughly.
+    /// Estimated cycles on one thread.
     pub cycles: f64,
 }
 
 impl PlacedStep {
-    /// What the step's code is checked against.
+    /// The information that the verifier needs besides the step's code.
     pub fn surroundings<'a>(&'a self, constants: &'a Constants) -> Surroundings<'a> {
         Surroundings { slots: &self.step.slots, constants, extents: &self.extents, units: self.step.units }
     }
@@ -46,13 +46,13 @@ impl PlacedStep {
 pub(crate) struct PortShape {
     pub name: String,
     pub elements: usize,
-    /// Whether elements are indices (i32), not floats.
+    /// Whether elements are indices (i32) instead of floats.
     pub index: bool,
 }
 
-/// A program ready to be emitted.
+/// A program that is ready to be emitted.
 pub(crate) struct PlacedProgram {
-    /// In the order of their calls.
+    /// The steps in the order of their calls.
     pub steps: Vec<PlacedStep>,
     pub constants: Constants,
     pub inputs: Vec<PortShape>,
@@ -81,7 +81,7 @@ fn lower(
     builder.finish()
 }
 
-/// Joins steps, and finds for each region the first and the last step that touches it.
+/// Joins steps, and determines the first and the last step that access each region.
 fn with_lifetimes(
     steps: Vec<UnplacedStep>,
     mut bytes: Vec<usize>,

@@ -1,5 +1,5 @@
-//! Two layers in one function, some rows at a time: where a layer's floats are only added to the next layer's sums, they stay in the
-//! cache that way instead of going to memory and back.
+//! Joins two layers into one function, which computes some rows of both at a time. If the floats of a layer are only added to the sums of
+//! the next layer, they stay in the cache instead of going through memory.
 
 use crate::builder::UnplacedStep;
 use crate::emit::emitter::Emitter;
@@ -7,27 +7,27 @@ use crate::emit::{SharedCode, StepCode};
 use crate::storage::{RowPlace, Slot};
 use cranelift_codegen::ir::InstBuilder;
 
-/// Bytes of floats that stay in the second-level cache anyway.
+/// Floats of up to this many bytes stay in the second-level cache without joining.
 const SMALL: usize = 512 << 10;
 
-/// Bytes of a band.
+/// The most bytes of a band, the rows that are computed at a time; a band has at least one row.
 const BAND: usize = 192 << 10;
 
-/// Bytes behind a band that may be read, not used.
+/// Bytes past a band that may be read but not used.
 const SLACK: usize = 64;
 
-/// The functions of a step and of the one that adds its results.
+/// The code of a step and of the next step, which adds its results.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct FusedRows {
     producer: SharedCode,
     consumer: SharedCode,
-    /// Slot of the floats in the producer's numbering, which is the first part of the function's, and in the function's.
+    /// Slots of the floats in the joined function: `written` is the producer's, `read` is the consumer's. The producer's slots come first.
     written: usize,
     read: usize,
     /// The number of the consumer's first slot.
     consumer_slots: usize,
     scratch_slot: usize,
-    /// Where the floats lie in scratch memory.
+    /// Offset of the floats in scratch memory.
     at: usize,
     rows: usize,
     row_bytes: i64,
@@ -48,7 +48,7 @@ impl StepCode for FusedRows {
             let start = e.b.ins().iadd(first, done);
             let end = e.offset(start, self.rows as i64);
             let end = e.b.ins().smin(end, last);
-            // The first row of the band lies at the start of the memory.
+            // The first row of the band is at the start of the scratch floats.
             let above = e.times(start, self.row_bytes);
             let base = e.b.ins().isub(floats, above);
             e.replace_slots(0, Some((self.written, base)));
@@ -63,8 +63,8 @@ impl StepCode for FusedRows {
     }
 }
 
-/// Joins steps whose floats only the next step adds. `kept` are regions that are read after the last step; what is joined needs no
-/// region any more, which leaves it without a use.
+/// Joins each step with the next one if only the next one uses its floats, by adding them. `kept` are regions that are read after the last
+/// step. The region of joined floats is no longer needed; its size becomes 0.
 pub(crate) fn join(steps: Vec<UnplacedStep>, regions: &mut [usize], kept: &[usize]) -> Vec<UnplacedStep> {
     let mut uses = vec![0; regions.len()];
     for region in steps.iter().flat_map(|step| &step.regions).chain(kept) {
@@ -74,7 +74,7 @@ pub(crate) fn join(steps: Vec<UnplacedStep>, regions: &mut [usize], kept: &[usiz
     for step in steps {
         let Some((region, written, read, row_bytes)) =
             joined.last().and_then(|before| added(before, &step)).filter(|&(region, ..)| {
-                // The producer and the consumer.
+                // The two uses are those of the producer and the consumer.
                 uses[region] == 2 && regions[region] > SMALL
             })
         else {
@@ -88,13 +88,13 @@ pub(crate) fn join(steps: Vec<UnplacedStep>, regions: &mut [usize], kept: &[usiz
     joined
 }
 
-/// The region that one step writes and the next only adds, its slot in both, and its bytes from row to row.
+/// The region that one step writes and the next one only adds, its slot in both, and its bytes from row to row.
 fn added(before: &UnplacedStep, after: &UnplacedStep) -> Option<(usize, usize, usize, i64)> {
     let (from, to) = (before.code.rows()?, after.code.rows()?);
     let RowPlace { slot: written, origin: 0, row } = from.output else { return None };
     let Slot::Region(region) = before.slots[written] else { return None };
     let same = |slot: usize| after.slots[slot] == Slot::Region(region);
-    // All of them: another may be a view, which has the same memory under other dimensions.
+    // Checks all operands, because another one may be a view of the same memory with other dimensions.
     let read = to.operands.iter().find(|o| same(o.slot))?.slot;
     if !to.operands.iter().filter(|o| same(o.slot)).all(|o| *o == RowPlace { slot: read, origin: 0, row }) {
         return None;
@@ -114,7 +114,7 @@ fn pair(
     let at = producer.scratch.max(consumer.scratch).next_multiple_of(64);
     let consumer_slots = producer.slots.len();
     let mut slots: Vec<Slot> = producer.slots.into_iter().chain(consumer.slots).collect();
-    // Nothing is left that reads these.
+    // The joined function replaces these slots by addresses in scratch memory.
     slots[written] = Slot::Scratch;
     slots[consumer_slots + read] = Slot::Scratch;
     let code = FusedRows {

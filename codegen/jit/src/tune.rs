@@ -1,7 +1,7 @@
-//! Kernels and tiles by measurement.
+//! The choice of kernels and tiles by measurement.
 //!
-//! All kernels that a layer may have give the same results ([`catc_kernels::candidates`]), so measuring decides on time alone. Every round compiles the
-//! program with another choice for each layer and times all of them, so that a round costs as much as a few runs.
+//! All candidates for a layer ([`catc_kernels::candidates`]) give the same results, so only time matters. Each round compiles the program with
+//! another candidate for every layer and times all layers at once, so that a round takes only as long as compiling and a few runs.
 
 use crate::assign::overrides::{KernelOverride, overrides};
 use crate::assign::{Choices, kernels_of};
@@ -14,27 +14,28 @@ use catc_kernels::{Execution, KernelRef, KernelSet, Tier, TileOverride, cpu_name
 use catc_program::{Format, Program, TunedLayer, Tuning};
 use std::time::Instant;
 
-/// Tiles of a kernel that are measured: the cheapest ones by a count of cycles.
+/// Tiles of a kernel that are measured: the cheapest ones by estimated cycles.
 const RANKS: usize = 8;
 
-/// Runs of which the fastest counts, for each layer by itself.
+/// Runs per round. For each layer, the fastest run counts.
 const RUNS: usize = 12;
 
-/// What a choice must save of the time that the rules' choice takes.
+/// The fraction of a layer's time that another choice must save to replace the default choice.
 const MIN_GAIN: f64 = 0.02;
 
-/// What was measured.
+/// The result of tuning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned {
-    /// The layers for which another choice than that of the rules is faster. None, if all of them together do not make the program faster.
+    /// The layers for which another choice is faster than the default. Empty if the program as a whole is not faster with them.
     pub tuning: Tuning,
-    /// Seconds of a run with the choices of the rules, the shortest time of each layer.
+    /// Seconds of a run with the default choices, as the sum of the shortest times of the layers.
     pub before: f64,
     /// The same with the tuning.
     pub after: f64,
 }
 
-/// Measures the kernels and tiles that the layers of a program may have, on one thread of this CPU. `progress` gets rounds done and rounds in all.
+/// Measures the candidates for kernels and tiles of a program's layers, on one thread of this CPU. `progress` gets the number of completed
+/// rounds and of all rounds.
 ///
 /// # Errors
 /// If the CPU's name is not known, or as [`crate::compile`].
@@ -82,7 +83,7 @@ pub fn tune(program: &Program, tier: Option<Tier>, progress: &mut dyn FnMut(usiz
     Ok(Tuned { tuning, before, after })
 }
 
-/// The kernel and tile that each step of a program got, if it has a kernel and a function of its own.
+/// The kernel and tile of each step of a program, if it has a kernel and a function of its own.
 fn layers(compiled: &CompiledProgram, program: &Program) -> Vec<Option<TunedLayer>> {
     let mut layers = vec![None; program.steps.len()];
     for step in compiled.steps() {
@@ -98,8 +99,8 @@ fn layers(compiled: &CompiledProgram, program: &Program) -> Vec<Option<TunedLaye
     layers
 }
 
-/// Seconds of each step of a program, conversions for it included: the fastest of some runs on one thread. What functions of several steps
-/// take is counted with the step after the last.
+/// Seconds of each step of a program on one thread, including its conversions. Each function counts with its fastest run. The last element
+/// is the time of functions that execute several steps.
 fn measure(compiled: &CompiledProgram, program: &Program) -> Result<Vec<f64>, JitError> {
     let index = |port: &catc_program::Port| program.tensor(port.tensor).format == Format::Index;
     let size = |port: &catc_program::Port| program.tensor(port.tensor).len();

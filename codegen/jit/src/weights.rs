@@ -1,4 +1,4 @@
-//! Weights of a program, as the kernels' packing routines take them.
+//! The weights of a program as the input of the kernels' packing routines.
 
 use crate::error::JitError;
 use catc_kernels::{KernelSet, PackError, QuantizedWeights, WeightShape};
@@ -26,7 +26,7 @@ pub(crate) fn conv_shape(
     Ok(WeightShape { groups, outputs: outputs / groups, inputs, kernel_height, kernel_width })
 }
 
-/// Codes of a convolution counted from the lowest code of their format.
+/// The weights of a convolution as unpacked codes, counted from the lowest code of their format.
 #[derive(Debug)]
 pub(crate) struct PreparedWeights {
     shape: WeightShape,
@@ -36,11 +36,11 @@ pub(crate) struct PreparedWeights {
     pub bits: u8,
 }
 
-/// Input channels that several groups have together at most.
+/// The most input channels of groups that are joined.
 const MAX_INPUTS: usize = 64;
 
 impl PreparedWeights {
-    /// Those of a convolution of codes.
+    /// The weights of a convolution of codes.
     pub fn of(program: &Program, step: &Step, kernels: KernelSet) -> Result<Self, JitError> {
         let name = &step.name;
         let Op::Conv { geometry, groups, weights, .. } = &step.op else {
@@ -64,12 +64,12 @@ impl PreparedWeights {
         Ok(PreparedWeights { shape, codes: codes.unsigned(), zero_points, bits: codes.bits() }.joined(kernels))
     }
 
-    /// Several groups as one where all their outputs fit a vector of the kernels: the weights between them are 0, and they take as many
-    /// products as each group with a vector of its own.
+    /// Joins several groups into one if all their outputs fit a vector of the kernels. Weights between different groups are 0. A vector of the
+    /// joined group takes no more instructions than the separate groups with a vector each.
     fn joined(self, kernels: KernelSet) -> Self {
         let shape = self.shape;
         let lanes = kernels.dot_channels();
-        // Longer sums are worth a vector that is not full.
+        // Joining pays even if the joined outputs do not fill a vector, because longer sums have less overhead.
         let fits = |n: &usize| shape.groups.is_multiple_of(*n) && shape.inputs * n <= MAX_INPUTS;
         let together = (2..=lanes / shape.outputs.min(lanes)).rev().find(fits);
         let (Some(together), false) = (together, shape.is_depthwise()) else { return self };
@@ -82,7 +82,7 @@ impl PreparedWeights {
         };
         let mut codes = Vec::with_capacity(self.codes.len() * together);
         for (output, own) in self.codes.chunks_exact(shape.reduction()).enumerate() {
-            // A code of the zero-point is a weight of 0; all zero-points are codes.
+            // A code equal to the zero-point is a weight of 0. `of` has checked that zero-points are codes.
             let start = codes.len();
             codes.resize(start + joined.reduction(), self.zero_points[output] as u8);
             let group = output / shape.outputs % together;
@@ -96,7 +96,7 @@ impl PreparedWeights {
         QuantizedWeights::new(self.shape, &self.codes, &self.zero_points)
     }
 
-    /// The extents, groups joined where that pays.
+    /// The extents after joining groups.
     pub fn shape(&self) -> WeightShape {
         self.shape
     }

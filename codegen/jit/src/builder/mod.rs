@@ -90,7 +90,7 @@ pub(crate) struct Lowered {
     pub outputs: Vec<Placed>,
 }
 
-/// Estimated bytes of the packed constants. Packed codes are bytes; 3x3 filters for Winograd kernels have almost two bytes per code.
+/// Estimated bytes of the packed constants, with two bytes per code: Winograd kernels with 2x2 tiles take almost two, most others one.
 fn room(program: &Program) -> usize {
     let bytes = |c: &Constant| match &c.data {
         ConstantData::F32(values) => 4 * values.len(),

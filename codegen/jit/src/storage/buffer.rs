@@ -28,7 +28,7 @@ impl StorageFormat {
         }
     }
 
-    /// The storage format that every consumer of a tensor of this format can read.
+    /// The storage format that can hold every tensor of a format.
     pub fn plain(format: &Format) -> StorageFormat {
         match format {
             Format::F32 => StorageFormat::Float,
