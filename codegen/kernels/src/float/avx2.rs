@@ -1,39 +1,35 @@
 //! Float tiles in 256-bit vectors.
 
-use super::{FloatTile, float_tile, tile_cycles};
+use super::tiles::FloatTiles;
+use super::{FloatTile, float_tile};
 use crate::epilogue;
 use crate::function::{Contract, Function};
-use crate::kernel::{
-    ActivationFormat, Execution, Fit, Implementation, Kernel, KernelInfo, Refusal, SumTiles, TileWeights,
-};
-use crate::query::Query;
+use crate::kernel::{ActivationFormat, Implementation, KernelInfo};
 use crate::tier::Tier;
-use crate::tile_sizes::TileQuery;
 use std::arch::x86_64::*;
 
-/// The kernel of floats in 256-bit vectors.
-#[derive(Debug)]
-pub struct Float256(KernelInfo);
-
 /// Fused multiplications and additions of 8 floats.
-pub static FLOAT_256: Float256 = Float256(KernelInfo {
-    name: "float-256",
-    tier: Tier::X86V3,
-    implementation: Implementation::Precompiled,
-    superseded: &[Tier::Avx512Vnni],
-    weight_bits: 32..=32,
-    activation_bits: 32..=32,
-    channels_per_vector: LANES,
-    units_per_step: 1,
-    vector_bytes: 4 * LANES,
-    activations: ActivationFormat::Float,
-});
+pub static FLOAT_256: FloatTiles = FloatTiles {
+    info: KernelInfo {
+        name: "float-256",
+        tier: Tier::X86V3,
+        implementation: Implementation::Precompiled,
+        superseded: &[Tier::Avx512Vnni],
+        weight_bits: 32..=32,
+        activation_bits: 32..=32,
+        channels_per_vector: LANES,
+        units_per_step: 1,
+        vector_bytes: 4 * LANES,
+        activations: ActivationFormat::Float,
+    },
+    tile: &TILE,
+    exists,
+    epilogue: &epilogue::avx2::EPILOGUE_256,
+    rate: 14.5,
+};
 
 /// Floats of a vector.
 const LANES: usize = 8;
-
-/// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
-const RATE: f64 = 14.5;
 
 // SAFETY: `dispatch` touches what the fields of its tile describe, in whole vectors, and has every shape that `exists` allows.
 static TILE: Function = unsafe {
@@ -50,34 +46,6 @@ const fn exists(pixels: usize, vectors: usize) -> bool {
         _ => 0,
     };
     pixels >= 1 && pixels <= most
-}
-
-impl Kernel for Float256 {
-    fn info(&self) -> &KernelInfo {
-        &self.0
-    }
-
-    fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal> {
-        query.dense()?;
-        Ok(Fit::default())
-    }
-
-    fn cycles(&self, query: &Query<'_>, _: Fit) -> f64 {
-        query.macs() / RATE
-    }
-
-    fn execution(&self) -> Execution {
-        Execution::SumTiles(SumTiles {
-            tile: &TILE,
-            weights: TileWeights::Floats,
-            epilogue: &epilogue::avx2::EPILOGUE_256,
-            fuses: false,
-        })
-    }
-
-    fn tile_cycles(&self, query: &TileQuery, pixels: usize, vectors: usize) -> Option<f64> {
-        exists(pixels, vectors).then(|| tile_cycles(query, pixels, vectors, LANES))
-    }
 }
 
 /// The tile of `vfmadd`.

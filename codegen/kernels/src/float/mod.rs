@@ -5,19 +5,12 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod emitted;
+pub mod tiles;
 
 use crate::sum_tile::SumTile;
 
 /// Floats, each product added without being rounded (fused), in the order of the walk.
 pub type FloatTile = SumTile<f32, f32, f32>;
-
-/// Cycles of a tile of sums of 256 or 512 bits: half a cycle for each product, a latency of four, two loads a cycle; then the call and the
-/// epilogue.
-#[cfg(target_arch = "x86_64")]
-fn tile_cycles(query: &crate::tile_sizes::TileQuery, pixels: usize, vectors: usize, lanes: usize) -> f64 {
-    let (p, v) = (pixels as f64, vectors as f64);
-    query.steps as f64 * (0.5 * p * v).max(4.0).max((p + v) * 0.5) + p * v * lanes as f64 * 0.25 + 40.0
-}
 
 /// The body of a tile for one instruction set: the type and operations of its vectors, and the shapes it has.
 #[cfg(target_arch = "x86_64")]
