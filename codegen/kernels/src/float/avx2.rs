@@ -1,12 +1,12 @@
 //! Float tiles in 256-bit vectors.
 
 use super::tiles::FloatTiles;
-use super::{FloatTile, float_tile};
+use super::{FloatTile, each_shape};
 use crate::epilogue;
 use crate::function::{Contract, Function};
 use crate::kernel::{ActivationFormat, Implementation, KernelInfo};
 use crate::tier::Tier;
-use std::arch::x86_64::*;
+use crate::vector::Avx2;
 
 /// Fused multiplications and additions of 8 floats.
 pub static FLOAT_256: FloatTiles = FloatTiles {
@@ -58,8 +58,14 @@ unsafe extern "C" fn tile(block: *const u64) {
 }
 
 #[rustfmt::skip]
-float_tile!("avx2,fma", 8, __m256, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps, [
-    (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1),
-    (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2),
-    (1, 3), (2, 3), (3, 3), (4, 3),
-]);
+#[target_feature(enable = "avx2,fma")]
+unsafe fn dispatch(tile: &FloatTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_shape!(Avx2::new(), tile,
+            (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1), (9, 1), (10, 1), (11, 1), (12, 1),
+            (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2),
+            (1, 3), (2, 3), (3, 3), (4, 3),
+        )
+    }
+}

@@ -1,12 +1,12 @@
 //! Float tiles in 512-bit vectors.
 
 use super::tiles::FloatTiles;
-use super::{FloatTile, float_tile};
+use super::{FloatTile, each_shape};
 use crate::epilogue;
 use crate::function::{Contract, Function};
 use crate::kernel::{ActivationFormat, Implementation, KernelInfo};
 use crate::tier::Tier;
-use std::arch::x86_64::*;
+use crate::vector::Avx512;
 
 /// Fused multiplications and additions of 16 floats.
 pub static FLOAT_512: FloatTiles = FloatTiles {
@@ -51,16 +51,22 @@ const fn exists(pixels: usize, vectors: usize) -> bool {
 /// The tile of `vfmadd`.
 ///
 /// # Safety
-/// The CPU has AVX-512 F. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover what its fields say.
+/// The CPU has AVX-512 F, BW, DQ and VL. The block is a [`FloatTile`] whose shape [`exists`] and whose pointers cover what its fields say.
 unsafe extern "C" fn tile(block: *const u64) {
     // SAFETY: the caller's promise.
     unsafe { dispatch(&*block.cast::<FloatTile>()) }
 }
 
 #[rustfmt::skip]
-float_tile!("avx512f", 16, __m512, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps, [
-    (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
-    (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
-    (1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3),
-    (1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4),
-]);
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+unsafe fn dispatch(tile: &FloatTile) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        each_shape!(Avx512::new(), tile,
+            (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1), (8, 1),
+            (1, 2), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 2), (8, 2),
+            (1, 3), (2, 3), (3, 3), (4, 3), (5, 3), (6, 3), (7, 3), (8, 3),
+            (1, 4), (2, 4), (3, 4), (4, 4), (5, 4), (6, 4),
+        )
+    }
+}
