@@ -5,6 +5,7 @@ pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod emitted;
+#[cfg(target_arch = "x86_64")]
 pub mod tiles;
 
 use crate::sum_tile::SumTile;

@@ -1,7 +1,8 @@
 //! Epilogues of every width against plain arithmetic: every function, every ending, every shape of cells.
 
 use super::{EpilogueVector, Row};
-use crate::epilogue::function::{OperandKind, StepFunction, apply_unary};
+use crate::epilogue::function::{OperandKind, StepFunction};
+use crate::epilogue::unary::apply_unary;
 use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, store};
 use crate::vector::Portable;
 use catc_scalar::{Binary, Unary};
