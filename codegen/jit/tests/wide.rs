@@ -3,6 +3,7 @@
 mod support;
 
 use catc_jit::{Options, OutputMut, ParallelFor, compile};
+use catc_kernels::epilogue::MAX_STEPS;
 use catc_kernels::{Implementation, KERNELS, KernelSet, Tier};
 use catc_program::{Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program, Unary};
 use proptest::prelude::*;
@@ -22,8 +23,12 @@ enum Tail {
     FloatShortcut,
     /// An added float, codes of that width.
     FloatSum(u8),
-    /// A sigmoid, which no precompiled epilogue has.
-    Sigmoid,
+    /// A function of one real, by its number in the table; codes of that width.
+    Function(usize, u8),
+    /// An operation with codes of that width.
+    Operation(Binary, u8),
+    /// More steps than a precompiled epilogue takes.
+    Long,
 }
 
 fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, a]: [u8; 2], tail: Tail) -> Builder {
@@ -38,7 +43,20 @@ fn network(seed: u64, dims: [usize; 3], outputs: usize, geometry: Geometry, [w, 
             b.conv(x, outputs, 1, geometry, w, format, vec![])
         }
         Tail::Floats => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![relu]),
-        Tail::Sigmoid => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![EpilogueStep::Unary(Unary::Sigmoid)]),
+        Tail::Function(number, bits) => {
+            let parameter = |_, position: usize| Ok::<_, ()>([-0.4, 0.9][position]);
+            let function = Unary::build(Unary::NAMES[number], parameter).unwrap().unwrap();
+            let format = codes(&mut b.rng, bits);
+            b.conv(x, outputs, 1, geometry, w, format, vec![EpilogueStep::Unary(function), EpilogueStep::Scale(1.3)])
+        }
+        Tail::Operation(op, bits) => {
+            let format = codes(&mut b.rng, bits);
+            let other = b.conv(x, outputs, 1, geometry.clone(), w, format, vec![]);
+            let step = EpilogueStep::Binary { op, operand: Operand::Tensor(other), scale: 0.3 };
+            let format = codes(&mut b.rng, bits);
+            b.conv(x, outputs, 1, geometry, w, format, vec![step])
+        }
+        Tail::Long => b.conv(x, outputs, 1, geometry, w, Format::F32, vec![EpilogueStep::Scale(1.1); MAX_STEPS + 1]),
         Tail::Shortcut(bits) => {
             let format = codes(&mut b.rng, bits);
             let shortcut = b.conv(x, outputs, 1, geometry.clone(), w, format, vec![]);
@@ -133,6 +151,26 @@ fn look_ups_end_in_codes_and_floats() {
             } else if centre.is_some() {
                 println!("{} is not available here: {tail:?} was not run", Tier::X86V3);
             }
+            let inputs = b.inputs();
+            check(&b.program, &inputs, 0.0);
+        }
+    }
+}
+
+/// Layers that end in any function and any operation, as codes that are looked up and codes that are computed with.
+#[test]
+fn epilogues_have_every_function_and_operation() {
+    let functions = (0..Unary::NAMES.len()).map(|number| Tail::Function(number, 2 + number as u8 % 7));
+    let operations = Binary::ALL.into_iter().flat_map(|op| [2, 5, 8].map(|bits| Tail::Operation(op, bits)));
+    for (seed, tail) in functions.chain(operations).enumerate() {
+        for (dims, bits) in [([33, 6, 5], [8, 8]), ([128, 6, 7], [2, 2])] {
+            let mut b = network(seed as u64, dims, 75, window(3, 1, 1), bits, tail);
+            b.centre();
+            let plain: Vec<_> = tiers().map(|tier| kernels(&b.program, tier)).collect();
+            let mut codes = network(seed as u64, dims, 75, window(3, 1, 1), bits, Tail::Codes(4));
+            codes.centre();
+            let expected: Vec<_> = tiers().map(|tier| kernels(&codes.program, tier)).collect();
+            assert_eq!(plain, expected, "{tail:?} has another kernel than a layer without it");
             let inputs = b.inputs();
             check(&b.program, &inputs, 0.0);
         }
@@ -286,7 +324,9 @@ fn tails() -> impl Strategy<Value = Tail> {
         Just(Tail::FloatShortcut),
         Just(Tail::FloatSum(2)),
         Just(Tail::FloatSum(8)),
-        Just(Tail::Sigmoid),
+        (0..Unary::NAMES.len(), 2u8..=8).prop_map(|(number, bits)| Tail::Function(number, bits)),
+        (0..Binary::ALL.len(), 2u8..=8).prop_map(|(number, bits)| Tail::Operation(Binary::ALL[number], bits)),
+        Just(Tail::Long),
     ]
 }
 

@@ -20,7 +20,7 @@ pub mod function;
 pub mod kernel;
 pub mod layout;
 mod list;
-#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "its callers are for x86-64"))]
+#[cfg(target_arch = "x86_64")]
 mod lookup_results;
 pub mod lookup_tile;
 pub mod pairs;
@@ -30,6 +30,7 @@ pub mod sum_tile;
 mod tier;
 pub mod tile_sizes;
 pub mod triples;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod vector;
 mod weights;
 pub mod winograd;

@@ -1,7 +1,7 @@
 //! Epilogues in 256-bit vectors.
 
 use super::cells::{self, EpilogueVector, Row};
-use super::function::apply_unary;
+use super::unary::apply_unary;
 use super::{EpilogueTile, ProgramStep};
 use crate::function::{Contract, Function};
 use crate::tier::Tier;

@@ -1,7 +1,8 @@
 //! The body of the epilogues, for vectors of any width. It computes cells of up to four vectors, which hold the channels of one pixel or of
 //! several neighbouring pixels.
 
-use super::function::{self, OperandKind, StepFunction, apply_short_unary};
+use super::function::{self, OperandKind, StepFunction};
+use super::unary::apply_short_unary;
 use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, store};
 use crate::vector::Vector;
 

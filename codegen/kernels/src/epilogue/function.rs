@@ -1,8 +1,7 @@
-//! The numbers that encode the functions of epilogue steps, and the unary functions on vectors.
+//! The numbers that encode the functions of epilogue steps.
 
 use super::ProgramStep;
-use crate::vector::Vector;
-use catc_scalar::{Binary, Unary, UnaryFunction, Visitor, unary_functions};
+use catc_scalar::{Binary, Unary, unary_functions};
 
 /// `t * x`.
 pub const SCALE: u32 = 0;
@@ -101,7 +100,7 @@ macro_rules! numbered {
         }
 
         #[inline(always)]
-        fn decode_unary(step: &ProgramStep) -> Option<Unary> {
+        pub(super) fn decode_unary(step: &ProgramStep) -> Option<Unary> {
             let mut parameters = [step.x, step.y].into_iter();
             let mut next = || parameters.next().unwrap_or_default();
             // Uses the closure even if no function of the table has parameters.
@@ -117,50 +116,6 @@ macro_rules! numbered {
 }
 
 unary_functions!(numbered);
-
-/// Applies the unary function of a step to every lane of the vectors.
-#[inline(always)]
-pub(super) fn apply_unary<V: Vector>(v: V, step: &ProgramStep, values: &mut [V::Real; 4]) {
-    if let Some(unary) = decode_unary(step) {
-        unary.visit(EveryLane { v, values });
-    }
-}
-
-struct EveryLane<'a, V: Vector> {
-    v: V,
-    values: &'a mut [V::Real],
-}
-
-impl<V: Vector> Visitor for EveryLane<'_, V> {
-    type Output = ();
-
-    #[inline(always)]
-    fn visit<F: UnaryFunction>(mut self, function: F) {
-        for value in self.values {
-            *value = function.value(&mut self.v, *value);
-        }
-    }
-}
-
-/// Applies a unary function to every lane, if its code is short; else returns false.
-#[inline(always)]
-pub(super) fn apply_short_unary<V: Vector>(v: V, unary: Unary, values: &mut [V::Real]) -> bool {
-    unary.visit(IfShort(EveryLane { v, values }))
-}
-
-struct IfShort<'a, V: Vector>(EveryLane<'a, V>);
-
-impl<V: Vector> Visitor for IfShort<'_, V> {
-    type Output = bool;
-
-    #[inline(always)]
-    fn visit<F: UnaryFunction>(self, function: F) -> bool {
-        if F::IS_SHORT {
-            self.0.visit(function);
-        }
-        F::IS_SHORT
-    }
-}
 
 #[cfg(test)]
 mod tests {

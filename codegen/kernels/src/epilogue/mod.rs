@@ -1,5 +1,5 @@
 //! Epilogues in wide vectors, from sums to stored values: scale and bias, the steps, rounding to codes. This module has the arguments;
-//! [`cells`] has the body for every width.
+//! `cells` has the body for every width.
 //!
 //! Each f32 operation is the one that generated code would do, in the same order, and is rounded on its own. So the results are equal
 //! bit for bit on every tier.
@@ -8,13 +8,15 @@
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod avx512;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod cells;
 pub mod function;
 mod steps;
+#[cfg(any(test, target_arch = "x86_64"))]
+mod unary;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use cells::Row;
-pub(crate) use cells::small_codes;
+pub(crate) use cells::{Row, small_codes};
 pub use steps::{OperandAccess, OperandElement, epilogue_steps};
 
 use crate::function::Function;
@@ -154,9 +156,9 @@ pub struct EpilogueTile {
     pub pixels: i64,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl EpilogueTile {
     /// Its sums and arguments as the row that [`cells::row`] takes.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "its functions are for x86-64"))]
     #[inline(always)]
     fn row(&self) -> cells::Row<'_> {
         cells::Row {

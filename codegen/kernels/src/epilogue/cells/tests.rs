@@ -1,7 +1,8 @@
 //! Compares epilogues of every width with scalar arithmetic, for every function, every kind of store and every shape of cells.
 
 use super::{EpilogueVector, Row};
-use crate::epilogue::function::{OperandKind, StepFunction, apply_unary};
+use crate::epilogue::function::{OperandKind, StepFunction};
+use crate::epilogue::unary::apply_unary;
 use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, store};
 use crate::vector::Portable;
 use catc_scalar::{Binary, Unary};
