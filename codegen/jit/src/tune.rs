@@ -30,7 +30,7 @@ pub struct Tuned {
     pub tuning: Tuning,
     /// Seconds of a run with the default choices, as the sum of the shortest times of the layers.
     pub before: f64,
-    /// The same with the tuning.
+    /// Seconds of a run with the tuning, computed likewise.
     pub after: f64,
 }
 

@@ -101,7 +101,7 @@ impl PreparedWeights {
         self.shape
     }
 
-    /// Bytes that the codes take.
+    /// Bytes of the codes.
     pub fn bytes(&self) -> usize {
         self.codes.len()
     }

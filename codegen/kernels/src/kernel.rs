@@ -152,7 +152,7 @@ pub enum TileWeights {
 
 /// An inner kernel. A family's kernels are values of one or two types; each is listed in [`crate::KERNELS`].
 pub trait Kernel: Send + Sync {
-    /// What is the same for every layer.
+    /// The properties that are the same for every layer.
     fn info(&self) -> &KernelInfo;
 
     /// Whether it computes the layer exactly, epilogue included. The caller has already checked the widths of codes and the kernel set.

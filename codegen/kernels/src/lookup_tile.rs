@@ -1,8 +1,8 @@
 //! 2-bit convolutions by look-ups of three channels ([`crate::triples`]) or two ([`crate::pairs`]): the kernel for every instruction set, and
 //! the arguments of its functions.
 //!
-//! One function packs an input row into offsets of table rows. A second one computes a tile of sums by look-ups. A third one applies an
-//! epilogue to them too. Offsets are `u16` for triples and bytes for pairs. Only triples write and read sums over the codes of a pixel.
+//! One function packs an input row into offsets of table rows. A second one computes a tile of sums by look-ups. A third one does the same
+//! and applies an epilogue. Offsets are `u16` for triples and bytes for pairs. Only triples write and read sums over the codes of a pixel.
 
 use crate::byte_sums::Order;
 use crate::epilogue::EpilogueArguments;
@@ -19,7 +19,7 @@ use std::hash::{Hash, Hasher};
 /// How the code of a layer runs a kernel.
 #[derive(Debug)]
 pub struct LookupTiles {
-    /// Turns a row of pixels into offsets; arguments [`PackTile`].
+    /// Packs a row of pixels into offsets; arguments [`PackTile`].
     pub pack: &'static Function,
     /// The look-ups of a tile; arguments [`LookupTile`].
     pub look_up: &'static Function,
@@ -96,7 +96,7 @@ impl LookupWeights {
 /// A kernel that computes tiles by look-ups.
 #[derive(Debug)]
 pub struct LookupKernel {
-    /// What is the same for every layer.
+    /// The properties that are the same for every layer.
     pub info: KernelInfo,
     /// How the code of a layer runs it.
     pub tiles: &'static LookupTiles,

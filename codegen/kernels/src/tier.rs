@@ -35,7 +35,7 @@ impl Architecture {
 /// in [`crate::KERNELS`] are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
-    /// AArch64 with Advanced SIMD, which every such CPU that runs Linux has.
+    /// AArch64 with Advanced SIMD, which every AArch64 CPU that runs Linux has.
     Aarch64Neon,
     /// [`Tier::Aarch64Neon`] and the dot product of signed bytes, `sdot` (from ARMv8.2 on).
     Aarch64Dotprod,

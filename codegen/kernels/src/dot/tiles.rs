@@ -9,7 +9,7 @@ use crate::tile_sizes::TileQuery;
 /// A dot product of codes by tiles of sums.
 #[derive(Debug)]
 pub struct DotTiles {
-    /// What is the same for every layer.
+    /// The properties that are the same for every layer.
     pub info: KernelInfo,
     /// The function that computes a tile of sums.
     pub tile: &'static Function,

@@ -82,9 +82,9 @@ pub struct EpilogueProgram {
     pub store: u32,
     /// Factor before rounding; 1 for none.
     pub requantize: f32,
-    /// Zero-point less the lowest code.
+    /// Zero-point minus the lowest code.
     pub zero: i32,
-    /// Highest code less the lowest.
+    /// Highest code minus the lowest.
     pub levels: u32,
 }
 

@@ -10,7 +10,7 @@ use crate::vector::Vector;
 /// Convolutions of floats by tiles of sums.
 #[derive(Debug)]
 pub struct FloatTiles {
-    /// What is the same for every layer.
+    /// The properties that are the same for every layer.
     pub info: KernelInfo,
     /// The function that computes a tile of sums.
     pub tile: &'static Function,

@@ -33,9 +33,9 @@ pub struct Quantization {
     pub scale: f32,
     /// Second factor; each product is rounded to f32 on its own.
     pub requantize: f32,
-    /// Zero-point less the lowest code.
+    /// Zero-point minus the lowest code.
     pub zero: i32,
-    /// Highest code less the lowest.
+    /// Highest code minus the lowest.
     pub levels: u32,
 }
 

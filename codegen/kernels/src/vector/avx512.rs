@@ -154,7 +154,7 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, from: *const u8) {
-        // SAFETY: a prefetch may be of any address.
+        // SAFETY: a prefetch may have any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
 

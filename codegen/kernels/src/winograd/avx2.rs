@@ -151,7 +151,7 @@ unsafe extern "C" fn winograd_product_vnni_256(block: *const u64) {
     unsafe { product::<3>(&*block.cast::<ProductTile>(), |tile| dot::avx2::vnni(tile)) }
 }
 
-/// The same by `vpmaddubsw`, into 16-bit sums that are widened every `drain` steps.
+/// The products by `vpmaddubsw`, with 16-bit sums that are widened every `drain` steps.
 ///
 /// # Safety
 /// The CPU has AVX2. The block is a [`ProductTile`] whose pointers cover the memory that its fields describe.

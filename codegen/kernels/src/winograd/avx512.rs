@@ -255,7 +255,7 @@ impl Panel {
     /// The products of `P` tiles.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     unsafe fn products<const P: usize>(self) {
-        // SAFETY: the caller's promise; prefetches may be of any address.
+        // SAFETY: the caller's promise; a prefetch may have any address.
         unsafe {
             let first = [_mm512_loadu_si512(self.start.cast()), _mm512_loadu_si512(self.start.add(16).cast())];
             let (mut input, mut weights, mut ahead) = (self.input, self.weights, self.ahead);
