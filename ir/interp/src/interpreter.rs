@@ -22,9 +22,9 @@ use std::sync::Arc;
 ///
 /// An evaluation needs memory for the values that are alive at the same time (4 bytes for each f32 element, 2 for each code), for
 /// two more copies of the input of a convolution on codes, and a few MiB besides. Each evaluated convolution keeps a packed copy
-/// of its constant weights. After it was recorded, it keeps further packed copies, of once or four times the size. An evaluation
-/// that would exceed the limit ([`Interpreter::with_memory_limit`]) fails before it starts. The interpreter and its clones keep
-/// the memory for the next evaluation.
+/// of its constant weights. If it was recorded with the Winograd algorithm, it also keeps transformed weights of up to four times
+/// the size. An evaluation that would exceed the limit ([`Interpreter::with_memory_limit`]) fails before it starts. The
+/// interpreter and its clones keep the memory for the next evaluation.
 #[derive(Clone)]
 pub struct Interpreter {
     graph: Arc<Graph>,

@@ -26,7 +26,7 @@ pub(crate) struct Values<'a> {
     computed: SecondaryMap<ValueId, Option<Tensor>>,
     /// Values that depend on constants and on given values. Their precomputed values are not valid.
     stale: EntitySet<ValueId>,
-    /// Bytes that the evaluation needs at once.
+    /// The bytes that the evaluation needs at once.
     needed: usize,
     lease: Option<Lease>,
 }
@@ -82,7 +82,7 @@ impl<'a> Values<'a> {
         Ok(results)
     }
 
-    /// Bytes that the evaluation needs at once.
+    /// The bytes that the evaluation needs at once.
     pub fn needed(&self) -> usize {
         self.needed
     }
