@@ -57,7 +57,7 @@ impl<'m> Tensors<'m> {
     }
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 enum Binding {
     Value(Value),
     /// An output that the rule of its node does not compute, with the operator and the index of the output.

@@ -17,10 +17,10 @@ struct Over {
 
 impl Over {
     /// Reads the attributes and inputs of a reduction. Its axes became an input in opset `since`. The inner error is the input,
-    /// if the reduction has no axes and does nothing.
+    /// if the node has no axes and asks for no reduction.
     fn read(cx: &mut NodeContext, since: i64) -> Result<Result<Over, Value>, NodeProblem> {
         let keep_dims = cx.flag("keepdims", true)?;
-        // When the axes became an input, an attribute for the meaning of empty axes was added.
+        // The opset that made the axes an input also added an attribute for the meaning of empty axes.
         let mut nothing = false;
         let list = if cx.opset < since {
             cx.arity(1, 1)?;

@@ -73,7 +73,7 @@ impl WindowAttributes {
         let (strides, dilations) = (self.strides, self.dilations);
         let (pads, ceil_mode) = match self.padding {
             Padding::Explicit(pads) => (pads, ceil_mode),
-            // Automatic padding determines the number of outputs, so `ceil_mode` has no effect.
+            // SAME padding determines the number of outputs, so it ignores `ceil_mode`.
             Padding::Valid => ([0; 4], ceil_mode),
             Padding::SameUpper | Padding::SameLower => {
                 let mut pads = [0; 4];
