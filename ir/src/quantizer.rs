@@ -1,7 +1,7 @@
 //! Quantizers: affine maps between real numbers and low-bit codes.
 //!
-//! The arithmetic follows ONNX QuantizeLinear and DequantizeLinear, and appendix A of the CAT paper: `q =
-//! saturate(round_half_even(x / scale) + zero_point)` and `x' = scale * (q - zero_point)`. Each step is computed in f32.
+//! The arithmetic follows ONNX QuantizeLinear and DequantizeLinear, and appendix A of the CAT paper:
+//! `q = saturate(round_half_even(x / scale) + zero_point)` and `x' = scale * (q - zero_point)`. Each step is computed in f32.
 
 use std::fmt;
 

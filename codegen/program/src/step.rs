@@ -93,8 +93,8 @@ pub enum Op {
         /// Factor for codes.
         scale: f32,
     },
-    /// Element-wise map, which may also change the layout. It computes `t = (x - zp) as f32 * scale` for codes, `t = x as f32 *
-    /// scale` for indices (where the conversion rounds to nearest), and `t = x * scale` for f32.
+    /// Element-wise map, which may also change the layout. It computes `t = (x - zp) as f32 * scale` for codes,
+    /// `t = x as f32 * scale` for indices (where the conversion rounds to nearest), and `t = x * scale` for f32.
     Map {
         /// Factor.
         scale: f32,

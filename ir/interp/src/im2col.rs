@@ -49,8 +49,8 @@ impl Geometry {
     }
 }
 
-/// Writes the windows of the output rows `rows` as the columns of `out`. The input is `x` `[C,H,W]`. `out` is row-major `[C *
-/// taps, rows * W']`, with a row for each channel and tap. Taps in the padding are 0.
+/// Writes the windows of the output rows `rows` as the columns of `out`. The input is `x` `[C,H,W]`. `out` is row-major
+/// `[C * taps, rows * W']`, with a row for each channel and tap. Taps in the padding are 0.
 pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize>, out: &mut [f32]) {
     let [kh, kw] = g.window.kernel;
     let width = g.output[1];

@@ -21,10 +21,10 @@ use std::sync::Arc;
 /// quantized weights. Clones share these values.
 ///
 /// An evaluation needs memory for the values that are alive at the same time (4 bytes for each f32 element, 2 for each code), for
-/// two more copies of the input of a convolution on codes, and a few MiB besides. Each evaluated convolution keeps a packed copy
-/// of its constant weights. If it was recorded with the Winograd algorithm, it also keeps transformed weights of up to four times
-/// the size. An evaluation that would exceed the limit ([`Interpreter::with_memory_limit`]) fails before it starts. The
-/// interpreter and its clones keep the memory for the next evaluation.
+/// an f32 copy of the input of a convolution on codes, and a few MiB for temporary buffers. Each evaluated convolution keeps a
+/// packed copy of its constant weights. If it was recorded with the Winograd algorithm, it also keeps transformed weights of up
+/// to four times the size. An evaluation that would exceed the limit ([`Interpreter::with_memory_limit`]) fails before it starts.
+/// The interpreter and its clones keep the memory for the next evaluation.
 #[derive(Clone)]
 pub struct Interpreter {
     graph: Arc<Graph>,

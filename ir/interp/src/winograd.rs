@@ -63,8 +63,8 @@ pub(crate) fn suits(p: &Plane) -> bool {
         && p.outputs / p.groups >= 8
 }
 
-/// The layout of the kernels of one group: `m` rows and `k` columns of kernels, with element `(i, j, row, column)` at `i *
-/// steps[0] + j * steps[1] + row * columns + column`. The kernels are flipped for the backward pass.
+/// The layout of the kernels of one group: `m` rows and `k` columns of kernels, with element `(i, j, row, column)` at
+/// `i * steps[0] + j * steps[1] + row * columns + column`. The kernels are flipped for the backward pass.
 #[derive(Clone, Copy)]
 struct Kernels<'a> {
     w: &'a [f32],

@@ -1,7 +1,7 @@
 //! Sums of products or numbers in a fixed order. They use four lanes, like the additions of a 128-bit vector.
 
-/// The dot product of two slices of equal length, in four lanes. Lane `j` starts at 0 and adds `a[i] * b[i]` for `i = j, j + 4, j
-/// + 8, ..` in order. The product and the sum are rounded separately. The result is `(l0 + l1) + (l2 + l3)`.
+/// The dot product of two slices of equal length, in four lanes. Lane `j` starts at 0 and adds `a[i] * b[i]` for
+/// `i = j, j + 4, j + 8, ..` in order. The product and the sum are rounded separately. The result is `(l0 + l1) + (l2 + l3)`.
 ///
 /// If the lengths differ, the rest of the longer slice is ignored.
 pub fn dot4(a: &[f32], b: &[f32]) -> f32 {

@@ -16,8 +16,9 @@ use crate::types::{Dim, Element, Shape, TensorType};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
     /// Convolution. The inputs are x (codes, quantized per tensor), w (constant codes, quantized per output channel or per
-    /// tensor), and the f32 constants multiplier `[O]` and bias `[O]`. It computes `t = (Σ (x - zp_x)(w - zp_w)) as f32 *
-    /// multiplier[o] + bias[o]`. The sum is exact in i32. Padding has the value `x = zp_x`.
+    /// tensor), and the f32 constants multiplier `[O]` and bias `[O]`. It computes
+    /// `t = (Σ (x - zp_x)(w - zp_w)) as f32 * multiplier[o] + bias[o]`. The sum is exact in i32. Padding has the value
+    /// `x = zp_x`.
     Conv2d(Conv2d),
     /// Fully connected layer: the same for rows, with x `[..,K]` and w `[O,K]`.
     Linear,

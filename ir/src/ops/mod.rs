@@ -180,7 +180,8 @@ impl Op {
         each_op!(self, x => x.infer(inputs))
     }
 
-    /// Builds the operation with this name and these attributes. Unknown names are errors.
+    /// Builds the operation with this name and these attributes. Unknown names are errors. The caller checks for unread
+    /// attributes with [`AttrReader::finish`].
     pub fn read(name: &str, r: &mut AttrReader) -> Result<Op, AttrError> {
         Ok(match name {
             "conv2d" => Op::Conv2d(Conv2d::read(r)?),

@@ -221,8 +221,8 @@ fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers
     Ok(t)
 }
 
-/// Converts input `index` to the f32 operand of a map body or an epilogue step: `(code - zero_point) as f32 * scale`, or `x *
-/// scale`.
+/// Converts input `index` to the f32 operand of a map body or an epilogue step: `(code - zero_point) as f32 * scale`, or
+/// `x * scale`.
 fn operand_reals(call: &Call, inputs: &[Input], index: usize, scale: f32, out: &mut [f32]) -> Result<(), EvalError> {
     match inputs[index].data() {
         TensorData::F32(x) => {

@@ -104,7 +104,7 @@ pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, Exp
     }
 }
 
-/// The first opset that has the operator of a node, but at least 13.
+/// The first opset that has the operator of a node, or 13. It may be below 13, which is the lowest opset that a model declares.
 fn opset_of(op: &Op) -> i64 {
     match op {
         Op::Unary(f) => unary::since(*f),

@@ -91,8 +91,8 @@ impl UnaryFunction for Erf {
     }
 }
 
-/// `x * Phi(x)`, where `Phi` is the cumulative distribution function of the normal distribution. It is computed as `(x * 0.5) *
-/// (erf(x * sqrt(1/2)) + 1)` with [`Erf`]. NaN gives NaN.
+/// `x * Phi(x)`, where `Phi` is the cumulative distribution function of the normal distribution. It is computed as
+/// `(x * 0.5) * (erf(x * sqrt(1/2)) + 1)` with [`Erf`]. NaN gives NaN.
 ///
 /// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
 #[derive(Clone, Copy, Debug)]
