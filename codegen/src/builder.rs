@@ -16,7 +16,7 @@ pub(crate) struct Builder {
     by_content: HashMap<u64, Vec<ConstantId>>,
     /// The steps in order. A slot is `None` if its step was taken out to be pushed again at the end.
     slots: Vec<Option<Step>>,
-    /// The slot of the step that writes each tensor; `None` for inputs.
+    /// The slot of the step that writes each tensor. `None` for inputs and for tensors whose step was taken out.
     writers: Vec<Option<usize>>,
 }
 

@@ -30,7 +30,7 @@ pub enum ImportErrorKind {
     /// The bytes are not a complete ONNX message.
     #[error("is no ONNX model, or damaged or cut short ({0}); export or copy it again")]
     Decode(String),
-    /// The graph as a whole is wrong.
+    /// The structure of the graph is not valid.
     #[error("{0}")]
     Graph(String),
     /// The operator set is not supported.

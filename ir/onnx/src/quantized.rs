@@ -45,7 +45,7 @@ impl Parameters {
         }
     }
 
-    /// The quantizer of a tensor of this rank; `None` if the axis does not exist.
+    /// The quantizer of a tensor of this rank. `None` if the axis does not exist.
     pub fn quantizer(&self, rank: usize) -> Option<Quantizer> {
         let axis = match self.scale.len() {
             1 => None,

@@ -34,7 +34,7 @@ impl Binary {
         Binary::ALL.into_iter().find(|f| f.name() == name)
     }
 
-    /// The value in any arithmetic.
+    /// Computes the value in the given arithmetic.
     #[inline(always)]
     pub fn value<A: Arithmetic>(self, arithmetic: &mut A, a: A::Real, b: A::Real) -> A::Real {
         match self {

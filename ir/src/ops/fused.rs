@@ -33,7 +33,7 @@ pub enum Body {
     AvgPool {
         /// The pooling.
         pool: AvgPool,
-        /// The factor; the scale of x until scales are folded.
+        /// The factor. It is the scale of x until scales are folded.
         scale: f32,
     },
     /// Mean over axes. The input x holds codes. It computes `t = (Σ (x - zp)) as f32 * (scale / count as f32)` over the reduced
@@ -41,7 +41,7 @@ pub enum Body {
     Mean {
         /// The reduction.
         mean: ReduceMean,
-        /// The factor; the scale of x until scales are folded.
+        /// The factor. It is the scale of x until scales are folded.
         scale: f32,
     },
     /// Element-wise map of input x: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.

@@ -19,7 +19,7 @@ pub(crate) fn check_axis(shape: &Shape, axis: usize) -> Result<usize, InferError
 pub struct ReduceMean {
     /// The axes, ascending, from 0.
     pub axes: Vec<usize>,
-    /// Whether the axes stay as size 1.
+    /// Whether the output keeps the reduced axes with size 1.
     pub keep_dims: bool,
 }
 
@@ -86,7 +86,7 @@ pub struct Reduce {
     pub kind: Reduction,
     /// The axes, ascending, from 0.
     pub axes: Vec<usize>,
-    /// Whether the axes stay as size 1.
+    /// Whether the output keeps the reduced axes with size 1.
     pub keep_dims: bool,
 }
 

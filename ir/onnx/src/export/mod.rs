@@ -104,7 +104,8 @@ pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, Exp
     }
 }
 
-/// The first opset that has the operator of a node, or 13. It may be below 13, which is the lowest opset that a model declares.
+/// The lowest opset that supports a node. For unary functions it may be below 13, which is the lowest opset that [`export()`]
+/// declares.
 fn opset_of(op: &Op) -> i64 {
     match op {
         Op::Unary(f) => unary::since(*f),

@@ -195,8 +195,8 @@ pub(super) fn reals_of(cx: &mut NodeContext, index: usize, place: Place) -> Buil
     }
 }
 
-/// A constant of 2 to 8 bits as codes of the graph, if its scale and zero point are constant as well. For a negative scale the
-/// codes are negated. For a scale of 0 they become 0.
+/// A constant of 2 to 8 bits as codes of the graph, if its scale and zero point are constant as well. For a negative scale, the
+/// codes minus their zero points are negated. For a scale of 0, they become 0.
 fn constant_codes(
     cx: &mut NodeContext,
     x: &Value,

@@ -41,7 +41,7 @@ pub(super) struct ModelBuilder {
     pub model: ModelProto,
 }
 
-/// An empty model of an opset.
+/// An empty model for an opset.
 pub(super) fn model(opset: i64) -> ModelBuilder {
     ModelBuilder {
         model: ModelProto {

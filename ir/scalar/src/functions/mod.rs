@@ -22,7 +22,7 @@ pub trait UnaryFunction: Copy {
     /// copies of a loop.
     const IS_SHORT: bool = false;
 
-    /// The value in any arithmetic.
+    /// Computes the value in the given arithmetic.
     fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real;
 
     /// The derivative at `x`, where the function has the value `y`. At a kink next to a constant part, it is the derivative of
