@@ -1,4 +1,5 @@
-//! A program in the making: steps that can still change and move, shared constants, and the tidying at the end.
+//! A program under construction. Steps can still change and move, equal constants are shared, and [`Builder::finish`] removes
+//! unused parts.
 
 use catc_program::{
     BuildInfo, Constant, ConstantData, ConstantId, Epilogue, Op, Operand, Port, Program, Step, TensorDecl, TensorId,
@@ -6,16 +7,16 @@ use catc_program::{
 use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
-/// Tensors, constants and steps while they are made.
+/// The tensors, constants and steps of a program under construction.
 #[derive(Default)]
 pub(crate) struct Builder {
     tensors: Vec<TensorDecl>,
     constants: Vec<Constant>,
-    /// Constants of each content hash.
+    /// The constants with each content hash.
     by_content: HashMap<u64, Vec<ConstantId>>,
-    /// `None` where a step has moved to the end.
+    /// The steps in order. A slot is `None` if its step was taken out to be pushed again at the end.
     slots: Vec<Option<Step>>,
-    /// The slot of the step that writes each tensor; `None` for inputs.
+    /// The slot of the step that writes each tensor. `None` for inputs and for tensors whose step was taken out.
     writers: Vec<Option<usize>>,
 }
 
@@ -34,7 +35,7 @@ impl Builder {
         &mut self.tensors[id.0 as usize]
     }
 
-    /// A constant; equal ones are one.
+    /// Adds a constant, or returns the id of an identical one.
     pub(crate) fn add_constant(&mut self, constant: Constant) -> ConstantId {
         let same = self.by_content.entry(content_hash(&constant)).or_default();
         if let Some(&id) = same.iter().find(|id| identical(&self.constants[id.0 as usize], &constant)) {
@@ -64,12 +65,13 @@ impl Builder {
         self.slots[self.writers[tensor.0 as usize]?].as_ref()
     }
 
-    /// Takes the step that writes a tensor out, to push it again behind all others.
+    /// Takes out the step that writes a tensor, so that the caller can push it again after all other steps.
     pub(crate) fn take_writer(&mut self, tensor: TensorId) -> Option<Step> {
         self.slots[self.writers[tensor.0 as usize].take()?].take()
     }
 
-    /// The program: without what no output needs, tensors numbered in the order they are written, constants in the order they are taken.
+    /// Builds the program. Steps, tensors and constants that no output needs are removed. Tensors and constants are numbered in
+    /// the order in which the inputs and steps first mention them.
     pub(crate) fn finish(self, name: String, info: BuildInfo, inputs: Vec<Port>, outputs: Vec<Port>) -> Program {
         let mut needed = vec![false; self.tensors.len()];
         outputs.iter().for_each(|p| needed[p.tensor.0 as usize] = true);
@@ -106,7 +108,7 @@ impl Builder {
     }
 }
 
-/// New numbers in the order of first mention.
+/// Assigns new numbers in the order of first mention.
 #[derive(Default)]
 struct Numbering {
     new: HashMap<u32, u32>,
@@ -121,7 +123,7 @@ impl Numbering {
         })
     }
 
-    /// The items that were mentioned, by their new numbers.
+    /// The mentioned items, in the order of their new numbers.
     fn arrange<T>(self, items: Vec<T>) -> Vec<T> {
         let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
         self.old.into_iter().filter_map(|i| items[i as usize].take()).collect()
@@ -175,7 +177,8 @@ fn content_hash(c: &Constant) -> u64 {
     hash.digest()
 }
 
-/// Equal bit for bit: `-0.0` is not `0.0`, and a NaN is itself.
+/// Whether two constants are identical. f32 elements are compared bit by bit, so `-0.0` differs from `0.0`, and a NaN equals
+/// itself.
 fn identical(a: &Constant, b: &Constant) -> bool {
     let same = |x: &[f32], y: &[f32]| x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits());
     a.dims == b.dims

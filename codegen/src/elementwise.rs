@@ -1,4 +1,4 @@
-//! Element-wise nodes that work on f32.
+//! Element-wise nodes on f32.
 
 use crate::epilogue::{self, Pending, PendingEpilogue, Placement, Source};
 use crate::lowering::{Lowered, Lowering};
@@ -13,15 +13,16 @@ impl Lowering<'_> {
         self.apply(node.output, base, 1.0, vec![Pending::Unary(f)].into())
     }
 
-    /// `a op b`. The running value of an epilogue is the left operand and has the shape of the output, so where the left one does not:
-    /// sums and products swap, `a - b` is `(-1 * b) + a` (the same in IEEE arithmetic), and otherwise the left operand is spread over the output first.
+    /// `a op b`. The left operand becomes the running value of an epilogue, so it must have the shape of the output. If it does
+    /// not, but `b` does, sums and products swap their operands, and `a - b` becomes `(-1 * b) + a`, which is the same in IEEE
+    /// arithmetic. In all other cases the left operand is first broadcast to the output.
     pub(crate) fn binary(&mut self, node: &Node, f: ops::Binary) -> Lowered<()> {
         let op = self.compiled(f)?;
         let (left, right) = (self.source(node, 0)?, self.source(node, 1)?);
         let dims = self.dims(node.output)?;
         let (left_base, right_base) = (self.base(left, &dims)?, self.base(right, &dims)?);
         let commutes = matches!(op, Binary::Add | Binary::Mul);
-        // Of two candidates the one that its own step can take the other into.
+        // If both operands have the shape of the output, prefer the one whose step can still extend its epilogue.
         let swap = match (left_base, right_base) {
             (Some(l), Some(r)) => commutes && self.open_step(l)?.is_none() && self.open_step(r)?.is_some(),
             (None, Some(_)) => op != Binary::Div,
@@ -45,7 +46,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// The value of an operand that has the shape of the output.
+    /// The value of an operand, if it has the shape of the output.
     fn base(&self, source: Source, dims: &[usize]) -> Lowered<Option<ValueId>> {
         match source {
             Source::Value(v) if self.dims(v)? == dims => Ok(Some(v)),
@@ -53,11 +54,11 @@ impl Lowering<'_> {
         }
     }
 
-    /// A step that spreads an operand over the shape of its output, and then goes on.
+    /// Emits a step that broadcasts an operand to the shape of the output and then applies `steps`.
     fn spread(&mut self, output: ValueId, source: Source, steps: Vec<Pending>) -> Lowered<()> {
         let (constant, mut all) = match source {
             Source::Constant(c) => (c, vec![]),
-            // -0.0 is what changes no number that is added to it, 0.0 included.
+            // Adding a number to -0.0 gives exactly that number, even for 0.0.
             Source::Value(_) => (self.builder.add_reals(&[], vec![-0.0]), vec![epilogue::binary(Binary::Add, source)]),
         };
         all.extend(steps);
@@ -65,7 +66,8 @@ impl Lowering<'_> {
         self.emit(output, Op::Constant { constant }, vec![], Placement::Own(layout), all.into())
     }
 
-    /// An f32 operand as a row-major tensor of these dimensions, to which it broadcasts.
+    /// Broadcasts an f32 operand to a row-major tensor of these dimensions. An operand that has them already may be of any
+    /// format.
     pub(crate) fn spread_rows(&mut self, source: Source, dims: &[usize]) -> Lowered<TensorId> {
         if let Source::Value(v) = source
             && self.dims(v)? == dims
@@ -102,7 +104,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// `((x - mean) / sqrt(variance + eps)) * scale + bias`, for a normalization that no convolution could take in.
+    /// `((x - mean) / sqrt(variance + eps)) * scale + bias`, for a normalization that was not folded into a convolution.
     pub(crate) fn batch_norm(&mut self, node: &Node, eps: f32) -> Lowered<()> {
         let base = self.value(node.inputs[0])?;
         let rank = self.dims(base)?.len();
@@ -127,12 +129,13 @@ impl Lowering<'_> {
         self.apply(node.output, base, 1.0, PendingEpilogue::from(steps))
     }
 
-    /// Whole numbers and truth values as reals; reals as whole numbers are evaluated only.
+    /// Casts integers and booleans to f32, and booleans to integers. Other casts are evaluated only.
     pub(crate) fn cast(&mut self, node: &Node, to: CastTo) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         match (self.format(x)?, self.format(node.output)?) {
             (Format::Index, Format::F32) => self.apply(node.output, x, 1.0, PendingEpilogue::default()),
-            // Truth values are the numbers 0 and 1, but not the other way round.
+            // Booleans are stored as 0 and 1, so a cast to i64 is a view. The opposite cast is not, because integers may have
+            // other values.
             (Format::Index, Format::Index) if to == CastTo::I64 => {
                 let (input, dims) = (self.in_layout(x, Layout::RowMajor)?, self.dims(x)?);
                 let view = self.view(input, &dims, Layout::RowMajor);
@@ -143,13 +146,14 @@ impl Lowering<'_> {
         }
     }
 
-    /// A value broadcast to the shape of the output.
+    /// Broadcasts a value to the shape of the output.
     pub(crate) fn expand(&mut self, node: &Node) -> Lowered<()> {
         let source = self.source(node, 0)?;
         self.spread(node.output, source, vec![])
     }
 
-    /// `((x - mean) / sqrt(mean((x - mean)^2) + eps)) * scale + bias` over the last axis: two means and three maps.
+    /// `((x - mean) / sqrt(mean((x - mean)^2) + eps)) * scale + bias` over the last axis. The lowering uses two means and three
+    /// maps.
     pub(crate) fn layer_norm(&mut self, node: &Node, eps: f32) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let dims = self.dims(x)?;
@@ -192,7 +196,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Pushes a step over one tensor with an epilogue whose operands are placed already.
+    /// Pushes a step on one tensor with an epilogue whose operands already have tensors or constants.
     fn push_with(&mut self, op: Op, input: TensorId, steps: Vec<EpilogueStep>, declared: TensorDecl) -> TensorId {
         let output = self.builder.add_tensor(declared);
         let (name, epilogue) = (self.step_name.clone(), Epilogue { steps, requantize: None });

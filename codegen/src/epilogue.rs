@@ -1,4 +1,5 @@
-//! What follows on each element: from the epilogues of fused nodes and from element-wise nodes to the epilogue of a step.
+//! Lowering of epilogues. The epilogue of a step is built from the epilogue of a fused node and from the element-wise nodes that
+//! follow it.
 
 use crate::lowering::{Lowered, Lowering};
 use crate::materialization::{Materialization, Order};
@@ -8,7 +9,7 @@ use catc_program::{
     Binary, ConstantData, ConstantId, Epilogue, EpilogueStep, Format, Layout, Op, Operand, Step, TensorId,
 };
 
-/// An operand in the dimensions of its value, or of the constant without the batch.
+/// An operand of an epilogue step. It has the dimensions of its value, or those of the constant without the batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Source {
     Value(ValueId),
@@ -18,7 +19,7 @@ pub(crate) enum Source {
 /// An epilogue step whose operand has no tensor yet.
 pub(crate) type Pending = catc_scalar::EpilogueStep<Source>;
 
-/// A step that takes an operand as it is.
+/// A binary step whose operand has the factor 1.
 pub(crate) fn binary(op: Binary, operand: Source) -> Pending {
     Pending::Binary { op, operand, scale: 1.0 }
 }
@@ -36,28 +37,28 @@ impl From<Vec<Pending>> for PendingEpilogue {
     }
 }
 
-/// How the output of a step lies over the dimensions of its value.
+/// How the dimensions and the layout of a step's output relate to the dimensions of its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// The value's dimensions in this layout.
+    /// The output has the value's dimensions, in this layout.
     Own(Layout),
-    /// `[..,O]` with `R` rows as an image `[O,R,1]`, channels-last: the same order of elements.
+    /// A value `[..,O]` with `R` rows is a channels-last image `[O,R,1]`. The order of the elements in memory is the same.
     Column,
 }
 
-/// `[..,O]` with `R` rows as `[O,R,1]`.
+/// The dimensions `[O,R,1]` for a value `[..,O]` with `R` rows. `None` for a scalar.
 pub(crate) fn column(dims: &[usize]) -> Option<[usize; 3]> {
     let (last, lead) = dims.split_last()?;
     Some([*last, lead.iter().product(), 1])
 }
 
 impl Lowering<'_> {
-    /// The function of a program, or an error at the node.
+    /// The function of programs for `f`, or an error at the node if programs have none.
     pub(crate) fn compiled(&self, f: ops::Binary) -> Lowered<Binary> {
         f.compiled().ok_or_else(|| self.evaluated_only())
     }
 
-    /// The epilogue of a fused node.
+    /// The pending epilogue of a fused node.
     pub(crate) fn pending(&mut self, node: &Node, fused: &Fused) -> Lowered<PendingEpilogue> {
         let steps = fused.epilogue.steps.iter().map(|step| step.try_map_operand(|input| self.source(node, input)));
         let steps = steps.collect::<Lowered<_>>()?;
@@ -68,7 +69,7 @@ impl Lowering<'_> {
         Ok(PendingEpilogue { steps, requantize })
     }
 
-    /// Input `index` of a node as an operand that broadcasts to its output.
+    /// Input `index` of a node, as an operand that broadcasts to the node's output.
     pub(crate) fn source(&mut self, node: &Node, index: usize) -> Lowered<Source> {
         let rank = self.graph.value_type(node.output).shape.rank();
         match node.inputs[index] {
@@ -77,14 +78,15 @@ impl Lowering<'_> {
         }
     }
 
-    /// An f32 constant that broadcasts to a value of this rank (batch included), without its batch dimension. Codes become `code - zero_point`.
+    /// Adds an f32 constant that broadcasts to a value of rank `rank`, which includes the batch. The constant has no batch
+    /// dimension. Codes become `code - zero_point`.
     fn constant_operand(&mut self, id: ConstId, rank: usize) -> Lowered<ConstantId> {
         let c = self.graph.constant(id);
         let dims = c.tensor.shape();
         let own = if dims.len() < rank {
             dims
         } else {
-            // A constant cannot hold a slice for each image, as the batch has no fixed size.
+            // The batch has no fixed size, so a constant cannot hold one slice for each image.
             match dims.split_first() {
                 Some((1, rest)) if dims.len() == rank => rest,
                 _ => return Err(self.reject(format!("its constant of shape {dims:?} differs from image to image; a batch of any size has no such constant"))),
@@ -103,7 +105,8 @@ impl Lowering<'_> {
         Ok(self.builder.add_reals(own, data))
     }
 
-    /// Pushes a step that makes a value. Where the placement cannot take an operand, the epilogue becomes a step of its own.
+    /// Pushes a step that computes a value. If an operand of the epilogue does not fit the placement, the epilogue becomes a
+    /// separate step.
     pub(crate) fn emit(
         &mut self,
         value: ValueId,
@@ -114,7 +117,7 @@ impl Lowering<'_> {
     ) -> Lowered<()> {
         let own = self.dims(value)?;
         let Some(steps) = self.place(&epilogue.steps, &own, placement)? else {
-            // Only a column refuses operands; f32 in between changes no value.
+            // Only [`Placement::Column`] rejects operands. The intermediate f32 tensor changes no value.
             let mut declared = self.declare(value, Layout::ChannelsLast)?;
             (declared.format, declared.dims) = (Format::F32, column(&own).unwrap_or_default().to_vec());
             let sums = self.push_plain(op, inputs, declared);
@@ -137,8 +140,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// `output = epilogue(base * scale)`, or with `(code - zero_point) as f32` for codes, element by element: in the step that makes
-    /// `base` if nothing else takes that, else as a map.
+    /// Lowers `output = epilogue(base * scale)`, element by element. For codes, `base` is `(code - zero_point) as f32`. If
+    /// nothing else uses `base` and its step can be extended, the epilogue is added to that step. Otherwise a map is emitted.
     pub(crate) fn apply(
         &mut self,
         output: ValueId,
@@ -162,7 +165,8 @@ impl Lowering<'_> {
         self.emit(output, Op::Map { scale }, vec![input], Placement::Own(layout), epilogue)
     }
 
-    /// Whether the step that makes a value can take more into its epilogue, as a single operand takes its output, and how that lies.
+    /// The materialization and placement of a value if the epilogue of its step can be extended, which requires that its output
+    /// is used exactly once. `None` if the epilogue cannot be extended.
     pub(crate) fn open_step(&self, value: ValueId) -> Lowered<Option<(Materialization, Placement)>> {
         let own = self.dims(value)?;
         let [materialized] = self.materializations[value].own[..] else { return Ok(None) };
@@ -179,7 +183,8 @@ impl Lowering<'_> {
         Ok(fits.then_some((materialized, placement)))
     }
 
-    /// Adds an epilogue to the step that makes `base`, whose output then is `output`, if that changes nothing else.
+    /// Tries to append an epilogue to the step that computes `base`. The step then computes `output` instead. Returns false if
+    /// this is not possible.
     fn extend(&mut self, output: ValueId, base: ValueId, epilogue: &PendingEpilogue) -> Lowered<bool> {
         let own = self.dims(base)?;
         if own != self.dims(output)? {
@@ -188,7 +193,8 @@ impl Lowering<'_> {
         let Some((materialized, placement)) = self.open_step(base)? else { return Ok(false) };
         let Some(steps) = self.place(&epilogue.steps, &own, placement)? else { return Ok(false) };
         let format = self.format(output)?;
-        // Behind the steps that make its operands: nothing else reads what it writes.
+        // The step moves to the end, after the steps that compute its new operands. This is safe because nothing else reads its
+        // output.
         let Some(mut step) = self.builder.take_writer(materialized.tensor) else { return Ok(false) };
         step.epilogue.steps.extend(steps);
         step.epilogue.requantize = epilogue.requantize;
@@ -199,7 +205,7 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// The steps with operands that broadcast to the output in its placement; `None` if one cannot.
+    /// Places the operands of all steps. `None` if an operand does not fit the placement.
     fn place(&mut self, steps: &[Pending], dims: &[usize], placement: Placement) -> Lowered<Option<Vec<EpilogueStep>>> {
         let mut placed = vec![];
         for step in steps {
@@ -212,7 +218,8 @@ impl Lowering<'_> {
         Ok(Some(placed))
     }
 
-    /// An operand that broadcasts to the output in its placement; `None` if it cannot.
+    /// Finds the tensor or constant for an operand, such that it broadcasts to the output in this placement. `None` if there is
+    /// none.
     fn place_operand(&mut self, source: Source, dims: &[usize], placement: Placement) -> Lowered<Option<Operand>> {
         match (placement, source) {
             (Placement::Own(layout), Source::Value(v)) => Ok(Some(Operand::Tensor(self.in_any_layout(v, layout)?))),
@@ -221,7 +228,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// An operand of `[..,O]` over `[O,R,1]`: with all rows, or with one row for all.
+    /// Reshapes an operand of `[..,O]` so that it broadcasts to `[O,R,1]`. The operand must have either all rows or one row.
     fn place_in_column(&mut self, source: Source, dims: &[usize]) -> Lowered<Option<Operand>> {
         let own = match source {
             Source::Value(v) => self.dims(v)?,

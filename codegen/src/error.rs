@@ -1,4 +1,4 @@
-//! Why a graph has no program.
+//! Errors of lowering a graph to a program.
 
 use catc_ir::{Phase, Violation};
 use catc_program::InvalidProgram;
@@ -7,39 +7,39 @@ use std::collections::HashSet;
 /// Why a graph could not be lowered.
 #[derive(Debug, thiserror::Error)]
 pub enum CodegenError {
-    /// It is not in the integer phase.
+    /// The graph is not in the integer phase.
     #[error("the graph is in the {} phase: lower it to the integer phase first", .0.name())]
     Phase(Phase),
-    /// The verifier does not accept it.
+    /// The verifier rejects the graph.
     #[error("the graph breaks {} rules of the IR, the first at {}", .0.len(), .0.first().map(|v| v.to_string()).unwrap_or_default())]
     Unverified(Vec<Violation>),
-    /// A node that no step can stand for.
+    /// A node cannot be lowered to steps.
     #[error("cannot compile {:?} ({operator}): {reason}", .name)]
     Node {
-        /// Its name in the model.
+        /// The node's name in the model.
         name: String,
-        /// Its operation.
+        /// The node's operation.
         operator: String,
         /// Why not, and what to do.
         reason: String,
     },
-    /// Several nodes, inputs and outputs.
+    /// Several nodes, inputs or outputs cannot be lowered.
     #[error("{}", listed(.0))]
     Several(Vec<CodegenError>),
     /// An input or output that a compiled network cannot have.
     #[error("cannot compile {port}: {reason}")]
     Port {
-        /// Which one.
+        /// The input or output.
         port: String,
         /// Why not, and what to do.
         reason: String,
     },
-    /// What came out could not be run: sizes beyond the bounds of a program, or factors that are no numbers.
+    /// The lowered program is not valid, for example because a size exceeds the limits of a program or a factor is not finite.
     #[error("the lowered graph cannot be run: {0}")]
     Invalid(#[from] InvalidProgram),
 }
 
-/// A line for each, of the first few.
+/// One line for each of the first few errors.
 fn listed(errors: &[CodegenError]) -> String {
     const SHOWN: usize = 10;
     let mut text = format!("{} parts of the network cannot be compiled:", errors.len());
@@ -51,7 +51,8 @@ fn listed(errors: &[CodegenError]) -> String {
 }
 
 impl CodegenError {
-    /// The same with the operators of the model's file, by the names of nodes, in place of operations of the graph.
+    /// Replaces the operations of the graph by the operators of the model file. `operator_of` finds the operator by the name of
+    /// the node.
     pub fn with_operators(self, operator_of: &dyn Fn(&str) -> Option<String>) -> CodegenError {
         match self {
             CodegenError::Node { name, operator, reason } => {
@@ -65,7 +66,8 @@ impl CodegenError {
         }
     }
 
-    /// All of several as one. A node of the model that became several in the graph is named once.
+    /// Combines errors into one. Duplicates are removed, because one node of the model may have become several nodes in the
+    /// graph.
     pub(crate) fn all(errors: Vec<CodegenError>) -> Result<(), CodegenError> {
         let mut seen = HashSet::new();
         let mut errors: Vec<CodegenError> = errors.into_iter().filter(|e| seen.insert(e.to_string())).collect();

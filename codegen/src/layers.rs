@@ -1,4 +1,4 @@
-//! Layers that sum: convolutions, fully connected layers, matrix products, poolings and means.
+//! Layers that reduce or compute sums of products: convolutions, fully connected layers, matrix products, pooling and means.
 
 use crate::epilogue::{PendingEpilogue, Placement, Source, column};
 use crate::lowering::{Lowered, Lowering};
@@ -11,7 +11,7 @@ fn geometry(w: &Window) -> Geometry {
     Geometry { kernel: w.kernel, strides: w.strides, pads: w.pads, dilations: w.dilations }
 }
 
-/// The window that covers an image of this size once.
+/// A window that covers a whole image of this size.
 fn whole(image: [usize; 2]) -> Geometry {
     Geometry { kernel: image, strides: [1; 2], pads: [0; 4], dilations: [1; 2] }
 }
@@ -44,7 +44,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// An f32 constant under its own dimensions.
+    /// Input `index` of a node, which must be an f32 constant. It keeps its dimensions.
     pub(crate) fn reals(&mut self, node: &Node, index: usize, what: &str) -> Lowered<ConstantId> {
         let id = self.constant_input(node, index, what)?;
         let tensor = &self.graph.constant(id).tensor;
@@ -54,7 +54,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Quantized weights under these dimensions (of the same size).
+    /// The quantized weights of a node, with dimensions `dims` of the same size.
     fn codes(&mut self, node: &Node, dims: &[usize]) -> Lowered<ConstantId> {
         let id = self.constant_input(node, 1, "weight")?;
         let tensor = &self.graph.constant(id).tensor;
@@ -70,7 +70,7 @@ impl Lowering<'_> {
         Ok(self.builder.add_constant(Constant { dims: dims.to_vec(), data }))
     }
 
-    /// Multiplier and bias of a fused node.
+    /// The multiplier and bias of a fused node.
     fn factors(&mut self, node: &Node) -> Lowered<[ConstantId; 2]> {
         Ok([self.reals(node, 2, "multiplier")?, self.reals(node, 3, "bias")?])
     }
@@ -91,7 +91,8 @@ impl Lowering<'_> {
         Ok(self.graph.constant(id).tensor.shape().to_vec())
     }
 
-    /// A fully connected layer over codes: a convolution over a column of rows, or over the image that is flattened before it.
+    /// A fully connected layer on codes. It becomes a convolution over a column of rows, or over the image that the layer
+    /// flattens.
     fn linear(&mut self, node: &Node, epilogue: PendingEpilogue) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let dims = self.weight_dims(node)?;
@@ -110,7 +111,7 @@ impl Lowering<'_> {
         self.emit(node.output, op, vec![input], Placement::Column, epilogue)
     }
 
-    /// The image that a value of one row flattens, and its dimensions, if it lies in memory with its channels fastest.
+    /// If a value of one row is a flattened image that is stored channels-last only, returns the image's value and dimensions.
     fn flattened_image(&self, value: ValueId) -> Lowered<Option<(ValueId, [usize; 3])>> {
         if self.dims(value)?.len() != 1 || !self.materializations[value].own.is_empty() {
             return Ok(None);
@@ -139,7 +140,7 @@ impl Lowering<'_> {
         self.emit(node.output, op, vec![input], IMAGE, PendingEpilogue::default())
     }
 
-    /// The bias, or -0.0, which changes no sum that it is added to.
+    /// The bias of a node. If it has none, -0.0, because adding -0.0 changes no sum.
     fn float_bias(&mut self, node: &Node, outputs: usize) -> Lowered<ConstantId> {
         match node.inputs.len() {
             3 => self.reals(node, 2, "bias"),
@@ -157,8 +158,8 @@ impl Lowering<'_> {
         self.emit(node.output, Op::FloatLinear { weights, bias }, vec![input], rows, PendingEpilogue::default())
     }
 
-    /// A product with a constant matrix on the right is a fully connected layer (same products, same order); other operands
-    /// are spread to equal leading dimensions.
+    /// A product with a constant matrix on the right becomes a fully connected layer, which computes the same products in the
+    /// same order. In all other cases the operands are broadcast to equal leading dimensions.
     pub(crate) fn matmul(&mut self, node: &Node) -> Lowered<()> {
         let rows = Placement::Own(Layout::RowMajor);
         if let (Operand::Value(x), Operand::Const(c)) = (node.inputs[0], node.inputs[1])
@@ -176,7 +177,7 @@ impl Lowering<'_> {
         self.product(node, 1.0, PendingEpilogue::default())
     }
 
-    /// A product of two tensors that are computed, f32 or codes.
+    /// A product of two operands of f32 or codes.
     fn product(&mut self, node: &Node, scale: f32, epilogue: PendingEpilogue) -> Lowered<()> {
         let rows = Placement::Own(Layout::RowMajor);
         let (a, b) = (self.source(node, 0)?, self.source(node, 1)?);
@@ -224,7 +225,8 @@ impl Lowering<'_> {
         self.emit(node.output, op, vec![input], IMAGE, epilogue)
     }
 
-    /// A mean. One over the pixels of an image whose codes a fully connected layer takes is left as `[C,1,1]`, which is what that reads.
+    /// A mean. If it averages the pixels of an image and its output is codes, the output is stored as `[C,1,1]`, because the
+    /// fully connected layer that follows reads it in this form.
     pub(crate) fn mean(
         &mut self,
         node: &Node,
@@ -234,7 +236,7 @@ impl Lowering<'_> {
     ) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let input = self.in_any_layout(x, Layout::ChannelsLast)?;
-        // Without the batch, over which no mean is taken.
+        // Axes of a single image: the batch axis is dropped, and no mean reduces it.
         let axes: Vec<usize> = mean.axes.iter().map(|a| a - 1).collect();
         let dims = self.dims(node.output)?;
         let pooled = axes == [1, 2] && dims.len() == 1 && self.dims(x)?.len() == 3;

@@ -1,4 +1,4 @@
-//! The walk over the graph: which nodes count, who uses what, and the ports.
+//! The walk over the graph. It finds the live nodes and the uses of each value, lowers the nodes, and creates the ports.
 
 use crate::CodegenError;
 use crate::builder::Builder;
@@ -13,14 +13,14 @@ use catc_program::{
 use cranelift_entity::SecondaryMap;
 use std::collections::HashSet;
 
-/// What lowering a part of the graph gives.
+/// The result of lowering a part of the graph.
 pub(crate) type Lowered<T> = Result<T, CodegenError>;
 
-/// Lowers a graph of the integer phase to a valid program. The same graph gives the same program.
+/// Lowers a graph of the integer phase to a valid program. The result is deterministic.
 ///
 /// # Errors
-/// If the graph is in another phase or breaks a rule of the IR, if nodes have no counterpart among the steps of a program (the error names
-/// all of them and says why), or if a size is beyond what a program may have.
+/// Fails if the graph is in another phase or breaks a rule of the IR. Fails if nodes have no counterpart among the steps of a
+/// program; the error names all of them with the reasons. Fails if a size exceeds the limits of a program.
 pub fn lower(graph: &Graph, info: BuildInfo) -> Result<Program, CodegenError> {
     let (lowering, inputs, outputs) = walk(graph)?;
     let program = lowering.builder.finish(graph.name.clone(), info, inputs, outputs);
@@ -28,13 +28,13 @@ pub fn lower(graph: &Graph, info: BuildInfo) -> Result<Program, CodegenError> {
     Ok(program)
 }
 
-/// Whether a graph of the integer phase can be lowered: as [`lower`], without making the program. So a network can be refused before scales
-/// are found for it: what its layers compute in f32 they compute on codes as well.
+/// Checks whether a graph of the integer phase can be lowered, like [`lower`] but without building the program. A network can
+/// thus be rejected before its scales are computed, because a layer that can be lowered in f32 can also be lowered on codes.
 pub fn check(graph: &Graph) -> Result<(), CodegenError> {
     walk(graph).map(|_| ())
 }
 
-/// Lowers every node, and collects what cannot be.
+/// Lowers every live node and collects the errors.
 fn walk(graph: &Graph) -> Result<(Lowering<'_>, Vec<Port>, Vec<Port>), CodegenError> {
     if graph.phase != Phase::Integer {
         return Err(CodegenError::Phase(graph.phase));
@@ -47,7 +47,7 @@ fn walk(graph: &Graph) -> Result<(Lowering<'_>, Vec<Port>, Vec<Port>), CodegenEr
         if !lowering.live[i] {
             continue;
         }
-        // What takes a tensor that nothing computes is not at fault.
+        // A node whose input could not be lowered is skipped without an error of its own.
         if node.inputs.iter().filter_map(|o| o.value()).any(|v| lowering.refused.contains(&lowering.resolve(v))) {
             lowering.refused.insert(node.output);
             continue;
@@ -70,19 +70,19 @@ pub(crate) struct Lowering<'g> {
     pub(crate) graph: &'g Graph,
     pub(crate) builder: Builder,
     pub(crate) materializations: SecondaryMap<ValueId, Materializations>,
-    /// For each value the one it equals: itself, or what nodes that change nothing pass on.
+    /// The value that each value equals, if nodes that change nothing produce it. `None` means the value itself.
     equals: SecondaryMap<ValueId, Option<ValueId>>,
-    /// The nodes that use each value (once for each operand), by index; graph outputs are counted apart.
+    /// The indices of the nodes that use each value, once for each operand. Graph outputs are counted in `output_uses`.
     users: SecondaryMap<ValueId, Vec<usize>>,
     output_uses: SecondaryMap<ValueId, usize>,
     live: Vec<bool>,
-    /// Name of the steps that are being made.
+    /// The name of the steps that are currently emitted.
     pub(crate) step_name: String,
-    /// The node that is being lowered, for errors.
+    /// The node that is currently lowered, for error messages.
     node: Option<&'g Node>,
-    /// What could not be lowered.
+    /// The errors so far.
     errors: Vec<CodegenError>,
-    /// The values that nothing computes, therefore.
+    /// The values that no step computes because of these errors.
     refused: HashSet<ValueId>,
 }
 
@@ -103,7 +103,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// An error at the node that is being lowered.
+    /// An error at the node that is currently lowered.
     pub(crate) fn reject(&self, reason: impl Into<String>) -> CodegenError {
         let (name, operator) = match self.node {
             Some(node) => (self.step_name.clone(), node.op.name().to_string()),
@@ -112,7 +112,7 @@ impl<'g> Lowering<'g> {
         CodegenError::Node { name, operator, reason: reason.into() }
     }
 
-    /// An error for a node that the evaluator computes and programs do not.
+    /// An error for a node that only the evaluator can compute.
     pub(crate) fn evaluated_only(&self) -> CodegenError {
         self.reject(
             "a compiled network has no step for it where it depends on an input; cut the model before it and compute the rest in the \
@@ -120,7 +120,7 @@ impl<'g> Lowering<'g> {
         )
     }
 
-    /// An error for a node whose inputs are all known before the network runs.
+    /// An error for a node whose inputs are all constants.
     pub(crate) fn constant_only(&self) -> CodegenError {
         self.reject(
             "it takes constants alone and gives the same for every input; export the model with constant folding, so that the file \
@@ -141,7 +141,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Nodes that reach an output, values that nodes pass on unchanged, and the uses of each value.
+    /// Finds the nodes that reach an output, the values that nodes pass on unchanged, and the uses of each value.
     fn find_uses(&mut self) {
         let graph = self.graph;
         let mut needed: HashSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();
@@ -169,7 +169,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Whether a single operand of a single node takes the value.
+    /// Whether the value is used exactly once, by a node's operand or by a graph output.
     pub(crate) fn used_once(&self, value: ValueId) -> bool {
         self.users[value].len() + self.output_uses[value] == 1
     }
@@ -179,11 +179,11 @@ impl<'g> Lowering<'g> {
         image_dims(&self.graph.value_type(value).shape).map_err(|e| self.reject(format!("a tensor of it {e}")))
     }
 
-    /// What the tensors of a value hold.
+    /// The format of the tensors of a value.
     pub(crate) fn format(&self, value: ValueId) -> Lowered<Format> {
         match self.graph.value_type(value).element {
             Element::F32 => Ok(Format::F32),
-            // Truth values are 0 and 1.
+            // Booleans are stored as 0 and 1.
             Element::I64 | Element::Bool => Ok(Format::Index),
             Element::Code(q) => {
                 let q = self.graph.quantizer(q);
@@ -203,9 +203,9 @@ impl<'g> Lowering<'g> {
         Ok(TensorDecl { name: value.to_string(), format: self.format(value)?, dims: self.dims(value)?, layout })
     }
 
-    /// The layout in which the nodes that use a value would like it; `otherwise` if it is all the same to them.
+    /// The layout that the users of a value prefer. If they have no preference, `otherwise`.
     pub(crate) fn wished_layout(&self, value: ValueId, otherwise: Layout) -> Lowered<Layout> {
-        // Only maps change layouts, and none makes whole numbers.
+        // Only maps can change the layout, and no map produces integers. Only values of rank 3 can be channels-last.
         if self.dims(value)?.len() != 3 || self.format(value)? == Format::Index {
             return Ok(Layout::RowMajor);
         }
@@ -255,7 +255,7 @@ impl<'g> Lowering<'g> {
         Ok(Port { name: name.into(), tensor, range })
     }
 
-    /// Every output is a row-major tensor of its own that a step writes.
+    /// Creates the output ports. Every output is a separate row-major tensor that a step writes.
     fn outputs(&mut self) -> Vec<Port> {
         let mut ports: Vec<Port> = vec![];
         self.node = None;
@@ -288,7 +288,7 @@ impl<'g> Lowering<'g> {
         Ok(Port::new(&*output.name, tensor))
     }
 
-    /// A tensor with the same contents.
+    /// Creates a tensor with the same contents.
     fn duplicate(&mut self, source: TensorId) -> TensorId {
         let declared = self.builder.tensor(source).clone();
         match declared.format {
@@ -297,7 +297,7 @@ impl<'g> Lowering<'g> {
         }
     }
 
-    /// Pushes a step that makes a value, without an epilogue, in this layout.
+    /// Pushes a step without an epilogue that computes a value in this layout.
     pub(crate) fn push_step(
         &mut self,
         op: StepOp,
@@ -335,7 +335,7 @@ impl<'g> Lowering<'g> {
             Op::Gather(gather) => self.gather(node, gather.axis),
             Op::SquaredDistance(_) => self.squared_distance(node),
             Op::ArgMin(argmin) => self.argmin(node, argmin.axis),
-            // Resolved before the walk, unless its input is a constant.
+            // An identity of a value was resolved before the walk, so the input here is a constant.
             Op::Identity(_) => Err(self.reject(
                 "it gives a constant, the same for every input; remove that from the outputs of the model, and take it from the file",
             )),
@@ -357,7 +357,7 @@ impl<'g> Lowering<'g> {
     }
 }
 
-/// What an input of whole numbers may hold: what runs refuse, so that no index is outside of its table.
+/// The allowed range of an input of integers. Runs reject numbers outside it, so that no index lies outside its table.
 fn index_range(indexed: Indexed) -> Range {
     match indexed.every.and_then(|length| i32::try_from(length).ok()) {
         Some(length) => Range { low: -length, high: length - 1 },
@@ -365,7 +365,7 @@ fn index_range(indexed: Indexed) -> Range {
     }
 }
 
-/// The input that a node passes on unchanged.
+/// The input that a node passes on unchanged, if it does nothing else.
 fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
     let input = *node.inputs.first()?;
     let ty = graph.type_of(input);
@@ -385,7 +385,8 @@ fn passed_on(graph: &Graph, node: &Node) -> Option<Operand> {
     unchanged.then_some(input)
 }
 
-/// The dimensions for one image: without the leading `N`, which must be there and alone.
+/// The dimensions for one image. The leading dimension must be the batch `N`, which is dropped. No other dimension may depend on
+/// the batch.
 fn image_dims(shape: &Shape) -> Result<Vec<usize>, String> {
     let Some((Dim::Batch(1), rest)) = shape.dims().split_first() else {
         return Err(format!(

@@ -1,25 +1,25 @@
-//! The tensors that stand for a value of the graph.
+//! The tensors that hold a value of the graph.
 //!
-//! A value may lie in memory in row-major order or, if it is an image `[C,H,W]`, with the channels fastest, and a step may ask for
-//! other dimensions over the same memory. Each such materialization is a tensor of its own, made when it is first asked for: by a view where the order of
-//! the elements is the same, by a map where it is not. A reshape makes nothing: its value takes the row-major memory of the
-//! value it reshapes.
+//! A value is stored in row-major order, or channels-last if it is an image `[C,H,W]`. A step may also need the same memory with
+//! other dimensions. Each combination is a separate tensor, called a materialization, and is created on first use. If the order
+//! of the elements is the same, it is a view; otherwise it is a map. A reshape creates no tensor: its value shares the row-major
+//! elements of the value that it reshapes.
 
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::ValueId;
 use catc_program::{Epilogue, Layout, Op, Step, TensorDecl, TensorId};
 
-/// The order of a value's elements in memory, whatever the dimensions of the tensor.
+/// The order of a value's elements in memory. It does not depend on the dimensions of the tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// The last dimension of the value is the fastest.
+    /// The last dimension of the value varies fastest.
     Rows,
-    /// The channels of `[C,H,W]` are the fastest, then columns, then rows.
+    /// For `[C,H,W]`, the channels vary fastest, then the columns, then the rows.
     Channels,
 }
 
 impl From<Layout> for Order {
-    /// The order of a tensor that has the dimensions of its value.
+    /// The order of a tensor with this layout that has the dimensions of its value.
     fn from(layout: Layout) -> Self {
         match layout {
             Layout::RowMajor => Order::Rows,
@@ -35,16 +35,17 @@ pub(crate) struct Materialization {
     pub(crate) order: Order,
 }
 
-/// What stands for a value.
+/// The materializations of a value.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Materializations {
-    /// Tensors of its own, the first written first.
+    /// The tensors of the value, in the order in which they are written.
     pub(crate) own: Vec<Materialization>,
-    /// The value whose row-major elements it shares.
+    /// The value whose row-major elements this value shares.
     pub(crate) reshape_of: Option<ValueId>,
 }
 
-/// Whether both orders are one: a single channel, a single pixel, or no image at all.
+/// Whether both orders are the same for these dimensions. This is so for a single channel, for a single pixel, and for values
+/// that are not images.
 pub(crate) fn one_order(dims: &[usize]) -> bool {
     match dims {
         &[c, h, w] => c == 1 || h * w == 1,
@@ -53,7 +54,7 @@ pub(crate) fn one_order(dims: &[usize]) -> bool {
 }
 
 impl Lowering<'_> {
-    /// Records the tensor that a step made for a value.
+    /// Records a tensor that holds a value.
     pub(crate) fn define(&mut self, value: ValueId, tensor: TensorId, order: Order) {
         self.materializations[value].own.push(Materialization { tensor, order });
     }
@@ -64,7 +65,7 @@ impl Lowering<'_> {
         self.materialize(value, &dims, layout, layout.into())
     }
 
-    /// The layout that a tensor of this value has already, else row-major.
+    /// The layout of the first existing tensor with the value's dimensions, or row-major if there is none.
     pub(crate) fn present_layout(&self, value: ValueId) -> Lowered<Layout> {
         let dims = self.dims(value)?;
         let own = &self.materializations[value].own;
@@ -72,7 +73,8 @@ impl Lowering<'_> {
         Ok(tensors.map(|t| t.layout).next().unwrap_or(Layout::RowMajor))
     }
 
-    /// A tensor with the dimensions of the value, in this layout if there is a choice.
+    /// A tensor with the dimensions of the value. It has the preferred layout if such a tensor exists; otherwise it has the
+    /// present layout.
     pub(crate) fn in_any_layout(&mut self, value: ValueId, preferred: Layout) -> Lowered<TensorId> {
         let dims = self.dims(value)?;
         let own = &self.materializations[value].own;
@@ -83,7 +85,7 @@ impl Lowering<'_> {
         self.in_layout(value, layout)
     }
 
-    /// A tensor that holds the value's elements in this memory order, under any dimensions and layout of the same size.
+    /// A tensor that holds the value's elements in this memory order. `dims` and `layout` may be any of the same size.
     pub(crate) fn materialize(
         &mut self,
         value: ValueId,
@@ -107,13 +109,13 @@ impl Lowering<'_> {
         if same_order(Order::Rows)
             && let Some(source) = self.materializations[value].reshape_of
         {
-            // Not recorded as a materialization of this value: the tensor may be one that the source's other uses share.
+            // This tensor is not recorded for this value, because other uses of the source may share it.
             return self.materialize(source, dims, layout, Order::Rows);
         }
         if self.materializations[value].own.is_empty() && self.materializations[value].reshape_of.is_none() {
             return Err(self.reject("a tensor that it takes was not computed"));
         }
-        // The elements lie in the other order, under the value's own dimensions at least.
+        // Only the other order exists. It can be materialized with the value's own dimensions and then converted.
         let (from, to) = match order {
             Order::Rows => (Layout::ChannelsLast, Layout::RowMajor),
             Order::Channels => (Layout::RowMajor, Layout::ChannelsLast),
@@ -124,14 +126,14 @@ impl Lowering<'_> {
         self.materialize(value, dims, layout, order)
     }
 
-    /// The same memory under other dimensions.
+    /// Creates a view: the same memory with other dimensions or another layout.
     pub(crate) fn view(&mut self, source: TensorId, dims: &[usize], layout: Layout) -> TensorId {
         let t = self.builder.tensor(source);
         let declared = TensorDecl { name: t.name.clone(), format: t.format, dims: dims.to_vec(), layout };
         self.push_plain(Op::View, vec![source], declared)
     }
 
-    /// The same elements in another layout. A map of codes with factor 1 and no requantization gives each code itself.
+    /// Copies the elements to another layout. A map of codes with factor 1 and no requantization leaves each code unchanged.
     pub(crate) fn copy(&mut self, source: TensorId, layout: Layout) -> TensorId {
         let declared = TensorDecl { layout, ..self.builder.tensor(source).clone() };
         self.push_plain(Op::Map { scale: 1.0 }, vec![source], declared)

@@ -1,4 +1,4 @@
-//! Nodes that move elements and compute nothing.
+//! Nodes that move elements without computing anything.
 
 use crate::lowering::{Lowered, Lowering};
 use crate::materialization::{Order, one_order};
@@ -6,10 +6,10 @@ use catc_ir::{Node, Operand, TensorData};
 use catc_program::{Layout, Op, TensorDecl};
 
 impl Lowering<'_> {
-    /// Nothing: the value takes the row-major elements of its input when they are asked for.
+    /// Emits no step. The value shares the row-major elements of its input.
     pub(crate) fn reshape(&mut self, node: &Node) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
-        // Both must start with the batch, or elements of several images would mix.
+        // Both shapes must start with the batch, because otherwise elements of different images would mix.
         self.dims(x)?;
         self.dims(node.output)?;
         self.materializations[node.output].reshape_of = Some(x);
@@ -19,11 +19,11 @@ impl Lowering<'_> {
     pub(crate) fn transpose(&mut self, node: &Node, perm: &[usize]) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let (dims, own) = (self.dims(x)?, self.dims(node.output)?);
-        // The batch stays first, or the output's shape had been refused.
+        // The batch axis stays first; otherwise the shape of the output would have been rejected above.
         let perm: Vec<usize> = perm[1..].iter().map(|p| p - 1).collect();
         let held = |order| self.materializations[x].own.iter().find(|f| f.order == order).map(|f| f.tensor);
         match (perm.as_slice(), held(Order::Channels), held(Order::Rows)) {
-            // To channels-last and back: what the memory is already.
+            // A transposition to channels-last or back is a view if the memory already has that order.
             ([1, 2, 0], Some(source), _) => {
                 let view = self.view(source, &own, Layout::RowMajor);
                 self.define(node.output, view, Order::Rows);
@@ -85,7 +85,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Rows of a constant table by computed indices.
+    /// Gathers rows of a constant table by computed indices.
     fn gather_row(&mut self, node: &Node, axis: usize) -> Lowered<()> {
         let index = self.value(node.inputs[1])?;
         let input = self.in_layout(index, Layout::RowMajor)?;
@@ -99,7 +99,7 @@ impl Lowering<'_> {
         self.push_step(Op::GatherRow { table }, vec![input], node.output, Layout::RowMajor)
     }
 
-    /// Slices of a computed tensor at constant indices: a slice with a step if they are evenly spaced.
+    /// Picks slices of a computed tensor at constant indices. Evenly spaced indices become a slice with a step.
     fn pick(&mut self, node: &Node, axis: usize) -> Lowered<()> {
         let x = self.value(node.inputs[0])?;
         let layout = self.present_layout(x)?;
@@ -129,7 +129,7 @@ impl Lowering<'_> {
             }
             _ => self.push_plain(Op::Pick { axis, indices }, vec![input], declared(picked)),
         };
-        // The indices' own dimensions take the place of the axis: the same elements in row-major order.
+        // In the output, the dimensions of the indices replace the axis. The elements in row-major order are the same.
         let own = self.dims(node.output)?;
         if self.builder.tensor(tensor).dims == own {
             self.define(node.output, tensor, layout.into());

@@ -1,4 +1,4 @@
-//! Softmax, and the choice of a cluster by distance.
+//! Softmax, and the operations that choose the nearest cluster.
 
 use crate::lowering::{Lowered, Lowering};
 use catc_ir::Node;

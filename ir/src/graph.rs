@@ -10,19 +10,19 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-/// How far a graph has been lowered. Only increases.
+/// How far a graph has been lowered. A graph never returns to an earlier phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
-    /// As imported: f32 throughout.
+    /// The graph as imported. All computation is in f32.
     Float,
-    /// With quantize and dequantize nodes; everything else still computes in f32.
+    /// The graph has quantize and dequantize nodes. All other nodes still compute in f32.
     Qdq,
-    /// Fused nodes over codes.
+    /// The graph has fused nodes on codes.
     Integer,
 }
 
 impl Phase {
-    /// The word of the text form.
+    /// The name in the text form.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Float => "float",
@@ -31,13 +31,13 @@ impl Phase {
         }
     }
 
-    /// The phase of this name.
+    /// The phase with this name.
     pub fn parse(word: &str) -> Option<Self> {
         [Phase::Float, Phase::Qdq, Phase::Integer].into_iter().find(|p| p.name() == word)
     }
 }
 
-/// What a node takes: a computed value or a constant.
+/// An operand of a node: a value or a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operand {
     /// A graph input or the output of an earlier node.
@@ -47,7 +47,7 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// The value, if it is one.
+    /// The value, if the operand is one.
     pub fn value(self) -> Option<ValueId> {
         match self {
             Operand::Value(v) => Some(v),
@@ -55,7 +55,7 @@ impl Operand {
         }
     }
 
-    /// The constant, if it is one.
+    /// The constant, if the operand is one.
     pub fn constant(self) -> Option<ConstId> {
         match self {
             Operand::Const(c) => Some(c),
@@ -85,24 +85,24 @@ impl fmt::Display for Operand {
     }
 }
 
-/// A constant: its elements are shared between copies of the graph.
+/// A constant. Copies of a graph share its elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constant {
-    /// F32, I64, Bool, or the quantizer of the codes.
+    /// The element type. For codes it names their quantizer.
     pub element: Element,
     /// The elements.
     pub tensor: Arc<Tensor>,
 }
 
 impl Default for Constant {
-    /// A scalar zero: what stands for a constant that nothing uses.
+    /// A scalar zero, which replaces constants that nothing uses.
     fn default() -> Self {
         Constant { element: Element::F32, tensor: Arc::new(Tensor::scalar(0.0)) }
     }
 }
 
 impl Constant {
-    /// Its type.
+    /// The type of the constant.
     pub fn ty(&self) -> TensorType {
         TensorType::new(self.element, crate::Shape::fixed(self.tensor.shape()))
     }
@@ -111,13 +111,13 @@ impl Constant {
 /// One operation applied to operands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What it does.
+    /// The operation.
     pub op: Op,
-    /// What it takes, in order.
+    /// The operands in order.
     pub inputs: SmallVec<[Operand; 4]>,
-    /// What it computes.
+    /// The value that the node computes.
     pub output: ValueId,
-    /// The name it had in the model file, for messages; empty if it had none.
+    /// The name in the model file, for messages. Empty if the model has none.
     pub name: String,
 }
 
@@ -133,18 +133,18 @@ pub struct GraphOutput {
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Definition {
-    /// Input number this of the graph.
+    /// The graph input with this index.
     Input(usize),
-    /// Node number this, in order.
+    /// The node with this index.
     Node(usize),
 }
 
 /// A single-block SSA graph.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// Its name, a word.
+    /// The name of the graph. It is a single word.
     pub name: String,
-    /// How far it has been lowered.
+    /// The current phase.
     pub phase: Phase,
     /// Inputs with their names.
     pub inputs: Vec<(ValueId, String)>,
@@ -178,15 +178,15 @@ impl Graph {
         v
     }
 
-    /// Names a value as an output.
+    /// Adds a value as an output with a name.
     pub fn add_output(&mut self, name: impl Into<String>, value: ValueId) {
         self.outputs.push(GraphOutput { value, name: name.into() });
     }
 
-    /// Adds a constant of reals, indices or truth values.
+    /// Adds a constant of f32 values, integers or booleans.
     ///
     /// # Panics
-    /// If the tensor holds codes: those need [`Graph::add_codes`].
+    /// Panics if the tensor holds codes. Use [`Graph::add_codes`] for codes.
     pub fn add_constant(&mut self, tensor: Tensor) -> ConstId {
         let element = match tensor.data() {
             crate::TensorData::F32(_) => Element::F32,
@@ -202,12 +202,12 @@ impl Graph {
         self.constants.push(Constant { element: Element::Code(quantizer), tensor: Arc::new(tensor) })
     }
 
-    /// Adds a constant as another graph holds it.
+    /// Adds a constant, for example one from another graph.
     pub fn push_constant(&mut self, constant: Constant) -> ConstId {
         self.constants.push(constant)
     }
 
-    /// Puts another constant in the place of one; the caller keeps its type where nodes take it.
+    /// Replaces a constant. If nodes use the constant, the caller must keep its type.
     pub fn set_constant(&mut self, c: ConstId, constant: Constant) {
         self.constants[c] = constant;
     }
@@ -217,7 +217,7 @@ impl Graph {
         self.quantizers.push(quantizer)
     }
 
-    /// Appends a node, inferring the type of its output.
+    /// Appends a node and infers the type of its output.
     pub fn append(
         &mut self,
         op: Op,
@@ -231,7 +231,7 @@ impl Graph {
         Ok(output)
     }
 
-    /// Appends a node whose output value exists already, and updates that value's type.
+    /// Appends a node whose output value exists already. The type of that value is inferred again.
     pub fn append_node(&mut self, node: Node) -> Result<(), InferError> {
         let types: Vec<TensorType> = node.inputs.iter().map(|&o| self.type_of(o)).collect();
         self.values[node.output] = node.op.infer(&Inputs(&types))?;
@@ -239,7 +239,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Takes all nodes out; a pass that rebuilds the graph appends them again, changed or not.
+    /// Removes and returns all nodes. A pass that rebuilds the graph appends them again, changed or unchanged.
     pub fn take_nodes(&mut self) -> Vec<Node> {
         std::mem::take(&mut self.nodes)
     }
@@ -249,13 +249,13 @@ impl Graph {
         &self.nodes
     }
 
-    /// The nodes, for changes that keep order and types.
+    /// The nodes, for changes that keep their order and types.
     pub fn nodes_mut(&mut self) -> &mut [Node] {
         &mut self.nodes
     }
 
-    /// Gives value number `index` a type, making it and those before it if need be: for the parser, which keeps the
-    /// numbers of the text.
+    /// Sets the type of the value with this index. The value and all values before it are created if they do not exist. The
+    /// parser uses this to keep the numbers of the text.
     pub(crate) fn declare_value(&mut self, index: u32, ty: TensorType) -> ValueId {
         let v = ValueId::from_u32(index);
         while !self.values.is_valid(v) {
@@ -265,17 +265,17 @@ impl Graph {
         v
     }
 
-    /// Appends a node as it is; the verifier tells whether its types fit.
+    /// Appends a node without type inference. The verifier checks its types later.
     pub(crate) fn push_node(&mut self, node: Node) {
         self.nodes.push(node);
     }
 
-    /// Keeps the nodes for which `keep` holds.
+    /// Removes all nodes for which `keep` returns false.
     pub fn retain_nodes(&mut self, keep: impl FnMut(&Node) -> bool) {
         self.nodes.retain(keep);
     }
 
-    /// Number of values ever made, in use or not.
+    /// The number of values ever created, whether used or not.
     pub fn value_count(&self) -> usize {
         self.values.len()
     }
@@ -285,7 +285,7 @@ impl Graph {
         &self.values[v]
     }
 
-    /// Whether the graph ever made this value.
+    /// Whether the graph ever created this value.
     pub fn has_value(&self, v: ValueId) -> bool {
         self.values.is_valid(v)
     }
@@ -310,7 +310,7 @@ impl Graph {
         &self.quantizers[q]
     }
 
-    /// A quantizer, for changes.
+    /// A mutable reference to a quantizer.
     pub fn quantizer_mut(&mut self, q: QuantizerId) -> &mut Quantizer {
         &mut self.quantizers[q]
     }
@@ -338,12 +338,12 @@ impl Graph {
         Some(&self.quantizers[self.type_of(operand).element.quantizer()?])
     }
 
-    /// The constants that nodes take.
+    /// The constants that nodes use.
     pub fn used_constants(&self) -> BTreeSet<ConstId> {
         self.nodes.iter().flat_map(|n| n.inputs.iter().filter_map(|o| o.constant())).collect()
     }
 
-    /// The quantizers that nodes, the types of values in use, or constants in use refer to.
+    /// The quantizers that inputs, node outputs or used constants refer to through their types.
     pub fn used_quantizers(&self) -> BTreeSet<QuantizerId> {
         let types = self.inputs.iter().map(|(v, _)| *v).chain(self.nodes.iter().map(|n| n.output));
         let values = types.filter_map(|v| self.values[v].element.quantizer());
@@ -351,7 +351,7 @@ impl Graph {
         values.chain(constants).collect()
     }
 
-    /// Frees the elements of the constants that no node takes; their ids stay taken.
+    /// Frees the elements of the constants that no node uses. Their ids remain valid.
     pub fn release_unused_constants(&mut self) {
         let used = self.used_constants();
         for (_, c) in self.constants.iter_mut().filter(|(id, _)| !used.contains(id)) {
@@ -359,7 +359,7 @@ impl Graph {
         }
     }
 
-    /// Where each value comes from; `None` for values no node makes any more.
+    /// The definition of each value. `None` for values that are neither inputs nor outputs of nodes any more.
     pub fn definitions(&self) -> SecondaryMap<ValueId, Option<Definition>> {
         let mut map = SecondaryMap::with_capacity(self.values.len());
         for (i, (v, _)) in self.inputs.iter().enumerate() {
@@ -371,7 +371,7 @@ impl Graph {
         map
     }
 
-    /// For each value the nodes that take it, once for each operand: `(node, operand)` in order.
+    /// The uses of each value as `(node, operand)` in order, with one entry for each operand.
     pub fn uses(&self) -> SecondaryMap<ValueId, Vec<(usize, usize)>> {
         let mut map: SecondaryMap<ValueId, Vec<(usize, usize)>> = SecondaryMap::with_capacity(self.values.len());
         for (n, node) in self.nodes.iter().enumerate() {
@@ -384,7 +384,7 @@ impl Graph {
         map
     }
 
-    /// Lets every node and output that takes `from` take `to`. The caller keeps the nodes in topological order.
+    /// Replaces `from` by `to` in all operands and graph outputs. The caller must keep the nodes in topological order.
     pub fn replace_uses(&mut self, from: ValueId, to: ValueId) {
         for node in &mut self.nodes {
             for operand in &mut node.inputs {
@@ -400,7 +400,8 @@ impl Graph {
         }
     }
 
-    /// The name of a node for messages: its own, or its operation and output.
+    /// A label of a node for messages. It holds the node's name and operation, or the operation and output if the node has no
+    /// name.
     pub fn label(&self, node: &Node) -> String {
         if node.name.is_empty() {
             format!("{} {}", node.op.name(), node.output)

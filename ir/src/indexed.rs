@@ -1,4 +1,4 @@
-//! Which inputs of whole numbers pick slices of a table, and how long that is.
+//! Finds the integer inputs that index a table, and the length of the table.
 
 use crate::ValueId;
 use crate::graph::{Graph, Operand};
@@ -6,12 +6,13 @@ use crate::ops::Op;
 use crate::types::Dim;
 use std::collections::HashMap;
 
-/// What the elements of an input of whole numbers pick from, by [`crate::ops::Gather`] and [`crate::ops::GatherElements`].
+/// The lengths of the axes that the elements of an integer input index, through [`crate::ops::Gather`] or
+/// [`crate::ops::GatherElements`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Indexed {
-    /// The length of the shortest axis that every element picks from.
+    /// The length of the shortest axis that every element of the input indexes.
     pub every: Option<usize>,
-    /// The length of the shortest axis that some of the elements pick from at least.
+    /// The length of the shortest axis that at least some elements of the input index.
     pub some: Option<usize>,
 }
 
@@ -26,7 +27,7 @@ impl Indexed {
     }
 }
 
-/// For each input of the graph what its elements pick from, whatever only moves them in between.
+/// Finds for each graph input what its elements index. The search looks through operations that only move elements.
 pub fn indexed_inputs(graph: &Graph) -> Vec<Indexed> {
     let mut found: HashMap<ValueId, Indexed> = HashMap::new();
     for node in graph.nodes().iter().rev() {

@@ -1,37 +1,37 @@
-//! What shape inference tells of an operation, and why inputs do not fit. The rules stand with the operations.
+//! Errors and helpers of shape inference. The inference rules are defined with the operations.
 
 use crate::types::{Dim, Element, Shape, TensorType};
 
-/// Why an operation cannot take its inputs.
+/// Why an operation does not accept its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InferError {
-    /// Too few or too many inputs.
+    /// There are too few or too many inputs.
     #[error("takes {expected} inputs, not {found}")]
     Arity {
-        /// What it takes.
+        /// The accepted number of inputs.
         expected: &'static str,
-        /// What it was given.
+        /// The given number of inputs.
         found: usize,
     },
-    /// An input of another element type.
+    /// An input has the wrong element type.
     #[error("input {index} must be {expected}")]
     Element {
         /// Which input.
         index: usize,
-        /// What it must hold.
+        /// The required element type.
         expected: &'static str,
     },
-    /// An input of another shape.
+    /// An input has the wrong shape.
     #[error("input {index} has shape {found}, {expected} is needed")]
     Shape {
         /// Which input.
         index: usize,
-        /// Its shape.
+        /// The shape of the input.
         found: Shape,
-        /// What is needed.
+        /// The required shape.
         expected: String,
     },
-    /// An attribute that makes no sense for these inputs.
+    /// An attribute is not valid for these inputs.
     #[error("{0}")]
     Attribute(String),
 }
@@ -45,12 +45,12 @@ impl Inputs<'_> {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no inputs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// An error unless there are between `min` and `max` inputs.
+    /// Returns an error unless there are between `min` and `max` inputs.
     pub fn arity(&self, min: usize, max: usize, expected: &'static str) -> Result<(), InferError> {
         if (min..=max).contains(&self.len()) { Ok(()) } else { Err(InferError::Arity { expected, found: self.len() }) }
     }
@@ -65,7 +65,7 @@ impl Inputs<'_> {
         &self.0[index].shape
     }
 
-    /// An error unless input `index` is f32.
+    /// Returns the shape of input `index`, or an error if it is not f32.
     pub fn f32(&self, index: usize) -> Result<&Shape, InferError> {
         match self.0[index].element {
             Element::F32 => Ok(&self.0[index].shape),
@@ -73,22 +73,22 @@ impl Inputs<'_> {
         }
     }
 
-    /// An error unless every input is f32.
+    /// Returns an error unless every input is f32.
     pub fn all_f32(&self) -> Result<(), InferError> {
         (0..self.len()).try_for_each(|i| self.f32(i).map(|_| ()))
     }
 
-    /// An error that says what shape input `index` should have.
+    /// An error that states the required shape of input `index`.
     pub fn bad_shape(&self, index: usize, expected: impl Into<String>) -> InferError {
         InferError::Shape { index, found: self.shape(index).clone(), expected: expected.into() }
     }
 
-    /// An error unless input `index` has exactly this shape.
+    /// Returns an error unless input `index` has exactly this shape.
     pub fn expect_shape(&self, index: usize, shape: &Shape) -> Result<(), InferError> {
         if self.shape(index) == shape { Ok(()) } else { Err(self.bad_shape(index, shape.to_string())) }
     }
 
-    /// The shape that inputs `a` and `b` broadcast to.
+    /// The shape to which inputs `a` and `b` broadcast.
     pub fn broadcast(&self, a: usize, b: usize) -> Result<Shape, InferError> {
         let (left, right) = (self.shape(a), self.shape(b));
         left.broadcast(right).ok_or_else(|| self.bad_shape(b, format!("one that broadcasts with {left}")))

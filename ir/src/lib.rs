@@ -1,12 +1,12 @@
 //! The intermediate representation of catc: a single-block SSA graph of tensor operations.
 //!
-//! A [`Graph`] goes through three [`Phase`]s and never back: `float` (what a model file says), `qdq` (the same graph
-//! with quantize and dequantize nodes, still computed in f32) and `integer` (fused nodes over low-bit codes). Each
-//! phase has a text form ([`text`]) that prints, parses and round-trips, and rules that the verifier ([`verify()`])
-//! checks.
+//! A [`Graph`] goes through three [`Phase`]s and never returns to an earlier one. In the `float` phase it is the network as
+//! imported. In the `qdq` phase it has quantize and dequantize nodes as well, but still computes in f32. In the `integer` phase
+//! it has fused nodes on low-bit codes. Every phase has a text form ([`text`]) that can be printed and parsed without loss. The
+//! verifier ([`verify()`]) checks the rules of each phase.
 //!
-//! The types of quantized tensors refer to quantizers of the graph (`u2<q0>[N,64,56,56]`), so a refined scale changes
-//! one line of the text and no use of it. The batch is a symbolic dimension, `N`, from import to run time.
+//! The types of quantized tensors refer to quantizers of the graph (`u2<q0>[N,64,56,56]`). A changed scale therefore changes only
+//! one line of the text. The batch is a symbolic dimension, `N`, from import to run time.
 
 pub mod entity;
 pub mod graph;

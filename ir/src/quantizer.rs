@@ -1,7 +1,7 @@
-//! Quantizers: the affine maps between reals and low-bit codes.
+//! Quantizers: affine maps between real numbers and low-bit codes.
 //!
-//! The arithmetic is that of ONNX QuantizeLinear and DequantizeLinear (and of the CAT paper, appendix A):
-//! `q = saturate(round_half_even(x / scale) + zero_point)` and `x' = scale * (q - zero_point)`, each step in f32.
+//! The arithmetic follows ONNX QuantizeLinear and DequantizeLinear, and appendix A of the CAT paper:
+//! `q = saturate(round_half_even(x / scale) + zero_point)` and `x' = scale * (q - zero_point)`. Each step is computed in f32.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ pub struct QFormat {
 }
 
 impl QFormat {
-    /// A format of `bits` bits, or `None` outside 2..=8.
+    /// A format of `bits` bits, or `None` if the width is not 2 to 8.
     pub fn new(signed: bool, bits: u8) -> Option<Self> {
         (2..=8).contains(&bits).then_some(QFormat { signed, bits })
     }
 
-    /// Reads `u2`, `i8`, ...
+    /// Parses `u2`, `i8`, ...
     pub fn parse(text: &str) -> Option<Self> {
         let signed = match text.as_bytes().first()? {
             b'i' => true,
@@ -36,7 +36,7 @@ impl QFormat {
         self.signed
     }
 
-    /// Width in bits.
+    /// The width in bits.
     pub fn bits(self) -> u8 {
         self.bits
     }
@@ -58,16 +58,16 @@ impl fmt::Display for QFormat {
     }
 }
 
-/// A quantizer: per tensor (`axis` is `None`, one scale) or per slice of one axis (a scale each).
+/// A quantizer. It is either per tensor, with one scale and no `axis`, or per channel, with one scale for each slice of `axis`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quantizer {
-    /// Format of the codes.
+    /// The format of the codes.
     pub format: QFormat,
-    /// The axis whose slices have scales of their own.
+    /// The axis whose slices have separate scales.
     pub axis: Option<usize>,
     /// One finite positive scale, or one for each slice.
     pub scale: Vec<f32>,
-    /// As many zero-points, each a code of the format.
+    /// One zero point for each scale. Each is a code of the format.
     pub zero_point: Vec<i32>,
 }
 
@@ -77,17 +77,18 @@ impl Quantizer {
         Quantizer { format, axis: None, scale: vec![scale], zero_point: vec![zero_point] }
     }
 
-    /// A quantizer with a scale and zero-point for each slice of `axis`.
+    /// A quantizer with a scale and a zero point for each slice of `axis`.
     pub fn per_axis(format: QFormat, axis: usize, scale: Vec<f32>, zero_point: Vec<i32>) -> Self {
         Quantizer { format, axis: Some(axis), scale, zero_point }
     }
 
-    /// The slice that an element of a tensor of this shape is in, by the element's place; 0 for a per-tensor quantizer.
+    /// A function from the row-major index of an element to its slice, for tensors of this shape. It returns 0 for a per-tensor
+    /// quantizer.
     pub fn slice_of(&self, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
         slice_along(self.axis, shape)
     }
 
-    /// The code of `x` in slice `slice` (0 for a per-tensor quantizer). NaN becomes the zero-point.
+    /// The code of `x` in slice `slice` (0 for a per-tensor quantizer). NaN becomes the zero point.
     pub fn quantize(&self, x: f32, slice: usize) -> i32 {
         round_to_code(x / self.scale[slice], self.zero_point[slice], self.format)
     }
@@ -98,7 +99,8 @@ impl Quantizer {
     }
 }
 
-/// The slice of `axis` that an element of a tensor of this shape is in, by the element's place; 0 without an axis.
+/// A function from the row-major index of an element to its slice of `axis`, for tensors of this shape. It returns 0 if there is
+/// no axis.
 pub fn slice_along(axis: Option<usize>, shape: &[usize]) -> impl Fn(usize) -> usize + use<> {
     let (run, slices) = match axis {
         None => (1, 1),
@@ -107,18 +109,19 @@ pub fn slice_along(axis: Option<usize>, shape: &[usize]) -> impl Fn(usize) -> us
     move |i| i / run % slices
 }
 
-/// `saturate(round_half_even(t) + zero_point)` to `format`: the last step of every quantization, in evaluator and
-/// generated code alike.
+/// `saturate(round_half_even(t) + zero_point)` to `format`. This is the last step of every quantization, in the evaluator and in
+/// generated code.
 pub fn round_to_code(t: f32, zero_point: i32, format: QFormat) -> i32 {
-    // Clamping before the conversion keeps the sum exact in f32 and i32; NaN converts to 0, that is to the zero-point.
+    // Clamping before the conversion to i32 keeps the sum exact. NaN converts to 0, which gives the zero point.
     let lo = (format.min() - zero_point) as f32;
     let hi = (format.max() - zero_point) as f32;
     t.round_ties_even().clamp(lo, hi) as i32 + zero_point
 }
 
-/// Constant codes, given less their zero-points, in the fewest bits of what kernels take: signed ones of 2 to 4 bits or of 8;
-/// unsigned ones of 8 bits where no signed ones hold them. The same reals; `None` if 8 bits hold them nowhere. Scale, axis and the
-/// zero-points wished for are those of `quantizer`.
+/// Stores constant codes in the narrowest format that kernels accept. The formats are tried in this order: signed with 2, 3, 4
+/// and 8 bits, then unsigned with 8 bits. `centered` holds the codes minus their zero points. The result represents the same real
+/// values. `None` if not even 8 bits suffice. `quantizer` provides the scales, the axis, and the preferred zero points of the
+/// unsigned format.
 pub fn narrowed(centered: &[i32], shape: &[usize], quantizer: Quantizer) -> Option<(Vec<i16>, Quantizer)> {
     let slice = quantizer.slice_of(shape);
     let mut bounds = vec![(0i32, 0i32); quantizer.scale.len()];
@@ -130,7 +133,7 @@ pub fn narrowed(centered: &[i32], shape: &[usize], quantizer: Quantizer) -> Opti
         let Some(format) = QFormat::new(signed, bits) else { continue };
         let zero = |(&(low, high), &wish): (&(i32, i32), &i32)| {
             let (least, most, wish) = match (signed, bits) {
-                // Kernels take 8-bit weights around 0 only.
+                // Kernels only accept signed 8-bit weights with zero point 0.
                 (true, 8) => (0, 0, 0),
                 (true, _) => (format.min(), format.max(), 0),
                 (false, _) => (format.min(), format.max(), wish),

@@ -2,16 +2,16 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-/// The elements of a tensor, row-major.
+/// The elements of a tensor in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TensorData {
-    /// Reals.
+    /// f32 values.
     F32(Vec<f32>),
-    /// Indices.
+    /// Integers, such as indices and shapes.
     I64(Vec<i64>),
-    /// Truth values.
+    /// Booleans.
     Bool(Vec<bool>),
-    /// Codes of a quantizer, as the integers of its format (a `u8` code 200 is 200, an `i2` code -1 is -1).
+    /// Codes of a quantizer, as integers: a `u8` code 200 is 200, and an `i2` code -1 is -1.
     Code(Vec<i16>),
 }
 
@@ -26,13 +26,13 @@ impl TensorData {
         }
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A tensor of known size.
+/// A tensor with a known size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     shape: Vec<usize>,
@@ -43,7 +43,7 @@ impl Tensor {
     /// A tensor from its shape and elements.
     ///
     /// # Panics
-    /// If the number of elements is not the product of the shape: callers check sizes that come from a file.
+    /// Panics if the number of elements is not the product of the shape. Callers must check sizes that come from a file.
     pub fn new(shape: Vec<usize>, data: TensorData) -> Self {
         assert_eq!(shape.iter().product::<usize>(), data.len(), "shape {shape:?} against its elements");
         Tensor { shape, data }
@@ -79,12 +79,12 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements, for writing.
+    /// A mutable reference to the elements.
     pub fn data_mut(&mut self) -> &mut TensorData {
         &mut self.data
     }
 
-    /// The elements, taken out.
+    /// Returns the elements and drops the shape.
     pub fn into_data(self) -> TensorData {
         self.data
     }
@@ -94,12 +94,12 @@ impl Tensor {
         self.data.len()
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
     }
 
-    /// The reals of an f32 tensor.
+    /// The elements of an f32 tensor.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match &self.data {
             TensorData::F32(v) => Some(v),
@@ -107,7 +107,7 @@ impl Tensor {
         }
     }
 
-    /// The indices of an i64 tensor.
+    /// The elements of an i64 tensor.
     pub fn as_i64(&self) -> Option<&[i64]> {
         match &self.data {
             TensorData::I64(v) => Some(v),
@@ -123,18 +123,18 @@ impl Tensor {
         }
     }
 
-    /// The same elements under another shape, or `None` if the counts differ.
+    /// The same elements with another shape, or `None` if the number of elements differs.
     pub fn reshaped(self, shape: &[usize]) -> Option<Self> {
         (shape.iter().product::<usize>() == self.len()).then(|| Tensor { shape: shape.to_vec(), data: self.data })
     }
 
-    /// A 64-bit hash of element type, shape and elements: equal tensors have equal hashes.
+    /// A 64-bit hash of the element type, the shape and the elements. Equal tensors have equal hashes.
     pub fn content_hash(&self) -> u64 {
         let mut h = Xxh3::new();
         for &n in &self.shape {
             h.update(&(n as u64).to_le_bytes());
         }
-        // Little-endian hosts only, as all that the back end compiles for.
+        // This assumes a little-endian host. The back end compiles only for little-endian CPUs.
         match &self.data {
             TensorData::F32(v) => h.update(bytemuck::cast_slice(v)),
             TensorData::I64(v) => h.update(bytemuck::cast_slice(v)),

@@ -9,15 +9,15 @@ use std::fmt;
 pub enum Dim {
     /// A size known when the model is imported.
     Fixed(usize),
-    /// This many times the symbolic batch size `N`; prints as `N`, `2N`, ...
+    /// This multiple of the symbolic batch size `N`. Printed as `N`, `2N`, ...
     Batch(usize),
 }
 
 impl Dim {
-    /// The batch itself, `N`.
+    /// The batch size, `N`.
     pub const N: Dim = Dim::Batch(1);
 
-    /// The size if it does not depend on the batch.
+    /// The size, if it does not depend on the batch.
     pub fn fixed(self) -> Option<usize> {
         match self {
             Dim::Fixed(n) => Some(n),
@@ -75,7 +75,7 @@ impl Shape {
         &self.0
     }
 
-    /// The sizes, if none depends on the batch.
+    /// The sizes, if none of them depends on the batch.
     pub fn as_fixed(&self) -> Option<Vec<usize>> {
         self.0.iter().map(|d| d.fixed()).collect()
     }
@@ -85,7 +85,7 @@ impl Shape {
         self.0.iter().map(|d| d.at_batch(batch)).collect()
     }
 
-    /// Number of elements as `(fixed factor, power of N)`; `None` if it overflows.
+    /// The number of elements as `(fixed factor, power of N)`. `None` if the factor overflows.
     pub fn volume(&self) -> Option<(usize, u32)> {
         self.0.iter().try_fold((1usize, 0u32), |(n, p), d| match *d {
             Dim::Fixed(k) => Some((n.checked_mul(k)?, p)),
@@ -93,7 +93,7 @@ impl Shape {
         })
     }
 
-    /// Numpy-style broadcast of two shapes, or `None` if they do not fit.
+    /// Numpy-style broadcast of two shapes. `None` if they are incompatible.
     pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
         let rank = self.rank().max(other.rank());
         let dim = |s: &Shape, i: usize| {
@@ -125,21 +125,21 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What a tensor holds.
+/// The element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     /// IEEE single precision.
     F32,
     /// Indices and shapes.
     I64,
-    /// Truth values.
+    /// Booleans.
     Bool,
-    /// Codes of a quantizer: integers that stand for `scale * (code - zero_point)`.
+    /// Codes of a quantizer: integers that represent `scale * (code - zero_point)`.
     Code(QuantizerId),
 }
 
 impl Element {
-    /// The quantizer of a code tensor.
+    /// The quantizer, if the elements are codes.
     pub fn quantizer(self) -> Option<QuantizerId> {
         match self {
             Element::Code(q) => Some(q),
@@ -148,12 +148,12 @@ impl Element {
     }
 }
 
-/// Element and shape of a tensor.
+/// The element type and shape of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorType {
-    /// What it holds.
+    /// The element type.
     pub element: Element,
-    /// Its dimensions.
+    /// The shape.
     pub shape: Shape,
 }
 

@@ -1,18 +1,20 @@
-//! The verifier. It reports every violation at once, and runs after every pass.
+//! The verifier. It runs after every pass and reports all violations at once.
 //!
 //! Rules of every phase:
-//! 1. Operands exist, and a value is defined (input or earlier node) before it is used, once.
-//! 2. The recorded type of each node's output is the one that inference gives for its inputs.
-//! 3. Outputs are defined; there is at least one output, and their names are unique.
-//! 4. Quantizers have finite positive scales, zero-points within their format, as many of one as of the other, one of
-//!    each without an axis; code tensors fit the axis of theirs.
+//! 1. All operands exist. A value is defined exactly once, as an input or by a node, and before it is used.
+//! 2. The recorded type of each node's output is the type that inference computes from its inputs.
+//! 3. There is at least one output, and all outputs are defined. No two inputs and no two outputs have the same nonempty name.
+//! 4. Quantizers have finite positive scales and zero points within their format. There is one zero point for each scale, and one
+//!    of each if there is no axis. With an axis, a code tensor has one slice for each scale.
 //! 5. Constant codes lie in the range of their format.
 //!
 //! Rules of a phase:
-//! 6. `float`: no codes anywhere.
-//! 7. `qdq`: codes only between a quantize and the dequantize (or shape operation) that takes them; no fused node.
-//! 8. `integer`: codes are taken by fused nodes, max pooling and shape operations only, activations of fused nodes have
-//!    per-tensor quantizers, and no accumulator of a fused node can overflow i32.
+//! 6. `float`: there are no codes.
+//! 7. `qdq`: quantize nodes produce codes, and only dequantize nodes, max pooling and shape operations accept them. There are no
+//!    fused nodes.
+//! 8. `integer`: only fused nodes, max pooling and shape operations accept codes. There are no quantize or dequantize nodes.
+//!    Activations of fused nodes have per-tensor quantizers. No accumulator of a convolution, fully connected layer or matrix
+//!    product can overflow i32.
 
 use crate::graph::{Graph, Node, Operand, Phase};
 use crate::infer::Inputs;
@@ -25,7 +27,7 @@ use std::fmt;
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The node, input, output or quantizer it concerns.
+    /// The node, input, output, constant or quantizer that breaks the rule.
     pub place: String,
     /// What is wrong.
     pub message: String,
@@ -37,7 +39,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks all rules; the error holds every violation.
+/// Checks all rules. The error lists every violation.
 pub fn verify(graph: &Graph) -> Result<(), Vec<Violation>> {
     let mut v = Verifier { graph, violations: vec![] };
     v.quantizers();
@@ -205,14 +207,16 @@ impl Verifier<'_> {
     }
 }
 
-/// Whether `Σ (a - zp_a)(b - zp_b)` over the last axis of `a`, and partial sums of raw codes, stay within i32.
+/// Whether `Σ (a - zp_a)(b - zp_b)` over the last axis of `a` fits in i32 for all codes. The bound also covers partial sums of
+/// raw codes.
 pub fn product_fits(a: &Quantizer, b: &Quantizer, shape: &Shape) -> bool {
     let depth = shape.dims().last().and_then(|d| d.fixed());
     let span = |q: &Quantizer| (q.format.max() - q.format.min()) as u64;
     depth.is_some_and(|k| (k as u64).saturating_mul(span(a) * span(b)) <= i32::MAX as u64)
 }
 
-/// Whether `Σ (x - zp_x)(w - zp_w)` and the partial sums of raw codes that kernels form stay within i32 for every input.
+/// Whether `Σ (x - zp_x)(w - zp_w)` fits in i32 for all codes. The bound also covers the partial sums of raw codes that kernels
+/// compute.
 pub fn accumulator_fits(x: &Quantizer, w: &Quantizer, weights: &Shape) -> bool {
     let depth: Option<u64> = weights.dims()[1..].iter().try_fold(1u64, |n, d| n.checked_mul(d.fixed()? as u64));
     let span = |q: &Quantizer| (q.format.max() - q.format.min()) as u64;

@@ -1,29 +1,32 @@
-//! Codes at their own width: a stream of bits, the first code in the lowest bits of the first byte, two's complement if signed.
+//! Codes packed at their own bit width.
+//!
+//! The packed bytes are a bit stream. The first code is in the lowest bits of the first byte. Signed codes are two's complement.
 
 use crate::Format;
 
 /// Why codes could not be packed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
-    /// A width that there are no codes of.
+    /// The bit width is not supported.
     #[error("codes of {bits} bits: 2 to 8 are allowed")]
     Width {
         /// The width.
         bits: u8,
     },
-    /// A code that is none of the format.
+    /// A code is outside the range of the format.
     #[error("code {code} is outside {lowest}..={highest}")]
     Range {
         /// The code.
         code: i16,
         /// The lowest code of the format.
         lowest: i32,
-        /// The highest.
+        /// The highest code of the format.
         highest: i32,
     },
 }
 
-/// Codes of 2 to 8 bits, packed densely at their own width, in memory as in `model.bin`. Each is within its format.
+/// Codes of 2 to 8 bits, packed densely at their own width. Memory and `model.bin` use the same packing. Each code is within the
+/// range of its format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackedCodes {
     signed: bool,
@@ -33,7 +36,7 @@ pub struct PackedCodes {
 }
 
 impl PackedCodes {
-    /// Packs codes of that width.
+    /// Packs codes of this format. Fails if the width is not 2 to 8 or if a code is out of range.
     pub fn new(signed: bool, bits: u8, codes: &[i16]) -> Result<PackedCodes, CodeError> {
         if !(2..=8).contains(&bits) {
             return Err(CodeError::Width { bits });
@@ -47,12 +50,13 @@ impl PackedCodes {
         Ok(PackedCodes { signed, bits, count: codes.len(), bytes })
     }
 
-    /// No codes yet, of a width that is still to be checked.
+    /// An empty list that [`PackedCodes::fill`] fills later. The width is not checked here; the caller must check it.
     pub(crate) fn announced(signed: bool, bits: u8) -> PackedCodes {
         PackedCodes { signed, bits, count: 0, bytes: vec![] }
     }
 
-    /// Takes `count` codes from exactly their bytes; false if bits left over in the last byte are not 0.
+    /// Sets the codes from their packed bytes. `bytes` must have exactly the length of `count` codes. Returns false if the unused
+    /// bits of the last byte are not 0.
     pub(crate) fn fill(&mut self, bytes: &[u8], count: usize) -> bool {
         let used = count * usize::from(self.bits) % 8;
         let clean = used == 0 || bytes.last().is_none_or(|last| last >> used == 0);
@@ -65,7 +69,7 @@ impl PackedCodes {
         self.signed
     }
 
-    /// Their width in bits, 2..=8.
+    /// The width of a code in bits, 2..=8.
     pub fn bits(&self) -> u8 {
         self.bits
     }
@@ -75,31 +79,32 @@ impl PackedCodes {
         Format::min_code(self.signed, self.bits)
     }
 
-    /// How many there are.
+    /// The number of codes.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are no codes.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The stream of bits; what is left over in the last byte is 0.
+    /// The bit stream. The unused bits of the last byte are 0.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The codes, each as the integer it is.
+    /// The codes as integers.
     pub fn to_vec(&self) -> Vec<i16> {
         let lowest = self.lowest() as i16;
         self.unsigned().into_iter().map(|code| i16::from(code) + lowest).collect()
     }
 
-    /// The codes counted from the lowest of the format.
+    /// The distance of each code from the lowest code of the format.
     pub fn unsigned(&self) -> Vec<u8> {
         let mut codes = vec![0; self.count];
-        // A width known to the compiler makes the shifts below constants: networks have tens of millions of codes.
+        // With a constant width the compiler knows the shift counts. This matters because networks have tens of millions of
+        // codes.
         match self.bits {
             2 => spread::<4>(&self.bytes, 0x03, if self.signed { 0x02 } else { 0 }, &mut codes),
             3 => unpack::<3>(&self.bytes, self.signed, &mut codes),
@@ -113,15 +118,15 @@ impl PackedCodes {
     }
 }
 
-/// Bytes of `count` codes of `bits` bits.
+/// The number of bytes that `count` codes of `bits` bits take.
 pub(crate) fn packed_len(count: usize, bits: u8) -> usize {
     (count * bits as usize).div_ceil(8)
 }
 
-/// Appends codes of `bits` bits (2 to 8); bits left over in the last byte are 0.
+/// Appends codes of `bits` bits (2 to 8). The unused bits of the last byte are 0.
 fn pack(codes: &[i16], bits: u8, out: &mut Vec<u8>) {
     let mask = (1u64 << bits) - 1;
-    // Eight codes are as many bytes as a code has bits.
+    // Eight codes of `bits` bits take exactly `bits` bytes.
     let (groups, left) = codes.as_chunks::<8>();
     let word = |group: &[i16]| {
         let mut word = 0;
@@ -137,7 +142,8 @@ fn pack(codes: &[i16], bits: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&word(left)[..packed_len(left.len(), bits)]);
 }
 
-/// `EACH` codes from each byte, `mask` those of the lowest; `sign` is what two's complement and distances from the lowest code differ in.
+/// Unpacks `EACH` codes from each byte. `mask` selects the code in the lowest bits. `sign` is the bit that must be flipped to
+/// turn a two's complement code into its distance from the lowest code (0 for unsigned codes).
 fn spread<const EACH: usize>(packed: &[u8], mask: u8, sign: u8, codes: &mut [u8]) {
     let all = |byte: u8| -> [u8; EACH] { std::array::from_fn(|i| (byte >> (i * 8 / EACH)) & mask ^ sign) };
     let (outputs, rest) = codes.as_chunks_mut::<EACH>();
@@ -150,11 +156,11 @@ fn spread<const EACH: usize>(packed: &[u8], mask: u8, sign: u8, codes: &mut [u8]
     }
 }
 
-/// The same where codes cross bytes.
+/// Like [`spread`], for widths where a code may cross a byte boundary, and for 8 bits.
 fn unpack<const BITS: usize>(packed: &[u8], signed: bool, codes: &mut [u8]) {
-    // Two's complement and distances from the lowest code differ in the highest bit.
+    // Flipping the highest bit turns a two's complement code into its distance from the lowest code.
     let sign = if signed { 1u8 << (BITS - 1) } else { 0 };
-    // Eight codes from as many bytes as a code has bits.
+    // Eight codes of `BITS` bits take exactly `BITS` bytes.
     let group = |bytes: &[u8; BITS]| -> [u8; 8] {
         let mut word = [0; 8];
         word[..BITS].copy_from_slice(bytes);

@@ -1,13 +1,14 @@
-//! What a step does to each output element between accumulator and store.
+//! The operations that a step applies to each output element between the accumulator and the store.
 //!
-//! The steps are those of `catc-scalar`, which the compiler's reference evaluator computes in the same order, so results agree bit
-//! for bit.
+//! The epilogue steps are defined in `catc-scalar`. The compiler's reference evaluator computes them in the same order, so
+//! results agree bit for bit.
 
 use crate::TensorId;
 use crate::program::ConstantId;
 
-/// The second operand of a binary step. It broadcasts to the step's output: dimensions are aligned at the end, and missing ones or
-/// ones of size 1 repeat. (Logical dimensions, `[C,H,W]`: layouts may differ.)
+/// The second operand of a binary step. It broadcasts to the step's output: dimensions are aligned at the last one, and
+/// dimensions that are missing or have size 1 repeat. Broadcasting uses the logical dimensions `[C,H,W]`, so the layouts may
+/// differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// An activation tensor: f32 or codes.
@@ -16,28 +17,28 @@ pub enum Operand {
     Constant(ConstantId),
 }
 
-/// One step on the running value.
+/// One epilogue step on the running value.
 pub type EpilogueStep = catc_scalar::EpilogueStep<Operand>;
 
-/// The steps, then the store.
+/// The epilogue steps, followed by the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Epilogue {
-    /// In order.
+    /// The epilogue steps in order of execution.
     pub steps: Vec<EpilogueStep>,
-    /// Multiplied onto `t` just before rounding to codes; `None` if scales are folded already (nothing is multiplied) or the
-    /// output is f32.
+    /// The factor of `t` just before it is rounded to a code. `None` if the output is f32, or if the scales are folded already,
+    /// so that no factor is needed.
     ///
-    /// An output of codes is `clamp(round_half_even(t), min - zero_point, max - zero_point) + zero_point`, NaN giving the zero-point.
+    /// An output code is `clamp(round_half_even(t), min - zero_point, max - zero_point) + zero_point`. NaN gives the zero point.
     pub requantize: Option<f32>,
 }
 
 impl Epilogue {
-    /// The operands of its binary steps, in order.
+    /// The operands of the binary steps, in order.
     pub fn operands(&self) -> impl Iterator<Item = Operand> + '_ {
         self.steps.iter().filter_map(EpilogueStep::operand).copied()
     }
 
-    /// The tensors among its operands, in order.
+    /// The tensors among the operands, in order.
     pub fn tensors(&self) -> impl Iterator<Item = TensorId> + '_ {
         self.operands().filter_map(|o| match o {
             Operand::Tensor(t) => Some(t),

@@ -1,8 +1,10 @@
-//! The program: what a compiled network does, step by step, independent of the CPU that will run it.
+//! The program: a list of steps that describes a compiled network independently of the CPU that runs it.
 //!
-//! It is the boundary between the compiler and the runtime. The compiler lowers an integer graph to a [`Program`]; the
-//! program and its constants are what `model.bin` holds; on the machine that runs it, machine code is made from it. It
-//! names no IR type (its functions are those of `catc-scalar`, which the runtime needs too), and whatever a file claims is checked by `Program::validate` before code is made from it.
+//! The program is the boundary between the compiler and the runtime. The compiler lowers an integer graph to a [`Program`].
+//! `model.bin` holds the program and its constants. The runtime generates machine code from it on the machine that runs it.
+//!
+//! The crate uses no IR type. Its functions come from `catc-scalar`, which the runtime needs as well. `Program::validate` checks
+//! everything that a file claims before code is generated from it.
 
 pub mod codes;
 pub mod epilogue;

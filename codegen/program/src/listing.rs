@@ -1,14 +1,15 @@
-//! The readable form of a program: one line for each constant, port and step. For people and snapshots; it is not read back.
+//! The textual listing of a program, with one line for each constant, port and step. It is meant for people and for snapshot
+//! tests. There is no parser for it.
 
 use crate::{Constant, ConstantData, Format, Geometry, Layout, Op, Operand, Program, Step, TensorDecl, TensorId};
 use std::fmt::{self, Display, Formatter, Write};
 use xxhash_rust::xxh3::Xxh3;
 
-/// Constants of up to this many elements, and scales of up to this many slices, are printed in full.
+/// Constants with up to this many elements are printed in full, and so are lists of up to this many scales or zero points.
 const SHOWN: usize = 4;
 
 impl Display for Program {
-    /// Prints a program that is not valid too.
+    /// Also prints programs that are not valid.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let i = &self.info;
         writeln!(
@@ -54,7 +55,7 @@ impl Display for Operand {
     }
 }
 
-/// Items between brackets.
+/// A list, printed in brackets.
 struct List<'a, T>(&'a [T]);
 
 impl<T: fmt::Debug> Display for List<'_, T> {
@@ -67,7 +68,7 @@ impl<T: fmt::Debug> Display for List<'_, T> {
     }
 }
 
-/// The first items of a list, and how many there are.
+/// A list, of which only the first two items and the length are printed if it is long.
 struct Head<'a, T>(&'a [T]);
 
 impl<T: fmt::Debug> Display for Head<'_, T> {
@@ -80,7 +81,7 @@ impl<T: fmt::Debug> Display for Head<'_, T> {
     }
 }
 
-/// A tensor and what it is.
+/// A tensor, printed with its declaration.
 struct Declared<'a>(&'a Program, TensorId);
 
 impl Display for Declared<'_> {
@@ -134,7 +135,7 @@ impl Display for Constant {
     }
 }
 
-/// Attributes of an operation: `key=value` in braces.
+/// The attributes of an operation, printed as `key=value` in braces.
 #[derive(Default)]
 struct Attributes(Vec<String>);
 
@@ -144,7 +145,7 @@ impl Attributes {
         self
     }
 
-    /// The window; dilations only where there are any.
+    /// Adds the window. Dilations are only printed if they are not 1.
     fn window(self, g: &Geometry) -> Self {
         let a = self.with("kernel", List(&g.kernel)).with("strides", List(&g.strides)).with("pads", List(&g.pads));
         if g.dilations == [1, 1] { a } else { a.with("dilations", List(&g.dilations)) }
@@ -156,7 +157,7 @@ impl Attributes {
 }
 
 impl Op {
-    /// The name of the operation, as listings and reports print it.
+    /// The name of the operation in listings and reports.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Conv { .. } => "conv",
@@ -212,7 +213,8 @@ impl Op {
 }
 
 impl Display for Step {
-    /// `conv t1, c0, c1, c2 {..} -> add(t0, 0.5), relu, requantize(2.0)`, without output and name.
+    /// Prints `conv t1, c0, c1, c2 {..} -> add(t0, 0.5), relu, requantize(2.0)`. The output and the name of the step are not
+    /// printed.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(self.op.name())?;
         let taken = self.inputs.iter().map(|t| t.to_string()).chain(self.op.constants().map(|c| c.to_string()));

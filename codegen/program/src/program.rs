@@ -11,58 +11,60 @@ pub struct ConstantId(pub u32);
 /// An input or output of the network under the name it had in the model file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Its name.
+    /// The name in the model file.
     pub name: String,
-    /// Its tensor, row-major: f32, or whole numbers ([`Format::Index`](crate::Format::Index)), as which truth values count too.
+    /// The tensor, in row-major layout. It holds f32 values or integers ([`Format::Index`](crate::Format::Index)). Booleans are
+    /// the integers 0 and 1.
     pub tensor: TensorId,
-    /// What an input of indices may hold, which is checked before each run; `None` for any number, and for all other ports.
+    /// The allowed range of an input of integers, which is checked before each run. `None` if any integer is allowed, and for all
+    /// other ports.
     pub range: Option<Range>,
 }
 
 impl Port {
-    /// A port whose numbers are not bounded.
+    /// A port without a range.
     pub fn new(name: impl Into<String>, tensor: TensorId) -> Port {
         Port { name: name.into(), tensor, range: None }
     }
 }
 
-/// Whole numbers from `low` to `high`, both included.
+/// The integers from `low` to `high`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The least one.
+    /// The smallest integer.
     pub low: i32,
-    /// The greatest one.
+    /// The largest integer.
     pub high: i32,
 }
 
 impl Range {
-    /// Every number of 32 bits.
+    /// All 32-bit integers.
     pub const ALL: Range = Range { low: i32::MIN, high: i32::MAX };
 
-    /// Whether a number is one of them.
+    /// Whether the range contains a number.
     pub fn contains(self, number: i32) -> bool {
         (self.low..=self.high).contains(&number)
     }
 }
 
-/// How the program came about: for `catc inspect`, never for execution.
+/// How the program was built. `catc inspect` prints this. It has no effect on execution.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildInfo {
-    /// Version of catc that made it.
+    /// The version of catc that built the program.
     pub catc_version: String,
     /// The calibration method and the recipe's passes.
     pub method: String,
-    /// Weight bits asked for (32 is float).
+    /// The requested bits of weights (32 means float).
     pub weight_bits: u8,
-    /// Activation bits asked for (32 is float).
+    /// The requested bits of activations (32 means float).
     pub activation_bits: u8,
-    /// Seed of everything random.
+    /// The seed of the random number generator.
     pub seed: u64,
-    /// What it was calibrated on, in words.
+    /// A description of the calibration data.
     pub calibration: String,
-    /// Bytes of the parameters as f32 before quantization.
+    /// The size of the parameters as f32 before quantization, in bytes.
     pub float_bytes: u64,
-    /// Layers with bits of their own, each `NAME=W/A`.
+    /// Layers whose bits differ from the defaults, each as `NAME=W/A`.
     pub layer_bits: Vec<String>,
 }
 
@@ -71,19 +73,19 @@ pub struct BuildInfo {
 pub struct Program {
     /// The network's name.
     pub name: String,
-    /// How it came about.
+    /// How the program was built.
     pub info: BuildInfo,
-    /// Activation tensors.
+    /// The activation tensors, indexed by [`TensorId`].
     pub tensors: Vec<TensorDecl>,
-    /// Constants.
+    /// The constants, indexed by [`ConstantId`].
     pub constants: Vec<Constant>,
-    /// What the caller hands in, in order.
+    /// The inputs of the network, in order.
     pub inputs: Vec<Port>,
-    /// What the caller gets, in order.
+    /// The outputs of the network, in order.
     pub outputs: Vec<Port>,
-    /// In order of execution.
+    /// The steps in order of execution.
     pub steps: Vec<Step>,
-    /// What was measured to be fast, at most once for each CPU and instruction set.
+    /// The measured tunings, at most one for each CPU and instruction set.
     pub tunings: Vec<Tuning>,
 }
 

@@ -1,4 +1,4 @@
-//! The steps of a program: one fused layer each.
+//! The steps of a program. Each step is one fused layer.
 
 use crate::epilogue::{Epilogue, Operand};
 use crate::program::ConstantId;
@@ -7,38 +7,40 @@ use crate::tensor::TensorId;
 /// The geometry of a sliding window over `[C,H,W]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Taps, `[y, x]`.
+    /// The number of taps, `[y, x]`.
     pub kernel: [usize; 2],
-    /// Steps, `[y, x]`.
+    /// The strides, `[y, x]`.
     pub strides: [usize; 2],
     /// Padding `[top, left, bottom, right]`.
     pub pads: [usize; 4],
-    /// Distance of the taps, `[y, x]`.
+    /// The distance between taps, `[y, x]`.
     pub dilations: [usize; 2],
 }
 
-/// What a step computes. Output element `t` then goes through the step's [`Epilogue`] where it has one; `zp` is the zero-point of the
-/// tensor read.
+/// The operation of a step. It computes `t` for each output element. If the operation allows an [`Epilogue`], `t` then passes
+/// through the epilogue of the step. `zp` is the zero point of the input tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
-    /// Convolution of codes, input `[C,H,W]` channels-last, weights `[O,C/groups,KH,KW]` codes, output `[O,H',W']` channels-last:
-    /// `t = (Σ (x - zp)(w - zp_w[o])) as f32 * multiplier[o] + bias[o]`, the sum exact in i32. Padding counts as `x = zp`.
+    /// Convolution of codes. The input is `[C,H,W]` channels-last, the weights are codes `[O,C/groups,KH,KW]`, and the output is
+    /// `[O,H',W']` channels-last. It computes `t = (Σ (x - zp)(w - zp_w[o])) as f32 * multiplier[o] + bias[o]`, where the sum is
+    /// exact in i32. Padding has the value `x = zp`.
     ///
-    /// A fully connected layer on one row is the same with H = W = 1; on R rows, with H = R, W = 1.
+    /// A fully connected layer is a convolution as well: one row is an image with H = W = 1, and R rows are an image with H = R
+    /// and W = 1.
     Conv {
         /// The window.
         geometry: Geometry,
         /// Channel groups.
         groups: usize,
-        /// Codes; less their zero-point they fit a signed byte.
+        /// The weights, as codes. A code minus its zero point must fit in a signed byte.
         weights: ConstantId,
         /// f32 `[O]`.
         multiplier: ConstantId,
         /// f32 `[O]`.
         bias: ConstantId,
     },
-    /// Convolution of f32 (layouts as in `Conv`): `t = Σ x * w + bias[o]`, summed in any order. Weights are f32, or codes with scales
-    /// that are dequantized when the program is loaded: `scale * (code - zero_point)`.
+    /// Convolution of f32 with the layouts of `Conv`. It computes `t = Σ x * w + bias[o]`, and the order of summation is not
+    /// specified. The weights are f32, or codes that are dequantized as `scale * (code - zero_point)` when the program is loaded.
     FloatConv {
         /// The window.
         geometry: Geometry,
@@ -49,60 +51,65 @@ pub enum Op {
         /// f32 `[O]`.
         bias: ConstantId,
     },
-    /// Fully connected layer of f32: input `[..,K]` row-major, weights `[O,K]`, output `[..,O]`: `t = Σ x * w + bias[o]`, where the sum runs in
-    /// four lanes: lane j adds the products of k = j, j+4, j+8, ... in order from 0.0, and the result is (l0+l1)+(l2+l3).
+    /// Fully connected layer of f32. The input is `[..,K]` row-major, the weights are `[O,K]`, and the output is `[..,O]`. It
+    /// computes `t = Σ x * w + bias[o]`. The sum uses four lanes: lane j starts at 0.0 and adds the products of k = j, j+4, j+8,
+    /// ... in order. The result is (l0+l1)+(l2+l3).
     FloatLinear {
         /// f32 or codes, as in `FloatConv`.
         weights: ConstantId,
         /// f32 `[O]`.
         bias: ConstantId,
     },
-    /// Matrix product of `[..,M,K]` and `[..,K,P]` (inputs 0 and 1, equal leading dimensions, row-major). f32: four lanes as in
-    /// `FloatLinear`. Codes: `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`, the sum exact in i32.
+    /// Matrix product of `[..,M,K]` and `[..,K,P]`, which are inputs 0 and 1. Both are row-major with equal leading dimensions.
+    /// For f32, the sum uses four lanes as in `FloatLinear`. For codes, `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`, where the
+    /// sum is exact in i32.
     MatMul {
         /// Factor for codes.
         scale: f32,
     },
-    /// Maximum over windows of codes or f32, `[C,H,W]` channels-last; NaN never wins, and a window of NaN alone gives -inf. Input and output
-    /// have the same format, and there is no epilogue.
+    /// Maximum over windows of codes or f32, `[C,H,W]` channels-last. NaN is ignored, and a window that holds only NaN gives
+    /// -inf. Input and output have the same format. No epilogue.
     MaxPool {
-        /// The window. Where it sticks out, only the taps inside count; the output size is that of the output tensor.
+        /// The window. Only taps inside the image count. The output tensor defines the output size.
         geometry: Geometry,
     },
-    /// Average over windows, `[C,H,W]` channels-last. Codes: `t = (Σ (x - zp)) as f32 * (scale / count as f32)` with the quotient rounded to
-    /// f32; f32: `t = (Σ x) / count as f32`, summed over taps in row-major order from 0.0.
+    /// Average over windows, `[C,H,W]` channels-last. For codes, `t = (Σ (x - zp)) as f32 * (scale / count as f32)`, where the
+    /// quotient is rounded to f32. For f32, `t = (Σ x) / count as f32`, where the sum starts at 0.0 and runs over the taps in
+    /// row-major order.
     AvgPool {
-        /// The window; the output size is that of the output tensor.
+        /// The window. The output tensor defines the output size.
         geometry: Geometry,
-        /// Whether taps in the padding count in `count` (those beyond the padding never do).
+        /// Whether `count` includes the taps in the padding. Taps beyond the padding never count.
         count_include_pad: bool,
         /// Factor for codes.
         scale: f32,
     },
-    /// Mean over axes of the input (which stay as size 1, or are dropped, in the output's dimensions). Codes: as in `AvgPool`. f32: `t = s / count as f32` with
-    /// the sum `s` over the reduced elements in row-major order of the logical dimensions, in four lanes as in `FloatLinear`.
+    /// Mean over axes of the input. The output's dimensions either keep these axes with size 1 or drop them. Codes are computed
+    /// as in `AvgPool`. For f32, `t = s / count as f32`. The sum `s` uses four lanes as in `FloatLinear` and takes the reduced
+    /// elements in row-major order of the logical dimensions.
     Mean {
-        /// Reduced axes of the input's `dims`, ascending.
+        /// The reduced axes of the input's `dims`, in ascending order.
         axes: Vec<usize>,
         /// Factor for codes.
         scale: f32,
     },
-    /// Element by element, also between layouts: `t = (x - zp) as f32 * scale` for codes, `t = x as f32 * scale` for indices (rounded to
-    /// nearest), `t = x * scale` for f32.
+    /// Element-wise map, which may also change the layout. It computes `t = (x - zp) as f32 * scale` for codes,
+    /// `t = x as f32 * scale` for indices (where the conversion rounds to nearest), and `t = x * scale` for f32.
     Map {
         /// Factor.
         scale: f32,
     },
-    /// Every output element is that of an f32 constant, which broadcasts to the output as an epilogue's operand does: `t = c`. No inputs. The
-    /// way to `c / x` and to operands of which neither has the output's shape.
+    /// An f32 constant, which broadcasts to the output as an epilogue's operand does: `t = c`. There are no inputs. This step
+    /// expresses `c / x`, and functions of two operands if neither has the shape of the output.
     Constant {
         /// f32.
         constant: ConstantId,
     },
-    /// The same memory under other dimensions and layout: element `i` in the memory order of the input is element `i` in the
-    /// memory order of the output. Both have one format and as many elements. No epilogue. Ports can be viewed and can be views.
+    /// The input's memory with other dimensions or another layout. Element `i` in the memory order of the input is element `i` in
+    /// the memory order of the output. Both have the same format and the same number of elements. The input or the output may be
+    /// a port. No epilogue.
     View,
-    /// Inputs side by side along an axis; all of one format and layout. No epilogue.
+    /// Concatenation of the inputs along an axis. All have the same format and layout. No epilogue.
     Concat {
         /// The axis of `dims`.
         axis: usize,
@@ -112,71 +119,74 @@ pub enum Op {
         /// A permutation.
         perm: Vec<usize>,
     },
-    /// Constant padding; codes are padded with their zero-point. No epilogue.
+    /// Constant padding. Codes are padded with their zero point. No epilogue.
     Pad {
-        /// Elements before each axis.
+        /// The number of padding elements before each axis.
         before: Vec<usize>,
-        /// What f32 padding holds.
+        /// The padding value for f32.
         value: f32,
     },
-    /// Every `step`-th slice of an axis from `start`; the count is that of the output. No epilogue.
+    /// Every `step`-th slice of an axis from `start` on. The output tensor defines the number of slices. No epilogue.
     Slice {
         /// The axis.
         axis: usize,
-        /// First index.
+        /// The first index.
         start: usize,
-        /// Distance.
+        /// The distance between indices.
         step: usize,
     },
-    /// The slices of an axis at these indices, in their order; any format. No epilogue.
+    /// The slices of an axis at these indices, in the order of the indices. Any format, no epilogue.
     Pick {
         /// The axis.
         axis: usize,
-        /// Indices of the input's axis; as many as the output's axis is long.
+        /// Indices into the input's axis. Their number is the size of the output's axis.
         indices: Vec<usize>,
     },
-    /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`, the sum in four lanes as in `FloatLinear`. No epilogue.
+    /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`. The sum uses four lanes as in `FloatLinear`. No epilogue.
     Softmax {
         /// The axis.
         axis: usize,
     },
-    /// `t[k] = Σ_p (x[p] - c[k,p])²` of f32, input `[P]`, constant `[K,P]`, in four lanes as in `FloatLinear` (the difference is rounded, then its
-    /// square). No epilogue.
+    /// Squared distance of f32: `t[k] = Σ_p (x[p] - c[k,p])²`. The input is `[P]` and the constant is `[K,P]`. The difference is
+    /// rounded, and then its square. The sum uses four lanes as in `FloatLinear`. No epilogue.
     SquaredDistance {
         /// f32 `[K,P]`.
         centroids: ConstantId,
     },
-    /// Index of the smallest element of f32 along an axis, the lowest index among equals and NaN never smaller. Output format `Index`, no epilogue.
+    /// The index of the smallest f32 element along an axis. Of equal elements the lowest index wins. NaN never counts as smaller.
+    /// The output format is `Index`. No epilogue.
     ArgMin {
-        /// The axis, which goes away.
+        /// The axis, which the output does not have.
         axis: usize,
     },
-    /// For each element `i` of the `Index` input row `i` of an f32 table `[A,..]`, counted from the end where `i` is negative: the rows take
-    /// the place of the elements. Indices lie in -A..A by construction of `ArgMin` and by the range of an input; code clamps them all the
-    /// same. No epilogue.
+    /// Replaces each element `i` of the `Index` input by row `i` of an f32 table `[A,..]`. A negative `i` counts from the end.
+    /// Indices lie in -A..A, either because `ArgMin` computes them or because the range of an input bounds them. The generated
+    /// code clamps them anyway. No epilogue.
     GatherRow {
-        /// f32 table.
+        /// The f32 table.
         table: ConstantId,
     },
 }
 
-/// One step: reads its inputs (and the operands of its epilogue), writes its output.
+/// One step of a program. It reads its inputs and the operands of its epilogue, and it writes its output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// The layer's name in the model file, for reports; unique names are not guaranteed.
+    /// The layer's name in the model file, for reports. Names need not be unique.
     pub name: String,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
     /// Activation inputs of the operation, without the operands of the epilogue.
     pub inputs: Vec<TensorId>,
-    /// What happens to each output element.
+    /// The epilogue, which is applied to each output element.
     pub epilogue: Epilogue,
-    /// What it writes. Every tensor but the program's inputs is written by exactly one step, before any step reads it.
+    /// The output tensor. Exactly one step writes each tensor except the inputs of the program, and it does so before any step
+    /// reads the tensor.
     pub output: TensorId,
 }
 
 impl Op {
-    /// Whether an epilogue follows each element. Without one the store is plain and the output has the format that the operation gives.
+    /// Whether the operation allows an epilogue. If not, each element is stored as it is, and the operation determines the format
+    /// of the output.
     pub fn has_epilogue(&self) -> bool {
         match self {
             Op::Conv { .. }
@@ -201,7 +211,7 @@ impl Op {
         }
     }
 
-    /// The constants it takes, in order of declaration.
+    /// The constants that the operation reads, in order of declaration.
     pub fn constants(&self) -> impl Iterator<Item = ConstantId> + use<> {
         let own = match *self {
             Op::Conv { weights, multiplier, bias, .. } => [Some(weights), Some(multiplier), Some(bias)],
@@ -230,12 +240,12 @@ impl Op {
 }
 
 impl Step {
-    /// The tensors it reads: those of the operation, then those of the epilogue.
+    /// The tensors that the step reads: first those of the operation, then those of the epilogue.
     pub fn reads(&self) -> impl Iterator<Item = TensorId> + '_ {
         self.inputs.iter().copied().chain(self.epilogue.tensors())
     }
 
-    /// The constants it takes: those of the operation, then those of the epilogue.
+    /// The constants that the step reads: first those of the operation, then those of the epilogue.
     pub fn constants(&self) -> impl Iterator<Item = ConstantId> + '_ {
         let operands = self.epilogue.operands().filter_map(|o| match o {
             Operand::Constant(c) => Some(c),

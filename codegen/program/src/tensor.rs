@@ -6,24 +6,24 @@ use crate::codes::PackedCodes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TensorId(pub u32);
 
-/// What an activation tensor holds.
+/// The element format of an activation tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Format {
     /// IEEE single precision.
     F32,
-    /// Whole numbers of 32 bits, two's complement: indices, as `argmin` makes them, and inputs that are no reals.
+    /// 32-bit integers in two's complement: indices, such as the output of `argmin`, and integer or boolean inputs.
     Index,
-    /// Codes of 2 to 8 bits that stand for `scale * (code - zero_point)`. How they lie in memory (a byte each, several to a
-    /// byte) is chosen when machine code is made.
+    /// Codes of 2 to 8 bits that stand for `scale * (code - zero_point)`. The code generator chooses how they are stored in
+    /// memory (one or several codes per byte).
     Codes {
         /// Whether the codes are two's complement.
         signed: bool,
-        /// Width in bits, 2..=8.
+        /// The width in bits, 2..=8.
         bits: u8,
-        /// Scale, finite and positive. It says what the codes stand for; no code is made from it, as steps carry the factors they
-        /// need.
+        /// The scale, finite and positive. It only defines the meaning of the codes. No machine code depends on it, because steps
+        /// carry the factors that they need.
         scale: f32,
-        /// Zero-point, a code of the format.
+        /// The zero point, which is a code of the format.
         zero_point: i32,
     },
 }
@@ -43,37 +43,37 @@ impl Format {
 /// The order of the elements of one image in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// The last dimension is the fastest.
+    /// The last dimension varies fastest.
     RowMajor,
-    /// Dimensions `[C,H,W]` with C the fastest, then W, then H. Only for rank 3.
+    /// For dimensions `[C,H,W]`, C varies fastest, then W, then H. Only tensors of rank 3 can have this layout.
     ChannelsLast,
 }
 
-/// An activation tensor. Each image of a batch has one of its own.
+/// An activation tensor. Each image of a batch has its own copy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorDecl {
-    /// The value it was in the graph, for messages.
+    /// The name of its value in the graph, for messages.
     pub name: String,
-    /// What it holds.
+    /// The element format.
     pub format: Format,
-    /// Sizes for one image, outermost first, without the batch: `[C,H,W]` for image tensors whatever the layout.
+    /// The sizes for one image, outermost first, without the batch. Image tensors have `[C,H,W]` in every layout.
     pub dims: Vec<usize>,
-    /// The order of its elements.
+    /// The order of the elements in memory.
     pub layout: Layout,
 }
 
 impl TensorDecl {
-    /// Elements of one image.
+    /// The number of elements of one image.
     pub fn len(&self) -> usize {
         self.dims.iter().product()
     }
 
-    /// Whether an image has no element.
+    /// Whether an image has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Distance in elements between neighbours of each dimension.
+    /// The stride of each dimension, in elements.
     pub fn strides(&self) -> Vec<usize> {
         match (self.layout, self.dims.as_slice()) {
             (Layout::ChannelsLast, &[c, _, w]) => vec![1, w * c, c],
@@ -91,7 +91,7 @@ impl TensorDecl {
 /// The elements of a constant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ConstantData {
-    /// Reals.
+    /// f32 values.
     F32(Vec<f32>),
     /// Codes of 2 to 8 bits.
     Codes {
@@ -99,13 +99,13 @@ pub enum ConstantData {
         codes: PackedCodes,
         /// One scale, or one for each slice of the first dimension.
         scale: Vec<f32>,
-        /// As many zero-points.
+        /// One zero point for each scale.
         zero_point: Vec<i32>,
     },
 }
 
 impl ConstantData {
-    /// Number of elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             ConstantData::F32(v) => v.len(),
@@ -113,12 +113,12 @@ impl ConstantData {
         }
     }
 
-    /// Whether there is no element.
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes that the elements take in `model.bin`, without scales and what aligns them.
+    /// The size of the elements in `model.bin` in bytes, without scales, zero points and alignment padding.
     pub fn stored_bytes(&self) -> usize {
         match self {
             ConstantData::F32(v) => 4 * v.len(),
@@ -130,8 +130,8 @@ impl ConstantData {
 /// A constant of a program, row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Constant {
-    /// Sizes, outermost first.
+    /// The sizes, outermost first.
     pub dims: Vec<usize>,
-    /// Elements.
+    /// The elements in row-major order.
     pub data: ConstantData,
 }

@@ -1,39 +1,39 @@
-//! What was measured to be fast on one CPU: hints that change how long a program takes, never what it computes.
+//! The fastest measured choices for one CPU. They are hints: they affect the speed of a program, but never its results.
 
-/// Choices for one CPU and one instruction set.
+/// The choices for one CPU and one instruction set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuning {
-    /// The CPU that was measured: vendor, family and model.
+    /// The measured CPU: vendor, family and model.
     pub cpu: String,
     /// The name of the instruction set.
     pub tier: String,
-    /// The choices, by ascending step. Steps that are not named are left to the code generator.
+    /// The choices, in ascending order of their steps. The code generator decides for all other steps.
     pub layers: Vec<TunedLayer>,
 }
 
-/// The choice for a step.
+/// The choice for one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunedLayer {
-    /// The step's number.
+    /// The index of the step.
     pub step: u32,
-    /// The name of its inner kernel.
+    /// The name of the inner kernel.
     pub kernel: String,
-    /// Pixels of the kernel's tile; 0 if it has but one.
+    /// The number of pixels in the kernel's tile, or 0 if the kernel has only one tile size.
     pub pixels: u32,
-    /// Vectors of output channels of the tile; 0 if it has but one.
+    /// The number of vectors of output channels in the tile, or 0 if the kernel has only one tile size.
     pub vectors: u32,
 }
 
-/// More CPUs than a file names.
+/// The largest number of tunings in a file.
 pub const MAX_TUNINGS: usize = 64;
 
 /// The longest name of a CPU, an instruction set or a kernel, in bytes.
 pub const MAX_NAME: usize = 128;
 
-/// The largest side of a tile.
+/// The largest size of a tile in either dimension.
 pub const MAX_TILE: u32 = 64;
 
-/// Checks all that a reader relies on, for a program of that many steps.
+/// Checks everything that readers rely on. `steps` is the number of steps of the program.
 pub(crate) fn rules(tunings: &[Tuning], steps: usize) -> Result<(), String> {
     if tunings.len() > MAX_TUNINGS {
         return Err(format!("{} CPUs, at most {MAX_TUNINGS} are allowed", tunings.len()));

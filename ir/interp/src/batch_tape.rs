@@ -1,4 +1,4 @@
-//! A recorded evaluation in parts of a few images each, on several threads.
+//! A recorded evaluation that is split into parts of a few images each and runs on several threads.
 
 use crate::tape::{Gradients, Tape, Wrt};
 use crate::{EvalError, Evaluator, Interpreter};
@@ -7,23 +7,23 @@ use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A recorded evaluation whose batch was cut into parts ([`Interpreter::record_parts`]).
+/// A recorded evaluation whose batch is split into parts ([`Interpreter::record_parts`]).
 pub struct BatchTape<'a> {
-    /// The parts in the order of their images; at least one.
+    /// The parts in the order of their images. There is at least one.
     parts: Vec<Tape<'a>>,
 }
 
-/// Whether a value has its images as the first dimension.
+/// Whether the first dimension of a value is the batch.
 fn by_image(graph: &Graph, v: ValueId) -> bool {
     matches!(graph.value_type(v).shape.dims().first(), Some(Dim::Batch(_)))
 }
 
-/// Whether a shape depends on the batch in another dimension than the first.
+/// Whether a dimension other than the first depends on the batch.
 fn mixes(shape: &Shape) -> bool {
     shape.dims().iter().skip(1).any(|d| matches!(d, Dim::Batch(_)))
 }
 
-/// Part `images` of a tensor that holds `batch` images side by side.
+/// The images `images` of a tensor that holds `batch` images along its first dimension.
 fn part(tensor: &Tensor, batch: usize, images: &Range<usize>) -> Tensor {
     fn cut<T: Clone>(data: &[T], batch: usize, images: &Range<usize>) -> Vec<T> {
         let each = data.len() / batch;
@@ -40,7 +40,7 @@ fn part(tensor: &Tensor, batch: usize, images: &Range<usize>) -> Tensor {
     Tensor::new(shape, data)
 }
 
-/// Tensors side by side along their first dimension; all hold the same kind of element.
+/// Concatenates tensors of the same element type along their first dimension.
 fn joined(parts: &[&Tensor]) -> Option<Tensor> {
     let first = parts.first()?;
     let mut shape = first.shape().to_vec();
@@ -69,7 +69,8 @@ impl<'a> BatchTape<'a> {
     ) -> Result<Self, EvalError> {
         let graph = interpreter.graph();
         let limit = interpreter.memory_limit();
-        // The batch, if the given tensors agree on one that can be cut; the evaluation says what is wrong with them.
+        // The batch size, if the given tensors agree on one that can be split. Otherwise the evaluation runs as a whole and
+        // reports any error in the tensors.
         let batches = given.iter().filter(|(v, _)| graph.has_value(*v) && by_image(graph, *v)).map(|(v, t)| {
             match (graph.value_type(*v).shape.dims().first(), t.shape().first()) {
                 (Some(&Dim::Batch(k)), Some(&n)) if k > 0 && n % k == 0 => n / k,
@@ -99,19 +100,20 @@ impl<'a> BatchTape<'a> {
         Ok(BatchTape { parts: parts.into_iter().collect::<Result<_, _>>()? })
     }
 
-    /// The parts, each a tape of its own, in the order of their images: for losses that are computed image by image.
+    /// The tapes of the parts, in the order of their images. They allow the caller to compute a loss image by image.
     pub fn parts(&self) -> &[Tape<'a>] {
         &self.parts
     }
 
-    /// A value of the whole batch, put together from the parts; one that does not depend on the batch comes from the first.
+    /// A value of the whole batch, concatenated from the parts. A value that does not depend on the batch is taken from the first
+    /// part.
     pub fn value(&self, v: ValueId) -> Option<Tensor> {
         let all: Vec<&Tensor> = self.parts.iter().map(|t| t.value(v)).collect::<Option<_>>()?;
         if by_image(self.parts[0].graph(), v) { joined(&all) } else { all.first().map(|&t| t.clone()) }
     }
 
-    /// [`Tape::gradients`] of the whole batch, the parts in parallel. Gradients of what does not depend on the batch (constants,
-    /// scales, given weights) are summed part after part in the order of the images.
+    /// [`Tape::gradients`] of the whole batch, with the parts in parallel. Gradients with respect to tensors that do not depend
+    /// on the batch (constants, scales, given weights) are summed over the parts in the order of the images.
     ///
     /// # Errors
     /// As [`Tape::gradients`].
@@ -141,7 +143,7 @@ impl<'a> BatchTape<'a> {
         let pull = |&(i, (start, tape)): &(usize, (usize, &Tape))| {
             let own = seeds.iter().filter_map(|(v, seed)| {
                 let seed = seed.as_f32()?;
-                // What all parts share is seeded once.
+                // The seed of a value that all parts share is applied only once.
                 match by_image(graph, *v) {
                     true => Some((*v, &seed[seed.len() / batch * start..][..seed.len() / batch * tape.batch()])),
                     false => (i == 0).then_some((*v, seed)),

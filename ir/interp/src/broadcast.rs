@@ -1,6 +1,6 @@
 //! Numpy broadcasting as runs over contiguous memory.
 
-/// The row-major strides of `shape` under the output shape `out`, 0 along axes that are broadcast.
+/// The row-major strides of `shape`, aligned with the output shape `out`. Broadcast axes have stride 0.
 fn strides(out: &[usize], shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![0; out.len()];
     let missing = out.len() - shape.len();
@@ -12,21 +12,21 @@ fn strides(out: &[usize], shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// A stretch of the output along which each input either advances with it or stands still.
+/// A contiguous run of the output. Along the run, each input either advances with the output or stays at one element.
 pub(crate) struct Run<const K: usize> {
-    /// First element of the output.
+    /// The index of the first output element.
     pub start: usize,
-    /// Elements.
+    /// The number of elements.
     pub len: usize,
-    /// Where each input is at the start.
+    /// The index of the first element of each input.
     pub offset: [usize; K],
     /// Whether each input advances.
     pub advances: [bool; K],
 }
 
-/// Calls `f` for runs that together cover the output in order. The shapes of the inputs broadcast to `out`.
+/// Calls `f` for runs that cover the output in order. The shapes of the inputs must broadcast to `out`.
 pub(crate) fn runs<const K: usize>(out: &[usize], shapes: [&[usize]; K], mut f: impl FnMut(Run<K>)) {
-    // Axes merged wherever every input can step through both as one: (size, strides).
+    // The axes as (size, strides). Neighbouring axes are merged if every input can traverse both with one stride.
     let mut axes: Vec<(usize, [usize; K])> = vec![];
     let all = shapes.map(|s| strides(out, s));
     for (i, &n) in out.iter().enumerate() {

@@ -1,12 +1,12 @@
-//! Memory of values that are no longer needed, kept for those that come next.
+//! A pool of freed vectors, which later values reuse.
 
 use catc_ir::{Tensor, TensorData};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Freed vectors, shared by all evaluations of an interpreter and its clones on all threads. Fresh pages cost more than the work
-/// that many operations do on them, so they are kept from one evaluation to the next: at most as many bytes as the evaluations
-/// alive at the same time have needed together.
+/// Freed vectors, shared by all evaluations of an interpreter and its clones on all threads. Allocating fresh pages costs more
+/// than many operations that use them, so vectors are kept from one evaluation to the next. The pool holds at most as many bytes
+/// as the evaluations that were alive at the same time needed together.
 #[derive(Clone, Default)]
 pub(crate) struct Buffers(Arc<Mutex<Free>>);
 
@@ -14,16 +14,16 @@ pub(crate) struct Buffers(Arc<Mutex<Free>>);
 struct Free {
     f32: Shelf<f32>,
     code: Shelf<i16>,
-    /// How many vectors were given back.
+    /// The number of vectors returned so far.
     given: u64,
-    /// Bytes of all of them.
+    /// The bytes of all free vectors.
     bytes: usize,
-    /// Bytes that the evaluations alive now need, and the most that was.
+    /// The bytes that the evaluations alive now need, and the maximum of this number so far.
     active: usize,
     most: usize,
 }
 
-/// What an evaluation, or the way back through one, needs while it is alive.
+/// The bytes that an evaluation or a backward pass needs while it is alive.
 pub(crate) struct Lease {
     buffers: Buffers,
     bytes: usize,
@@ -35,18 +35,18 @@ impl Drop for Lease {
     }
 }
 
-/// Freed vectors of one kind of element. There can be thousands: a recorded evaluation gives all of its values back at once.
+/// Freed vectors of one element type. There can be thousands, because a recorded evaluation returns all of its values at once.
 #[derive(Default)]
 struct Shelf<T> {
-    /// By capacity and by when they came.
+    /// The vectors, by capacity and age. A larger age means that the vector was returned later.
     by_capacity: BTreeMap<(usize, u64), Vec<T>>,
-    /// When they came, with their capacity.
+    /// The capacity of the vector with each age.
     by_age: BTreeMap<u64, usize>,
 }
 
 impl<T: Copy + Default> Shelf<T> {
-    /// Takes the smallest vector that holds `len` elements and is not much larger; of equal ones the last that came, which the cache
-    /// may hold still.
+    /// Takes the smallest vector that holds `len` elements and is not much larger. Of vectors with equal capacity it takes the
+    /// one returned last, because that may still be in the cache.
     fn take(&mut self, bytes: &mut usize, len: usize) -> Option<Vec<T>> {
         let most = len.saturating_mul(4).max(1 << 12);
         let (&(capacity, _), _) = self.by_capacity.range((len, 0)..=(most, u64::MAX)).next()?;
@@ -68,7 +68,7 @@ impl<T: Copy + Default> Shelf<T> {
         self.by_capacity.insert((v.capacity(), age), v);
     }
 
-    /// Frees the vector that came first, if there is one.
+    /// Frees the vector that was returned first, if there is one.
     fn drop_oldest(&mut self, bytes: &mut usize) -> bool {
         let Some((&age, &capacity)) = self.by_age.first_key_value() else { return false };
         self.remove(bytes, capacity, age).is_some()
@@ -80,7 +80,7 @@ impl Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that `bytes` are needed at once from now on, until the lease is dropped.
+    /// Records that an evaluation needs `bytes` at once until the lease is dropped.
     pub fn lease(&self, bytes: usize) -> Lease {
         let mut free = self.lock();
         free.active += bytes;
@@ -88,32 +88,32 @@ impl Buffers {
         Lease { buffers: self.clone(), bytes }
     }
 
-    /// `len` reals of any value.
+    /// A vector of `len` f32 with arbitrary values.
     pub fn f32(&mut self, len: usize) -> Vec<f32> {
         let free = &mut *self.lock();
-        // Zeroed pages come from the system for nothing, so this beats growing a vector that is too small.
+        // The system provides zeroed pages at no extra cost, so this is faster than growing a vector that is too small.
         let mut v = free.f32.take(&mut free.bytes, len).unwrap_or_else(|| vec![0.0; len]);
         if cfg!(debug_assertions) {
-            // Whoever reads what was not written shall see it.
+            // NaN exposes reads of elements that were never written.
             v.fill(f32::NAN);
         }
         v
     }
 
-    /// `len` zeros.
+    /// A vector of `len` zeros.
     pub fn zeros(&mut self, len: usize) -> Vec<f32> {
         let mut v = self.f32(len);
         v.fill(0.0);
         v
     }
 
-    /// `len` codes of any value.
+    /// A vector of `len` codes with arbitrary values.
     pub fn code(&mut self, len: usize) -> Vec<i16> {
         let free = &mut *self.lock();
         free.code.take(&mut free.bytes, len).unwrap_or_else(|| vec![0; len])
     }
 
-    /// Takes back a vector of reals.
+    /// Returns a vector of f32 to the pool.
     pub fn give_f32(&mut self, v: Vec<f32>) {
         if v.capacity() > 0 {
             let free = &mut *self.lock();
@@ -123,7 +123,7 @@ impl Buffers {
         }
     }
 
-    /// Takes back the memory of a tensor.
+    /// Returns the memory of a tensor to the pool.
     pub fn give(&mut self, tensor: Tensor) {
         match tensor.into_data() {
             TensorData::F32(v) => self.give_f32(v),
@@ -139,7 +139,7 @@ impl Buffers {
 }
 
 impl Free {
-    /// Frees vectors until there are no more bytes than evaluations needed.
+    /// Frees vectors until the pool holds no more bytes than evaluations have needed.
     fn shrink(&mut self) {
         while self.bytes > self.most
             && (self.f32.drop_oldest(&mut self.bytes) || self.code.drop_oldest(&mut self.bytes))
@@ -161,7 +161,7 @@ mod tests {
         let again = buffers.f32(3000);
         assert_eq!((again.len(), again.as_ptr()), (3000, place));
         buffers.give_f32(again);
-        // One more would pass what was asked for: the older goes.
+        // One more vector would exceed the leased bytes, so the oldest is freed.
         buffers.give_f32(vec![0.0; 2000]);
         assert_eq!(buffers.lock().bytes, 8000);
         drop(lease);

@@ -1,4 +1,4 @@
-//! What a rule gets to evaluate one node.
+//! The context in which a rule evaluates a node.
 
 use crate::EvalError;
 use crate::buffers::Buffers;
@@ -12,17 +12,17 @@ pub(crate) struct Call<'a> {
     pub graph: &'a Graph,
     /// The node.
     pub node: &'a Node,
-    /// What [`crate::ops::Rule::prepare`] made of it.
+    /// The result of [`crate::ops::Rule::prepare`] for the node.
     pub prepared: &'a Prepared,
-    /// Images of the batch.
+    /// The batch size.
     pub batch: usize,
-    /// Sizes of the output.
+    /// The sizes of the output.
     pub shape: &'a [usize],
-    /// Whether this is part of a recorded evaluation, whose sums of products may be rounded otherwise than those of the reference.
+    /// Whether the call belongs to a recorded evaluation. Its sums of products may be rounded differently from the reference.
     pub recorded: bool,
 }
 
-/// An input of a node: a value that others still need, or one that ends here and whose memory may be taken.
+/// An input of a node. A shared value is still needed elsewhere. A last value is not used again, so the node may take its memory.
 pub(crate) enum Input<'a> {
     Shared(&'a Tensor),
     Last(Tensor),
@@ -40,17 +40,17 @@ impl Deref for Input<'_> {
 }
 
 impl Call<'_> {
-    /// Whether f32 results must follow [`catc_scalar`] to the bit.
+    /// Whether f32 results must agree with [`catc_scalar`] bit for bit.
     pub fn exact(&self) -> bool {
         self.graph.phase == Phase::Integer
     }
 
-    /// The quantizer of input `index`, if that holds codes.
+    /// The quantizer of input `index`, if the input holds codes.
     pub fn quantizer(&self, index: usize) -> Option<&Quantizer> {
         self.graph.quantizer_of(self.node.inputs[index])
     }
 
-    /// How many images input `index` is made of, its outermost dimension being theirs: 1 if it does not depend on the batch.
+    /// The number of images along the outermost dimension of input `index`. It is 1 if the input does not depend on the batch.
     pub fn images(&self, index: usize) -> usize {
         match self.node.inputs[index] {
             Operand::Value(v) => match self.graph.value_type(v).shape.dims().first() {
@@ -66,17 +66,17 @@ impl Call<'_> {
         EvalError::Element { place: self.graph.label(self.node), expected }
     }
 
-    /// The reals of an input.
+    /// The elements of an f32 input.
     pub fn f32<'t>(&self, tensor: &'t Tensor) -> Result<&'t [f32], EvalError> {
         tensor.as_f32().ok_or_else(|| self.element_error("f32"))
     }
 
-    /// The codes of an input.
+    /// The codes of a quantized input.
     pub fn codes<'t>(&self, tensor: &'t Tensor) -> Result<&'t [i16], EvalError> {
         tensor.as_codes().ok_or_else(|| self.element_error("code"))
     }
 
-    /// The reals of an input for writing: its own memory if the value ends here, else a copy.
+    /// The elements of an f32 input as a writable vector. It takes over the memory of a last value and copies a shared one.
     pub fn take_f32(&self, input: &mut Input, buffers: &mut Buffers) -> Result<Vec<f32>, EvalError> {
         match input {
             Input::Last(t) => {
@@ -95,7 +95,7 @@ impl Call<'_> {
         }
     }
 
-    /// The output tensor of these reals.
+    /// The output tensor with these elements.
     pub fn output(&self, data: Vec<f32>) -> Tensor {
         Tensor::f32(self.shape, data)
     }

@@ -1,8 +1,8 @@
-//! Convolutions of one channel with one kernel, as additions of shifted planes.
+//! Convolution of one channel with one kernel, computed by adding shifted planes.
 //!
-//! A padded copy of the channel is split by the strides into phases, planes of one width whose neighbours are one step of the
-//! window apart. Each tap of the kernel is then a phase shifted by a constant, and the sum over the taps runs over flat
-//! memory. The columns beyond the output's width hold sums that nobody reads.
+//! A padded copy of the channel is split by the strides into phases. Phases are planes of equal width in which neighbouring
+//! elements are one stride apart in the image. Each tap of the kernel then reads a phase at a constant shift, and the sum over
+//! the taps is a loop over contiguous memory. The columns beyond the output's width hold unused sums.
 
 use crate::buffers::Buffers;
 use crate::im2col::Geometry;
@@ -10,23 +10,23 @@ use catc_scalar::dot4;
 use pulp::Arch;
 use std::ops::Range;
 
-/// Space for the phases of one channel and the sums over its taps.
+/// Buffers for the phases of one channel and for the sums over its taps.
 pub(crate) struct Depthwise<'g> {
     geometry: &'g Geometry,
-    /// Rows and columns of a phase.
+    /// The number of rows and columns of a phase.
     rows: usize,
     width: usize,
-    /// Where in `phases` the product with each tap begins.
+    /// The index in `phases` of the first element that each tap is multiplied by.
     taps: Vec<usize>,
     phases: Vec<f32>,
     sums: Vec<f32>,
 }
 
 impl<'g> Depthwise<'g> {
-    /// Space for channels of this geometry.
+    /// Allocates the buffers for channels of this geometry.
     pub fn new(geometry: &'g Geometry, buffers: &mut Buffers) -> Self {
         let w = &geometry.window;
-        // The last step of the window and its last tap.
+        // The output size plus the largest shift of a tap.
         let size = |i: usize| geometry.output[i] + (w.kernel[i] - 1) * w.dilations[i] / w.strides[i];
         let (rows, width) = (size(0), size(1));
         let place = |ky: usize, kx: usize| {
@@ -41,13 +41,13 @@ impl<'g> Depthwise<'g> {
         Depthwise { geometry, rows, width, taps, phases, sums }
     }
 
-    /// Gives the space back.
+    /// Returns the buffers to the pool.
     pub fn release(self, buffers: &mut Buffers) {
         buffers.give_f32(self.phases);
         buffers.give_f32(self.sums);
     }
 
-    /// Takes the channel `[H,W]` that [`Depthwise::sum`] is about.
+    /// Loads the channel `[H,W]` that [`Depthwise::sum`] convolves.
     pub fn load(&mut self, plane: &[f32]) {
         let w = &self.geometry.window;
         let [sy, sx] = w.strides;
@@ -57,7 +57,7 @@ impl<'g> Depthwise<'g> {
                 break;
             }
             for px in 0..sx {
-                // The first column of this phase that lies in the input, and where it comes from.
+                // The first column of this phase that lies in the input, and its column there.
                 let column = w.pads[1].saturating_sub(px).div_ceil(sx);
                 let first = column * sx + px - w.pads[1];
                 if column >= self.width || first >= line.len() {
@@ -75,7 +75,8 @@ impl<'g> Depthwise<'g> {
         }
     }
 
-    /// Writes to `out` `[H',W']` the sums over the taps `taps` (counted row by row) of `weights`, starting from `start`.
+    /// Writes to `out` `[H',W']` the sums over the taps `taps` with the weights `weights`. Taps are counted row by row. Each sum
+    /// starts at `start`.
     pub fn sum(&mut self, weights: &[f32], taps: Range<usize>, start: f32, out: &mut [f32]) {
         self.sums.fill(start);
         let (sums, len) = (&mut self.sums, (self.geometry.output[0] - 1) * self.width + self.geometry.output[1]);
@@ -101,10 +102,11 @@ impl<'g> Depthwise<'g> {
             line.copy_from_slice(&sums[..line.len()]);
         }
     }
-    /// Takes the gradient `dy` `[H',W']` of sums over all taps: adds to `dw`, one element a tap, from the channel loaded here, and to
-    /// `dx`, the gradient of the phases, whichever is there.
+    /// The backward pass of a sum over all taps, with `dy` `[H',W']` as the gradient of the output. It adds the gradients of the
+    /// weights to `dw`, with one element for each tap, and the gradient of the phases to `dx`. Each is computed only if it is
+    /// given. The gradients of the weights use the loaded channel.
     pub fn pull(&mut self, weights: &[f32], dy: &[f32], dw: Option<&mut [f32]>, dx: Option<&mut Depthwise>) {
-        // The gradients of the sums, 0 in the columns that nobody reads.
+        // The gradients of the sums. They are 0 in the unused columns.
         self.sums.fill(0.0);
         for (line, sums) in dy.chunks_exact(self.geometry.output[1]).zip(self.sums.chunks_mut(self.width)) {
             sums[..line.len()].copy_from_slice(line);
@@ -123,12 +125,13 @@ impl<'g> Depthwise<'g> {
         }
     }
 
-    /// Sets all phases, padding included, to 0.
+    /// Sets all phases, including the padding, to 0.
     pub fn clear(&mut self) {
         self.phases.fill(0.0);
     }
 
-    /// Writes the pixels of the phases to `plane` `[H,W]`, 0 where no tap reaches: the reverse of [`Depthwise::load`].
+    /// Writes the pixels of the phases to `plane` `[H,W]`, as the inverse of [`Depthwise::load`]. Pixels that no tap reaches
+    /// become 0.
     pub fn store(&self, plane: &mut [f32]) {
         let w = &self.geometry.window;
         let [sy, sx] = w.strides;

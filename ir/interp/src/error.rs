@@ -2,46 +2,46 @@
 
 use catc_ir::{QFormat, Shape, ValueId};
 
-/// Why an evaluation failed. Nothing was computed that the caller could see, except what an observer was shown.
+/// Why an evaluation failed. The caller gets no results, except those that an observer was shown before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvalError {
     /// The graph breaks rules of the verifier.
     #[error("the graph is not valid: {0}")]
     Invalid(String),
-    /// Too few or too many inputs.
+    /// The number of inputs is wrong.
     #[error("the graph takes {expected} inputs, {found} were given")]
     InputCount {
-        /// Inputs of the graph.
+        /// The number of inputs of the graph.
         expected: usize,
-        /// Tensors given.
+        /// The number of given tensors.
         found: usize,
     },
-    /// A given tensor has another shape than its value.
+    /// A given tensor does not have the shape of its value.
     #[error("{value}: a tensor of shape {found:?} was given, {expected} is needed")]
     Shape {
         /// The value.
         value: ValueId,
-        /// Its shape.
+        /// The shape of the value.
         expected: Shape,
         /// The shape of the tensor.
         found: Vec<usize>,
     },
-    /// A given tensor holds other elements than its value.
+    /// A tensor has the wrong element type.
     #[error("{place}: {expected} elements are needed")]
     Element {
         /// The value or node.
         place: String,
-        /// What it must hold.
+        /// The required element type.
         expected: &'static str,
     },
-    /// A given tensor holds a code that its format does not have.
+    /// A given tensor holds a code outside the range of its format.
     #[error("{value}: {code} is no code of {format}")]
     Code {
         /// The value.
         value: ValueId,
         /// The code.
         code: i16,
-        /// Its format.
+        /// The format.
         format: QFormat,
     },
     /// The given tensors do not agree on the batch size.
@@ -49,40 +49,40 @@ pub enum EvalError {
     Batch {
         /// The value that disagrees.
         value: ValueId,
-        /// Images of the values before it.
+        /// The number of images of the values before it.
         expected: usize,
-        /// Images of this one.
+        /// The number of images of this value.
         found: usize,
     },
     /// The graph has no such value.
     #[error("{0} is no value of the graph")]
     Unknown(ValueId),
-    /// What is wanted depends on a graph input that was not given.
+    /// A wanted value depends on a graph input that was not given.
     #[error("{0} is an input of the graph that is needed and was not given")]
     NotGiven(ValueId),
-    /// An index beyond its table.
+    /// An index is out of range.
     #[error("{place}: index {index} is outside a table of {size}")]
     Index {
         /// The node.
         place: String,
         /// The index.
         index: i64,
-        /// Entries of the table.
+        /// The number of entries of the table.
         size: usize,
     },
-    /// The evaluation would take more memory than allowed.
+    /// The evaluation would need more memory than allowed.
     #[error(
         "evaluating {batch} images needs about {needed} bytes, the limit is {limit}; use smaller batches or raise the limit"
     )]
     Memory {
-        /// Images of the batch.
+        /// The batch size.
         batch: usize,
-        /// Bytes of all values alive at the worst moment.
+        /// The peak size of all values alive at the same time, in bytes.
         needed: u128,
-        /// Bytes allowed.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// Gradients were asked for through an operation that has none.
+    /// An operation on the path of the gradients has no gradient.
     #[error("{place}: no gradient is defined for {op}; take gradients before the graph is lowered to it")]
     NoGradient {
         /// The node.
@@ -90,7 +90,7 @@ pub enum EvalError {
         /// The operation.
         op: &'static str,
     },
-    /// A gradient to start from, or a place to take one at, that the recorded evaluation does not have.
+    /// The recorded evaluation cannot use a seed, or cannot compute a requested gradient.
     #[error("{place}: {message}")]
     Gradient {
         /// The value, constant or quantizer.
@@ -98,7 +98,7 @@ pub enum EvalError {
         /// Why it cannot be used.
         message: String,
     },
-    /// A tensor that replaces a constant or quantizer has another type.
+    /// A replacement does not fit its constant or quantizer.
     #[error("{place}: {message}")]
     Replacement {
         /// The constant or quantizer.

@@ -1,37 +1,37 @@
-//! What passes ask of an evaluator.
+//! The interface of evaluators.
 
 use crate::EvalError;
 use catc_ir::{Graph, Tensor, ValueId};
 
-/// Is shown values as they become known.
+/// A callback that is called with each value as soon as it is known.
 pub type Observer<'a> = dyn FnMut(ValueId, &Tensor) + 'a;
 
-/// Computes values of a graph. Implementations are shared by threads and keep nothing from one call to the next.
+/// Computes values of a graph. Threads share implementations. Results do not depend on earlier calls.
 ///
-/// Inputs carry their batch size: a value of shape `[N,3,32,32]` takes a tensor `[b,3,32,32]` for a batch of `b`
-/// images, and all inputs must agree on `b`. A graph without a batch dimension is evaluated as it is.
+/// The given tensors determine the batch size: a value of shape `[N,3,32,32]` takes a tensor `[b,3,32,32]` for a batch of `b`
+/// images. All tensors must agree on `b`.
 pub trait Evaluator: Send + Sync {
     /// The graph.
     fn graph(&self) -> &Graph;
 
-    /// Computes `wanted` (in that order, repetitions allowed) from `given` values, which may be graph inputs or values
-    /// that nodes compute. Only the nodes between the two run: this is how the tail of a graph is run again and again.
-    /// A wanted value that was given comes back as it is.
+    /// Computes the values `wanted`, in this order and with repetitions allowed. The `given` values may be graph inputs or
+    /// outputs of nodes. Only the nodes between the given and the wanted values run, so the tail of a graph can be evaluated
+    /// repeatedly. A wanted value that was given is returned unchanged.
     ///
     /// # Errors
-    /// If a given tensor does not have the type of its value, if the batch sizes disagree, if a graph input is needed and
-    /// not given, if an index is out of range, or if the memory limit would be passed.
+    /// Fails if a given tensor does not have the type of its value, if the batch sizes disagree, if a needed graph input is not
+    /// given, if an index is out of range, or if the memory limit would be exceeded.
     fn run_from(&self, given: &[(ValueId, &Tensor)], wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError>;
 
-    /// Computes the graph's outputs from its inputs, in order, and calls `observe` with each value once it is known:
-    /// first the inputs, then what nodes compute, in the order of the nodes. Values that depend on constants alone are not
-    /// shown. Nodes that no output needs run too.
+    /// Computes the graph's outputs from its inputs, in order. It calls `observe` with each value once it is known: first the
+    /// inputs, then the outputs of the nodes in order. Nodes that no output needs run as well. Values that depend only on
+    /// constants are not shown.
     ///
     /// # Errors
-    /// As [`Evaluator::run_from`], and if the number of inputs is not the graph's.
+    /// As [`Evaluator::run_from`]. Also fails if the number of inputs is wrong.
     fn run_observed(&self, inputs: &[Tensor], observe: &mut Observer) -> Result<Vec<Tensor>, EvalError>;
 
-    /// Computes `wanted` from the graph's inputs, running only the nodes that are needed.
+    /// Computes `wanted` from the graph's inputs. Only the needed nodes run.
     ///
     /// # Errors
     /// As [`Evaluator::run_observed`].

@@ -2,13 +2,13 @@
 
 use gemm::Parallelism;
 
-/// A matrix in memory: element `(i, j)` at `i * row + j * column`.
+/// A matrix in memory. Element `(i, j)` is at index `i * row + j * column`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     pub data: &'a [f32],
-    /// Distance of rows.
+    /// The distance between rows, in elements.
     pub row: usize,
-    /// Distance of columns.
+    /// The distance between columns, in elements.
     pub column: usize,
 }
 
@@ -23,27 +23,28 @@ impl<'a> Matrix<'a> {
         Matrix { data, row: 1, column: row }
     }
 
-    /// Rows as columns.
+    /// The transposed matrix.
     pub fn transpose(self) -> Self {
         Matrix { data: self.data, row: self.column, column: self.row }
     }
 
-    /// The rows from number `first` on.
+    /// The matrix without its first `first` rows.
     pub fn below(self, first: usize) -> Self {
         Matrix { data: &self.data[(first * self.row).min(self.data.len())..], ..self }
     }
 
-    /// Elements from the first to the last of an `m` by `n` matrix.
+    /// The number of elements that an `m` by `n` matrix spans in memory, from its first element to its last.
     fn span(&self, m: usize, n: usize) -> usize {
         if m == 0 || n == 0 { 0 } else { (m - 1) * self.row + (n - 1) * self.column + 1 }
     }
 }
 
-/// `dst = a b`, or `dst += a b` if `add`: `dst` `[m,n]` row-major with rows `dst_row` apart, `a` `[m,k]`, `b` `[k,n]`. The order
-/// of the sums is that of the GEMM crate: the same for the same sizes on the same CPU.
+/// Computes `dst = a b`, or `dst += a b` if `add` is true. `a` is `[m,k]` and `b` is `[k,n]`. `dst` is `[m,n]`, row-major with
+/// rows `dst_row` elements apart. The GEMM crate determines the order of the sums, which is the same for equal sizes on the same
+/// CPU.
 ///
 /// # Panics
-/// If a slice is too short for its matrix or rows of `dst` overlap: callers take sizes from verified shapes.
+/// Panics if a slice is too short for its matrix or if rows of `dst` overlap. Callers take the sizes from verified shapes.
 pub(crate) fn gemm_f32([m, n, k]: [usize; 3], dst: &mut [f32], dst_row: usize, add: bool, a: Matrix, b: Matrix) {
     if m == 0 || n == 0 {
         return;

@@ -1,4 +1,4 @@
-//! Convolution windows as the columns of a matrix.
+//! Arranges convolution windows as the columns of a matrix.
 
 use catc_ir::ops::Window;
 use std::ops::Range;
@@ -7,34 +7,34 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 pub(crate) struct Geometry {
     pub window: Window,
-    /// Size of the input, `[h, w]`.
+    /// The size of the input, `[h, w]`.
     pub input: [usize; 2],
-    /// Size of the output, `[h, w]`.
+    /// The size of the output, `[h, w]`.
     pub output: [usize; 2],
 }
 
 impl Geometry {
-    /// Taps of the window.
+    /// The number of taps of the window.
     pub fn taps(&self) -> usize {
         self.window.kernel[0] * self.window.kernel[1]
     }
 
-    /// Positions of the output.
+    /// The number of output positions.
     pub fn positions(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Positions of the input.
+    /// The number of input pixels.
     pub fn pixels(&self) -> usize {
         self.input[0] * self.input[1]
     }
 
-    /// Whether the windows are the pixels themselves, in order.
+    /// Whether each window is a single pixel and the windows cover the pixels in order.
     pub fn is_pointwise(&self) -> bool {
         self.window.kernel == [1, 1] && self.window.strides == [1, 1] && self.window.pads == [0; 4]
     }
 
-    /// The outputs along `axis` whose tap `t` lies inside the input: `lo..hi`, maybe empty.
+    /// The outputs `lo..hi` along `axis` whose tap `t` lies inside the input. The range may be empty.
     pub fn inside(&self, axis: usize, t: usize) -> (usize, usize) {
         let (stride, pad) = (self.window.strides[axis], self.window.pads[axis]);
         let shift = t * self.window.dilations[axis];
@@ -43,14 +43,14 @@ impl Geometry {
         (lo.min(hi), hi)
     }
 
-    /// Where tap `t` of output `o` lies in the input, for outputs that [`Geometry::inside`] gives.
+    /// The input index of tap `t` of output `o` along `axis`. `o` must be in the range of [`Geometry::inside`].
     pub fn source(&self, axis: usize, o: usize, t: usize) -> usize {
         o * self.window.strides[axis] + t * self.window.dilations[axis] - self.window.pads[axis]
     }
 }
 
-/// Writes the windows of the output rows `rows` as columns: `out` `[C * taps, (rows) * W']` row-major, a row for each channel and tap, from
-/// planes `x` `[C,H,W]`. Taps in the padding are 0.
+/// Writes the windows of the output rows `rows` as the columns of `out`. The input is `x` `[C,H,W]`. `out` is row-major
+/// `[C * taps, rows * W']`, with a row for each channel and tap. Taps in the padding are 0.
 pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize>, out: &mut [f32]) {
     let [kh, kw] = g.window.kernel;
     let width = g.output[1];
@@ -93,8 +93,8 @@ pub(crate) fn im2col(x: &[f32], channels: usize, g: &Geometry, rows: Range<usize
     }
 }
 
-/// The row of one tap where output and input have one width and the window moves by single pixels: the plane shifted by a
-/// constant, but for the padding.
+/// Writes the matrix row of one tap, if the output and the input have equal widths and the strides are 1. Except for the padding,
+/// this row is the plane shifted by a constant.
 fn shifted(plane: &[f32], g: &Geometry, rows: &Range<usize>, [ky, kx]: [usize; 2], row: &mut [f32]) {
     let width = g.output[1];
     let ((top, bottom), (left, right)) = (g.inside(0, ky), g.inside(1, kx));

@@ -1,18 +1,18 @@
-//! Work on many images, spread over threads, with results that do not depend on how many there are.
+//! Parallel work on many images. The results do not depend on the number of threads.
 //!
-//! Each image is worked on alone, on one thread, and results are handed over in the order of the images. The threads are
-//! those of the rayon pool that is current where a function is called; `pool.install(|| ..)` chooses another.
+//! Each image is processed separately on one thread, and results are delivered in the order of the images. The functions use the
+//! current rayon pool; `pool.install(|| ..)` selects another.
 
 use rayon::prelude::*;
 
-/// Images in flight for each thread: enough to even out their cost, few enough to bound memory.
+/// The number of images in flight for each thread. It is large enough to balance the load and small enough to bound the memory.
 const IN_FLIGHT: usize = 8;
 
-/// Computes `compute(i)` for the images `0..count` in parallel and hands the results to `consume` in order, on the calling
+/// Computes `compute(i)` for the images `0..count` in parallel and passes the results to `consume` in order, on the calling
 /// thread. At most eight results for each thread of the pool are held at once.
 ///
 /// # Errors
-/// The first error in the order of the images; later images may have been computed, but are not handed over.
+/// Returns the first error in the order of the images. Later images may have been computed, but are not passed to `consume`.
 pub fn for_each_image<T, E>(
     count: usize,
     compute: impl Fn(usize) -> Result<T, E> + Sync,
@@ -35,10 +35,10 @@ where
     Ok(())
 }
 
-/// Computes `compute(i)` for the images `0..count` in parallel; the results stand in the order of the images.
+/// Computes `compute(i)` for the images `0..count` in parallel. The results are in the order of the images.
 ///
 /// # Errors
-/// The first error in the order of the images.
+/// Returns the first error in the order of the images.
 pub fn map_images<T, E>(count: usize, compute: impl Fn(usize) -> Result<T, E> + Sync) -> Result<Vec<T>, E>
 where
     T: Send,

@@ -1,4 +1,4 @@
-//! The evaluator of graphs.
+//! The interpreter of graphs.
 
 use crate::batch_tape::BatchTape;
 use crate::buffers::Buffers;
@@ -17,33 +17,33 @@ use cranelift_entity::{EntitySet, SecondaryMap};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Evaluates one graph. Making it checks the graph and computes once what depends on constants alone (quantized weights
-/// among them); clones share all of that.
+/// Evaluates one graph. [`Interpreter::new`] checks the graph and computes all values that depend only on constants, such as
+/// quantized weights. Clones share these values.
 ///
-/// Memory: the values alive at the worst moment of an evaluation, each 4 bytes an element (2 for codes), twice the input
-/// of a convolution over codes, and a few MiB. Constant weights of convolutions that were evaluated are held a second time, and once or
-/// four times more if they were recorded. An evaluation that would pass the limit
-/// ([`Interpreter::with_memory_limit`]) fails before it starts. The memory stays with the evaluator and its clones for
-/// the next evaluation.
+/// An evaluation needs memory for the values that are alive at the same time (4 bytes for each f32 element, 2 for each code), for
+/// an f32 copy of the input of a convolution on codes, and a few MiB for temporary buffers. Each evaluated convolution keeps a
+/// packed copy of its constant weights. If it was recorded with the Winograd algorithm, it also keeps transformed weights of up
+/// to four times the size. An evaluation that would exceed the limit ([`Interpreter::with_memory_limit`]) fails before it starts.
+/// The interpreter and its clones keep the memory for the next evaluation.
 #[derive(Clone)]
 pub struct Interpreter {
     graph: Arc<Graph>,
-    /// Values that depend on constants alone.
+    /// The values that depend only on constants.
     constant: SecondaryMap<ValueId, Option<Arc<Tensor>>>,
-    /// What the rule of each node made of its constants.
+    /// What the rule of each node prepared from its constants.
     prepared: Vec<Prepared>,
     memory_limit: usize,
     buffers: Buffers,
 }
 
 impl Interpreter {
-    /// Bytes of values that an evaluation may hold unless told otherwise.
+    /// The default limit on the bytes of values that an evaluation may hold at once.
     pub const MEMORY_LIMIT: usize = 16 << 30;
 
-    /// An evaluator of `graph`, which it copies (constants are shared).
+    /// Creates an interpreter with a copy of `graph`. Constants are shared.
     ///
     /// # Errors
-    /// If the graph breaks a rule of the verifier, or if what depends on constants alone cannot be computed.
+    /// Fails if the graph breaks a rule of the verifier, or if a value that depends only on constants cannot be computed.
     pub fn new(graph: &Graph) -> Result<Self, EvalError> {
         verify(graph).map_err(|violations| {
             let all: Vec<_> = violations.iter().map(|v| v.to_string()).collect();
@@ -60,13 +60,13 @@ impl Interpreter {
         Ok(this)
     }
 
-    /// The same with another limit on the bytes of values alive at once.
+    /// Sets the limit on the bytes of values that are alive at once.
     pub fn with_memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = bytes;
         self
     }
 
-    /// Bytes of values that evaluating the whole graph on `batch` images holds at the worst moment.
+    /// The peak size of the values, in bytes, for an evaluation of the whole graph on `batch` images.
     pub fn peak_bytes(&self, batch: usize) -> u128 {
         let outputs: Vec<_> = self.graph.outputs.iter().map(|o| o.value).collect();
         let mut known = EntitySet::new();
@@ -76,11 +76,11 @@ impl Interpreter {
         EvaluationPlan::new(&self.graph, &known, &outputs, true).map_or(0, |plan| plan.peak_bytes(&self.graph, batch))
     }
 
-    /// Replaces a quantizer by one of the same axis and number of scales. What was computed from it beforehand is
-    /// computed again, and nothing else: this is how scales are searched.
+    /// Replaces a quantizer by one with the same axis and number of scales. Only the precomputed values that depend on it are
+    /// computed again, which makes searches for scales cheap.
     ///
     /// # Errors
-    /// If the new quantizer does not fit where the old one stands; the evaluator stays as it was.
+    /// Fails if the new quantizer does not fit. The interpreter is then unchanged.
     pub fn set_quantizer(&mut self, id: QuantizerId, quantizer: Quantizer) -> Result<(), EvalError> {
         let bad = |message: String| EvalError::Replacement { place: id.to_string(), message };
         if !self.graph.has_quantizer(id) {
@@ -106,10 +106,11 @@ impl Interpreter {
         })
     }
 
-    /// Replaces the elements of a constant by others of the same type. What was computed from it beforehand is computed again.
+    /// Replaces the elements of a constant by others of the same type. The precomputed values that depend on it are computed
+    /// again.
     ///
     /// # Errors
-    /// If shape or element differ, or a code is outside its format; the evaluator stays as it was.
+    /// Fails if the shape or the element type differs, or if a code is outside its format. The interpreter is then unchanged.
     pub fn set_constant(&mut self, id: ConstId, tensor: Arc<Tensor>) -> Result<(), EvalError> {
         let bad = |message: String| EvalError::Replacement { place: id.to_string(), message };
         if !self.graph.has_constant(id) {
@@ -132,7 +133,7 @@ impl Interpreter {
         self.refresh(|_, node| node.inputs.contains(&Operand::Const(id)))
     }
 
-    /// Prepares anew the nodes for which `touched` holds and those that depend on them through constant values.
+    /// Prepares again the nodes for which `touched` returns true, and the nodes that depend on them through constant values.
     fn refresh(&mut self, touched: impl Fn(&Graph, &catc_ir::Node) -> bool) -> Result<(), EvalError> {
         let graph = self.graph.clone();
         let mut stale: EntitySet<ValueId> = EntitySet::new();
@@ -208,33 +209,34 @@ impl Interpreter {
         rule(&node.op).forward(&call, inputs, buffers)
     }
 
-    /// A value that depends on constants alone.
+    /// A value that depends only on constants.
     pub(crate) fn constant_value(&self, v: ValueId) -> Option<&Tensor> {
         self.constant[v].as_deref()
     }
 
-    /// The values that depend on constants alone.
+    /// The values that depend only on constants.
     pub(crate) fn constant_values(&self) -> impl Iterator<Item = ValueId> {
         self.constant.iter().filter(|(_, t)| t.is_some()).map(|(v, _)| v)
     }
 
-    /// What the rule of a node made of its constants.
+    /// What the rule of a node prepared from its constants.
     pub(crate) fn prepared(&self, node: usize) -> &Prepared {
         &self.prepared[node]
     }
 
-    /// Buffers kept between evaluations.
+    /// The buffers that are kept between evaluations.
     pub(crate) fn buffers(&self) -> Buffers {
         self.buffers.clone()
     }
 
-    /// Bytes of values that an evaluation may hold.
+    /// The limit on the bytes of values that an evaluation may hold at once.
     pub(crate) fn memory_limit(&self) -> usize {
         self.memory_limit
     }
 
-    /// Evaluates and keeps every value, for gradients ([`Tape::gradients`]). Takes what [`Evaluator::run_from`] takes. Convolutions with
-    /// kernels three rows high take a shorter way than there, which rounds otherwise: results agree to 4e-6 of the largest.
+    /// Evaluates and keeps every value for gradients ([`Tape::gradients`]). The arguments are those of [`Evaluator::run_from`].
+    /// Convolutions with kernels of three rows use a faster algorithm here, which rounds differently. The results differ by at
+    /// most 4e-6 of the largest value.
     ///
     /// # Errors
     /// As [`Evaluator::run_from`].
@@ -242,7 +244,7 @@ impl Interpreter {
         self.record_within(borrowed(given), wanted, self.memory_limit)
     }
 
-    /// [`Interpreter::record`] of tensors that may belong to the tape, within `limit` bytes.
+    /// [`Interpreter::record`] for tensors that the tape may own, within `limit` bytes.
     pub(crate) fn record_within<'a>(
         &'a self,
         given: Vec<(ValueId, Cow<'a, Tensor>)>,
@@ -253,14 +255,16 @@ impl Interpreter {
         Ok(Tape::new(batch, values))
     }
 
-    /// [`Interpreter::record`] in parts of `images` images (the last may be smaller; 0 counts as 1), each on a thread of the
-    /// current rayon pool. What is given for the whole batch is cut by its first dimension, everything else is shared by the
-    /// parts. Values and gradients are those of [`Interpreter::record`], but for the order of the sums over images
-    /// ([`BatchTape::gradients`]): it depends on `images`, not on the number of threads. Eight images or so keep the values of a
-    /// small network in a core's own cache, and are worth it on one thread too.
+    /// Like [`Interpreter::record`], but in parts of `images` images, each on a thread of the current rayon pool. The last part
+    /// may be smaller, and 0 counts as 1. Tensors of the whole batch are split along their first dimension, and all other tensors
+    /// are shared by the parts.
+    ///
+    /// Values and gradients are those of [`Interpreter::record`], except for the order of the sums over images
+    /// ([`BatchTape::gradients`]). This order depends on `images`, but not on the number of threads. With about eight images, the
+    /// values of a small network fit in the cache of one core, which pays off even on a single thread.
     ///
     /// # Errors
-    /// As [`Evaluator::run_from`]; the parts share the memory limit.
+    /// As [`Evaluator::run_from`]. The parts share the memory limit.
     pub fn record_parts<'a>(
         &'a self,
         given: &[(ValueId, &'a Tensor)],

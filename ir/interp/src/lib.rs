@@ -1,11 +1,11 @@
-//! The reference evaluator of the IR: what every operation of [`catc_ir::ops`] means, run on the CPU.
+//! The reference evaluator of the IR. It defines what every operation of [`catc_ir::ops`] computes, and runs on the CPU.
 //!
-//! [`Interpreter`] evaluates a graph of any phase. The float and qdq phases use a GEMM crate and are fast enough to
-//! calibrate on. In the integer phase results are exact: sums of codes are integers, and the f32 operations that are left
-//! follow [`catc_scalar`], so that generated code can be compared bit for bit.
+//! [`Interpreter`] evaluates graphs of any phase. In the float and qdq phases it is fast enough for calibration. In the integer
+//! phase its results are exact: sums of codes are integers, and the remaining f32 operations follow [`catc_scalar`], so generated
+//! code can be compared bit for bit.
 //!
-//! Every image of a batch is computed as if it were alone, on one thread; [`images`] spreads images over threads. Results
-//! therefore do not depend on the number of threads, nor on the batch an image is part of.
+//! Every image of a batch is computed separately and on one thread. [`images`] distributes images over threads. Results therefore
+//! depend neither on the number of threads nor on the other images of the batch.
 
 mod batch_tape;
 mod broadcast;

@@ -1,4 +1,4 @@
-//! How far the outputs of two networks are apart, and how often they are right. All sums in f64.
+//! Metrics of the distance between the outputs of two networks, and of their accuracy. All sums are in f64.
 
 /// The softmax of one row of logits at a temperature: `exp(z / T) / sum(exp(z / T))`.
 pub fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
@@ -10,8 +10,9 @@ pub fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     p
 }
 
-/// The Kullback-Leibler divergence `sum(p ln(p / q))` in nats of one row of logits: `p` the softmax of `reference`, `q` that of
-/// `found`, both at a temperature (equation 3 of the CAT paper has `p` the fp and `q` the quantized network). Rows of one length.
+/// The Kullback-Leibler divergence `sum(p ln(p / q))` of one row of logits, in nats. `p` is the softmax of `reference` and `q` is
+/// the softmax of `found`, both at a temperature. In equation 3 of the CAT paper, `p` is the floating-point network and `q` the
+/// quantized one. Both rows must have the same length.
 pub fn kl_divergence(reference: &[f32], found: &[f32], temperature: f64) -> f64 {
     let log_softmax = |logits: &[f32]| {
         let scaled: Vec<f64> = logits.iter().map(|&z| f64::from(z) / temperature).collect();
@@ -23,14 +24,14 @@ pub fn kl_divergence(reference: &[f32], found: &[f32], temperature: f64) -> f64 
     p.iter().zip(&q).filter(|(p, _)| **p > f64::NEG_INFINITY).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
-/// The mean of [`kl_divergence`] over rows of `classes` logits, summed in order; 0 without rows.
+/// The mean of [`kl_divergence`] over rows of `classes` logits, summed in order. 0 if there are no rows.
 pub fn mean_kl_divergence(reference: &[f32], found: &[f32], classes: usize, temperature: f64) -> f64 {
     let rows = reference.len().checked_div(classes).unwrap_or(0);
     let pairs = reference.chunks_exact(classes.max(1)).zip(found.chunks_exact(classes.max(1)));
     pairs.map(|(p, q)| kl_divergence(p, q, temperature)).sum::<f64>() / rows.max(1) as f64
 }
 
-/// Whether `label` is among the `k` largest logits of a row. Among equal logits the lower class comes first; NaN is never
+/// Whether `label` is among the `k` largest logits of a row. Among equal logits the lower class comes first. NaN never counts as
 /// large.
 pub fn in_top_k(logits: &[f32], label: usize, k: usize) -> bool {
     let Some(&own) = logits.get(label) else { return false };
@@ -41,7 +42,7 @@ pub fn in_top_k(logits: &[f32], label: usize, k: usize) -> bool {
     logits.iter().enumerate().filter(|&x| ahead(x)).count() < k
 }
 
-/// The fraction of rows of `classes` logits whose label is among their `k` largest; 0 without rows.
+/// The fraction of rows of `classes` logits whose label is among their `k` largest. 0 if there are no labels.
 pub fn top_k_accuracy(logits: &[f32], classes: usize, labels: &[usize], k: usize) -> f64 {
     let rows = logits.chunks_exact(classes.max(1)).zip(labels);
     let hits = rows.filter(|(row, label)| in_top_k(row, **label, k)).count();

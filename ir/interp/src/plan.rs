@@ -1,9 +1,9 @@
-//! Which nodes an evaluation runs, when its values end, and how much memory that takes.
+//! Determines which nodes an evaluation runs, when it frees values, and how much memory it needs.
 
 use catc_ir::{Dim, Element, Graph, Operand, Shape, ValueId};
 use cranelift_entity::{EntitySet, SecondaryMap};
 
-/// The sizes of a shape for `batch` images and their product; `None` if it overflows.
+/// The sizes of a shape for `batch` images, and their product. `None` on overflow.
 pub(crate) fn sizes(shape: &Shape, batch: usize) -> Option<(Vec<usize>, usize)> {
     let one = |d: &Dim| match *d {
         Dim::Fixed(n) => Some(n),
@@ -25,24 +25,24 @@ fn elements(shape: &Shape, batch: usize) -> u128 {
     })
 }
 
-/// The nodes to run, in order, each with the values that end with it.
+/// The nodes to run in order, each with the values that are freed after it.
 pub(crate) struct EvaluationPlan {
     pub steps: Vec<EvaluationStep>,
 }
 
 pub(crate) struct EvaluationStep {
-    /// Index of the node.
+    /// The index of the node.
     pub node: usize,
-    /// Values that no later step and no caller needs.
+    /// The values that neither a later step nor the caller needs.
     pub ends: Vec<ValueId>,
 }
 
-/// A graph input that is needed and not known.
+/// A needed graph input is not known.
 pub(crate) struct Unreached(pub ValueId);
 
 impl EvaluationPlan {
-    /// The nodes between the `known` values and the `wanted` ones; all nodes if `everything` is asked for. `known` values are
-    /// never listed as ending, nor are `wanted` ones.
+    /// Plans the nodes between the `known` and the `wanted` values, or all nodes if `everything` is true. Neither `known` nor
+    /// `wanted` values are freed.
     pub fn new(
         graph: &Graph,
         known: &EntitySet<ValueId>,
@@ -61,7 +61,7 @@ impl EvaluationPlan {
                 continue;
             }
             let mut ends = vec![];
-            // A value that nothing takes ends with the node that makes it.
+            // A value that nothing uses is freed after the node that computes it.
             if !needed.contains(node.output) {
                 ends.push(node.output);
             }
@@ -82,7 +82,7 @@ impl EvaluationPlan {
         }
     }
 
-    /// Bytes of the values alive at the worst moment, those that were known before not counted.
+    /// The peak size of the values that are alive at once, in bytes. Known values do not count.
     pub fn peak_bytes(&self, graph: &Graph, batch: usize) -> u128 {
         let bytes = |v: ValueId| {
             let ty = graph.value_type(v);
@@ -98,7 +98,7 @@ impl EvaluationPlan {
         for step in &self.steps {
             let node = &graph.nodes()[step.node];
             alive = alive.saturating_add(bytes(node.output));
-            // Integer convolutions hold their input as reals besides.
+            // Integer convolutions also hold their input as f32, which takes twice the bytes of the codes.
             let extra = node.inputs.first().map_or(0, |o| match o {
                 Operand::Value(v) => bytes(*v).saturating_mul(2),
                 Operand::Const(_) => 0,

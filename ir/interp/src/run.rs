@@ -1,4 +1,4 @@
-//! One evaluation: from given values to wanted ones.
+//! One evaluation, from given values to wanted values.
 
 use crate::buffers::Lease;
 use crate::call::Input;
@@ -11,11 +11,11 @@ use std::borrow::Cow;
 
 /// Which values an evaluation computes and keeps.
 pub(crate) enum Keep<'k, 'f> {
-    /// The wanted ones.
+    /// The wanted values.
     Wanted,
-    /// The wanted ones, while an observer is shown every value of the graph.
+    /// The wanted values. An observer is shown every value of the graph.
     Observed(&'k mut Observer<'f>),
-    /// All that the wanted ones are computed from.
+    /// All values from which the wanted values are computed.
     Everything,
 }
 
@@ -24,9 +24,9 @@ pub(crate) struct Values<'a> {
     pub interpreter: &'a Interpreter,
     pub given: SecondaryMap<ValueId, Option<Cow<'a, Tensor>>>,
     computed: SecondaryMap<ValueId, Option<Tensor>>,
-    /// Values that depend on constants and on given values, so that what was computed beforehand does not hold.
+    /// Values that depend on constants and on given values. Their precomputed values are not valid.
     stale: EntitySet<ValueId>,
-    /// Bytes that the evaluation needs at once.
+    /// The bytes that the evaluation needs at once.
     needed: usize,
     lease: Option<Lease>,
 }
@@ -69,7 +69,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The wanted values, copied only where they are needed twice or belong to others.
+    /// Returns the wanted values. A value is copied only if it is wanted again or if the evaluation does not own it.
     pub fn into_wanted(mut self, wanted: &[ValueId]) -> Result<Vec<Tensor>, EvalError> {
         let mut results = Vec::with_capacity(wanted.len());
         for (i, &v) in wanted.iter().enumerate() {
@@ -82,12 +82,12 @@ impl<'a> Values<'a> {
         Ok(results)
     }
 
-    /// Bytes that the evaluation needs at once.
+    /// The bytes that the evaluation needs at once.
     pub fn needed(&self) -> usize {
         self.needed
     }
 
-    /// What is known before any node runs.
+    /// The values that are known before any node runs.
     fn known(&self) -> EntitySet<ValueId> {
         let mut known = EntitySet::new();
         let constants = self.interpreter.constant_values().filter(|&v| !self.stale.contains(v));
@@ -99,7 +99,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Computes the `wanted` values from the `given` ones within `limit` bytes; returns the batch size with the values.
+/// Computes the `wanted` values from the `given` ones within `limit` bytes. Returns the batch size and the values.
 pub(crate) fn run<'a>(
     interpreter: &'a Interpreter,
     given: Vec<(ValueId, Cow<'a, Tensor>)>,
@@ -135,7 +135,7 @@ pub(crate) fn run<'a>(
     values.lease = Some(buffers.lease(values.needed));
     for step in &plan.steps {
         let node = &graph.nodes()[step.node];
-        // Values that end here are handed over, unless the node takes them twice.
+        // The node takes ownership of values that end here, unless it uses them twice.
         let times = |v: ValueId| node.inputs.iter().filter(|o| o.value() == Some(v)).count();
         let mut last: Vec<(ValueId, Option<Tensor>)> = vec![];
         for &v in step.ends.iter().filter(|&&v| times(v) == 1) {
@@ -169,7 +169,7 @@ pub(crate) fn run<'a>(
     Ok((batch, values))
 }
 
-/// Checks given tensors against their values and returns the batch size they agree on.
+/// Checks the given tensors against the types of their values, and returns the common batch size.
 fn check_given(graph: &Graph, given: &[(ValueId, Cow<Tensor>)]) -> Result<usize, EvalError> {
     let mut batch: Option<usize> = None;
     for (value, tensor) in given {

@@ -1,37 +1,39 @@
-//! Convolutions as sums of shifted planes: padded copies of a few images, split by the strides into phases whose neighbours are one step of
-//! the window apart. Each tap of a kernel is then a phase shifted by a constant, a row of the matrix that [`crate::tiles`] multiplies by.
-//! Positions beyond the output's width and height, between its lines and between images, hold sums that nobody reads.
+//! Convolution as a sum of shifted planes. The planes are padded copies of a few images. The strides split each plane into
+//! phases, in which neighbouring elements are one stride apart in the image. Each tap of a kernel then reads a phase at a
+//! constant shift, which is a row of the matrix that [`crate::tiles`] multiplies by. Positions beyond the output's width and
+//! height, between its lines and between images, hold unused sums.
 
 use crate::buffers::Buffers;
 use crate::ops::Plane;
 use crate::tiles::{Accumulate, BLOCK, Correlate, LANES, accumulate, correlate};
 use std::ops::Range;
 
-/// Reals of the padded planes held at once, and of the sums: together less than a usual second-level cache.
+/// The numbers of f32 elements of the padded planes and of the sums that are held at once. Together they take less than a typical
+/// L2 cache.
 const PLANES: usize = 3 << 15;
 const SUMS: usize = 1 << 16;
-/// Terms that are summed before they are added to the sum of those before.
+/// The number of terms that are summed before the result is added to the previous sum.
 const TERMS: usize = 384;
 
-/// One tap of the kernel: its phase, and how far it shifts there.
+/// One tap of the kernel: its phase, and its shift within the phase.
 struct Tap {
     phase: usize,
     shift: usize,
 }
 
-/// How the images of a convolution lie in its planes.
+/// The memory layout of the images of a convolution in its planes.
 pub(crate) struct PhaseLayout<'p> {
     p: &'p Plane,
-    /// Images side by side.
+    /// The number of images in a plane.
     images: usize,
-    /// Lines and columns of an image in a phase.
+    /// The number of lines and columns of an image in a phase.
     lines: usize,
     width: usize,
     taps: Vec<Tap>,
 }
 
-/// The left factor of a product: for each block of terms, for each `BLOCK` of its `m` rows, the terms with the rows interleaved; and where
-/// in the right factor the rows begin that the terms meet.
+/// The left factor of a product, with `m` rows. For each block of terms and each `BLOCK` rows, `packed` holds the terms with the
+/// rows interleaved. `rows` holds the start of the right factor's row for each term.
 struct Factor<'a> {
     m: usize,
     packed: &'a [f32],
@@ -39,7 +41,7 @@ struct Factor<'a> {
     block: usize,
 }
 
-/// Packs `m` rows of `depth` terms, `weight(row, term)` each.
+/// Packs `m` rows of `depth` terms. `weight(row, term)` provides the elements.
 fn pack(m: usize, depth: usize, block: usize, weight: impl Fn(usize, usize) -> f32, packed: &mut [f32]) {
     let mut rest = packed;
     for first in (0..depth).step_by(block.max(1)) {
@@ -47,7 +49,7 @@ fn pack(m: usize, depth: usize, block: usize, weight: impl Fn(usize, usize) -> f
         let (part, after) = rest.split_at_mut(m.next_multiple_of(BLOCK) * terms);
         for (top, lines) in (0..m).step_by(BLOCK).zip(part.chunks_exact_mut(terms * BLOCK)) {
             for i in 0..BLOCK {
-                // Rows that are missing repeat the last; nobody reads what becomes of them.
+                // Missing rows repeat the last row. Their results are unused.
                 let row = (top + i).min(m - 1);
                 lines.chunks_exact_mut(BLOCK).enumerate().for_each(|(k, line)| line[i] = weight(row, first + k));
             }
@@ -56,7 +58,7 @@ fn pack(m: usize, depth: usize, block: usize, weight: impl Fn(usize, usize) -> f
     }
 }
 
-/// [`pack`] of a row-major matrix `w` `[m, depth]`.
+/// [`pack`] for a row-major matrix `w` `[m, depth]`.
 fn pack_matrix(m: usize, depth: usize, block: usize, w: &[f32], packed: &mut [f32]) {
     let mut rest = packed;
     for first in (0..depth).step_by(block.max(1)) {
@@ -73,7 +75,7 @@ fn pack_matrix(m: usize, depth: usize, block: usize, w: &[f32], packed: &mut [f3
     }
 }
 
-/// Weights `[O, C / groups, taps]` as [`PhaseLayout::forward`] takes them.
+/// Packs weights `[O, C / groups, taps]` for [`PhaseLayout::forward`].
 pub(crate) fn pack_weights(p: &Plane, w: &[f32]) -> Vec<f32> {
     let (outputs, depth) = (p.outputs / p.groups, p.depth());
     let each = outputs.next_multiple_of(BLOCK) * depth;
@@ -100,7 +102,7 @@ impl<'p> PhaseLayout<'p> {
         PhaseLayout { p, images: (PLANES / each.max(1)).clamp(1, batch.max(1)), lines, width, taps }
     }
 
-    /// Images that are worked on together: calls `f` with the ranges they make of a batch.
+    /// The ranges of images of a batch that are processed together.
     pub fn chunks(&self, batch: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let step = self.images;
         (0..batch).step_by(step).map(move |i| i..(i + step).min(batch))
@@ -110,7 +112,7 @@ impl<'p> PhaseLayout<'p> {
         self.lines * self.width
     }
 
-    /// Elements of a phase of one channel, all images.
+    /// The number of elements of a phase of one channel, over all images.
     fn phase(&self) -> usize {
         self.images * self.image()
     }
@@ -119,7 +121,7 @@ impl<'p> PhaseLayout<'p> {
         self.p.geometry.window.strides.iter().product()
     }
 
-    /// Positions of the output from the first of the first image to the last of the last.
+    /// The number of positions from the first output of the first image to the last output of the last image.
     fn positions(&self, images: usize) -> usize {
         let [height, width] = self.p.geometry.output;
         (images - 1) * self.image() + (height - 1) * self.width + width
@@ -130,19 +132,19 @@ impl<'p> PhaseLayout<'p> {
         self.taps.iter().map(|t| t.shift).max().unwrap_or(0)
     }
 
-    /// Space for the channels of a group.
+    /// A buffer for the channels of a group.
     pub fn input_space(&self, buffers: &mut Buffers) -> Vec<f32> {
         buffers.zeros(self.p.channels / self.p.groups * self.phases() * self.phase() + LANES)
     }
 
-    /// Space for the output channels of a group, rounded up to whole blocks, each after a margin of zeros.
+    /// A buffer for the output channels of a group, rounded up to whole blocks. Each channel starts with a margin of zeros.
     pub fn output_space(&self, buffers: &mut Buffers) -> Vec<f32> {
         let outputs = (self.p.outputs / self.p.groups).next_multiple_of(BLOCK);
         buffers.zeros(outputs * (self.margin() + self.phase() + LANES))
     }
 
-    /// Calls `f(iy, phase, line, columns, ix)` for each line of an image and each phase along it: where in the planes it lies and from
-    /// which pixel on, every `strides[1]`th.
+    /// Calls `f(iy, phase, line, columns, ix)` for each line `iy` of an image and each phase along it. The pixels from `ix` on,
+    /// in steps of `strides[1]`, are at `columns` of `line` in this phase.
     fn each_line(&self, mut f: impl FnMut(usize, usize, usize, Range<usize>, usize)) {
         let w = &self.p.geometry.window;
         let [sy, sx] = w.strides;
@@ -153,7 +155,7 @@ impl<'p> PhaseLayout<'p> {
                 break;
             }
             for px in 0..sx {
-                // The first column of this phase that lies in the input, and where it comes from.
+                // The first column of this phase that lies in the input, and its column there.
                 let column = w.pads[1].saturating_sub(px).div_ceil(sx);
                 let first = column * sx + px - w.pads[1];
                 if column < self.width && first < width {
@@ -164,7 +166,7 @@ impl<'p> PhaseLayout<'p> {
         }
     }
 
-    /// Copies a group of `images` of `x` `[N,C,H,W]` to its planes.
+    /// Copies the channels of a group of the images `images` of `x` `[N,C,H,W]` to the planes.
     pub fn load_input(&self, x: &[f32], images: &Range<usize>, group: usize, planes: &mut [f32]) {
         if images.len() < self.images {
             planes.fill(0.0);
@@ -187,7 +189,7 @@ impl<'p> PhaseLayout<'p> {
         }
     }
 
-    /// Copies a group of `images` of `dy` `[N,O,H',W']` to its planes.
+    /// Copies the channels of a group of the images `images` of `dy` `[N,O,H',W']` to the planes.
     pub fn load_output(&self, dy: &[f32], images: &Range<usize>, group: usize, planes: &mut [f32]) {
         if images.len() < self.images {
             planes.fill(0.0);
@@ -205,15 +207,15 @@ impl<'p> PhaseLayout<'p> {
         }
     }
 
-    /// The rows of the taps in the planes of the input, channel by channel.
+    /// The starts of the rows of all taps in the planes of the input, channel by channel.
     fn rows(&self) -> Vec<usize> {
         let channels = self.p.channels / self.p.groups;
         let row = |c: usize, t: &Tap| (c * self.phases() + t.phase) * self.phase() + t.shift;
         (0..channels).flat_map(|c| self.taps.iter().map(move |t| row(c, t))).collect()
     }
 
-    /// `factor` times the planes `b`, for the lines `0..lines` of all images together: calls `f(line, sums, row)` for stretches of lines,
-    /// `sums` `[m, row]` beginning with line `line`.
+    /// Multiplies `factor` by the planes `b`, for all images together. Calls `f(line, sums, row)` for blocks of lines, where
+    /// `sums` `[m, row]` begins with line `line`.
     fn multiply(
         &self,
         factor: &Factor,
@@ -245,7 +247,8 @@ impl<'p> PhaseLayout<'p> {
         buffers.f32(m * (lines * self.width).next_multiple_of(LANES))
     }
 
-    /// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and what [`pack_weights`] makes of the weights.
+    /// Convolves a batch. The input is `x` `[N,C,H,W]`, the output is `out` `[N,O,H',W']`, and [`pack_weights`] packed the
+    /// weights.
     pub fn forward(&self, x: &[f32], packed: &[f32], bias: Option<&[f32]>, out: &mut [f32], buffers: &mut Buffers) {
         let p = self.p;
         let (outputs, depth) = (p.outputs / p.groups, p.depth());
@@ -282,7 +285,7 @@ impl<'p> PhaseLayout<'p> {
         buffers.give_f32(sums);
     }
 
-    /// The gradients `dy` `[N,O,H',W']` of the output taken back to the input, `dx` `[N,C,H,W]`.
+    /// Computes the gradient `dx` `[N,C,H,W]` of the input from the gradient `dy` `[N,O,H',W']` of the output.
     pub fn pull_input(&self, dy: &[f32], w: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
         let p = self.p;
         let (outputs, channels, depth) = (p.outputs / p.groups, p.channels / p.groups, p.depth());
@@ -294,7 +297,7 @@ impl<'p> PhaseLayout<'p> {
         let mut sums = self.sums_space(channels, buffers);
         for group in 0..p.groups {
             let w = &w[group * outputs * depth..][..outputs * depth];
-            // For each phase the taps that reach it, each shifting the other way.
+            // The taps that read each phase. In the backward pass their shifts are reversed.
             let phases: Vec<(Vec<usize>, Vec<f32>, usize)> = (0..sy * sx)
                 .map(|phase| {
                     let taps: Vec<_> = (0..self.taps.len()).filter(|&t| self.taps[t].phase == phase).collect();
@@ -352,7 +355,7 @@ impl<'p> PhaseLayout<'p> {
         buffers.give_f32(sums);
     }
 
-    /// Adds to `dw` `[O, C / groups, taps]` what `x` and `dy` make of it.
+    /// Adds the gradient of the weights to `dw` `[O, C / groups, taps]`.
     pub fn pull_weights(&self, x: &[f32], dy: &[f32], dw: &mut [f32], buffers: &mut Buffers) {
         let p = self.p;
         let (outputs, depth) = (p.outputs / p.groups, p.depth());

@@ -1,30 +1,30 @@
-//! The transforms of [`crate::winograd`]: element-wise functions of a few lines at a time.
+//! The transforms of [`crate::winograd`]. They are element-wise functions of a few lines at a time.
 
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
-/// Lines of a strip of the output, and of what it is made of.
+/// The number of lines in a strip of the output, and in the corresponding strip of the input.
 pub(crate) const OUT: usize = 4;
 pub(crate) const IN: usize = 6;
 
 /// A convolution cut into strips of four output lines.
 #[derive(Clone, Copy)]
 pub(crate) struct Strips {
-    /// Rows before the first, columns before the first.
+    /// The padding rows above and the padding columns to the left.
     pub pads: [usize; 2],
     pub input: [usize; 2],
     pub output: [usize; 2],
-    /// Columns of the kernel.
+    /// The number of columns of the kernel.
     pub columns: usize,
 }
 
 impl Strips {
-    /// Strips of an image.
+    /// The number of strips of an image.
     pub fn per_image(&self) -> usize {
         self.output[0].div_ceil(OUT)
     }
 
-    /// Columns of a transformed line.
+    /// The number of columns of a transformed line.
     pub fn width(&self) -> usize {
         self.output[1] + self.columns - 1
     }
@@ -36,7 +36,7 @@ impl Strips {
     }
 }
 
-/// A batch of images with some of their channels: `[N, stride]`, the channels from element `first` of an image on.
+/// Some channels of a batch of images. Images are `stride` elements apart, and the channels start at element `first` of an image.
 #[derive(Clone, Copy)]
 pub(crate) struct Channels {
     pub count: usize,
@@ -44,7 +44,7 @@ pub(crate) struct Channels {
     pub first: usize,
 }
 
-/// Columns `at..at + W` of `to = f(from)`.
+/// Computes columns `at..at + W` of `to = f(from)`.
 #[inline(always)]
 fn block<const W: usize, const A: usize, const B: usize>(
     at: usize,
@@ -72,7 +72,7 @@ fn block<const W: usize, const A: usize, const B: usize>(
     }
 }
 
-/// `to = f(from)` for each column of lines of one length.
+/// Computes `to = f(from)` for each column. All lines have the same length.
 #[inline(always)]
 fn each_column<const A: usize, const B: usize>(
     from: [&[f32]; A],
@@ -95,13 +95,13 @@ fn each_column<const A: usize, const B: usize>(
     }
 }
 
-/// Line `start..start + n` of each plane.
+/// The line `start..start + n` of each plane.
 #[inline(always)]
 fn lines<'a, const B: usize>(planes: &'a mut [&mut [f32]; B], start: usize, n: usize) -> [&'a mut [f32]; B] {
     planes.each_mut().map(|p| &mut p[start..start + n])
 }
 
-/// Transforms strips of the input, `B^T d`, into six planes each `[channels][row]`.
+/// Transforms strips of the input by `B^T d` into six planes of `[channels][row]`.
 pub(crate) struct TransformInput<'a> {
     pub strips: Strips,
     pub x: &'a [f32],
@@ -157,7 +157,7 @@ impl WithSimd for TransformInput<'_> {
     }
 }
 
-/// Transforms strips of the output's gradient, `A y`, into six planes each `[channels][row]`.
+/// Transforms strips of the output's gradient by `A y` into six planes of `[channels][row]`.
 pub(crate) struct TransformGradient<'a> {
     pub strips: Strips,
     pub dy: &'a [f32],
@@ -201,7 +201,7 @@ impl WithSimd for TransformGradient<'_> {
     }
 }
 
-/// Takes six planes of sums, each `[channels][row]`, back to the lines of the output, `A^T m`, a bias added.
+/// Transforms six planes of sums, each `[channels][row]`, by `A^T m` to the lines of the output, and adds a bias.
 pub(crate) struct TransformOutput<'a> {
     pub strips: Strips,
     pub sums: [&'a [f32]; IN],
@@ -264,8 +264,8 @@ fn output_column([m0, m1, m2, m3, m4, m5]: [f32; IN], bias: f32) -> [f32; OUT] {
     ]
 }
 
-/// Takes the gradients of six transformed kernel elements for each column of the product back to the three rows of the kernel,
-/// `G^T u`, `[3, K]`.
+/// Transforms the gradients of six transformed kernel elements by `G^T u` to gradients of the three rows of the kernel, `[3, K]`,
+/// for each column of the product.
 pub(crate) struct KernelGradient<'a> {
     pub sums: [&'a [f32]; IN],
     pub row: &'a mut [f32],
@@ -295,7 +295,7 @@ impl WithSimd for KernelGradient<'_> {
     }
 }
 
-/// Runs a transform on the widest vectors of the CPU; every element is computed by the same operations on each.
+/// Runs a transform on the widest vectors of the CPU. The operations on each element are the same for every vector width.
 pub(crate) fn transform(work: impl WithSimd<Output = ()>) {
     Arch::new().dispatch(work)
 }

@@ -1,4 +1,4 @@
-//! Reverse-mode gradients: an evaluation that keeps its values, and the way back through it.
+//! Reverse-mode gradients: a recorded evaluation, and the backward pass through it.
 
 use crate::buffers::Buffers;
 use crate::call::Call;
@@ -9,40 +9,41 @@ use catc_ir::{ConstId, Element, Graph, Node, Op, Operand, QuantizerId, Tensor, V
 use cranelift_entity::{EntitySet, SecondaryMap};
 use std::collections::BTreeMap;
 
-/// What a gradient is taken with respect to.
+/// The tensor with respect to which a gradient is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wrt {
-    /// A value: given, computed, or depending on constants alone. Of a code tensor the codes, as reals.
+    /// A value that is given, computed, or depends only on constants. Codes are treated as real numbers.
     Value(ValueId),
     /// The elements of a constant.
     Constant(ConstId),
     /// The scales of a quantizer.
     ///
-    /// Rounding is passed straight through, so that for `x' = s (q - z)` the gradient is that of LSQ (arXiv 1902.08153,
-    /// equation 3): `q - z - x / s` inside the range, `q - z` where the code is saturated.
+    /// Rounding uses the straight-through estimator. For `x' = s (q - z)` the gradient is therefore that of LSQ (arXiv
+    /// 1902.08153, equation 3): `q - z - x / s` inside the range, and `q - z` if the code is saturated.
     Scale(QuantizerId),
-    /// The zero-points of a quantizer, as reals: `-s` where the code is saturated, else 0.
+    /// The zero points of a quantizer, treated as real numbers. The gradient is `-s` if the code is saturated, else 0.
     ZeroPoint(QuantizerId),
 }
 
-/// Gradients, each of the shape of what it is taken with respect to (scales and zero-points: one dimension).
+/// A set of gradients. Each has the shape of the tensor with respect to which it is computed. Gradients of scales and zero points
+/// have one dimension.
 #[derive(Clone, Debug, Default)]
 pub struct Gradients(pub(crate) BTreeMap<Wrt, Tensor>);
 
 impl Gradients {
-    /// The gradient with respect to one of the things asked for; zeros where the seeds do not depend on it.
+    /// A requested gradient, or `None` if it was not requested. It is zero if the seeds do not depend on `wrt`.
     pub fn get(&self, wrt: Wrt) -> Option<&Tensor> {
         self.0.get(&wrt)
     }
 
-    /// Takes a gradient out.
+    /// Removes and returns a gradient.
     pub fn take(&mut self, wrt: Wrt) -> Option<Tensor> {
         self.0.remove(&wrt)
     }
 }
 
-/// A recorded evaluation: all of its values, for gradients. Memory: every value between what was given and what was wanted, and on
-/// the way back the gradients alive at once.
+/// A recorded evaluation, which keeps its values for gradients. It holds every value between the given and the wanted values. The
+/// backward pass also holds the gradients that are alive at once.
 pub struct Tape<'a> {
     batch: usize,
     values: Values<'a>,
@@ -61,12 +62,12 @@ impl<'a> Tape<'a> {
         self.values.interpreter.graph()
     }
 
-    /// A value of the evaluation, or one that depends on constants alone.
+    /// A value of the evaluation, or a value that depends only on constants.
     pub fn value(&self, v: ValueId) -> Option<&Tensor> {
         if self.graph().has_value(v) { self.values.get(v) } else { None }
     }
 
-    /// The values whose gradients lead to something in `wrt`.
+    /// The values through which gradients must flow to reach `wrt`.
     fn leading(&self, wrt: &[Wrt]) -> EntitySet<ValueId> {
         let graph = self.graph();
         let mut leading = EntitySet::new();
@@ -88,12 +89,13 @@ impl<'a> Tape<'a> {
         leading
     }
 
-    /// The gradients of `Σ seed · value` over all seeds (a loss whose derivative at each value is its seed) with respect to
-    /// everything in `wrt`. Sums run in a fixed order, on this thread.
+    /// The gradients of `Σ seed · value` over all seeds with respect to everything in `wrt`. A seed is thus the derivative of the
+    /// loss with respect to its value. Sums are computed in a fixed order on the calling thread.
     ///
     /// # Errors
-    /// If a seed is not an f32 tensor of its value's shape, if a value of `seeds` or `wrt` was not computed, if the
-    /// graph has no such constant or quantizer, or if the way leads through an operation without gradient (a fused node).
+    /// Fails if a seed is not an f32 tensor of its value's shape, if a value of `seeds` or `wrt` was not computed, if the graph
+    /// has no such constant or quantizer, or if a gradient would flow through an operation without a gradient, such as a fused
+    /// node.
     pub fn gradients(&self, seeds: &[(ValueId, Tensor)], wrt: &[Wrt]) -> Result<Gradients, EvalError> {
         for (v, seed) in seeds {
             let bad = |message: String| EvalError::Gradient { place: v.to_string(), message };
@@ -106,7 +108,7 @@ impl<'a> Tape<'a> {
         self.pull(&seeds, wrt)
     }
 
-    /// [`Tape::gradients`] of seeds that fit their values.
+    /// [`Tape::gradients`] for seeds that are known to fit their values.
     pub(crate) fn pull(&self, seeds: &[(ValueId, &[f32])], wrt: &[Wrt]) -> Result<Gradients, EvalError> {
         let graph = self.graph();
         let shapes = self.shapes(wrt)?;
@@ -124,7 +126,7 @@ impl<'a> Tape<'a> {
             let Some(grad) = grads[node.output].take() else { continue };
             let wanted = Wrt::Value(node.output);
             if self.values.given[node.output].is_some() || grad.is_empty() || !leads_on(graph, node, &leading, wrt) {
-                // The way ends here.
+                // The backward pass ends at this node.
                 collect(&mut sums, &shapes, wanted, grad, &mut buffers);
                 continue;
             }
@@ -171,7 +173,7 @@ impl<'a> Tape<'a> {
                 collect(&mut sums, &shapes, Wrt::ZeroPoint(q), zero_point, &mut buffers);
             }
         }
-        // What is left belongs to inputs of the graph.
+        // The remaining gradients belong to inputs of the graph.
         for w in wrt {
             if let Wrt::Value(v) = *w
                 && let Some(g) = grads[v].take()
@@ -205,7 +207,7 @@ impl<'a> Tape<'a> {
     }
 }
 
-/// Whether a gradient at the output of a node is needed by something behind the node.
+/// Whether a gradient at the output of a node contributes to a requested gradient.
 fn leads_on(graph: &Graph, node: &Node, leading: &EntitySet<ValueId>, wrt: &[Wrt]) -> bool {
     let by_operand = node.inputs.iter().any(|o| match *o {
         Operand::Value(v) => leading.contains(v),
@@ -215,7 +217,7 @@ fn leads_on(graph: &Graph, node: &Node, leading: &EntitySet<ValueId>, wrt: &[Wrt
     by_operand || quantizer.is_some_and(|q| wrt.contains(&Wrt::Scale(q)) || wrt.contains(&Wrt::ZeroPoint(q)))
 }
 
-/// The quantizer whose scales a node computes with.
+/// The quantizer whose scales a node uses.
 fn quantizer_of(graph: &Graph, node: &Node) -> Option<QuantizerId> {
     match node.op {
         Op::Quantize(op) => Some(op.quantizer),
@@ -224,7 +226,7 @@ fn quantizer_of(graph: &Graph, node: &Node) -> Option<QuantizerId> {
     }
 }
 
-/// Adds a gradient to what is there.
+/// Adds a gradient to a sum, which may be empty.
 fn add(sum: &mut Option<Vec<f32>>, g: Vec<f32>, buffers: &mut Buffers) {
     match sum {
         None => *sum = Some(g),
@@ -235,7 +237,7 @@ fn add(sum: &mut Option<Vec<f32>>, g: Vec<f32>, buffers: &mut Buffers) {
     }
 }
 
-/// Adds a gradient to one of the results, if it was asked for.
+/// Adds a gradient to its result, if it was requested.
 fn collect(
     sums: &mut BTreeMap<Wrt, Vec<f32>>,
     shapes: &BTreeMap<Wrt, Vec<usize>>,

@@ -1,24 +1,24 @@
-//! Register tiles of sums of products over shifted rows.
+//! Sums of products over shifted rows, computed in register tiles.
 //!
-//! A matrix `B` is never written out: row `k` of it is the stretch of `b` that begins at `rows[k]`. All taps of a convolution are rows of
-//! the same padded planes, so neither windows nor columns are copied.
+//! The matrix `B` is never stored explicitly. Its row `k` is the part of `b` that starts at `rows[k]`. All taps of a convolution
+//! are rows of the same padded planes, so neither windows nor columns are copied.
 //!
-//! Every sum has one order, whatever the width of the CPU's vectors: [`accumulate`] adds its terms one after another, each with one
-//! fused multiply-add, and [`correlate`] adds them so in 16 lanes that are summed as a tree. Results are therefore the same on every CPU
-//! that has a fused multiply-add; others round each product.
+//! The order of each sum does not depend on the width of the CPU's vectors. [`accumulate`] adds the terms one after another, each
+//! with one fused multiply-add. [`correlate`] does the same in 16 lanes and then sums the lanes as a tree. Results are therefore
+//! the same on all CPUs with fused multiply-add. Other CPUs round each product.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Columns that [`accumulate`] and [`correlate`] work on together: what their operands are padded to.
+/// The number of columns that [`accumulate`] and [`correlate`] process together. The operands are padded to a multiple of it.
 pub(crate) const LANES: usize = 16;
-/// Rows of `A` that are packed together.
+/// The number of rows of `A` that are packed together.
 pub(crate) const BLOCK: usize = 8;
 
 /// The operands of [`accumulate`].
 pub(crate) struct Accumulate<'a> {
     /// `A` `[M / BLOCK][K][BLOCK]`.
     pub a: &'a [f32],
-    /// Where the rows of `B` begin in `b`: `K` of them.
+    /// The starts of the `K` rows of `B` in `b`.
     pub rows: &'a [usize],
     pub b: &'a [f32],
     /// `C` `[M, N]`, rows `c_row` apart.
@@ -26,11 +26,11 @@ pub(crate) struct Accumulate<'a> {
     pub c_row: usize,
     /// `N`, a multiple of [`LANES`].
     pub columns: usize,
-    /// Whether `C` is added to, else it is overwritten.
+    /// Whether to add to `C` instead of overwriting it.
     pub add: bool,
 }
 
-/// `C = A B`, or `C += A B`.
+/// Computes `C = A B` or `C += A B`.
 pub(crate) fn accumulate(work: Accumulate) {
     Arch::new().dispatch(work)
 }
@@ -141,14 +141,14 @@ pub(crate) struct Correlate<'a> {
     pub outputs: usize,
     /// `N`, a multiple of [`LANES`].
     pub columns: usize,
-    /// Where the rows of `B` begin in `b`.
+    /// The starts of the rows of `B` in `b`.
     pub rows: &'a [usize],
     pub b: &'a [f32],
     /// `D` `[M, K]`.
     pub d: &'a mut [f32],
 }
 
-/// `D += Y B^T`.
+/// Computes `D += Y B^T`.
 pub(crate) fn correlate(work: Correlate) {
     Arch::new().dispatch(work)
 }
@@ -269,12 +269,13 @@ impl<S: Simd, const M: usize, const K: usize, const W: usize> pulp::NullaryFnOnc
     }
 }
 
-/// The sum of each row: lanes eight apart first, then neighbours, neighbours of those, and the two halves.
+/// The sum of each row. It first adds lanes that are eight apart, then pairs of neighbours, then pairs of these sums, and finally
+/// the two halves.
 #[inline(always)]
 fn sum_rows<S: Simd>(rows: &[[f32; LANES]; 8]) -> [f32; 8] {
     #[cfg(target_arch = "x86_64")]
     if S::F32_LANES >= 8 {
-        // SAFETY: on this architecture vectors of eight and more lanes mean AVX at least.
+        // SAFETY: on x86-64, vectors of eight or more lanes imply AVX.
         return unsafe { sum_rows_avx(rows) };
     }
     rows.map(|x| {
@@ -316,7 +317,7 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    /// Both products of sizes that leave rests of every tile, on vectors of one kind.
+    /// Computes both products with one vector width. The sizes leave a remainder for every tile.
     fn products(run: &dyn Fn(Accumulate), pull: &dyn Fn(Correlate)) -> [Vec<f32>; 2] {
         const M: usize = 16;
         let columns = 7 * LANES;

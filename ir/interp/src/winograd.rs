@@ -1,12 +1,13 @@
-//! Convolutions with kernels three rows high and steps of one, with half of the multiplications: F(4, 3) of Winograd's minimal filtering (arXiv
-//! 1509.09308, section 4), down the columns only.
+//! Convolutions with kernels of three rows and strides of one, with half of the multiplications. They use F(4, 3) of Winograd's
+//! minimal filtering (arXiv 1509.09308, section 4) along the columns only.
 //!
-//! Four lines of the output are a strip. The six lines of the input that it is made of become six others, and the three rows of the
-//! kernel six, such that products of line with line, summed over channels and along the kernel's rows, give six lines from which the four follow.
-//! The transforms add whole lines, so nothing is shuffled, and the sums of products are those of [`crate::tiles`].
+//! A strip consists of four output lines and depends on six input lines. One transform maps the six input lines to six lines, and
+//! another maps the three rows of the kernel to six rows. Products of corresponding lines and rows are summed over the channels
+//! and along the rows of the kernel. A final transform maps the resulting six lines to the four output lines. The transforms add
+//! whole lines, so they need no shuffles. [`crate::tiles`] computes the sums of products.
 //!
-//! In f32 the results are a few units less exact than direct sums (within 4e-6 of the largest, where those are within 1e-6): for gradients and
-//! the evaluations that they are taken of, not for the reference.
+//! In f32 the results are less accurate than direct sums: the error is within 4e-6 of the largest value, instead of 1e-6. They
+//! are therefore used for gradients and recorded evaluations, but not for the reference.
 
 use crate::buffers::Buffers;
 use crate::im2col::Geometry;
@@ -17,7 +18,8 @@ use crate::strips::{
 use crate::tiles::{Accumulate, BLOCK, Correlate, LANES, accumulate, correlate};
 use pulp::{Simd, WithSimd};
 
-/// Reals of the transformed planes held at once where they are multiplied by weights, and where by each other.
+/// The number of f32 elements of the transformed planes that are held at once: `FACTORS` if they are multiplied by weights,
+/// `PAIRS` if they are multiplied by each other.
 const FACTORS: usize = 3 << 15;
 const PAIRS: usize = 3 << 16;
 
@@ -27,7 +29,7 @@ impl Strips {
         Strips { pads: [w.pads[0], w.pads[1]], input: g.input, output: g.output, columns: w.kernel[1] }
     }
 
-    /// The convolution that takes gradients back: the output becomes the input, the kernel is flipped.
+    /// The convolution of the backward pass, in which the output becomes the input and the kernel is flipped.
     fn back(&self) -> Self {
         Strips {
             pads: [2 - self.pads[0], self.columns - 1 - self.pads[1]],
@@ -37,14 +39,15 @@ impl Strips {
         }
     }
 
-    /// How many strips to transform at once, for at most `reals` in all, but enough to fill the tiles.
+    /// The number of strips to transform at once. The transformed planes hold at most `reals` elements, unless more are needed to
+    /// fill the tiles.
     fn at_once(&self, channels: usize, reals: usize, all: usize) -> usize {
         let most = (reals / (IN * channels.max(1))).max(12 * LANES) / self.width();
         most.clamp(1, all.max(1))
     }
 }
 
-/// Whether a convolution can take the short way, and gains by it.
+/// Whether a convolution can use this algorithm and benefits from it.
 pub(crate) fn suits(p: &Plane) -> bool {
     let g = &p.geometry;
     let w = &g.window;
@@ -60,8 +63,8 @@ pub(crate) fn suits(p: &Plane) -> bool {
         && p.outputs / p.groups >= 8
 }
 
-/// How the kernels of one group are read: `m` rows and `k` columns of kernels, element `(i, j, row, column)` at
-/// `i * steps[0] + j * steps[1] + row * columns + column`; flipped, if the way goes back.
+/// The layout of the kernels of one group: `m` rows and `k` columns of kernels, with element `(i, j, row, column)` at
+/// `i * steps[0] + j * steps[1] + row * columns + column`. The kernels are flipped for the backward pass.
 #[derive(Clone, Copy)]
 struct Kernels<'a> {
     w: &'a [f32],
@@ -72,7 +75,7 @@ struct Kernels<'a> {
     flipped: bool,
 }
 
-/// Transforms kernels and packs them: six matrices `[M / BLOCK][K * columns][BLOCK]`.
+/// Transforms kernels and packs them into six matrices `[M / BLOCK][K * columns][BLOCK]`.
 struct Pack<'a> {
     kernels: Kernels<'a>,
     out: [&'a mut [f32]; IN],
@@ -130,7 +133,7 @@ fn six(x: &[f32], each: usize) -> [&[f32]; IN] {
     std::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
-/// `y = kernels * x + bias` for one group.
+/// Computes `y = kernels * x + bias` for one group.
 fn convolve(
     s: Strips,
     kernels: &[f32],
@@ -169,7 +172,7 @@ fn convolve(
     buffers.give_f32(sums);
 }
 
-/// The channels of a group of the input, and of the output.
+/// The input channels and the output channels of a group.
 fn channels(p: &Plane, group: usize) -> [Channels; 2] {
     let (inputs, outputs) = (p.channels / p.groups, p.outputs / p.groups);
     [
@@ -178,7 +181,7 @@ fn channels(p: &Plane, group: usize) -> [Channels; 2] {
     ]
 }
 
-/// Transforms weights `[O, C / groups, taps]` as [`forward`] takes them, or as [`pull_input`] does if they are to be `flipped`.
+/// Transforms weights `[O, C / groups, taps]` for [`forward`], or for [`pull_input`] if `flipped` is true.
 pub(crate) fn pack_weights(p: &Plane, w: &[f32], flipped: bool) -> Vec<f32> {
     let (inputs, outputs, depth, columns) =
         (p.channels / p.groups, p.outputs / p.groups, p.depth(), p.geometry.window.kernel[1]);
@@ -194,7 +197,7 @@ pub(crate) fn pack_weights(p: &Plane, w: &[f32], flipped: bool) -> Vec<f32> {
     packed
 }
 
-/// Convolves a batch: `out` `[N,O,H',W']` from `x` `[N,C,H,W]` and what [`pack_weights`] makes of the weights.
+/// Convolves a batch. The input is `x` `[N,C,H,W]`, the output is `out` `[N,O,H',W']`, and [`pack_weights`] packed the weights.
 pub(crate) fn forward(
     p: &Plane,
     x: &[f32],
@@ -211,7 +214,8 @@ pub(crate) fn forward(
     }
 }
 
-/// The gradients `dy` `[N,O,H',W']` of the output taken back to the input, `dx` `[N,C,H,W]`, by weights that were packed flipped.
+/// Computes the gradient `dx` `[N,C,H,W]` of the input from the gradient `dy` `[N,O,H',W']` of the output, with weights that were
+/// packed with `flipped`.
 pub(crate) fn pull_input(p: &Plane, dy: &[f32], packed: &[f32], dx: &mut [f32], buffers: &mut Buffers) {
     let s = Strips::of(&p.geometry).back();
     for (group, kernels) in packed.chunks_exact(packed.len() / p.groups).enumerate() {
@@ -220,7 +224,7 @@ pub(crate) fn pull_input(p: &Plane, dy: &[f32], packed: &[f32], dx: &mut [f32], 
     }
 }
 
-/// Adds to `dw` `[O, C / groups, taps]` what `x` and `dy` make of it.
+/// Adds the gradient of the weights to `dw` `[O, C / groups, taps]`.
 pub(crate) fn pull_weights(p: &Plane, x: &[f32], dy: &[f32], dw: &mut [f32], buffers: &mut Buffers) {
     let s = Strips::of(&p.geometry);
     let (inputs, outputs, depth) = (p.channels / p.groups, p.outputs / p.groups, p.depth());

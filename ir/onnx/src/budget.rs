@@ -1,7 +1,7 @@
-//! A look at a file before it is decoded: how much memory its messages would take.
+//! Estimates the memory that the messages of a file would take, before the file is decoded.
 //!
-//! An empty message is two bytes in the file and some hundred in memory. Models are far from that; a file made of such
-//! messages is refused before it takes a hundred times its size.
+//! An empty message takes two bytes in the file and hundreds of bytes in memory. Real models are far from this ratio. A file that
+//! consists of such messages is rejected, because it would take a hundred times its size in memory.
 
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
@@ -9,14 +9,14 @@ use crate::proto::{
 };
 use prost::encoding::{WireType, decode_key, decode_varint};
 
-/// Bytes that decoded messages may take whatever the size of the file.
+/// The bytes that decoded messages may always take, regardless of the size of the file.
 const FREE: usize = 64 << 20;
-/// Bytes that they may take beyond that for each byte of the file: several times what dense models need.
+/// The additional bytes that they may take for each byte of the file. This is several times what dense models need.
 const PER_BYTE: usize = 32;
-/// Messages within messages that the decoder follows too.
+/// The largest nesting depth of messages. The decoder has the same limit.
 const DEPTH: usize = 100;
 
-/// The messages that hold others.
+/// The kinds of messages that contain other messages.
 #[derive(Clone, Copy)]
 enum Kind {
     Model,
@@ -31,12 +31,12 @@ enum Kind {
     Shape,
     Function,
     Training,
-    /// Any other, with fields that are no messages.
+    /// Any other message. Its fields are not inspected.
     Leaf,
 }
 
 impl Kind {
-    /// The message that a field holds, by the numbers of `onnx-ml.proto`.
+    /// The kind of message in a field, according to the field numbers of `onnx-ml.proto`.
     fn field(self, number: u32) -> Option<Kind> {
         use Kind::*;
         Some(match (self, number) {
@@ -63,7 +63,7 @@ impl Kind {
         })
     }
 
-    /// Bytes in memory without what it points to.
+    /// The size in memory in bytes, without data behind pointers.
     fn size(self) -> usize {
         match self {
             Kind::Model => size_of::<ModelProto>(),
@@ -81,10 +81,10 @@ impl Kind {
     }
 }
 
-/// Whether the messages of a file stay within what they may take. Damage that the decoder will find is no concern.
+/// Whether the messages of a file stay within the budget. Malformed data is ignored here, because the decoder reports it.
 pub(crate) fn within(file: &[u8]) -> bool {
     let mut left = FREE.saturating_add(file.len().saturating_mul(PER_BYTE));
-    // Messages still to be looked into, and how deep they lie.
+    // The messages that remain to be inspected, with their nesting depth.
     let mut todo = vec![(Kind::Model, file, 0)];
     while let Some((kind, mut bytes, depth)) = todo.pop() {
         while let Some((number, content)) = next_field(&mut bytes) {
@@ -106,7 +106,7 @@ pub(crate) fn within(file: &[u8]) -> bool {
     true
 }
 
-/// The next field that has a length, and its content; others are passed over. `None` at the end or at damage.
+/// The next length-delimited field and its content. Other fields are skipped. `None` at the end or at malformed data.
 fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
     loop {
         if bytes.is_empty() {
@@ -134,7 +134,7 @@ fn next_field<'a>(bytes: &mut &'a [u8]) -> Option<(u32, &'a [u8])> {
 mod tests {
     use super::*;
 
-    /// A field of empty messages inside the fields of `path`, `size` bytes in all.
+    /// Builds a file with `size` bytes of empty messages in the nested fields `path`.
     fn stuffed(path: &[u8], size: usize) -> Vec<u8> {
         let (last, outer) = path.split_last().unwrap();
         let mut bytes = [last << 3 | 2, 0].repeat(size / 2);
@@ -149,14 +149,14 @@ mod tests {
 
     #[test]
     fn stuffed_files_are_refused() {
-        // Nodes, attributes, initializers, types of values.
+        // The paths are nodes, attributes, initializers and types of values.
         for path in [&[7, 1][..], &[7, 1, 5], &[7, 5], &[7, 13]] {
             assert!(within(&stuffed(path, 1 << 10)));
             assert!(!within(&stuffed(path, 16 << 20)), "{path:?}");
             let error = crate::import_bytes(&stuffed(path, 16 << 20), None, &Default::default()).unwrap_err();
             assert!(error.to_string().contains("more messages than"), "{error}");
         }
-        // Raw data costs nothing.
+        // Raw data does not count.
         let mut weights = vec![9 << 3 | 2];
         prost::encoding::encode_varint(64 << 20, &mut weights);
         weights.resize(weights.len() + (64 << 20), 0);

@@ -1,5 +1,6 @@
-//! `If` whose condition and `Loop` whose number of rounds are known when the model is imported: the branch that is taken, or
-//! the body as often as it runs, stands in the place of the node. TorchScript writes both around what only depends on shapes.
+//! Expansion of `If` and `Loop`, if the condition or the number of iterations is known at import. `If` is replaced by the branch
+//! that is taken, and `Loop` by one copy of its body for each iteration. TorchScript writes both around computations that only
+//! depend on shapes.
 
 use crate::error::{ImportErrorKind, NodeProblem};
 use crate::node::{NodeContext, Outputs};
@@ -14,12 +15,12 @@ use catc_ir::{Tensor, TensorData};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// The most nodes that all graphs inside nodes may come to, each counted as often as it is translated.
+/// The largest total number of nodes in subgraphs. Each node counts as often as it is translated.
 const MAX_NODES: usize = 1 << 16;
 
 type Versions = BTreeMap<String, i64>;
 
-/// Whether a node is control flow that is written out.
+/// Whether a node is control flow that can be expanded.
 pub(crate) fn written_out(node: &NodeProto) -> bool {
     opset::domain(node.domain()) == STANDARD && matches!(node.op_type(), "If" | "Loop")
 }
@@ -29,7 +30,7 @@ fn graph<'m>(node: &'m NodeProto, name: &'static str) -> Result<&'m GraphProto, 
     attribute.and_then(|a| a.g.as_deref()).ok_or_else(|| NodeProblem::attribute(name, "holds no graph"))
 }
 
-/// A truth value that is known.
+/// The known boolean of a value, if it has one.
 fn truth(value: &Value) -> Option<bool> {
     match value {
         Value::Known(Known::Tensor(t)) => match t.data() {
@@ -49,7 +50,7 @@ fn of_truth(b: bool) -> Value {
 }
 
 impl<'m> Importer<'_, 'm> {
-    /// What a node of control flow gives.
+    /// Translates a control flow node and returns its outputs.
     pub fn control(&mut self, node: &'m NodeProto, versions: &Versions) -> Result<Outputs, ImportErrorKind> {
         match node.op_type() {
             "If" => self.branch(node, versions),
@@ -141,7 +142,7 @@ impl<'m> Importer<'_, 'm> {
         Ok(outputs)
     }
 
-    /// Gives the constants of a graph inside a node their names, which must be free.
+    /// Binds the names of the constants of a subgraph. The names must be free.
     fn enter(
         &mut self,
         graph: &'m GraphProto,
@@ -163,12 +164,12 @@ impl<'m> Importer<'_, 'm> {
         Ok(())
     }
 
-    /// Takes all its names away again.
+    /// Unbinds all names of a subgraph.
     fn leave(&mut self, graph: &'m GraphProto) {
         defined(graph).for_each(|name| self.unbind(name));
     }
 
-    /// Translates a graph inside a node; gives its outputs.
+    /// Translates a subgraph and returns its outputs.
     fn inner(
         &mut self,
         graph: &'m GraphProto,

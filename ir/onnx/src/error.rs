@@ -1,4 +1,4 @@
-//! Why a model cannot be imported. Every message names the file, what in it is meant, and what to do.
+//! Errors of the import. Every message names the file and the affected part, and says what to do.
 
 use crate::opset::{NEWEST_OPSET, OLDEST_OPSET};
 use catc_ir::{InferError, Violation};
@@ -21,22 +21,22 @@ pub enum ImportErrorKind {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(std::io::Error),
-    /// A folder, a device, a pipe.
+    /// The path is a folder, a device or a pipe.
     #[error("is not a regular file; give the path of an .onnx file")]
     NotAFile,
-    /// A file of no bytes.
+    /// The file is empty.
     #[error("is empty; export the model again")]
     Empty,
-    /// The bytes are no ONNX message, or not all of one.
+    /// The bytes are not a complete ONNX message.
     #[error("is no ONNX model, or damaged or cut short ({0}); export or copy it again")]
     Decode(String),
-    /// The graph as a whole is wrong.
+    /// The structure of the graph is not valid.
     #[error("{0}")]
     Graph(String),
-    /// The operator set is not one that the importer knows.
+    /// The operator set is not supported.
     #[error("{0}; export it with an opset between {OLDEST_OPSET} and {NEWEST_OPSET}")]
     Opset(String),
-    /// A graph input that cannot be taken, or a shape option that fits none.
+    /// A graph input is not supported, or a shape option does not match an input.
     #[error("input `{name}` {problem}")]
     Input {
         /// The input.
@@ -44,10 +44,10 @@ pub enum ImportErrorKind {
         /// What is wrong, and what to do.
         problem: String,
     },
-    /// Operators that the importer does not know: all of them.
+    /// All nodes with unknown operators.
     #[error("{}", list_unsupported(.0))]
     Unsupported(Vec<UnsupportedNode>),
-    /// A tensor that cannot be read.
+    /// A tensor cannot be read.
     #[error("tensor `{name}` {problem}")]
     Tensor {
         /// Its name.
@@ -55,7 +55,7 @@ pub enum ImportErrorKind {
         /// What is wrong.
         problem: TensorProblem,
     },
-    /// A node that cannot be translated.
+    /// A node cannot be translated.
     #[error("node {node}: {problem}")]
     Node {
         /// The node.
@@ -63,12 +63,12 @@ pub enum ImportErrorKind {
         /// What is wrong.
         problem: NodeProblem,
     },
-    /// A model that can be read with a fixed batch size only, and leaves the size open.
+    /// The model can only be imported with a fixed batch size, but does not fix it.
     #[error("{reason}. With a fixed batch size the model can be evaluated: give `--shape {}`", shapes.join(" --shape "))]
     OpenBatch {
-        /// What is wrong with an open size.
+        /// Why the import fails with a symbolic batch size.
         reason: Box<ImportErrorKind>,
-        /// For each input that has the batch a shape with which the model can be read, as in `x=1x4`.
+        /// For each input with a batch dimension, a shape with which the import succeeds, such as `x=1x4`.
         shapes: Vec<String>,
     },
     /// The imported graph breaks a rule of the IR.
@@ -76,16 +76,16 @@ pub enum ImportErrorKind {
     Invalid(Vec<Violation>),
 }
 
-/// How messages name a node.
+/// The description of a node in messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeName {
-    /// Its name, or that of its first output.
+    /// The name of the node, or of its first output if it has no name.
     pub name: String,
     /// The operator.
     pub op: String,
-    /// The operator's domain, `ai.onnx` for the standard one.
+    /// The domain of the operator. The standard domain is `ai.onnx`.
     pub domain: String,
-    /// The version of the domain that the model declares, if it does.
+    /// The version of the domain, if the model declares it.
     pub opset: Option<i64>,
 }
 
@@ -99,12 +99,12 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// A node whose operator the importer does not know.
+/// A node with an unknown operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnsupportedNode {
     /// The node.
     pub node: NodeName,
-    /// Why, if there is more to say than that the operator is unknown.
+    /// The reason, if it is not just that the operator is unknown.
     pub reason: Option<String>,
 }
 
@@ -132,36 +132,36 @@ fn list(items: &[Violation]) -> String {
 /// What is wrong with a tensor of the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TensorProblem {
-    /// An element type that the importer does not take.
+    /// The element type is not supported.
     #[error("has elements of type {0}, which catc does not take; convert it to float")]
     ElementType(String),
-    /// Dimensions that no tensor has.
+    /// The dimensions are not valid.
     #[error("has impossible dimensions {0:?}")]
     Dimensions(Vec<i64>),
-    /// More or less data than the dimensions say.
+    /// The amount of data does not match the dimensions.
     #[error("of {dims:?} needs {expected} {unit}, but holds {found}; the file is damaged")]
     Length {
-        /// Its dimensions.
+        /// The dimensions.
         dims: Vec<i64>,
-        /// How much it needs.
+        /// The amount that the dimensions require.
         expected: usize,
-        /// How much there is.
+        /// The amount in the file.
         found: usize,
-        /// Bytes or elements.
+        /// The unit of both: bytes or elements.
         unit: &'static str,
     },
-    /// An element that has no counterpart in f32 or i64.
+    /// An element cannot be represented as f32 or i64.
     #[error("has an element {0} that does not fit in {1}")]
     Range(String, &'static str),
-    /// Its data is in another file and cannot be taken.
+    /// The data is in another file, which cannot be used.
     #[error("has its data in the external file {location:?}, {problem}")]
     External {
-        /// The file as the model names it.
+        /// The location in the model.
         location: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// Something else that the format allows and nobody writes.
+    /// The tensor uses an unsupported form of storage.
     #[error("{0}")]
     Form(&'static str),
 }
@@ -169,7 +169,7 @@ pub enum TensorProblem {
 /// What is wrong with a node.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum NodeProblem {
-    /// An attribute that is wrong, missing or unknown.
+    /// An attribute is wrong, missing or unknown.
     #[error("attribute `{name}` {problem}")]
     Attribute {
         /// The attribute.
@@ -177,27 +177,27 @@ pub enum NodeProblem {
         /// What is wrong.
         problem: String,
     },
-    /// An input that is wrong or missing.
+    /// An input is wrong or missing.
     #[error("input {index} {problem}")]
     Input {
-        /// Its number, from 0.
+        /// The index of the input, from 0.
         index: usize,
         /// What is wrong.
         problem: String,
     },
-    /// Its inputs do not fit together.
+    /// The inputs do not fit together.
     #[error("{0}")]
     Shape(#[from] InferError),
-    /// A form of the operator that the importer does not take.
+    /// The node uses an unsupported form of the operator.
     #[error("{0}, which catc does not support")]
     Unsupported(String),
-    /// The node makes no sense.
+    /// The node is not valid.
     #[error("{0}")]
     Invalid(String),
-    /// It asks for more than a limit allows.
+    /// The node exceeds a limit.
     #[error("{0}")]
     Limit(String),
-    /// A tensor it takes cannot be read.
+    /// A tensor that the node uses cannot be read.
     #[error("tensor `{name}` {problem}")]
     Tensor {
         /// The tensor.
@@ -216,7 +216,7 @@ impl NodeProblem {
         NodeProblem::Input { index, problem: problem.into() }
     }
 
-    /// An input that must be known at import, and is not.
+    /// The error for an input that must be known at import but is computed.
     pub(crate) fn computed(index: usize, what: &str) -> Self {
         let problem = format!(
             "({what}) is computed from the data; it must be a constant or follow from shapes. If it comes from an input that is the \

@@ -1,5 +1,5 @@
-//! Tensors whose data lies in other files. Only files inside the model's own folder are read: no absolute path, no
-//! `..`, no link that leads out of it.
+//! Tensors whose data is in other files. Only files inside the model's folder are read. Absolute paths, `..`, and links that lead
+//! out of the folder are rejected.
 
 use crate::budget;
 use crate::error::TensorProblem;
@@ -17,14 +17,14 @@ pub(crate) struct ExternalData {
 }
 
 impl ExternalData {
-    /// The files in a folder, or none if there is no folder.
+    /// Allows the files of a folder, or no files if there is no folder.
     pub fn new(folder: Option<&Path>) -> Self {
-        // The folder of `model.onnx` is the empty path.
+        // A bare file name such as `model.onnx` has the empty path as its parent.
         let folder = folder.map(|f| if f.as_os_str().is_empty() { PathBuf::from(".") } else { f.to_path_buf() });
         ExternalData { folder, files: HashMap::new() }
     }
 
-    /// The `expected` bytes that a tensor's entries point to.
+    /// The `expected` bytes that a tensor's entries refer to.
     pub fn bytes(&mut self, entries: &[StringStringEntryProto], expected: usize) -> Result<Bytes, TensorProblem> {
         let entry = |key: &str| entries.iter().find(|e| e.key() == key).map(|e| e.value());
         let location = entry("location").unwrap_or_default().to_string();
@@ -75,7 +75,7 @@ impl ExternalData {
     }
 }
 
-/// The files beside a model that its tensors lie in, whether they are there or not; none for what is no model.
+/// The external files of a model's tensors, whether they exist or not. The list is empty if the file is not a model.
 pub fn external_files(model: &Path) -> Vec<PathBuf> {
     let bytes = map(model).ok().filter(|bytes| budget::within(bytes));
     let Some(model_proto) = bytes.and_then(|bytes| ModelProto::decode(bytes).ok()) else { return vec![] };

@@ -1,4 +1,4 @@
-//! Files as bytes that are read when they are looked at.
+//! Memory-mapped files, whose bytes are read on access.
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -18,9 +18,9 @@ impl From<io::Error> for MapError {
     }
 }
 
-/// The bytes of a regular file, mapped.
+/// Maps a regular file.
 pub(crate) fn map(path: &Path) -> Result<Bytes, MapError> {
-    // Asked before it is opened: opening a pipe would wait for its writer.
+    // The check comes before the file is opened, because opening a pipe would wait for its writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(MapError::NotAFile);
     }
@@ -28,8 +28,8 @@ pub(crate) fn map(path: &Path) -> Result<Bytes, MapError> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is private and only read. As with every mapped file, another process that shortens or rewrites it
-    // during the import can end this one or change what it reads; nothing read from it is trusted without a check.
+    // SAFETY: the map is private and only read. As with every mapped file, another process that shortens or rewrites it during
+    // the import can crash this process or change the bytes that it reads. No byte is trusted without a check.
     let map = unsafe { Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }

@@ -4,11 +4,11 @@ use crate::size::Size;
 use crate::value::Known;
 use catc_ir::{Tensor, TensorData};
 
-/// Results of more elements than this are left to the graph, where constants are folded by a pass. What models compute
-/// from shapes is far below.
+/// Larger results are computed by nodes of the graph, where a pass folds constants. Results that models compute from shapes are
+/// far smaller.
 pub(crate) const FOLD_ELEMENTS: usize = 4096;
 
-/// The distance in memory of neighbours along each axis.
+/// The row-major strides, in elements.
 pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {
@@ -17,7 +17,7 @@ pub(crate) fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// Calls `visit` with the indices of all elements, row-major.
+/// Calls `visit` with the indices of all elements in row-major order.
 pub(crate) fn each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
     let mut index = vec![0; shape.len()];
     for _ in 0..shape.iter().product::<usize>() {
@@ -32,7 +32,7 @@ pub(crate) fn each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
     }
 }
 
-/// For each element of a tensor of shape `to` the place of the one of `from` that is broadcast there.
+/// For each element of a tensor of shape `to`, the position of the element of `from` that broadcasts to it.
 pub(crate) fn spread(from: &[usize], to: &[usize]) -> Vec<usize> {
     let (missing, steps) = (to.len() - from.len(), strides(from));
     let mut places = vec![];
@@ -42,7 +42,7 @@ pub(crate) fn spread(from: &[usize], to: &[usize]) -> Vec<usize> {
     places
 }
 
-/// The tensor of shape `shape` whose elements are those at `picks` of `known`, row-major.
+/// The tensor of shape `shape` with the elements of `known` at the positions `picks`, in row-major order.
 pub(crate) fn pick(known: &Known, shape: Vec<usize>, picks: &[usize]) -> Known {
     fn take<T: Copy>(items: &[T], picks: &[usize]) -> Vec<T> {
         picks.iter().map(|&i| items[i]).collect()
@@ -62,7 +62,7 @@ pub(crate) fn pick(known: &Known, shape: Vec<usize>, picks: &[usize]) -> Known {
     }
 }
 
-/// The elements of `known` along one axis at the given indices.
+/// Selects indices of `known` along one axis.
 pub(crate) fn pick_along(known: &Known, axis: usize, indices: &[usize]) -> Known {
     let mut shape = known.shape().to_vec();
     let strides = strides(&shape);
@@ -74,7 +74,7 @@ pub(crate) fn pick_along(known: &Known, axis: usize, indices: &[usize]) -> Known
     pick(known, shape, &picks)
 }
 
-/// The axes of `known` in another order.
+/// Permutes the axes of `known`.
 pub(crate) fn transpose(known: &Known, perm: &[usize]) -> Known {
     let strides = strides(known.shape());
     let shape: Vec<usize> = perm.iter().map(|&i| known.shape()[i]).collect();
@@ -83,13 +83,13 @@ pub(crate) fn transpose(known: &Known, perm: &[usize]) -> Known {
     pick(known, shape, &picks)
 }
 
-/// The same elements under another shape of as many.
+/// The same elements with another shape of the same size.
 pub(crate) fn reshape(known: &Known, shape: Vec<usize>) -> Known {
     let picks: Vec<usize> = (0..known.len()).collect();
     pick(known, shape, &picks)
 }
 
-/// Tensors of one kind side by side along an axis; `None` if their kinds or other axes differ.
+/// Concatenates tensors along an axis. `None` if their element types or their other axes differ.
 pub(crate) fn concat(parts: &[Known], axis: usize) -> Option<Known> {
     let first = parts.first()?;
     let mut shape = first.shape().to_vec();
@@ -104,7 +104,7 @@ pub(crate) fn concat(parts: &[Known], axis: usize) -> Option<Known> {
     shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
     let outer: usize = shape[..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
-    // One long list of all parts, and where in it each element of the result lies.
+    // A list of all elements of the parts, and the position in it of each element of the result.
     let all = join(parts)?;
     let starts: Vec<usize> = parts
         .iter()
@@ -124,7 +124,7 @@ pub(crate) fn concat(parts: &[Known], axis: usize) -> Option<Known> {
     Some(pick(&all, shape, &picks))
 }
 
-/// All elements of tensors of one kind as one list.
+/// All elements of tensors of the same element type, as one list.
 fn join(parts: &[Known]) -> Option<Known> {
     let count = parts.iter().map(|p| p.len()).sum();
     if let Some(sizes) = parts.iter().map(|p| p.as_sizes()).collect::<Option<Vec<_>>>() {
@@ -144,7 +144,7 @@ fn join(parts: &[Known]) -> Option<Known> {
     Some(Tensor::new(vec![count], TensorData::Bool(all)).into())
 }
 
-/// `f` at each pair of elements of two broadcast lists of elements; `None` if the shapes do not broadcast.
+/// Applies `f` to each pair of elements of two tensors with broadcasting. `None` if the shapes do not broadcast.
 pub(crate) fn zip<A: Copy, B>(
     (a_shape, a): (&[usize], &[A]),
     (b_shape, b): (&[usize], &[A]),
@@ -161,7 +161,7 @@ pub(crate) fn zip<A: Copy, B>(
     Some((shape, out))
 }
 
-/// Whole numbers combined pairwise; `Err` says which pair has no result.
+/// Combines integers pairwise with broadcasting. `Err` names the pair that has no result.
 pub(crate) fn zip_sizes(a: &Known, b: &Known, f: impl Fn(Size, Size) -> Option<Size>) -> Option<Result<Known, String>> {
     let (x, y) = (a.as_sizes()?, b.as_sizes()?);
     let (shape, items) = zip((a.shape(), &x), (b.shape(), &y), |p, q| f(p, q).ok_or_else(|| format!("{p} and {q}")))?;

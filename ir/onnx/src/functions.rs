@@ -1,4 +1,4 @@
-//! Functions of a model, put in the place of the nodes that call them.
+//! Inlining of the functions of a model at the nodes that call them.
 
 use crate::error::ImportErrorKind;
 use crate::names::Names;
@@ -9,20 +9,21 @@ use prost::Message;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-/// How deep functions may call functions.
+/// The largest depth of nested function calls.
 const DEEPEST: usize = 32;
-/// What a call counts for beside what its function holds.
+/// The bytes that each call counts in addition to the contents of its function.
 const CALL_BYTES: usize = 256;
-/// What a node counts for beside its bytes in the file: the message in memory, and what becomes of it in the import.
+/// The bytes that each node counts in addition to its bytes in the file. They cover the message in memory and the results of its
+/// import.
 const NODE_BYTES: usize = 8 << 10;
-/// What a byte of a node in the file comes to in memory.
+/// The bytes in memory for each byte of a node in the file.
 const PER_BYTE: usize = 16;
-/// Letters of a call's name that stand before those of its function's.
+/// The number of characters of a call's name that prefix the names in its function.
 const PREFIX_LETTERS: usize = 80;
 
 type Functions<'m> = HashMap<(&'m str, &'m str, &'m str), &'m FunctionProto>;
 
-/// The graph of a model without calls of its functions.
+/// The graph of a model with all function calls inlined.
 pub(crate) fn inlined<'m>(
     model: &'m ModelProto,
     graph: &'m GraphProto,
@@ -56,19 +57,19 @@ struct Inliner<'m, 'v> {
     /// The names of tensors so far.
     taken: Names,
     nodes: Vec<NodeProto>,
-    /// Bytes that all calls have taken, and may take.
+    /// The bytes that all calls have taken so far, and the limit.
     bytes: usize,
     memory: usize,
 }
 
 impl Inliner<'_, '_> {
-    /// Appends a node, or what the function it calls is made of.
+    /// Appends a node, or the nodes of the function that it calls.
     fn node(&mut self, node: NodeProto, depth: usize) -> Result<(), ImportErrorKind> {
         let Some(function) = called(&self.functions, &node) else {
             self.nodes.push(node);
             return Ok(());
         };
-        // What a call copies counts with the next call: beyond the limit that is one function at most.
+        // The nodes that a call copies are only checked at the next call, so the limit is exceeded by at most one function.
         let prefix: String = label(&node).chars().take(PREFIX_LETTERS).collect();
         self.bytes = self.bytes.saturating_add(CALL_BYTES);
         if self.bytes > self.memory {
@@ -99,7 +100,7 @@ impl Inliner<'_, '_> {
             names.insert(formal, actual.cloned().unwrap_or_default());
         }
         for (formal, actual) in function.output.iter().zip(&node.output) {
-            // An output that is an input of the function as well needs a node of its own.
+            // An output of the function that is also its input needs an `Identity` node.
             if let Some(input) = names.get(formal.as_str()) {
                 let identity = NodeProto {
                     op_type: Some("Identity".into()),
@@ -138,7 +139,8 @@ impl Inliner<'_, '_> {
     }
 }
 
-/// An attribute inside a function: one that stands for an attribute of the call has its value, or its default; `None` without.
+/// Resolves an attribute inside a function. A reference to an attribute of the call gets the value from the call or the default
+/// of the function. `None` if there is neither.
 fn resolved(inner: &AttributeProto, call: &NodeProto, function: &FunctionProto) -> Option<AttributeProto> {
     let refers_to = inner.ref_attr_name();
     if refers_to.is_empty() {

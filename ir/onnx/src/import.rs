@@ -1,4 +1,4 @@
-//! The import as a whole: read the file, look for what is not supported, translate.
+//! The import of a model: it reads the file, checks for unsupported operators, and translates the nodes.
 
 use crate::budget;
 use crate::error::{ImportError, ImportErrorKind, TensorProblem};
@@ -21,25 +21,25 @@ use std::path::Path;
 /// An imported model.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The network in the float phase, or in the qdq phase if the model is quantized; it passes [`catc_ir::verify()`].
+    /// The network in the float phase, or in the qdq phase if the model is quantized. It passes [`catc_ir::verify()`].
     pub graph: Graph,
-    /// The version of the standard operator set that the model was written for.
+    /// The version of the standard operator set of the model.
     pub opset: i64,
-    /// The program that wrote the file, and its version; empty if it does not say.
+    /// The program that wrote the file, and its version. Empty if the file does not say.
     pub producer: String,
-    /// The operator of each node of the file that was translated, by the name that its nodes have in the graph.
+    /// The operator of each translated node of the file, by the name of the resulting nodes in the graph.
     pub operators: HashMap<String, String>,
-    /// For each input of the graph the type that the file gives it, if that holds whole numbers or truth values.
+    /// The type of each graph input in the file, if it is an integer or boolean type.
     pub whole: Vec<Option<WholeType>>,
-    /// The batch size that the file fixes, where it became the symbolic `N`.
+    /// The batch size that the file fixes, if it became the symbolic `N`.
     pub file_batch: Option<usize>,
-    /// The first node that finds its scale in the data it quantizes (DynamicQuantizeLinear), if there is one.
+    /// The first node that computes its scale from the data at run time (DynamicQuantizeLinear), if there is one.
     pub dynamic_quantizer: Option<String>,
-    /// What the user should be told, each a sentence.
+    /// Warnings for the user, each as a sentence.
     pub warnings: Vec<String>,
 }
 
-/// Imports a model file. Its external data, if any, is read from the folder it is in.
+/// Imports a model file. External data is read from the folder of the file.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportError> {
     let fail = |kind| ImportError { file: path.to_path_buf(), kind: Box::new(kind) };
     let bytes = map(path).map_err(|e| {
@@ -51,20 +51,20 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported, ImportEr
     import_model(bytes, path.parent(), options).map_err(fail)
 }
 
-/// Imports a model from memory. External data is read from `folder`, and refused without one.
+/// Imports a model from memory. External data is read from `folder`, and rejected if there is no folder.
 pub fn import_bytes(bytes: &[u8], folder: Option<&Path>, options: &ImportOptions) -> Result<Imported, ImportError> {
     import_model(Bytes::copy_from_slice(bytes), folder, options)
         .map_err(|kind| ImportError { file: "<memory>".into(), kind: Box::new(kind) })
 }
 
-/// For each input that has the batch its shape with a batch of one.
+/// The shape of each input with a batch dimension, for a batch of one.
 fn shapes_of_one(graph: &GraphProto, options: &ImportOptions) -> Result<Vec<(String, Vec<usize>)>, ImportErrorKind> {
     let inputs = interface::inputs(graph, options, BatchPolicy::Auto)?.inputs;
     let batched = inputs.iter().filter(|(_, ty)| ty.shape.dims().iter().any(|d| d.fixed().is_none()));
     Ok(batched.map(|(name, ty)| (name.to_string(), ty.shape.at_batch(1))).collect())
 }
 
-/// That a model has to be given its batch size.
+/// The error for a model that needs a fixed batch size.
 fn open_batch(reason: ImportErrorKind, shapes: &[(String, Vec<usize>)]) -> ImportErrorKind {
     let sizes = |sizes: &[usize]| sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
     let shapes = shapes.iter().map(|(name, shape)| format!("{name}={}", sizes(shape))).collect();
@@ -99,7 +99,8 @@ fn import_model(bytes: Bytes, folder: Option<&Path>, options: &ImportOptions) ->
     };
     let mut translated = match attempt(options, options.batch)? {
         (Some(batch), Err(reason)) if options.batch == BatchPolicy::Auto => {
-            // If this fails too, its error is the one that speaks of the model as it is written, unless it was given other sizes.
+            // If this also fails, its error describes the model as written. It is therefore the better one, unless the caller
+            // gave other sizes.
             let mut translated = match attempt(options, BatchPolicy::AsDeclared)?.1 {
                 Err(_) if !options.shapes.is_empty() => return Err(reason),
                 translated => translated?,

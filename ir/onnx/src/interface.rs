@@ -1,4 +1,4 @@
-//! The inputs of the graph and which of their dimensions are the batch.
+//! The inputs of the graph, and which of their dimensions are the batch.
 
 use crate::error::ImportErrorKind;
 use crate::options::{BatchPolicy, ImportOptions};
@@ -17,20 +17,20 @@ enum Declared {
     Unknown,
 }
 
-/// The numbers of a type of the file that is no type of reals: whole numbers, or truth values as 0 and 1.
+/// An integer or boolean type of the file, with the range of its numbers. Booleans are 0 and 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WholeType {
-    /// Its name, as ONNX spells it.
+    /// The name in ONNX.
     pub name: String,
-    /// The least number.
+    /// The smallest number.
     pub low: i64,
-    /// The greatest number.
+    /// The largest number.
     pub high: i64,
     pub(crate) data_type: DataType,
 }
 
 impl WholeType {
-    /// `None` for reals and whatever else is no whole number.
+    /// The type with this ONNX number. `None` if it is neither an integer nor a boolean type.
     pub(crate) fn of(number: i32) -> Option<WholeType> {
         let data_type = DataType::try_from(number).ok()?;
         let (low, high) = match data_type {
@@ -41,7 +41,7 @@ impl WholeType {
             DataType::Int8 => (i8::MIN.into(), i8::MAX.into()),
             DataType::Int4 => (-8, 7),
             DataType::Int2 => (-2, 1),
-            // What is beyond int64 the importer does not hold.
+            // The importer cannot represent numbers beyond int64.
             DataType::Uint64 => (0, i64::MAX),
             DataType::Uint32 => (0, u32::MAX.into()),
             DataType::Uint16 => (0, u16::MAX.into()),
@@ -59,14 +59,14 @@ struct Input<'m> {
     element: Element,
     whole: Option<WholeType>,
     dims: Vec<Declared>,
-    /// The batch size that the caller gave where the file leaves it open.
+    /// The batch size that the caller gave.
     given_batch: Option<usize>,
-    /// Whether the file declares dimensions at all.
+    /// Whether the file declares any dimensions.
     has_shape: bool,
 }
 
 impl Input<'_> {
-    /// The same with the batch size that the caller gave.
+    /// The same input, with the batch size that the caller gave.
     fn at_given_batch(&self) -> Self {
         let mut dims = self.dims.clone();
         if let (Some(batch), Some(first)) = (self.given_batch, dims.first_mut()) {
@@ -76,20 +76,21 @@ impl Input<'_> {
     }
 }
 
-/// The inputs of a graph, decided.
+/// The inputs of a graph with their final types.
 #[derive(Debug)]
 pub(crate) struct Interface<'m> {
-    /// Names and types in the order of the file.
+    /// The names and types, in the order of the file.
     pub inputs: Vec<(&'m str, TensorType)>,
-    /// For each of them the type that the file gives it, if that holds whole numbers.
+    /// The type of each input in the file, if it is an integer or boolean type.
     pub whole: Vec<Option<WholeType>>,
-    /// Inputs that the caller gave a value, and the value.
+    /// The inputs with a value from the caller, and that value.
     pub values: Vec<(&'m str, Tensor)>,
-    /// The size that the file fixes for what became the batch, if it does: shapes written as numbers contain it.
+    /// The size that the file fixes for the dimension that became the batch, if any. Constant shapes in the file contain it.
     pub file_batch: Option<usize>,
-    /// The batch size that the network gets where it does not work for every one: the one that the caller gave, else that of the file.
+    /// The batch size for a network that does not work with every batch size. It is the size from the caller, else the size in
+    /// the file.
     pub batch: Option<usize>,
-    /// What a caller should be told.
+    /// Warnings for the caller.
     pub warnings: Vec<String>,
 }
 
@@ -131,7 +132,7 @@ pub(crate) fn inputs<'m>(
     Ok(Interface { inputs, whole, values, file_batch, batch, warnings })
 }
 
-/// Takes out the inputs that the caller gave a value.
+/// Removes and returns the inputs that have a value from the caller.
 fn fixed_values<'m>(
     inputs: &mut Vec<Input<'m>>,
     options: &ImportOptions,
@@ -159,7 +160,7 @@ fn fixed_values<'m>(
     Ok(values)
 }
 
-/// An input as the file declares it.
+/// Reads an input as the file declares it.
 fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<Input<'m>, ImportErrorKind> {
     let name = info.name();
     let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
@@ -203,7 +204,7 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
     let dims = (tensor.shape.iter())
         .flat_map(|s| &s.dim)
         .map(|d| match &d.value {
-            // 0 and -1 are how some exporters write "not known".
+            // Some exporters write 0 or -1 for an unknown size.
             Some(dimension::Value::DimValue(n)) => match usize::try_from(*n) {
                 Ok(n) if n > 0 => Declared::Fixed(n),
                 _ => Declared::Unknown,
@@ -216,8 +217,8 @@ fn declared<'m>(info: &'m ValueInfoProto, warnings: &mut Vec<String>) -> Result<
     Ok(Input { name, element, whole, dims, given_batch: None, has_shape: tensor.shape.is_some() })
 }
 
-/// Takes the sizes that the caller gave for an input, whatever the file says. The first one is the batch: it counts where the network
-/// does not work for every batch.
+/// Replaces the sizes of an input by those from the caller. The first one is the batch size. It is only used if the network does
+/// not work with every batch size.
 fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind> {
     let given = sizes.iter().map(|n| n.to_string()).collect::<Vec<_>>().join("x");
     if !input.has_shape {
@@ -234,7 +235,7 @@ fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind>
     for (i, &size) in sizes.iter().enumerate() {
         match input.dims[i] {
             Declared::Named(_) | Declared::Unknown if i == 0 => input.given_batch = Some(size),
-            // Numbers that the model holds are those of the batch of the file, which becomes symbolic.
+            // The constants of the model contain the batch size of the file, which becomes symbolic.
             Declared::Fixed(_) if i == 0 && sizes.len() > 1 => input.given_batch = Some(size),
             Declared::Fixed(_) | Declared::Named(_) | Declared::Unknown => input.dims[i] = Declared::Fixed(size),
         }
@@ -242,7 +243,7 @@ fn specialise(input: &mut Input, sizes: &[usize]) -> Result<(), ImportErrorKind>
     Ok(())
 }
 
-/// The shapes of all inputs, and the batch size of the file where it fixes one that became `N`.
+/// The shapes of all inputs, and the batch size that the file fixes, if it became `N`.
 fn decide(inputs: &[Input], policy: BatchPolicy) -> Result<(Vec<Shape>, Option<usize>), ImportErrorKind> {
     if policy == BatchPolicy::AsDeclared && inputs.iter().any(|i| i.given_batch.is_some()) {
         let fixed: Vec<Input> = inputs.iter().map(Input::at_given_batch).collect();
@@ -296,7 +297,7 @@ fn decide_from(inputs: &[Input], policy: BatchPolicy) -> Result<(Vec<Shape>, Opt
     Ok((shapes, file_batch))
 }
 
-/// That a dimension other than the batch has no fixed size, and how to give it one.
+/// The message for a dimension other than the batch that has no fixed size. It explains how to set the size.
 fn open_dimension(input: &Input, index: usize, what: &str) -> String {
     let example: Vec<String> = (input.dims.iter().enumerate())
         .map(|(i, d)| match d {

@@ -1,27 +1,29 @@
-//! ONNX models in and out: [`export()`] writes one, [`import()`] reads a model file and gives a [`catc_ir::Graph`] in the float phase.
+//! Import and export of ONNX models. [`import()`] reads a model file as a [`catc_ir::Graph`] in the float or qdq phase, and
+//! [`export()`] writes one.
 //!
-//! - Opsets [`OLDEST_OPSET`] to [`NEWEST_OPSET`]; newer ones are read with a warning. Each operator has a rule (in
-//!   `ops`, one file a family) that follows the versions of its definition. Nodes that no output depends on are left
-//!   out.
-//! - Reals become f32, whole numbers i64. Weights are read from the mapped file when a node takes them, once.
-//! - Calls of a model's own functions are replaced by what those are made of; so are `If` and `Loop` (`control`) where the
-//!   condition or the number of rounds is known here.
-//! - What a model computes from shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) is worked out here, with
-//!   the batch as a symbol, and leaves no trace in the graph.
-//! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`; no other dimension may be
-//!   dynamic (sizes for it can be given: [`ImportOptions::shapes`]). A first dimension that the file fixes at `b` is
-//!   taken as `N` too ([`BatchPolicy`]), for the first f32 input of two or more dimensions and all others that start
-//!   with the same `b`. Shapes written as numbers then contain `b`: `Reshape` of `[N,512,1,1]` to `[1,512]` becomes
-//!   `[N,512]`. The dimension that holds the batch is the one with as many elements before it as the batch had in the
-//!   input, so that each image keeps its elements; with a batch of `b` the graph always computes what the file says.
-//!   Where no dimension fits, or a node mixes images, the batch stays at `b`, and a warning says why.
+//! - Opsets [`OLDEST_OPSET`] to [`NEWEST_OPSET`] are supported, and newer ones are read with a warning. Each operator has a rule
+//!   (in `ops`, with one file for each family) that handles the versions of its definition. Nodes that no output depends on are
+//!   skipped.
+//! - Floating-point types become f32, and integer types become i64. Weights are read once from the mapped file, when a node first
+//!   uses them.
+//! - Calls of a model's own functions are inlined. `If` and `Loop` (`control`) are expanded if the condition or the number of
+//!   iterations is known at import.
+//! - Computations on shapes (`Shape`, `Gather`, `Concat`, ... into a `Reshape`) are folded at import, with the batch as a symbol.
+//!   They do not appear in the graph.
+//! - **The batch.** A dynamic first dimension of an input is the symbolic batch `N`. No other dimension may be dynamic, but the
+//!   caller can fix its size with [`ImportOptions::shapes`]. A first dimension that the file fixes at `b` becomes `N` as well
+//!   ([`BatchPolicy`]). This applies to the first f32 input with two or more dimensions, and to all other inputs that start with
+//!   the same `b`. Constant shapes in the file then contain `b`: `Reshape` of `[N,512,1,1]` to `[1,512]` becomes `[N,512]`. The
+//!   dimension that becomes the batch is the one with as many elements before it as the batch had in the input, so each image
+//!   keeps its elements. With a batch of `b`, the graph always computes what the file specifies. If no dimension fits, or if a
+//!   node mixes images, the batch stays at `b` and a warning explains why.
 //!
-//! - **Quantized models.** A model that quantizes what it computes (`quantized`) gives a graph in the qdq phase. Where
-//!   `QuantizeLinear`, `DequantizeLinear` and `QLinear` operators fit the codes of the IR, they become quantize and dequantize nodes with
-//!   the scales of the file. Other ones are computed in f32, with a warning; what takes codes and works on numbers gets the numbers
-//!   that they are in the file. Types of zero-points follow node by node (`types`).
+//! - **Quantized models.** A model that quantizes its activations (`quantized`) becomes a graph in the qdq phase.
+//!   `QuantizeLinear`, `DequantizeLinear` and `QLinear` operators become quantize and dequantize nodes with the scales of the
+//!   file, if their codes fit the IR. Otherwise they are computed in f32, with a warning. Operators that compute with codes as
+//!   integers get the integers of the file. The types of zero points are inferred node by node (`types`).
 //!
-//! Nothing of ONNX leaves this crate. Files are not trusted: a broken or hostile one is an [`ImportError`].
+//! No ONNX message types are public. Files are not trusted: a broken or hostile file gives an [`ImportError`].
 
 mod budget;
 mod control;

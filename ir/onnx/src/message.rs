@@ -1,4 +1,4 @@
-//! Messages of the format, made from plain values.
+//! Constructors of ONNX messages.
 
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::tensor_proto::DataType;
@@ -16,43 +16,43 @@ pub(crate) fn raw_tensor(name: &str, ty: DataType, dims: &[i64], raw: Vec<u8>) -
     }
 }
 
-/// A tensor of reals.
+/// A tensor of f32.
 pub(crate) fn f32_tensor(name: &str, dims: &[i64], items: &[f32]) -> TensorProto {
     raw_tensor(name, DataType::Float, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-/// A tensor of whole numbers.
+/// A tensor of i64.
 pub(crate) fn i64_tensor(name: &str, dims: &[i64], items: &[i64]) -> TensorProto {
     raw_tensor(name, DataType::Int64, dims, items.iter().flat_map(|x| x.to_le_bytes()).collect())
 }
 
-/// An attribute of a type, without its value.
+/// An attribute with a type but without a value.
 pub(crate) fn attribute(name: &str, ty: AttributeType) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(ty as i32), ..Default::default() }
 }
 
-/// An attribute that is a whole number.
+/// An integer attribute.
 pub(crate) fn int(name: &str, i: i64) -> AttributeProto {
     AttributeProto { i: Some(i), ..attribute(name, AttributeType::Int) }
 }
 
-/// An attribute that is a list of whole numbers.
+/// An attribute with a list of integers.
 pub(crate) fn ints(name: &str, ints: &[i64]) -> AttributeProto {
     AttributeProto { ints: ints.to_vec(), ..attribute(name, AttributeType::Ints) }
 }
 
-/// An attribute that is a real.
+/// An f32 attribute.
 pub(crate) fn float(name: &str, f: f32) -> AttributeProto {
     AttributeProto { f: Some(f), ..attribute(name, AttributeType::Float) }
 }
 
-/// An attribute that is a word.
+/// A string attribute.
 #[cfg(test)]
 pub(crate) fn word(name: &str, s: &str) -> AttributeProto {
     AttributeProto { s: Some(s.into()), ..attribute(name, AttributeType::String) }
 }
 
-/// An attribute that is a tensor.
+/// A tensor attribute.
 #[cfg(test)]
 pub(crate) fn tensor(name: &str, t: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(Box::new(t)), ..attribute(name, AttributeType::Tensor) }

@@ -1,8 +1,8 @@
-//! Names for tensors that a file has no name for, or one that is taken.
+//! Unique names for tensors and nodes.
 
 use std::collections::HashSet;
 
-/// The names of tensors so far.
+/// The names that are taken.
 #[derive(Debug)]
 pub(crate) struct Names {
     taken: HashSet<String>,
@@ -15,7 +15,7 @@ impl FromIterator<String> for Names {
 }
 
 impl Names {
-    /// Takes this name, or if something has it one like it.
+    /// Takes this name. If it is taken already, appends a number to it.
     pub fn fresh(&mut self, like: &str) -> String {
         let mut name = like.to_string();
         let mut n = 1;

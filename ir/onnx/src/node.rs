@@ -1,4 +1,4 @@
-//! What the rules of the operators see: one node, its attributes and inputs, and the graph that grows.
+//! The context in which the rules of operators translate a node: its attributes, its inputs, and the graph under construction.
 
 use crate::error::{NodeName, NodeProblem};
 use crate::fold::FOLD_ELEMENTS;
@@ -16,24 +16,25 @@ use catc_ir::{Element, Node, Op, Operand, Quantizer, QuantizerId, Shape, Tensor,
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Bytes that an element counts for that the file asks for without holding it: as f32, in all copies that evaluation makes of it.
+/// The bytes that each element counts in tensors that the file describes without containing their data. They cover all f32 copies
+/// that the evaluation makes.
 const FILLED_BYTES: usize = 32;
 
-/// The most elements of known whole numbers that are moved or computed here: 1 GiB.
+/// The largest number of integer elements that are moved or computed at import: 1 GiB of i64.
 const MAX_MOVED: usize = 1 << 27;
 
-/// What a rule gives: values of the node's outputs, from the first on. Outputs beyond them are not computed.
+/// The result of a rule: the values of the node's first outputs. Further outputs are not computed.
 pub(crate) type Outputs = SmallVec<[Value; 1]>;
 
-/// What a rule gives, or why it does not.
+/// The result of a rule, or an error.
 pub(crate) type RuleResult = Result<Outputs, NodeProblem>;
 
-/// One output.
+/// A result with a single output.
 pub(crate) fn one(value: impl Into<Value>) -> RuleResult {
     Ok(smallvec![value.into()])
 }
 
-/// The name of a node in errors.
+/// The description of a node for error messages.
 pub(crate) fn node_name(node: &NodeProto, versions: &BTreeMap<String, i64>) -> NodeName {
     let domain = opset::domain(node.domain());
     NodeName {
@@ -44,12 +45,12 @@ pub(crate) fn node_name(node: &NodeProto, versions: &BTreeMap<String, i64>) -> N
     }
 }
 
-/// The name of input `index` of a node, if it is given.
+/// The name of input `index` of a node, if the input is present.
 pub(crate) fn input_name(node: &NodeProto, index: usize) -> Option<&str> {
     node.input.get(index).map(String::as_str).filter(|n| !n.is_empty())
 }
 
-/// One node while it is translated.
+/// A node during its translation.
 pub(crate) struct NodeContext<'i, 'a, 'm> {
     importer: &'i mut Importer<'a, 'm>,
     node: &'m NodeProto,
@@ -59,12 +60,12 @@ pub(crate) struct NodeContext<'i, 'a, 'm> {
 }
 
 impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
-    /// A node before any of its attributes was read.
+    /// The context of a node whose attributes have not been read yet.
     pub fn new(importer: &'i mut Importer<'a, 'm>, node: &'m NodeProto, opset: i64) -> Self {
         NodeContext { importer, node, opset, read: BTreeSet::new() }
     }
 
-    /// An error if the node has an attribute that no rule read, or one twice.
+    /// Returns an error if an attribute was not read, or if the node has an attribute twice.
     pub fn check_attributes(&self) -> Result<(), NodeProblem> {
         let mut seen = BTreeSet::new();
         for a in &self.node.attribute {
@@ -91,7 +92,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
                 "refers to an attribute of a function; export with functions inlined",
             ));
         }
-        // Files of the first IR versions leave the type out.
+        // Files of the first IR versions omit the type.
         if a.r#type.is_some() && a.r#type() != ty {
             let (is, should) = (a.r#type().as_str_name(), ty.as_str_name());
             return Err(NodeProblem::attribute(name, format!("is of type {is} and must be {should}")));
@@ -99,39 +100,39 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         Ok(Some(a))
     }
 
-    /// A whole number.
+    /// Reads an integer attribute.
     pub fn int(&mut self, name: &'static str) -> Result<Option<i64>, NodeProblem> {
         Ok(self.attribute(name, AttributeType::Int)?.map(|a| a.i()))
     }
 
-    /// A truth value, written as a whole number.
+    /// Reads a boolean attribute, which is stored as an integer.
     pub fn flag(&mut self, name: &'static str, default: bool) -> Result<bool, NodeProblem> {
         Ok(self.int(name)?.map_or(default, |i| i != 0))
     }
 
-    /// A real.
+    /// Reads an f32 attribute.
     pub fn float(&mut self, name: &'static str) -> Result<Option<f32>, NodeProblem> {
         Ok(self.attribute(name, AttributeType::Float)?.map(|a| a.f()))
     }
 
-    /// Whole numbers.
+    /// Reads an attribute with a list of integers.
     pub fn ints(&mut self, name: &'static str) -> Result<Option<&'m [i64]>, NodeProblem> {
         Ok(self.attribute(name, AttributeType::Ints)?.map(|a| a.ints.as_slice()))
     }
 
-    /// Reals.
+    /// Reads an attribute with a list of f32.
     pub fn floats(&mut self, name: &'static str) -> Result<Option<&'m [f32]>, NodeProblem> {
         Ok(self.attribute(name, AttributeType::Floats)?.map(|a| a.floats.as_slice()))
     }
 
-    /// A word.
+    /// Reads a string attribute.
     pub fn word(&mut self, name: &'static str) -> Result<Option<&'m str>, NodeProblem> {
         self.attribute(name, AttributeType::String)?
             .map(|a| std::str::from_utf8(a.s()).map_err(|_| NodeProblem::attribute(name, "is not UTF-8")))
             .transpose()
     }
 
-    /// A tensor, read.
+    /// Reads a tensor attribute.
     pub fn tensor(&mut self, name: &'static str) -> Result<Option<Tensor>, NodeProblem> {
         let Some(a) = self.attribute(name, AttributeType::Tensor)? else {
             return Ok(None);
@@ -141,29 +142,29 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         tensor.map(Some).map_err(|problem| NodeProblem::Tensor { name: label(self.node).into(), problem })
     }
 
-    /// Notes an attribute that has no bearing on inference.
+    /// Marks an attribute as read that does not affect inference.
     pub fn ignore(&mut self, name: &'static str) {
         self.read.insert(name);
     }
 
-    /// Whether the node has an attribute; that does not count as reading it.
+    /// Whether the node has an attribute. This does not mark it as read.
     pub fn has_attribute(&self, name: &str) -> bool {
         self.node.attribute.iter().any(|a| a.name() == name)
     }
 
     // ---- inputs
 
-    /// Number of inputs, with those left out in the middle.
+    /// The number of inputs, including omitted ones in the middle.
     pub fn input_count(&self) -> usize {
         self.node.input.len()
     }
 
-    /// Number of outputs that the node names.
+    /// The number of outputs of the node.
     pub fn output_count(&self) -> usize {
         self.node.output.len()
     }
 
-    /// An error unless the node has from `min` to `max` inputs, the first `min` of them given.
+    /// Returns an error unless the node has at most `max` inputs and the first `min` are present.
     pub fn arity(&self, min: usize, max: usize) -> Result<(), NodeProblem> {
         let count = self.input_count();
         if count > max {
@@ -175,12 +176,12 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// Whether an input is given.
+    /// Whether an input is present.
     pub fn has_input(&self, index: usize) -> bool {
         self.node.input.get(index).is_some_and(|n| !n.is_empty())
     }
 
-    /// An input that is given. Codes come as the whole numbers that they are in the file.
+    /// A required input. Codes are converted to the integers of the file.
     pub fn input(&mut self, index: usize) -> Result<Value, NodeProblem> {
         let value = self.input_as_it_is(index)?;
         match self.element(&value) {
@@ -189,7 +190,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// An input that is given, for a rule that only moves elements or compares them: codes of one scale stay codes.
+    /// A required input, for rules that only move or compare elements. Codes with a single scale stay codes.
     pub fn moved_input(&mut self, index: usize) -> Result<Value, NodeProblem> {
         let value = self.input_as_it_is(index)?;
         match self.quantizer_of(&value) {
@@ -198,7 +199,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// An input that is given; codes stay codes.
+    /// A required input. Codes stay codes.
     pub fn input_as_it_is(&mut self, index: usize) -> Result<Value, NodeProblem> {
         match input_name(self.node, index) {
             Some(name) => self.importer.value(name, index),
@@ -206,18 +207,18 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// An input as an operand of the graph; what is known becomes a constant.
+    /// A required input as an operand of the graph. A known tensor becomes a constant.
     pub fn input_operand(&mut self, index: usize) -> Result<Operand, NodeProblem> {
         let value = self.input(index)?;
         self.operand(index, &value)
     }
 
-    /// What became of an input, as an operand of the graph.
+    /// The value of input `index` as an operand of the graph.
     pub fn operand(&mut self, index: usize, value: &Value) -> Result<Operand, NodeProblem> {
         self.importer.operand(value).map_err(|problem| NodeProblem::input(index, problem))
     }
 
-    /// The element type that the file gives an input: for whole numbers, which are i64 here.
+    /// The element type of an input in the file. Rules need it for integers, which are all i64 in the graph.
     pub fn input_type(&self, index: usize) -> Option<DataType> {
         self.importer.type_of(input_name(self.node, index)?)
     }
@@ -230,7 +231,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// What a value holds.
+    /// The element type of a value.
     pub fn element(&self, value: &Value) -> Element {
         match value {
             Value::Computed(v) => self.importer.graph.value_type(*v).element,
@@ -238,7 +239,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// An input that must be known now.
+    /// A required input that must be known at import.
     pub fn known(&mut self, index: usize, what: &str) -> Result<Known, NodeProblem> {
         match self.input(index)? {
             Value::Known(k) => Ok(k),
@@ -246,7 +247,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// An input of whole numbers, at most one axis, that must be known now.
+    /// A required integer input with at most one axis that must be known at import.
     pub fn sizes(&mut self, index: usize, what: &str) -> Result<Vec<Size>, NodeProblem> {
         let known = self.known(index, what)?;
         if known.shape().len() > 1 {
@@ -255,14 +256,14 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         known.as_sizes().ok_or_else(|| NodeProblem::input(index, format!("({what}) must hold whole numbers")))
     }
 
-    /// An input of whole numbers that must be known now and not depend on the batch.
+    /// A required integer input that must be known at import and must not depend on the batch.
     pub fn fixed_sizes(&mut self, index: usize, what: &str) -> Result<Vec<i64>, NodeProblem> {
         let sizes = self.sizes(index, what)?;
         let fixed = sizes.iter().map(|s| s.fixed()).collect::<Option<_>>();
         fixed.ok_or_else(|| NodeProblem::input(index, format!("({what}) depends on the batch size")))
     }
 
-    /// An input of one real that must be known now.
+    /// A required input with a single number that must be known at import.
     pub fn scalar(&mut self, index: usize, what: &str) -> Result<f32, NodeProblem> {
         let known = self.known(index, what)?;
         match (known.as_f32(), known.as_sizes().as_deref()) {
@@ -272,12 +273,13 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// The batch size that the file fixes, where it became `N`.
+    /// The batch size that the file fixes, if it became `N`.
     pub fn file_batch(&self) -> Option<usize> {
         self.importer.file_batch
     }
 
-    /// Counts the elements of a tensor that the file asks for without holding them; before memory is taken for it.
+    /// Counts the elements of a tensor that the file describes without containing its data. Rules must call this before they
+    /// allocate the memory.
     pub fn fill(&mut self, sizes: &[usize]) -> Result<(), NodeProblem> {
         let elements = sizes.iter().fold(1usize, |n, &size| n.saturating_mul(size.max(1)));
         self.importer.filled = self.importer.filled.saturating_add(elements);
@@ -292,9 +294,9 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         Ok(())
     }
 
-    /// Whether a known tensor's elements are moved here, into one of `elements`, and not in the graph: where it is small, and
-    /// where it holds whole numbers, which may be codes of weights, as long as all of those together take no more than a
-    /// large model.
+    /// Whether an operation that moves the elements of a known tensor is folded at import instead of being added to the graph.
+    /// `elements` is the size of the result. Small tensors are always folded. Larger integer tensors, which may be codes of
+    /// weights, are folded until their total exceeds the size of a large model.
     pub fn folds(&mut self, known: &Known, elements: usize) -> bool {
         if known.len().max(elements) <= FOLD_ELEMENTS {
             return true;
@@ -307,19 +309,19 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         folds
     }
 
-    /// Whether anything takes an output.
+    /// Whether an output is used.
     pub fn output_is_taken(&self, index: usize) -> bool {
         self.node.output.get(index).is_some_and(|name| !name.is_empty() && self.importer.is_taken(name))
     }
 
     // ---- codes
 
-    /// Whether the model quantizes its data, so that codes stay codes.
+    /// Whether the model quantizes its activations. If so, codes stay codes.
     pub fn quantizes_data(&self) -> bool {
         self.importer.quantizes_data
     }
 
-    /// The quantizer of codes as the file has it, whose codes may be other numbers than those of the graph.
+    /// The quantizer of codes in the file. Its codes may be different integers from those of the graph.
     pub fn file_codes(&self, codes: &Value) -> Option<Parameters> {
         let Value::Computed(v) = codes else { return None };
         let q = self.importer.graph.value_type(*v).element.quantizer()?;
@@ -327,7 +329,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         Some(noted.unwrap_or_else(|| Parameters::of(self.importer.graph.quantizer(q))))
     }
 
-    /// Notes the quantizer that codes have in the file.
+    /// Records the quantizer that codes have in the file.
     pub fn note_file_codes(&mut self, codes: &Value, file: &Parameters) {
         if let Value::Computed(v) = codes {
             self.importer.file_codes.insert(*v, file.clone());
@@ -339,17 +341,17 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         Some(self.importer.graph.quantizer(self.element(codes).quantizer()?).clone())
     }
 
-    /// The whole numbers that codes were worked out to be, if they were.
+    /// The integers that were already computed for codes, if any.
     pub fn noted_numbers(&self, codes: ValueId) -> Option<Value> {
         self.importer.numbers.get(&codes).cloned()
     }
 
-    /// Notes the whole numbers that codes are.
+    /// Records the integers that were computed for codes.
     pub fn note_numbers(&mut self, codes: ValueId, numbers: &Value) {
         self.importer.numbers.insert(codes, numbers.clone());
     }
 
-    /// A quantizer of the graph.
+    /// The id of a quantizer in the graph.
     pub fn quantizer(&mut self, quantizer: &Quantizer) -> QuantizerId {
         self.importer.quantizer(quantizer)
     }
@@ -368,7 +370,7 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
 
     // ---- the graph
 
-    /// Appends a node under this node's name.
+    /// Appends a node with this node's name to the graph.
     pub fn emit(&mut self, op: Op, inputs: &[Operand]) -> Result<Value, NodeProblem> {
         let graph = &mut self.importer.graph;
         let v = graph.append(op, inputs.iter().copied(), label(self.node))?;
@@ -381,25 +383,25 @@ impl<'i, 'a, 'm> NodeContext<'i, 'a, 'm> {
         }
     }
 
-    /// Appends a node that takes one value.
+    /// Appends a node with a single operand.
     pub fn emit_on(&mut self, op: Op, value: &Value) -> Result<Value, NodeProblem> {
         let operand = self.operand(0, value)?;
         self.emit(op, &[operand])
     }
 
-    /// Adds a constant of reals.
+    /// Adds a constant of f32.
     pub fn constant(&mut self, shape: &[usize], items: Vec<f32>) -> Operand {
         self.importer.graph.add_constant(Tensor::f32(shape, items)).into()
     }
 
-    /// Tells the caller of the import something, under this node's name.
+    /// Adds a warning that names this node.
     pub fn warn(&mut self, message: impl std::fmt::Display) {
         let name = label(self.node);
         self.importer.warnings.push(format!("node {name:?} ({}): {message}", self.node.op_type()));
     }
 }
 
-/// An axis counted from either end, as an index from 0.
+/// Converts an axis to an index from 0. A negative axis counts from the end.
 pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, NodeProblem> {
     let from_zero = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
     from_zero
@@ -408,7 +410,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Result<usize, NodeProblem> {
         .ok_or_else(|| NodeProblem::invalid(format!("has no axis {axis}, the tensor has {rank} dimensions")))
 }
 
-/// Axes counted from either end, ascending, each once.
+/// Converts axes to ascending indices from 0. Negative axes count from the end. An axis may not occur twice.
 pub(crate) fn axes(list: &[i64], rank: usize) -> Result<Vec<usize>, NodeProblem> {
     let mut axes = list.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();

@@ -1,4 +1,4 @@
-//! The operator sets that a model says it was written for.
+//! The operator sets that a model declares.
 
 use crate::error::ImportErrorKind;
 use crate::proto::ModelProto;
@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 /// The oldest version of the standard operator set that the importer reads.
 pub const OLDEST_OPSET: i64 = 6;
-/// The newest version of the standard operator set that the importer knows: that of ONNX 1.22.
+/// The newest version of the standard operator set that the importer knows. It belongs to ONNX 1.22.
 pub const NEWEST_OPSET: i64 = 27;
 
-/// The name of the standard domain in messages; files leave it empty or write it out.
+/// The name of the standard domain. In files it may also be empty.
 pub(crate) const STANDARD: &str = "ai.onnx";
 
 /// The domain of ONNX Runtime's own operators.
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 
-/// A domain under one name.
+/// Normalizes the name of a domain.
 pub(crate) fn domain(name: &str) -> &str {
     if name.is_empty() { STANDARD } else { name }
 }

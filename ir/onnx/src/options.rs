@@ -1,40 +1,41 @@
-//! What a caller may choose about an import.
+//! Options of the import.
 
 use catc_ir::Tensor;
 
-/// What happens to a first input dimension that the file fixes, as exporters do that were not told of a dynamic batch.
+/// How to treat a first input dimension that the file fixes. Exporters fix it unless they are told that the batch is dynamic.
 ///
 /// Inputs whose first dimension is dynamic in the file always get the symbolic batch `N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BatchPolicy {
-    /// It becomes `N`; constant shapes in the model that contain it (`Reshape` to `[1,512]`) follow. If the model uses
-    /// the dimension in a way that no batch allows, the file's size is kept and a warning says why.
+    /// It becomes `N`, and constant shapes in the model that contain it (`Reshape` to `[1,512]`) are adapted. If the model uses
+    /// the dimension in a way that only works with a fixed batch size, the size in the file is kept and a warning explains why.
     #[default]
     Auto,
     /// It becomes `N`, or the import fails.
     Symbolic,
-    /// It keeps the file's size.
+    /// It keeps the size in the file.
     AsDeclared,
 }
 
 /// Options of an import.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportOptions {
-    /// What happens to a batch size that the file fixes.
+    /// How to treat a batch size that the file fixes.
     pub batch: BatchPolicy,
-    /// Sizes of inputs, whatever the file says of them: input name and all its dimensions, outermost first. The first one is the batch
-    /// size, which counts where the network does not work for every batch.
+    /// Sizes of inputs, which override those in the file. Each entry holds the name of the input and all its dimensions,
+    /// outermost first. The first dimension is the batch size. It is only used if the network does not work with every batch
+    /// size.
     pub shapes: Vec<(String, Vec<usize>)>,
-    /// Inputs that always have this value: they become constants and are no inputs of the graph any more. f32, i64 or
-    /// truth values, as [`catc_ir::Tensor`] holds what the file's type becomes.
+    /// Inputs with a fixed value. They become constants and are no longer inputs of the graph. The tensor holds f32, i64 or
+    /// booleans, depending on the type in the file.
     pub values: Vec<(String, Tensor)>,
-    /// Bytes that may be taken for what the file asks for without holding it: tensors that are spelled out, and calls of functions. What
-    /// the file holds is not counted.
+    /// The limit on the memory, in bytes, for data that the file describes without containing it: expanded tensors and inlined
+    /// functions. Data that the file contains does not count.
     pub memory: usize,
 }
 
 impl ImportOptions {
-    /// What is allowed unless another limit is given: 2 GiB.
+    /// The default limit of `memory`: 2 GiB.
     pub const MEMORY: usize = 2 << 30;
 }
 

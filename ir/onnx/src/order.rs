@@ -1,11 +1,11 @@
-//! Which nodes of the model matter, and in which order.
+//! Finds the nodes that outputs depend on, and their order.
 
 use crate::error::ImportErrorKind;
 use crate::proto::{GraphProto, NodeProto};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
-/// The name of a node in messages: its own, or that of its first output.
+/// The name of a node in messages. A node without a name is named after its first output.
 pub(crate) fn label(node: &NodeProto) -> &str {
     match node.name() {
         "" => node.output.iter().map(String::as_str).find(|o| !o.is_empty()).unwrap_or("without a name"),
@@ -17,32 +17,32 @@ fn fail<T>(problem: String) -> Result<T, ImportErrorKind> {
     Err(ImportErrorKind::Graph(problem))
 }
 
-/// Inputs of a node that are there (optional ones that are left out have empty names), and what graphs inside it take.
+/// The inputs of a node that are present, and the names that its subgraphs capture. Omitted optional inputs have empty names.
 pub(crate) fn takes(node: &NodeProto) -> impl Iterator<Item = &str> {
     let inputs = node.input.iter().map(String::as_str).filter(|n| !n.is_empty());
     inputs.chain(inside(node).flat_map(captured))
 }
 
-/// The graphs that stand in a node's attributes.
+/// The subgraphs in a node's attributes.
 pub(crate) fn inside(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|a| a.g.as_deref().into_iter().chain(&a.graphs))
 }
 
-/// The names that a graph inside a node takes from around it.
+/// The names that a subgraph captures from the graphs around it.
 pub(crate) fn captured(graph: &GraphProto) -> Vec<&str> {
     let own: HashSet<&str> = defined(graph).collect();
     let outputs = graph.output.iter().map(|o| o.name()).filter(|n| !n.is_empty());
     graph.node.iter().flat_map(takes).chain(outputs).filter(|n| !own.contains(n)).collect()
 }
 
-/// The names that a graph gives a meaning.
+/// The names that a graph defines.
 pub(crate) fn defined(graph: &GraphProto) -> impl Iterator<Item = &str> {
     let made = graph.node.iter().flat_map(|n| &n.output).map(String::as_str).filter(|o| !o.is_empty());
     graph.initializer.iter().map(|t| t.name()).chain(graph.input.iter().map(|i| i.name())).chain(made)
 }
 
-/// The nodes that outputs depend on, each after those it takes from, otherwise in the order of the file. `around` tells
-/// what a graph inside a node finds around it.
+/// The nodes that outputs depend on, in topological order and otherwise in the order of the file. For a subgraph, `around` tells
+/// which names the graphs around it define.
 pub(crate) fn live_nodes(
     graph: &GraphProto,
     around: impl Fn(&str) -> bool,
@@ -54,7 +54,7 @@ pub(crate) fn live_nodes(
             return fail(format!("has two initializers named `{name}`"));
         }
     }
-    // Up to IR version 3 initializers are inputs as well.
+    // Up to IR version 3, initializers are listed as inputs as well.
     for name in graph.input.iter().map(|i| i.name()).filter(|n| !initializers.contains(n)) {
         if !given.insert(name) {
             return fail(format!("has two inputs named `{name}`"));
@@ -96,7 +96,7 @@ pub(crate) fn live_nodes(
     sort(graph, &live, &makers)
 }
 
-/// Live nodes after what they take, by repeatedly taking the first node of the file that can run.
+/// Sorts the live nodes topologically. It repeatedly takes the first node of the file whose inputs are available.
 fn sort<'m>(
     graph: &'m GraphProto,
     live: &[bool],

@@ -1,4 +1,4 @@
-//! Looking into ONNX files without importing a model: single tensors, as ONNX's own test data holds them, and the
+//! Inspection of ONNX files without an import. It reads files with a single tensor, as in the test data of ONNX, and the
 //! operators that a model uses.
 
 use crate::budget;
@@ -23,10 +23,11 @@ fn decoded<M: Message + Default>(path: &Path) -> Result<M, ImportError> {
     M::decode(bytes).map_err(|e| fail(ImportErrorKind::Decode(e.to_string())))
 }
 
-/// Reads a file of one tensor (`TensorProto`): its name and its elements, reals as f32 and whole numbers as i64.
+/// Reads a file with one tensor (`TensorProto`). Returns its name and its elements: floating-point types as f32, integer types as
+/// i64, and booleans.
 ///
 /// # Errors
-/// If the file cannot be read, holds another message, or holds elements that are neither numbers nor truth values.
+/// Fails if the file cannot be read, holds a different message, or holds elements that are neither numbers nor booleans.
 pub fn read_tensor(path: &Path) -> Result<(String, Tensor), ImportError> {
     let proto: TensorProto = decoded(path)?;
     let name = proto.name().to_string();
@@ -38,21 +39,21 @@ pub fn read_tensor(path: &Path) -> Result<(String, Tensor), ImportError> {
     Ok((name, tensor))
 }
 
-/// What a model file says of itself, whether or not it can be imported.
+/// An outline of a model file, which need not be importable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// The operator of each node of the main graph, in the order of the file.
     pub operators: Vec<String>,
-    /// The names of its inputs, those with an initial value left out.
+    /// The names of the inputs, without those that have an initial value.
     pub inputs: Vec<String>,
-    /// The names of its outputs.
+    /// The names of the outputs.
     pub outputs: Vec<String>,
 }
 
 /// Reads the outline of a model file.
 ///
 /// # Errors
-/// If the file cannot be read or holds no model.
+/// Fails if the file cannot be read or does not hold a model.
 pub fn outline(path: &Path) -> Result<Outline, ImportError> {
     let model: ModelProto = decoded(path)?;
     let Some(graph) = model.graph else { return Ok(Outline::default()) };

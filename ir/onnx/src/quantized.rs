@@ -1,4 +1,4 @@
-//! Quantizers as files have them: the codes that a scale and a zero-point give, and whether a model quantizes its data at all.
+//! The quantizers of files, and the check whether a model quantizes its activations.
 
 use crate::node::input_name;
 use crate::order::{inside, takes};
@@ -7,16 +7,16 @@ use crate::proto::{GraphProto, NodeProto};
 use catc_ir::{QFormat, Quantizer};
 use std::collections::HashSet;
 
-/// Scale, zero-point and type as the file has them.
+/// The scale, the zero point and the type of a quantizer in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Parameters {
     /// One positive scale, or one for each slice.
     pub scale: Vec<f32>,
-    /// As many zero-points.
+    /// One zero point for each scale.
     pub zero_point: Vec<i32>,
-    /// The codes of the file.
+    /// The format of the codes in the file.
     pub format: QFormat,
-    /// The axis that several scales are along, as the file counts it.
+    /// The axis of several scales, as written in the file.
     pub axis: i64,
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn format(ty: DataType) -> Option<QFormat> {
 }
 
 impl Parameters {
-    /// Those of a quantizer of the graph.
+    /// The parameters of a quantizer of the graph.
     pub fn of(quantizer: &Quantizer) -> Self {
         Parameters {
             scale: quantizer.scale.clone(),
@@ -45,7 +45,7 @@ impl Parameters {
         }
     }
 
-    /// The quantizer of a tensor of this rank; `None` if the axis does not exist.
+    /// The quantizer of a tensor of this rank. `None` if the axis does not exist.
     pub fn quantizer(&self, rank: usize) -> Option<Quantizer> {
         let axis = match self.scale.len() {
             1 => None,
@@ -54,19 +54,19 @@ impl Parameters {
         Some(Quantizer { format: self.format, axis, scale: self.scale.clone(), zero_point: self.zero_point.clone() })
     }
 
-    /// Whether both give the same codes to the same reals of a tensor of this rank.
+    /// Whether both quantizers are the same for tensors of this rank.
     pub fn agrees(&self, other: &Parameters, rank: usize) -> bool {
         self.quantizer(rank).is_some_and(|q| Some(q) == other.quantizer(rank))
     }
 }
 
-/// Whether an operator makes codes, or sums of codes, of what it takes first.
+/// Whether an operator produces codes or sums of codes from its first input.
 fn quantizes(node: &NodeProto) -> bool {
     matches!(node.op_type(), "QuantizeLinear" | "DynamicQuantizeLinear" | "ConvInteger" | "MatMulInteger" | "QGemm")
         || node.op_type().starts_with("QLinear")
 }
 
-/// Whether a model quantizes what it computes from its inputs. Codes of constants alone leave a float network. `nodes` are in
+/// Whether a model quantizes activations. A model that only quantizes constants is imported as a float network. `nodes` are in
 /// topological order.
 pub(crate) fn quantizes_data(graph: &GraphProto, nodes: &[&NodeProto]) -> bool {
     let given: HashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
@@ -84,7 +84,7 @@ pub(crate) fn quantizes_data(graph: &GraphProto, nodes: &[&NodeProto]) -> bool {
     false
 }
 
-/// Whether a graph inside a node quantizes.
+/// Whether a subgraph quantizes.
 fn quantizes_inside(graph: &GraphProto) -> bool {
     graph.node.iter().any(|n| quantizes(n) || inside(n).any(quantizes_inside))
 }

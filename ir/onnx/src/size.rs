@@ -3,12 +3,12 @@
 use catc_ir::Dim;
 use std::fmt;
 
-/// A whole number that may depend on the batch.
+/// An integer that may depend on the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// A number.
+    /// A fixed number.
     Fixed(i64),
-    /// This many times the batch, not 0.
+    /// This multiple of the batch. It is not 0.
     Batch(i64),
 }
 
@@ -49,7 +49,7 @@ impl Size {
         }
     }
 
-    /// The quotient rounded towards zero, if it is a number or a multiple of the batch for every batch.
+    /// The quotient rounded towards zero, if it is a number or a multiple of the batch for every batch size.
     pub fn div(self, other: Size) -> Option<Size> {
         match (self, other) {
             (Size::Fixed(a), Size::Fixed(b)) => a.checked_div(b).map(Size::Fixed),

@@ -1,9 +1,9 @@
-//! Element types of 8 bits and fewer: whole numbers of 2 and 4 bits, several to a byte, and floats of 8 and 4 bits.
+//! Narrow element types: packed integers of 2 and 4 bits, and floats of 4 and 8 bits.
 
 use crate::proto::tensor_proto::DataType;
 use catc_ir::TensorData;
 
-/// Bits of an element, for the types that are read here.
+/// The number of bits of an element, for the types of this module.
 pub(crate) fn bits(t: DataType) -> Option<usize> {
     use DataType::*;
     Some(match t {
@@ -14,7 +14,7 @@ pub(crate) fn bits(t: DataType) -> Option<usize> {
     })
 }
 
-/// `count` elements from bytes, the first in the lowest bits.
+/// Decodes `count` elements from bytes. The first element is in the lowest bits. `None` if there are too few bytes.
 pub(crate) fn decode(t: DataType, bytes: impl Iterator<Item = u8>, count: usize) -> Option<TensorData> {
     let bits = bits(t)?;
     let codes = bytes.flat_map(|b| (0..8 / bits).map(move |i| (b >> (i * bits)) & (0xff >> (8 - bits))));
@@ -36,7 +36,7 @@ pub(crate) fn decode(t: DataType, bytes: impl Iterator<Item = u8>, count: usize)
 /// The value of a small float.
 fn float(t: DataType, code: u8) -> f32 {
     use DataType::*;
-    // Bits of the fraction, bias of the exponent.
+    // The width of the type, the number of fraction bits, and the bias of the exponent.
     let (width, fraction, bias) = match t {
         Float4e2m1 => (4, 1, 1),
         Float8e4m3fn => (8, 3, 7),

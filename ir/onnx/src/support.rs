@@ -1,4 +1,4 @@
-//! Finding every node that has no rule, before anything is translated.
+//! Finds all nodes without a rule before the translation starts.
 
 use crate::control;
 use crate::error::{ImportErrorKind, UnsupportedNode};
@@ -9,11 +9,11 @@ use crate::order::inside;
 use crate::proto::NodeProto;
 use std::collections::BTreeMap;
 
-/// An error that lists every node whose operator has no rule.
+/// Returns an error that lists every node whose operator has no rule.
 pub(crate) fn check_supported(nodes: &[&NodeProto], versions: &BTreeMap<String, i64>) -> Result<(), ImportErrorKind> {
     let reason = |n: &NodeProto| -> Option<Option<String>> {
         if control::written_out(n) {
-            // Its nodes are looked at when it is known which of them count.
+            // The nodes of its subgraphs are checked later, when it is known which subgraph is used.
             return None;
         }
         if inside(n).next().is_some() {

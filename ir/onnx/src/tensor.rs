@@ -1,5 +1,5 @@
-//! Tensors of the file as tensors of the IR: reals become f32, whole numbers i64. What does not fit is an error, and
-//! sizes are compared with the data before memory is taken.
+//! Conversion of tensors of the file to tensors of the IR. Floating-point types become f32, and integer types become i64. Values
+//! that do not fit are errors. Sizes are compared with the data before memory is allocated.
 
 use crate::error::TensorProblem;
 use crate::external::ExternalData;
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use catc_ir::{Tensor, TensorData};
 use half::{bf16, f16};
 
-/// The most elements of any tensor; far above any model, and low enough that sums of a few of them do not overflow.
+/// The largest number of elements of a tensor. It is far above the needs of any model, and sums of a few such numbers do not
+/// overflow.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 40;
 
 /// The name of an element type in messages.
@@ -21,10 +22,11 @@ pub(crate) fn type_name(data_type: i32) -> String {
     }
 }
 
-/// Sizes from a file, each and all together within [`MAX_ELEMENTS`]; with their product.
+/// Converts dimensions of the file to sizes, and returns them with their product. `None` if a size is negative or the product
+/// exceeds [`MAX_ELEMENTS`].
 pub(crate) fn checked_dims(dims: &[i64]) -> Option<(Vec<usize>, usize)> {
     let sizes: Vec<usize> = dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
-    // Zeros count as ones here, so that no order of the factors overflows.
+    // Zeros count as ones, so that the product of the other sizes is bounded as well.
     let bound = sizes.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
     bound.filter(|&n| n <= MAX_ELEMENTS)?;
     let count = sizes.iter().product();
@@ -55,7 +57,7 @@ pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<T
     };
     let source = Source { proto, count };
     let data = match raw {
-        // Some writers leave an empty field beside the typed one.
+        // Some writers add an empty raw field beside the typed one.
         Some(raw) if !(raw.is_empty() && count > 0 && source.typed_len() > 0) => {
             if raw.len() != bytes_needed {
                 return Err(source.length(bytes_needed, raw.len(), "bytes"));
@@ -66,7 +68,7 @@ pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<T
             }
         }
         _ if packed.is_some() => {
-            // A byte stands in each number.
+            // Each number of the field holds one byte.
             let bytes = proto.int32_data.iter().map(|&x| x as u8);
             source.packed(data_type, bytes)?
         }
@@ -75,7 +77,7 @@ pub(crate) fn read(proto: &TensorProto, external: &mut ExternalData) -> Result<T
     Ok(Tensor::new(shape, data))
 }
 
-/// Bytes of an element in raw data, for the types that are read.
+/// The number of bytes of an element in raw data, for the supported types.
 fn width(data_type: DataType) -> Option<usize> {
     use DataType::*;
     Some(match data_type {
@@ -87,7 +89,7 @@ fn width(data_type: DataType) -> Option<usize> {
     })
 }
 
-/// The elements of one width, wherever they lie in the file: raw data is little-endian and seldom aligned.
+/// The elements of raw data, each `W` bytes wide. Raw data is little-endian and often not aligned.
 fn elements<const W: usize>(raw: &Bytes) -> impl Iterator<Item = [u8; W]> {
     raw.as_chunks::<W>().0.iter().copied()
 }
@@ -112,7 +114,7 @@ fn from_raw(data_type: DataType, raw: &Bytes) -> Result<TensorData, TensorProble
     })
 }
 
-/// A double as f32, unless it overflows.
+/// Converts a double to f32. Overflow is an error.
 fn narrow(x: f64) -> Result<f32, TensorProblem> {
     let y = x as f32;
     if y.is_infinite() && x.is_finite() { Err(TensorProblem::Range(format!("{x:e}"), "f32")) } else { Ok(y) }
@@ -122,7 +124,7 @@ fn signed(x: u64) -> Result<i64, TensorProblem> {
     x.try_into().map_err(|_| TensorProblem::Range(x.to_string(), "i64"))
 }
 
-/// A tensor whose elements stand in a typed field of its message.
+/// A tensor whose elements are in a typed field of its message.
 struct Source<'a> {
     proto: &'a TensorProto,
     count: usize,
@@ -133,7 +135,7 @@ impl Source<'_> {
         TensorProblem::Length { dims: self.proto.dims.clone(), expected, found, unit }
     }
 
-    /// Elements of a few bits from their bytes.
+    /// Decodes elements of a narrow type from their bytes.
     fn packed(&self, data_type: DataType, bytes: impl Iterator<Item = u8>) -> Result<TensorData, TensorProblem> {
         let found = self.proto.int32_data.len();
         small::decode(data_type, bytes, self.count).ok_or_else(|| self.length(self.count, found, "elements"))
@@ -146,12 +148,12 @@ impl Source<'_> {
             .sum()
     }
 
-    /// The elements of a field, as many as there should be.
+    /// The elements of a field. Their number must be correct.
     fn field<'f, T>(&self, field: &'f [T]) -> Result<&'f [T], TensorProblem> {
         if field.len() == self.count { Ok(field) } else { Err(self.length(self.count, field.len(), "elements")) }
     }
 
-    /// The elements of the 32-bit field, which also holds the narrower types, each in its range.
+    /// The elements of the 32-bit field, which also holds narrower types. Each element must be in the range of its type.
     fn narrow_ints(&self, min: i32, max: i32, name: &'static str) -> Result<Vec<i64>, TensorProblem> {
         let check = |&x: &i32| {
             if (min..=max).contains(&x) { Ok(x.into()) } else { Err(TensorProblem::Range(x.to_string(), name)) }

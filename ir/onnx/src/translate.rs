@@ -1,4 +1,4 @@
-//! Translating the nodes, one after the other, into a graph.
+//! Translation of the nodes to a graph.
 
 use crate::control;
 use crate::error::{ImportErrorKind, NodeProblem, TensorProblem};
@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The tensors of the file, read when something takes them and kept for a second attempt.
+/// The tensors of the file. They are read on first use, and kept in case of a second attempt.
 pub(crate) struct Tensors<'m> {
     initializers: HashMap<&'m str, &'m TensorProto>,
     read: HashMap<&'m str, Arc<Tensor>>,
@@ -32,7 +32,7 @@ pub(crate) struct Tensors<'m> {
 }
 
 impl<'m> Tensors<'m> {
-    /// The tensors of a graph; external data is read from `folder`.
+    /// The tensors of a graph. External data is read from `folder`.
     pub fn new(graph: &'m GraphProto, folder: Option<&Path>) -> Self {
         let initializers = graph.initializer.iter().map(|t| (t.name(), t)).collect();
         Tensors { initializers, read: HashMap::new(), external: ExternalData::new(folder) }
@@ -57,14 +57,14 @@ impl<'m> Tensors<'m> {
     }
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 enum Binding {
     Value(Value),
-    /// An output that the rule of its node does not compute: operator and number.
+    /// An output that the rule of its node does not compute, with the operator and the index of the output.
     NotComputed(String, usize),
 }
 
-/// What one attempt makes of a model.
+/// The result of an attempt to translate a model.
 pub(crate) struct Translated {
     pub graph: Graph,
     pub operators: HashMap<String, String>,
@@ -73,51 +73,52 @@ pub(crate) struct Translated {
     pub warnings: Vec<String>,
 }
 
-/// One attempt at a model.
+/// An attempt to translate a model.
 pub(crate) struct Importer<'a, 'm> {
     proto: &'m GraphProto,
     tensors: &'a mut Tensors<'m>,
     /// The graph so far.
     pub graph: Graph,
-    /// The operators of the nodes so far by the names of these.
+    /// The operators of the nodes so far, by the names of the nodes.
     operators: HashMap<String, String>,
-    /// Whether the caller gave sizes, so that those of the file say nothing.
+    /// Whether the caller gave sizes. If so, the sizes that the file declares are not valid.
     reshaped: bool,
-    /// The types of the inputs that hold whole numbers.
+    /// The types of the integer and boolean inputs in the file.
     whole: Vec<Option<WholeType>>,
-    /// The batch size that the file fixes, where it became `N`.
+    /// The batch size that the file fixes, if it became `N`.
     pub file_batch: Option<usize>,
-    /// The batch size that the network gets where it does not work for every one.
+    /// The batch size for a network that does not work with every batch size.
     pub batch: Option<usize>,
-    /// What the user should be told.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
     bindings: HashMap<&'m str, Binding>,
-    /// The constants that tensors became, by address; the graph keeps the tensors, so addresses are not reused.
+    /// The constants of the graph, by the address of their tensor. The graph keeps the tensors alive, so addresses are not
+    /// reused.
     constants: HashMap<*const Tensor, ConstId>,
-    /// Whether the model quantizes its data, so that codes stay codes.
+    /// Whether the model quantizes its activations. If so, codes stay codes.
     pub quantizes_data: bool,
-    /// The quantizers that codes have in the file, where their numbers differ from those of the graph.
+    /// The quantizers that codes have in the file, if their integers differ from those of the graph.
     pub file_codes: HashMap<ValueId, Parameters>,
-    /// The whole numbers that codes are, where something takes them as such.
+    /// The integers that were computed for codes, for nodes that use them as integers.
     pub numbers: HashMap<ValueId, Value>,
-    /// The element types of what nodes gave so far.
+    /// The element types of the outputs of nodes so far.
     types: HashMap<&'m str, DataType>,
-    /// The quantizers of the graph: equal ones are one.
+    /// The quantizers of the graph, without duplicates.
     quantizers: Vec<QuantizerId>,
-    /// The graphs inside nodes that are being translated, the innermost last.
+    /// The subgraphs that are currently translated, with the innermost last.
     pub inside: Vec<&'m GraphProto>,
-    /// Nodes of such graphs so far.
+    /// The number of nodes in such subgraphs so far.
     pub nodes_inside: usize,
-    /// Elements of tensors so far that the file asks for without holding them.
+    /// The number of elements so far in tensors that the file describes without containing their data.
     pub filled: usize,
-    /// Bytes that may be taken for them.
+    /// The limit on their memory in bytes.
     pub memory: usize,
-    /// Elements of known whole numbers so far that were moved or computed here.
+    /// The number of integer elements so far that were moved or computed at import.
     pub moved: usize,
 }
 
 impl<'a, 'm> Importer<'a, 'm> {
-    /// An attempt that treats a batch size fixed in the file as `policy` says.
+    /// Starts an attempt. `policy` determines how a batch size that the file fixes is treated.
     pub fn new(
         proto: &'m GraphProto,
         options: &ImportOptions,
@@ -163,7 +164,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         })
     }
 
-    /// A quantizer of the graph. Equal ones are one, so that codes can be seen to be of one kind.
+    /// The id of a quantizer in the graph. Equal quantizers share an id, so codes with equal quantizers have the same type.
     pub fn quantizer(&mut self, quantizer: &Quantizer) -> QuantizerId {
         if let Some(&q) = self.quantizers.iter().find(|&&q| self.graph.quantizer(q) == quantizer) {
             return q;
@@ -173,7 +174,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         q
     }
 
-    /// Translates nodes in topological order, all of which have rules, and the outputs.
+    /// Translates all nodes and the outputs. The nodes are in topological order and all have rules.
     pub fn run(
         mut self,
         nodes: &[&'m NodeProto],
@@ -216,30 +217,30 @@ impl<'a, 'm> Importer<'a, 'm> {
         Ok(())
     }
 
-    /// Gives a name of a graph inside a node its meaning.
+    /// Binds a name of a subgraph to a value.
     pub fn bind(&mut self, name: &'m str, value: Value) {
         self.bindings.insert(name, Binding::Value(value));
     }
 
-    /// Takes the meaning of a name away again.
+    /// Removes the binding of a name.
     pub fn unbind(&mut self, name: &str) {
         self.bindings.remove(name);
         self.types.remove(name);
     }
 
-    /// Gives a name the element type of another.
+    /// Copies the element type of one name to another.
     pub fn pass_type(&mut self, from: &str, to: &'m str) {
         if let Some(ty) = self.type_of(from) {
             self.types.insert(to, ty);
         }
     }
 
-    /// Whether a name has a meaning.
+    /// Whether a name is defined.
     pub fn knows(&self, name: &str) -> bool {
         self.bindings.contains_key(name) || self.tensors.proto(name).is_some()
     }
 
-    /// Whether a node takes a name, or the graph gives it.
+    /// Whether a node uses a name, or whether it is an output of the graph.
     pub fn is_taken(&self, name: &str) -> bool {
         let graphs = self.inside.iter().chain([&self.proto]);
         let mut taken = graphs.flat_map(|g| g.node.iter().flat_map(takes).chain(g.output.iter().map(|o| o.name())));
@@ -257,7 +258,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         Ok(outputs)
     }
 
-    /// Codes that a node moved have the quantizer that those which it took have in the file.
+    /// Records that the codes that a node outputs have the same quantizer in the file as its input codes.
     fn pass_file_codes(&mut self, node: &NodeProto, outputs: &Outputs) {
         let taken = node.input.iter().find_map(|name| match self.bindings.get(name.as_str()) {
             Some(Binding::Value(Value::Computed(v))) => self.file_codes.get(v).cloned(),
@@ -307,7 +308,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         Ok(())
     }
 
-    /// The whole numbers that codes are which the graph gives, under the name of the node that gives them.
+    /// The integers of codes that are an output of the graph. The new nodes get the name of the node that computes the output.
     fn numbers_of_output(&mut self, name: &str, codes: ValueId, opset: i64) -> Result<ValueId, NodeProblem> {
         let Some(node) = self.proto.node.iter().find(|n| n.output.iter().any(|o| o == name)) else {
             return Err(NodeProblem::invalid("is given by no node"));
@@ -318,7 +319,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         }
     }
 
-    /// What a name stands for. Every name that a live node takes stands for something.
+    /// The value of a name. Every name that a live node uses is defined.
     fn lookup(&mut self, name: &'m str) -> Result<Value, LookupProblem> {
         match self.bindings.get(name) {
             Some(Binding::Value(v)) => Ok(v.clone()),
@@ -329,7 +330,7 @@ impl<'a, 'm> Importer<'a, 'm> {
         }
     }
 
-    /// What input `index` of a node stands for.
+    /// The value of input `index` of a node.
     pub fn value(&mut self, name: &'m str, index: usize) -> Result<Value, NodeProblem> {
         self.lookup(name).map_err(|problem| match problem {
             LookupProblem::Tensor(problem) => NodeProblem::Tensor { name: name.into(), problem },
@@ -337,19 +338,19 @@ impl<'a, 'm> Importer<'a, 'm> {
         })
     }
 
-    /// Reads a tensor that stands in an attribute.
+    /// Reads the tensor of an attribute.
     pub fn read_tensor(&mut self, proto: &TensorProto) -> Result<Tensor, TensorProblem> {
         tensor::read(proto, &mut self.tensors.external)
     }
 
-    /// The element type that the file gives a name: that of an initializer or an input, or what follows from the node that
-    /// computes it. What the file declares besides counts where nothing follows.
+    /// The element type of a name in the file. For initializers and inputs it is the declared type. For other names it is
+    /// inferred from the node that computes them. If it cannot be inferred, the type that the file declares is used.
     pub fn type_of(&self, name: &str) -> Option<DataType> {
         let followed = self.types.get(name).copied();
         followed.or_else(|| self.inside.iter().rev().chain([&self.proto]).find_map(|graph| declared_type(graph, name)))
     }
 
-    /// A value as an operand; what is known becomes a constant, once.
+    /// A value as an operand of the graph. A known tensor becomes a constant, which is added only once.
     pub fn operand(&mut self, value: &Value) -> Result<Operand, String> {
         match value {
             Value::Computed(v) => Ok((*v).into()),
@@ -363,12 +364,12 @@ impl<'a, 'm> Importer<'a, 'm> {
     }
 }
 
-/// Why a name gives no value.
+/// Why a name has no value.
 #[derive(Debug)]
 pub(crate) enum LookupProblem {
-    /// It cannot be read.
+    /// The tensor cannot be read.
     Tensor(TensorProblem),
-    /// Anything else, in words.
+    /// Any other reason, as a message.
     Other(String),
 }
 
@@ -386,16 +387,16 @@ fn declared_type(graph: &GraphProto, name: &str) -> Option<DataType> {
     types::data_type(initial.or_else(declared)?.into())
 }
 
-/// A problem of a node as one of the import.
+/// Converts a problem of a node to an error of the import.
 pub(crate) fn at_node(node: &NodeProto, versions: &BTreeMap<String, i64>, problem: NodeProblem) -> ImportErrorKind {
     match problem {
-        // The node is only where it was noticed.
+        // The tensor is at fault, not the node.
         NodeProblem::Tensor { name, problem } => ImportErrorKind::Tensor { name, problem },
         problem => ImportErrorKind::Node { node: Box::new(node_name(node, versions)), problem },
     }
 }
 
-/// The name of a graph as a word of the text form.
+/// Converts the name of a graph to a word of the text form.
 fn graph_word(name: &str) -> String {
     let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     match word.chars().next() {
@@ -405,8 +406,8 @@ fn graph_word(name: &str) -> String {
     }
 }
 
-/// The shape that the file declares for an output, if the one found is not of that form. Of a network that was `reshaped` only the batch is
-/// looked at.
+/// The shape that the file declares for an output, if it contradicts the inferred shape. If the network was `reshaped`, only the
+/// batch is compared.
 fn contradiction(info: &ValueInfoProto, found: &Shape, file_batch: Option<usize>, reshaped: bool) -> Option<String> {
     let Some(type_proto::Value::TensorType(tensor)) = info.r#type.as_ref()?.value.as_ref() else {
         return None;

@@ -1,11 +1,11 @@
-//! The element types that a model gives its tensors, node by node. Values of the graph do not have them: all whole numbers are
-//! i64 there, but the type of a zero-point decides which codes a quantizer has.
+//! Inference of the element types in the file, node by node. The graph does not have this information, because all integers are
+//! i64 there. It is needed because the type of a zero point determines the format of a quantizer's codes.
 
 use crate::node::input_name;
 use crate::proto::NodeProto;
 use crate::proto::tensor_proto::DataType;
 
-/// The type of output `index` of a node, given those of what it takes; `None` if that is not known.
+/// The type of output `index` of a node. `known` gives the types of its inputs. `None` if the type cannot be inferred.
 pub(crate) fn of_output(node: &NodeProto, index: usize, known: impl Fn(&str) -> Option<DataType>) -> Option<DataType> {
     let of_input = |i: usize| input_name(node, i).and_then(&known);
     let number = |name: &str| node.attribute.iter().find(|a| a.name() == name).map(|a| a.i());
@@ -40,12 +40,12 @@ pub(crate) fn of_output(node: &NodeProto, index: usize, known: impl Fn(&str) -> 
         "Where" => of_input(1),
         "OneHot" => of_input(2),
         "If" | "Loop" | "Scan" => None,
-        // Every other operator gives elements of the type that it takes first.
+        // For every other operator, the output has the type of the first input.
         _ => of_input(0),
     }
 }
 
-/// The type that QuantizeLinear gives: that of the zero-point, one that is asked for, or u8.
+/// The output type of QuantizeLinear: the type of the zero point, or else the attribute, or else u8.
 fn quantized(node: &NodeProto, zero_point: Option<DataType>) -> Option<DataType> {
     let asked = node.attribute.iter().find(|a| a.name() == "output_dtype").and_then(|a| data_type(a.i()));
     match input_name(node, 2) {
@@ -54,13 +54,13 @@ fn quantized(node: &NodeProto, zero_point: Option<DataType>) -> Option<DataType>
     }
 }
 
-/// A type by its number.
+/// The type with this ONNX number.
 pub(crate) fn data_type(number: i64) -> Option<DataType> {
     let t = DataType::try_from(i32::try_from(number).ok()?).ok()?;
     (t != DataType::Undefined).then_some(t)
 }
 
-/// The type of the tensor that a node holds as its value.
+/// The type of the tensor in the attribute `value`.
 fn tensor_attribute(node: &NodeProto) -> Option<DataType> {
     let value = node.attribute.iter().find(|a| a.name() == "value")?;
     data_type(value.t.as_ref()?.data_type().into())

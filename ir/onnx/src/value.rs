@@ -1,34 +1,34 @@
-//! What a name of the model stands for while it is translated.
+//! The values of names during the translation of a model.
 
 use crate::size::Size;
 use catc_ir::{Element, Shape, Tensor, TensorData, ValueId};
 use std::sync::Arc;
 
-/// A tensor: computed by the graph, or known now.
+/// A tensor that the graph computes, or that is known at import.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     /// A value of the graph.
     Computed(ValueId),
-    /// Initializers, constants and what is computed from shapes.
+    /// A known tensor: an initializer, a constant, or the result of a computation on shapes.
     Known(Known),
 }
 
-/// A tensor whose elements are known when the model is imported. It enters the graph when a node takes it.
+/// A tensor whose elements are known at import. It is added to the graph when a node uses it.
 #[derive(Clone, Debug)]
 pub(crate) enum Known {
-    /// Elements that do not depend on the batch.
+    /// A tensor whose elements do not depend on the batch.
     Tensor(Arc<Tensor>),
-    /// Whole numbers of which at least one depends on the batch.
+    /// Integers, of which at least one depends on the batch.
     Sizes {
-        /// Sizes of the tensor.
+        /// The sizes of the tensor.
         shape: Vec<usize>,
-        /// Its elements.
+        /// The elements.
         items: Vec<Size>,
     },
 }
 
 impl Known {
-    /// Whole numbers under a shape of as many elements.
+    /// A tensor of integers. The number of items must match the shape.
     pub fn sizes(shape: Vec<usize>, items: Vec<Size>) -> Self {
         match items.iter().map(|s| s.fixed()).collect::<Option<Vec<i64>>>() {
             Some(fixed) => Known::Tensor(Arc::new(Tensor::new(shape, TensorData::I64(fixed)))),
@@ -36,7 +36,7 @@ impl Known {
         }
     }
 
-    /// A list of whole numbers.
+    /// A list of integers.
     pub fn list(items: Vec<Size>) -> Self {
         Known::sizes(vec![items.len()], items)
     }
@@ -49,7 +49,7 @@ impl Known {
         }
     }
 
-    /// Number of elements.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         match self {
             Known::Tensor(t) => t.len(),
@@ -57,7 +57,7 @@ impl Known {
         }
     }
 
-    /// What it holds.
+    /// The element type.
     pub fn element(&self) -> Element {
         match self {
             Known::Sizes { .. } => Element::I64,
@@ -69,7 +69,7 @@ impl Known {
         }
     }
 
-    /// Its elements, if they are whole numbers.
+    /// The elements, if they are integers.
     pub fn as_sizes(&self) -> Option<Vec<Size>> {
         match self {
             Known::Tensor(t) => Some(t.as_i64()?.iter().map(|&n| Size::Fixed(n)).collect()),
@@ -77,7 +77,7 @@ impl Known {
         }
     }
 
-    /// Its elements, if they are reals.
+    /// The elements, if they are f32.
     pub fn as_f32(&self) -> Option<&[f32]> {
         match self {
             Known::Tensor(t) => t.as_f32(),
@@ -85,7 +85,7 @@ impl Known {
         }
     }
 
-    /// Its shape as the IR writes it.
+    /// The shape as a type of the IR.
     pub fn ir_shape(&self) -> Shape {
         Shape::fixed(self.shape())
     }

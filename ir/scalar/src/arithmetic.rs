@@ -1,29 +1,31 @@
-//! The operations that functions are written in, and their meaning for plain numbers.
+//! The operations from which functions are built, and their definition for single numbers.
 
-/// `a` if `a > b`, else `b`: so `b` where either is NaN, and `b` where both are zeros (x86 `maxps`).
+/// `a` if `a > b`, else `b`. The result is therefore `b` if either operand is NaN, and also if both are zeros. This is what x86
+/// `maxps` does.
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// `a` if `a < b`, else `b`: so `b` where either is NaN, and `b` where both are zeros (x86 `minps`).
+/// `a` if `a < b`, else `b`. The result is therefore `b` if either operand is NaN, and also if both are zeros. This is what x86
+/// `minps` does.
 #[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
 
-/// The operations on reals, integers and truth values that elementwise functions consist of.
+/// The operations on f32 values, integers and booleans from which element-wise functions are built.
 ///
-/// Functions are generic over it, so that one definition serves for numbers ([`Scalar`]), for vectors and for generated code
-/// (the "tagless final" form of Carette, Kiselyov and Shan, "Finally Tagless, Partially Evaluated", 2009). Every implementation
-/// must give, for each element, the same bits as [`Scalar`]; the bits of a NaN are free. A vector type implements each
-/// method as `#[inline(always)]`, since its callers carry the target features.
+/// Functions are generic over this trait, so one definition works for single numbers ([`Scalar`]), for vectors and for generated
+/// code. This is the "tagless final" style of Carette, Kiselyov and Shan, "Finally Tagless, Partially Evaluated", 2009. For each
+/// element, every implementation must give the same bits as [`Scalar`], except that the bits of a NaN may differ. A vector type
+/// must mark each method `#[inline(always)]`, because the target features are enabled in its callers.
 pub trait Arithmetic {
     /// One or more f32.
     type Real: Copy;
-    /// As many i32.
+    /// The same number of i32.
     type Int: Copy;
-    /// As many truth values.
+    /// The same number of booleans.
     type Mask: Copy;
 
     /// The constant `x` in every element.
@@ -43,35 +45,35 @@ pub trait Arithmetic {
     fn max(&mut self, a: Self::Real, b: Self::Real) -> Self::Real;
     /// [`min`].
     fn min(&mut self, a: Self::Real, b: Self::Real) -> Self::Real;
-    /// `-x`: the sign bit flipped.
+    /// `-x`. Flips the sign bit.
     fn neg(&mut self, x: Self::Real) -> Self::Real;
-    /// `|x|`: the sign bit cleared.
+    /// `|x|`. Clears the sign bit.
     fn abs(&mut self, x: Self::Real) -> Self::Real;
-    /// The square root; NaN below 0.
+    /// The square root. NaN below 0.
     fn sqrt(&mut self, x: Self::Real) -> Self::Real;
-    /// The largest whole number that is not above `x`.
+    /// The largest integer that is not greater than `x`.
     fn floor(&mut self, x: Self::Real) -> Self::Real;
-    /// The smallest whole number that is not below `x`.
+    /// The smallest integer that is not less than `x`.
     fn ceil(&mut self, x: Self::Real) -> Self::Real;
-    /// The nearest whole number, halves to even.
+    /// The nearest integer. Ties go to the even one.
     fn round_half_even(&mut self, x: Self::Real) -> Self::Real;
 
-    /// `a < b`; false where either is NaN.
+    /// `a < b`. False if either is NaN.
     fn less(&mut self, a: Self::Real, b: Self::Real) -> Self::Mask;
-    /// `a >= b`; false where either is NaN.
+    /// `a >= b`. False if either is NaN.
     fn at_least(&mut self, a: Self::Real, b: Self::Real) -> Self::Mask;
-    /// `a == b`; false where either is NaN.
+    /// `a == b`. False if either is NaN.
     fn equal(&mut self, a: Self::Real, b: Self::Real) -> Self::Mask;
     /// `a` where the mask is true, else `b`.
     fn select(&mut self, mask: Self::Mask, a: Self::Real, b: Self::Real) -> Self::Real;
 
-    /// The integer equal to a whole number that fits 32 bits; of NaN any integer.
+    /// Converts an integral f32 that fits in 32 bits to an integer. NaN may give any integer.
     fn convert_to_int(&mut self, x: Self::Real) -> Self::Int;
-    /// The real nearest to an integer.
+    /// The f32 nearest to an integer.
     fn convert_to_real(&mut self, n: Self::Int) -> Self::Real;
-    /// The integer with the bits of a real.
+    /// Reinterprets the bits of an f32 as an integer.
     fn bits_to_int(&mut self, x: Self::Real) -> Self::Int;
-    /// The real with the bits of an integer.
+    /// Reinterprets the bits of an integer as an f32.
     fn bits_to_real(&mut self, n: Self::Int) -> Self::Real;
 
     /// `a + b`, wrapping.
@@ -82,19 +84,19 @@ pub trait Arithmetic {
     fn and(&mut self, a: Self::Int, b: Self::Int) -> Self::Int;
     /// The bits set in either.
     fn or(&mut self, a: Self::Int, b: Self::Int) -> Self::Int;
-    /// `n << count`, with `count` a constant below 32.
+    /// `n << count`. `count` is a constant below 32.
     fn shift_left(&mut self, n: Self::Int, count: u32) -> Self::Int;
-    /// `n >> count`, copying the sign bit, with `count` a constant below 32.
+    /// `n >> count`, with copies of the sign bit shifted in. `count` is a constant below 32.
     fn shift_right(&mut self, n: Self::Int, count: u32) -> Self::Int;
 }
 
-/// One f32 at a time: what every other implementation must agree with.
+/// Arithmetic on one f32 at a time. It is the reference for all other implementations.
 ///
-/// A loop over a slice is still compiled to vector instructions, as every method is inlined and free of branches after that.
+/// Loops over slices can still be vectorized, because every method is inlined and then free of branches.
 #[derive(Clone, Copy, Debug)]
 pub struct Scalar;
 
-/// Methods of [`Scalar`], each inlined.
+/// Defines the methods of [`Scalar`] as inlined functions.
 macro_rules! scalar {
     ($($name:ident($($x:ident: $t:ty),*) -> $out:ty { $body:expr })*) => {
         $(#[inline(always)]

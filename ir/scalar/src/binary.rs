@@ -1,8 +1,8 @@
-//! The functions of two reals that compile: those of [`Arithmetic`] itself.
+//! The binary functions that can be compiled. Each is an operation of [`Arithmetic`].
 
 use crate::arithmetic::{Arithmetic, Scalar};
 
-/// A function of two reals.
+/// A function of two f32 values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Binary {
     /// `a + b`.
@@ -16,10 +16,10 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// All of them.
+    /// All functions.
     pub const ALL: [Binary; 4] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
 
-    /// Its name in texts.
+    /// The name in the text form and in listings.
     pub fn name(self) -> &'static str {
         match self {
             Binary::Add => "add",
@@ -29,12 +29,12 @@ impl Binary {
         }
     }
 
-    /// The function of this name.
+    /// The function with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Binary::ALL.into_iter().find(|f| f.name() == name)
     }
 
-    /// The value in any arithmetic.
+    /// Computes the value in the given arithmetic.
     #[inline(always)]
     pub fn value<A: Arithmetic>(self, arithmetic: &mut A, a: A::Real, b: A::Real) -> A::Real {
         match self {
@@ -45,7 +45,7 @@ impl Binary {
         }
     }
 
-    /// The value at one pair.
+    /// The value for one pair of numbers.
     #[inline(always)]
     pub fn apply(self, a: f32, b: f32) -> f32 {
         self.value(&mut Scalar, a, b)

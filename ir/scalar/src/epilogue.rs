@@ -1,7 +1,8 @@
-//! What happens to an output element between accumulator and store: the steps that every stage of the compiler has in common.
+//! The epilogue steps that are applied to an output element between the accumulator and the store. All stages of the compiler
+//! share them.
 //!
-//! The running value `t` is f32. Each step is one f32 operation (two for a binary step: the operand's factor, then the
-//! function), rounded on its own. How `t` becomes a code in the end belongs to the stage that says so.
+//! The running value `t` is f32. A binary step first scales its operand and then applies its function. Every f32 operation is
+//! rounded separately. Each stage defines for itself how `t` becomes a code in the end.
 
 use crate::binary::Binary;
 use crate::unary::Unary;
@@ -11,13 +12,13 @@ use std::fmt;
 /// One step on the running value `t`, with operands of type `O` (an input, a tensor, a pointer) and factors of type `F`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EpilogueStep<O, F = f32> {
-    /// `t = t op r` with `r = (code - zero_point) as f32 * scale` if the operand holds codes, `r = x * scale` if it is f32.
+    /// `t = t op r`. For an operand of codes, `r = (code - zero_point) as f32 * scale`. For an f32 operand, `r = x * scale`.
     Binary {
         /// The function.
         op: Binary,
         /// The second operand. It broadcasts to the output.
         operand: O,
-        /// Its factor.
+        /// The factor of the operand.
         scale: F,
     },
     /// `t = f(t)`.
@@ -43,17 +44,17 @@ impl<O, F> EpilogueStep<O, F> {
         }
     }
 
-    /// The same step with another operand.
+    /// The same step with its operand replaced.
     pub fn map_operand<P>(self, map: impl FnOnce(O) -> P) -> EpilogueStep<P, F> {
         match self.try_map_operand(|o| Ok::<_, Infallible>(map(o))) {
             Ok(step) => step,
         }
     }
 
-    /// The same step with another operand, or the error of `map`.
+    /// The same step with its operand replaced.
     ///
     /// # Errors
-    /// That of `map`.
+    /// Returns the error of `map`.
     pub fn try_map_operand<P, E>(self, map: impl FnOnce(O) -> Result<P, E>) -> Result<EpilogueStep<P, F>, E> {
         Ok(match self {
             EpilogueStep::Binary { op, operand, scale } => EpilogueStep::Binary { op, operand: map(operand)?, scale },
@@ -62,7 +63,7 @@ impl<O, F> EpilogueStep<O, F> {
         })
     }
 
-    /// The same step with another factor.
+    /// The same step with its factor replaced.
     pub fn map_factor<G>(self, map: impl FnOnce(F) -> G) -> EpilogueStep<O, G> {
         match self {
             EpilogueStep::Binary { op, operand, scale } => EpilogueStep::Binary { op, operand, scale: map(scale) },
@@ -72,7 +73,7 @@ impl<O, F> EpilogueStep<O, F> {
     }
 }
 
-/// `add(t0, 0.5)`, `relu`, `scale(2.0)`.
+/// Prints `add(t0, 0.5)`, `relu` or `scale(2.0)`.
 impl<O: fmt::Display> fmt::Display for EpilogueStep<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,15 +1,15 @@
-//! The one definition of every f32 operation that is left in the integer phase. The evaluator, the program, generated code
-//! and vector kernels are derived from it, and so agree bit for bit.
+//! The single definition of every f32 operation that remains in the integer phase. The evaluator, the program, generated code and
+//! vector kernels are derived from it, so their results agree bit for bit.
 //!
-//! A function is written once, over the operations of [`Arithmetic`] ([`functions`]). [`Scalar`] computes it with plain f32;
-//! a code generator or a vector type implements the same trait and thereby has every function. [`Unary`] is the table of all
-//! functions of one real.
+//! Each function is written once in terms of the operations of [`Arithmetic`] (see [`functions`]). [`Scalar`] computes it on
+//! plain f32. A code generator or a vector type that implements the same trait gets every function. [`Unary`] is the table of all
+//! unary functions.
 //!
-//! Every operation of [`Arithmetic`] is one IEEE single-precision operation, rounded to nearest even, subnormals kept; a multiply
-//! and an add are never fused. [`max`] and [`min`] decide what NaN does.
+//! Every f32 operation of [`Arithmetic`] is one IEEE single-precision operation. It rounds to nearest even and keeps subnormals.
+//! A multiplication and an addition are never fused. [`max`] and [`min`] define how NaN is handled.
 //!
-//! What the operations of the integer phase compute from them, `x[k]` being the elements that one output element needs in
-//! row-major order:
+//! The following table defines the operations of the integer phase. `x[k]` are the elements from which one output element is
+//! computed, in row-major order:
 //!
 //! | operation | value |
 //! |---|---|
@@ -22,7 +22,7 @@
 //! | layer_norm | `d = x - m` with `m = `[`sum4`]`(x) / count`, `s = sqrt(`[`sum4`]`(d * d) / count + eps)`, then `((d / s) * scale) + bias` |
 //! | batch_norm | `((x - mean) / sqrt(variance + eps)) * scale + bias` |
 //! | blend | `(1 - alpha) * a + alpha * b` |
-//! | functions of one real | [`Unary::apply`] |
+//! | unary functions | [`Unary::apply`] |
 //! | sums, differences, products, quotients | [`Binary::apply`] |
 
 pub mod arithmetic;

@@ -1,10 +1,9 @@
-//! Sums of many products or numbers in a fixed order: four lanes, as one 128-bit vector adds them.
+//! Sums of products or numbers in a fixed order. They use four lanes, like the additions of a 128-bit vector.
 
-/// The sum of products of two slices of one length, in four lanes: lane `j` starts at 0 and takes `a[i] * b[i]` for
-/// `i = j, j + 4, j + 8, ..` in order, product and sum rounded each on its own; the result is
-/// `(l0 + l1) + (l2 + l3)`. What is beyond the last multiple of 4 goes to its lane likewise.
+/// The dot product of two slices of equal length, in four lanes. Lane `j` starts at 0 and adds `a[i] * b[i]` for
+/// `i = j, j + 4, j + 8, ..` in order. The product and the sum are rounded separately. The result is `(l0 + l1) + (l2 + l3)`.
 ///
-/// The shorter slice decides if the lengths differ.
+/// If the lengths differ, the rest of the longer slice is ignored.
 pub fn dot4(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
     let (a, b) = (&a[..n], &b[..n]);
@@ -22,7 +21,7 @@ pub fn dot4(a: &[f32], b: &[f32]) -> f32 {
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 }
 
-/// The sum of a slice in the four lanes of [`dot4`].
+/// The sum of a slice, in four lanes as in [`dot4`].
 pub fn sum4(x: &[f32]) -> f32 {
     let mut lanes = [0f32; 4];
     let chunks = x.chunks_exact(4);
@@ -38,7 +37,7 @@ pub fn sum4(x: &[f32]) -> f32 {
     (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 }
 
-/// [`sum4`] of what an iterator yields.
+/// [`sum4`] of the items of an iterator.
 pub fn sum4_of(items: impl IntoIterator<Item = f32>) -> f32 {
     let mut lanes = [0f32; 4];
     for (i, x) in items.into_iter().enumerate() {

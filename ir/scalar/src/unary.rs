@@ -1,12 +1,12 @@
-//! The table of the functions of one real that compile, and all that follows from it alone.
+//! The table of the unary functions that can be compiled, and the code generated from it.
 
 use crate::arithmetic::Arithmetic;
 use crate::functions::{self, UnaryFunction};
 use std::fmt;
 
-/// Hands the table to a macro: a row for each function with its variant of [`Unary`] (which is also the name of its type in
-/// [`crate::functions`] and, in snake case, of its field in the schema of program files), its name in texts, and its f32 parameters
-/// in order, each with what messages call it.
+/// Passes the table of functions to a macro. Each row holds the variant of [`Unary`], the name in the text form, and the f32
+/// parameters in order, each with its description for messages. The variant is also the name of the type in [`crate::functions`]
+/// and, in snake case, the name of the field in the schema of program files.
 #[macro_export]
 macro_rules! unary_functions {
     ($callback:ident) => {
@@ -32,19 +32,18 @@ macro_rules! unary_functions {
     };
 }
 
-/// What is done with a function whose type is known, so that a loop over elements is compiled for each function apart.
+/// An action on a function whose type is known statically. The compiler generates a separate copy of its loops for each function.
 pub trait Visitor {
-    /// What it gives.
+    /// The result of the action.
     type Output;
 
-    /// Does it.
+    /// Performs the action on a function.
     fn visit<F: UnaryFunction>(self, function: F) -> Self::Output;
 }
 
 macro_rules! define_unary {
     ($($variant:ident $name:literal $({ $($param:ident: $what:literal),+ })?;)*) => {
-        /// A function of one real with its parameters. The definition of each is in the type of the same name in
-        /// [`crate::functions`].
+        /// A unary function with its parameters. The type of the same name in [`crate::functions`] defines it.
         #[derive(Clone, Copy, Debug, PartialEq)]
         pub enum Unary {
             $(
@@ -59,24 +58,24 @@ macro_rules! define_unary {
             /// The names of all functions, in the order of the table.
             pub const NAMES: &[&str] = &[$($name),*];
 
-            /// Its name in texts.
+            /// The name in the text form and in listings.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Unary::$variant { .. } => $name,)*
                 }
             }
 
-            /// Its parameters in order, with their names.
+            /// The parameters in order, with their names.
             pub fn params(self) -> Vec<(&'static str, f32)> {
                 match self {
                     $(Unary::$variant $({ $($param),+ })? => vec![$($((stringify!($param), $param)),+)?],)*
                 }
             }
 
-            /// The function of this name, its parameters given by `param(name, position)`; `None` if there is none.
+            /// The function with this name, or `None` if there is none. `param(name, position)` provides its parameters.
             ///
             /// # Errors
-            /// The first error of `param`.
+            /// Returns the first error of `param`.
             pub fn build<E>(
                 name: &str,
                 mut param: impl FnMut(&'static str, usize) -> Result<f32, E>,
@@ -90,7 +89,7 @@ macro_rules! define_unary {
                 }))
             }
 
-            /// Hands the function to a visitor, by its own type.
+            /// Passes the function to a visitor as a value of its own type.
             #[inline(always)]
             pub fn visit<V: Visitor>(self, visitor: V) -> V::Output {
                 match self {
@@ -106,7 +105,7 @@ macro_rules! define_unary {
                 }
             }
 
-            /// The value at one real.
+            /// The value for one number.
             #[inline(always)]
             pub fn apply(self, x: f32) -> f32 {
                 match self {
@@ -138,7 +137,7 @@ macro_rules! define_unary {
             /// [`UnaryFunction::check`].
             ///
             /// # Errors
-            /// A sentence that names the parameters.
+            /// Returns a message that names the invalid parameters.
             pub fn check(self) -> Result<(), String> {
                 match self {
                     $(Unary::$variant $({ $($param),+ })? => functions::$variant $({ $($param),+ })?.check(),)*
@@ -150,7 +149,7 @@ macro_rules! define_unary {
 
 unary_functions!(define_unary);
 
-/// `relu`, `clip(0.0, 6.0)`.
+/// Prints `relu` or `clip(0.0, 6.0)`.
 impl fmt::Display for Unary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;

@@ -1,9 +1,10 @@
-//! Functions of one real that are evaluated only: no network that compiles holds them between its layers.
+//! Unary functions that are evaluated only. A network that contains them between its layers cannot be compiled.
 
-/// Declares the functions: for each its documentation, variant, name in texts, value and derivative.
+/// Declares the functions. Each row holds the documentation, the variant, the name in the text form, the value and the
+/// derivative.
 macro_rules! functions {
     ($($(#[$doc:meta])* $variant:ident $name:literal: |$x:pat_param| $value:expr, |$at:pat_param| $slope:expr;)*) => {
-        /// A function of one real without a definition in [`Arithmetic`](crate::Arithmetic): the standard library computes it,
+        /// A unary function that is not defined in terms of [`Arithmetic`](crate::Arithmetic). The standard library computes it
         /// in f64.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum UncompiledUnary {
@@ -11,17 +12,17 @@ macro_rules! functions {
         }
 
         impl UncompiledUnary {
-            /// All of them.
+            /// All functions.
             pub const ALL: &[UncompiledUnary] = &[$(UncompiledUnary::$variant),*];
 
-            /// Its name in texts.
+            /// The name in the text form.
             pub fn name(self) -> &'static str {
                 match self {
                     $(UncompiledUnary::$variant => $name,)*
                 }
             }
 
-            /// The value at one real, computed in f64 and rounded.
+            /// The value for one number, computed in f64 and rounded to f32.
             pub fn apply(self, x: f32) -> f32 {
                 match self {
                     $(UncompiledUnary::$variant => {
@@ -31,7 +32,7 @@ macro_rules! functions {
                 }
             }
 
-            /// The derivative at one real.
+            /// The derivative at one number.
             pub fn slope(self, x: f32) -> f32 {
                 match self {
                     $(UncompiledUnary::$variant => {
@@ -45,7 +46,7 @@ macro_rules! functions {
 }
 
 functions! {
-    /// -1, 0 or 1; NaN for NaN.
+    /// The sign: -1, 0 or 1. NaN gives NaN.
     Sign "sign": |x| if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x * 0.0 }, |_| 0.0;
     /// Sine.
     Sin "sin": |x| x.sin(), |x| x.cos();
@@ -72,7 +73,7 @@ functions! {
 }
 
 impl UncompiledUnary {
-    /// The function of this name.
+    /// The function with this name.
     pub fn parse(name: &str) -> Option<Self> {
         UncompiledUnary::ALL.iter().copied().find(|f| f.name() == name)
     }
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn derivatives_agree_with_finite_differences() {
         for &f in UncompiledUnary::ALL {
-            // Inside the domain, away from poles and jumps.
+            // Points inside the domain, away from poles and jumps.
             let points: &[f32] = if f == UncompiledUnary::Acosh { &[1.5, 2.0, 7.0] } else { &[-0.8, -0.3, 0.2, 0.7] };
             for &x in points {
                 let (low, high) = (x - 1e-2, x + 1e-2);

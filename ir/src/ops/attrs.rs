@@ -4,12 +4,12 @@ use crate::QuantizerId;
 use crate::types::{Dim, Shape};
 use std::fmt;
 
-/// A value of the text form.
+/// The value of an attribute in the text form.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttrValue {
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A real, printed shortest-round-trip and always with a point or exponent.
+    /// An f32, printed with the fewest digits that parse to the same value, and always with a decimal point or an exponent.
     Float(f32),
     /// `true` or `false`.
     Bool(bool),
@@ -26,7 +26,7 @@ pub enum AttrValue {
 /// Attributes in printing order.
 pub type Attrs = Vec<(&'static str, AttrValue)>;
 
-/// Why attributes do not make an operation.
+/// Why an operation could not be built from its attributes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttrError {
     /// No operation has this name.
@@ -35,15 +35,15 @@ pub enum AttrError {
     /// The operation has no such attribute.
     #[error("unknown attribute `{0}`")]
     Unknown(String),
-    /// It needs this attribute.
+    /// The operation requires this attribute.
     #[error("attribute `{0}` is missing")]
     Missing(&'static str),
-    /// The attribute has another type or size.
+    /// The attribute has the wrong type or size.
     #[error("attribute `{key}` must be {expected}")]
     Type {
-        /// Its name.
+        /// The name of the attribute.
         key: &'static str,
-        /// What it should be.
+        /// What the attribute must be.
         expected: &'static str,
     },
 }
@@ -112,24 +112,24 @@ impl fmt::Display for AttrValue {
     }
 }
 
-/// Hands out parsed attributes one by one; what nobody took is an error.
+/// Reads parsed attributes one by one. An attribute that is left unread is an error.
 pub struct AttrReader {
     left: Vec<(String, AttrValue)>,
 }
 
 impl AttrReader {
-    /// A reader over attributes as parsed.
+    /// A reader of parsed attributes.
     pub fn new(attrs: Vec<(String, AttrValue)>) -> Self {
         AttrReader { left: attrs }
     }
 
-    /// Takes an attribute if it is there.
+    /// Takes an attribute, if it is present.
     pub fn take(&mut self, key: &str) -> Option<AttrValue> {
         let i = self.left.iter().position(|(k, _)| k == key)?;
         Some(self.left.remove(i).1)
     }
 
-    /// An error if an attribute was not taken.
+    /// Returns an error if an attribute was not taken.
     pub fn finish(self) -> Result<(), AttrError> {
         match self.left.into_iter().next() {
             Some((k, _)) => Err(AttrError::Unknown(k)),
@@ -137,12 +137,12 @@ impl AttrReader {
         }
     }
 
-    /// A real; whole numbers are taken as reals.
+    /// Takes an f32. Integers are converted.
     pub fn float(&mut self, key: &'static str) -> Result<Option<f32>, AttrError> {
         self.take(key).map(|v| v.as_float().ok_or(AttrError::Type { key, expected: "a number" })).transpose()
     }
 
-    /// A truth value, `false` if absent.
+    /// Takes a boolean, which is `false` if absent.
     pub fn flag(&mut self, key: &'static str) -> Result<bool, AttrError> {
         match self.take(key) {
             None => Ok(false),
@@ -158,7 +158,7 @@ impl AttrReader {
             .transpose()
     }
 
-    /// A list of sizes.
+    /// Takes a list of sizes.
     pub fn sizes(&mut self, key: &'static str) -> Result<Option<Vec<usize>>, AttrError> {
         let expected = "a list of whole numbers from 0";
         self.take(key)
@@ -170,7 +170,7 @@ impl AttrReader {
             .transpose()
     }
 
-    /// A list of exactly `N` sizes.
+    /// Takes a list of exactly `N` sizes.
     pub fn array<const N: usize>(&mut self, key: &'static str) -> Result<Option<[usize; N]>, AttrError> {
         let expected = "a list of whole numbers, as many as it has by default";
         self.sizes(key)?.map(|v| v.try_into().map_err(|_| AttrError::Type { key, expected })).transpose()
@@ -191,12 +191,12 @@ impl AttrReader {
             .transpose()
     }
 
-    /// A quantizer, which must be there.
+    /// Takes a required quantizer.
     pub fn quantizer(&mut self, key: &'static str) -> Result<QuantizerId, AttrError> {
         self.optional_quantizer(key)?.ok_or(AttrError::Missing(key))
     }
 
-    /// A quantizer, if there is one.
+    /// Takes an optional quantizer.
     pub fn optional_quantizer(&mut self, key: &'static str) -> Result<Option<QuantizerId>, AttrError> {
         match self.take(key) {
             Some(AttrValue::Quantizer(q)) => Ok(Some(q)),
@@ -207,7 +207,7 @@ impl AttrReader {
 }
 
 impl AttrValue {
-    /// The real it stands for.
+    /// The value as an f32. Integers are converted.
     pub fn as_float(&self) -> Option<f32> {
         match self {
             AttrValue::Float(x) => Some(*x),
@@ -216,7 +216,7 @@ impl AttrValue {
         }
     }
 
-    /// The size it stands for.
+    /// The value as a size.
     pub fn as_size(&self) -> Option<usize> {
         match self {
             AttrValue::Int(n) => usize::try_from(*n).ok(),

@@ -1,5 +1,4 @@
-//! The operations of the cluster-wise affine correction (CAT, arXiv 2509.26277, section 3.1, algorithm 2) that serve
-//! nothing else.
+//! Operations that only the cluster-wise affine correction uses (CAT, arXiv 2509.26277, section 3.1, algorithm 2).
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
@@ -31,7 +30,7 @@ impl OpAttributes for SquaredDistance {
     }
 }
 
-/// Index of the smallest element along an axis, the lowest index among equals; the axis goes away.
+/// The index of the smallest element along an axis. Of equal elements the lowest index wins. The output does not have the axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgMin {
     /// The axis, from 0.
@@ -63,10 +62,10 @@ impl OpAttributes for ArgMin {
     }
 }
 
-/// `(1 - alpha) a + alpha b` for two tensors of one shape, computed as `(1 - alpha) * a + alpha * b`.
+/// `(1 - alpha) * a + alpha * b` for two tensors of equal shape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blend {
-    /// Weight of the second tensor.
+    /// The weight of the second tensor.
     pub alpha: f32,
 }
 

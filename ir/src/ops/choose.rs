@@ -1,15 +1,15 @@
-//! Comparison, choice and conversion between kinds of elements. Evaluated only: what networks compute with them from
-//! shapes and masks is constant before anything compiles.
+//! Comparison, selection and conversion of element types. Comparison and selection are evaluated only: networks use them on
+//! shapes and masks, where they are folded to constants before compilation.
 
 use super::OpAttributes;
 use super::attrs::Attrs;
 use crate::infer::{InferError, Inputs};
 use crate::types::{Element, TensorType};
 
-/// A comparison of two numbers or a function of two truth values, with numpy broadcasting, that gives a truth value.
+/// A comparison of two numbers, or a function of two booleans, with numpy broadcasting. The result is a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compare {
-    /// `a == b`, of truth values too.
+    /// `a == b`, for numbers or booleans.
     Equal,
     /// `a < b`.
     Less,
@@ -19,11 +19,11 @@ pub enum Compare {
     Greater,
     /// `a >= b`.
     GreaterEqual,
-    /// Both, of truth values.
+    /// Logical and.
     And,
-    /// One or both, of truth values.
+    /// Logical or.
     Or,
-    /// Just one, of truth values.
+    /// Logical exclusive or.
     Xor,
 }
 
@@ -39,12 +39,12 @@ impl Compare {
         (Compare::Xor, "xor"),
     ];
 
-    /// The function of this name.
+    /// The function with this name.
     pub fn parse(name: &str) -> Option<Self> {
         Compare::NAMES.iter().find(|(_, n)| *n == name).map(|(op, _)| *op)
     }
 
-    /// The value at two numbers, or at two truth values as 0 and 1.
+    /// The value for two numbers, or for two booleans given as 0 and 1.
     #[inline(always)]
     pub fn apply<T: PartialOrd>(self, a: T, b: T, zero: T) -> bool {
         match self {
@@ -85,7 +85,8 @@ impl OpAttributes for Compare {
     }
 }
 
-/// `condition ? a : b`, element by element with numpy broadcasting: inputs condition (truth values), a and b of one element.
+/// `condition ? a : b`, element by element with numpy broadcasting. The inputs are a boolean condition, and a and b with the same
+/// element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Where;
 
@@ -114,26 +115,26 @@ impl OpAttributes for Where {
     }
 }
 
-/// What a [`Cast`] gives.
+/// The element type that a [`Cast`] produces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CastTo {
-    /// Reals.
+    /// f32.
     F32,
-    /// Whole numbers; reals are cut towards zero.
+    /// i64. f32 values are truncated towards zero.
     I64,
-    /// Truth values: what is not 0.
+    /// Booleans. Every value except 0 is true.
     Bool,
 }
 
-/// The same values as another kind of element.
+/// Conversion to another element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cast {
-    /// What it gives.
+    /// The element type of the output.
     pub to: CastTo,
 }
 
 impl Cast {
-    /// The cast of this name: `cast_f32`, `cast_i64`, `cast_bool`.
+    /// The cast with this name: `cast_f32`, `cast_i64` or `cast_bool`.
     pub fn parse(name: &str) -> Option<Self> {
         let to = match name {
             "cast_f32" => CastTo::F32,

@@ -9,11 +9,11 @@ use crate::types::{Dim, Shape, TensorType};
 /// 2-D convolution (cross-correlation): x `[N,C,H,W]`, w `[O,C/groups,KH,KW]`, optional bias `[O]` -> `[N,O,H',W']`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conv2d {
-    /// Steps of the window, `[y, x]`.
+    /// The strides of the window, `[y, x]`.
     pub strides: [usize; 2],
     /// Zero padding `[top, left, bottom, right]`.
     pub pads: [usize; 4],
-    /// Distance of the taps, `[y, x]`.
+    /// The distance between taps, `[y, x]`.
     pub dilations: [usize; 2],
     /// Number of channel groups; `groups == C` is a depthwise convolution.
     pub groups: usize,
@@ -36,12 +36,12 @@ impl Conv2d {
         })
     }
 
-    /// The window of a kernel of this size.
+    /// The window for a kernel of this size.
     pub fn window(&self, kernel: [usize; 2]) -> Window {
         Window { kernel, strides: self.strides, pads: self.pads, dilations: self.dilations, ceil_mode: false }
     }
 
-    /// The output shape from inputs 0 (x) and 1 (w), whatever their elements.
+    /// The output shape for inputs 0 (x) and 1 (w) of any element type.
     pub(crate) fn output_shape(&self, inputs: &Inputs) -> Result<Shape, InferError> {
         let (n, c, h, w) = inputs.nchw(0)?;
         let Some(&[o, ci, kh, kw]) = inputs.shape(1).as_fixed().as_deref() else {

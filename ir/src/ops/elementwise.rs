@@ -1,4 +1,4 @@
-//! Element-wise functions of tensors: those of one real as `catc-scalar` defines them, and those of two numbers.
+//! Element-wise functions of tensors: the unary functions that `catc-scalar` defines, and binary functions.
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, AttrValue, Attrs};
@@ -6,7 +6,7 @@ use crate::infer::{InferError, Inputs};
 use crate::types::{Element, TensorType};
 use catc_scalar::{Unary, UncompiledUnary, max, min};
 
-/// The function of one real of this name, its parameters read as attributes; `None` if there is none.
+/// The unary function with this name, or `None` if there is none. Its parameters are read from the attributes.
 pub(crate) fn read_unary(name: &str, r: &mut AttrReader) -> Result<Option<Unary>, AttrError> {
     Unary::build(name, |key, _| r.float(key)?.ok_or(AttrError::Missing(key)))
 }
@@ -42,7 +42,7 @@ impl OpAttributes for UncompiledUnary {
     }
 }
 
-/// A function of two numbers, with numpy broadcasting: reals, or whole numbers (i64, evaluated only).
+/// A binary function with numpy broadcasting. It takes f32, or i64, which is evaluated only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// `a + b`.
@@ -51,17 +51,17 @@ pub enum Binary {
     Sub,
     /// `a * b`.
     Mul,
-    /// `a / b`; of whole numbers rounded towards zero, and 0 where `b` is 0.
+    /// `a / b`. For integers the quotient is truncated towards zero, and it is 0 if `b` is 0.
     Div,
-    /// The larger one, NaN where one is NaN.
+    /// The larger number. NaN if either is NaN.
     Max,
-    /// The smaller one, NaN where one is NaN.
+    /// The smaller number. NaN if either is NaN.
     Min,
     /// `a^b`.
     Pow,
-    /// The remainder with the sign of `b`, as Python's `%`.
+    /// The remainder with the sign of `b`, like `%` in Python.
     Mod,
-    /// The remainder with the sign of `a`, as C's `fmod`.
+    /// The remainder with the sign of `a`, like `fmod` in C.
     Fmod,
 }
 
@@ -75,13 +75,13 @@ impl Binary {
         (Binary::Fmod, "fmod"),
     ];
 
-    /// The function of this name.
+    /// The function with this name.
     pub fn parse(name: &str) -> Option<Self> {
         let evaluated = || Binary::EVALUATED.iter().find(|(_, n)| *n == name).map(|(f, _)| *f);
         catc_scalar::Binary::parse(name).map(Binary::from).or_else(evaluated)
     }
 
-    /// The same function as epilogues hold it and programs compute it; `None` for one that is evaluated only.
+    /// The corresponding function of epilogues and programs. `None` if the function is evaluated only.
     pub fn compiled(self) -> Option<catc_scalar::Binary> {
         match self {
             Binary::Add => Some(catc_scalar::Binary::Add),
@@ -92,7 +92,7 @@ impl Binary {
         }
     }
 
-    /// The value at one pair of reals.
+    /// The value for one pair of f32.
     #[inline(always)]
     pub fn apply(self, a: f32, b: f32) -> f32 {
         match self {
@@ -113,7 +113,7 @@ impl Binary {
         }
     }
 
-    /// The value at one pair of whole numbers; what overflows wraps.
+    /// The value for one pair of integers. Overflow wraps around.
     pub fn apply_whole(self, a: i64, b: i64) -> i64 {
         match self {
             Binary::Add => a.wrapping_add(b),

@@ -1,49 +1,49 @@
-//! What a fused node does to each output element after its body: the f32 steps between accumulator and store.
+//! The epilogue of a fused node: the f32 steps that are applied to each output element between the accumulator and the store.
 //!
-//! Every step is one f32 operation, rounded on its own: a multiply followed by an add is never a fused multiply-add. The
+//! Every f32 operation is rounded separately: a multiplication followed by an addition never becomes a fused multiply-add. The
 //! evaluator and generated code therefore agree bit for bit.
 
 use super::attrs::{AttrError, AttrReader, AttrValue};
 use catc_scalar::{Binary, Unary};
 
-/// A step on the running value; its operand is an index among the node's inputs, and the operand's scale is that of its quantizer
-/// until scales are folded (1 for f32).
+/// A step on the running value. Its operand is the index of an input of the node. The operand's factor is the scale of its
+/// quantizer until scales are folded, and 1 for f32.
 pub type EpilogueStep = catc_scalar::EpilogueStep<usize>;
 
-/// What becomes of the running value after the steps.
+/// How the running value becomes the output after the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EpilogueEnd {
-    /// It is the output, in f32.
+    /// The running value is the output, in f32.
     #[default]
     Real,
-    /// `code = saturate(round_half_even(t * (1 / scale)) + zero_point)` of the output's quantizer, the reciprocal rounded to f32
-    /// once.
+    /// `code = saturate(round_half_even(t * (1 / scale)) + zero_point)` with the output's quantizer. The reciprocal is rounded to
+    /// f32 once.
     Requantize,
-    /// `code = saturate(round_half_even(t) + zero_point)`: the scale is already in `t`.
+    /// `code = saturate(round_half_even(t) + zero_point)`: `t` already includes the factor.
     Round,
 }
 
 impl EpilogueEnd {
-    /// The ends that give codes, with their names in texts.
+    /// The ends that produce codes, with their names in the text form.
     const CODES: [(EpilogueEnd, &str); 2] = [(EpilogueEnd::Requantize, "requantize"), (EpilogueEnd::Round, "round")];
 }
 
-/// The steps in order, then the end.
+/// An epilogue: the steps, followed by the end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Epilogue {
-    /// In order.
+    /// The steps in order of execution.
     pub steps: Vec<EpilogueStep>,
-    /// What follows them.
+    /// What happens after the steps.
     pub end: EpilogueEnd,
 }
 
 impl Epilogue {
-    /// Whether the output is the body's result itself.
+    /// Whether the output is the unchanged result of the body.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.end == EpilogueEnd::Real
     }
 
-    /// Whether the output is codes.
+    /// Whether the output holds codes.
     pub fn quantizes(&self) -> bool {
         match self.end {
             EpilogueEnd::Real => false,
@@ -51,7 +51,7 @@ impl Epilogue {
         }
     }
 
-    /// Why the steps make no epilogue for a node with `inputs` inputs of which the first `body` belong to the body.
+    /// Checks the steps for a node with `inputs` inputs, of which the first `body` belong to the body.
     pub(crate) fn check(&self, body: usize, inputs: usize) -> Result<(), String> {
         let mut used = vec![false; inputs];
         for &operand in self.steps.iter().filter_map(EpilogueStep::operand) {
@@ -77,8 +77,8 @@ impl Epilogue {
         AttrValue::List(self.steps.iter().map(step).chain(end).collect())
     }
 
-    /// The epilogue of a node with or without an output quantizer, which decides whether the last item is an end: `round` is also
-    /// a function.
+    /// Reads the epilogue of a node. `quantizes` tells whether the node has an output quantizer. It decides whether the last item
+    /// is an end, because `round` is also the name of a function.
     pub(crate) fn read(r: &mut AttrReader, quantizes: bool) -> Result<Self, AttrError> {
         let mut items = match r.take("epilogue") {
             None => vec![],
@@ -96,13 +96,13 @@ impl Epilogue {
 const BAD: AttrError =
     AttrError::Type { key: "epilogue", expected: "a list of steps such as add(4, 0.5), relu, round" };
 
-/// The end that an item of the text names.
+/// The end that an item of the text denotes, if any.
 fn end(item: &AttrValue) -> Option<EpilogueEnd> {
     let AttrValue::Call(name, args) = item else { return None };
     EpilogueEnd::CODES.iter().find(|(_, n)| n == name && args.is_empty()).map(|(end, _)| *end)
 }
 
-/// The step that an item of the text names.
+/// The step that an item of the text denotes.
 fn step(item: AttrValue) -> Result<EpilogueStep, AttrError> {
     let AttrValue::Call(name, args) = item else {
         return Err(BAD);

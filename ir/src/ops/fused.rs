@@ -1,5 +1,5 @@
-//! The fused nodes of the integer phase: a body that ends in one f32 value for each output element, and an
-//! [`Epilogue`] over it.
+//! The fused nodes of the integer phase. A fused node has a body, which computes one f32 value for each output element, and an
+//! [`Epilogue`], which processes that value.
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
@@ -12,55 +12,59 @@ use crate::QuantizerId;
 use crate::infer::{InferError, Inputs};
 use crate::types::{Dim, Element, Shape, TensorType};
 
-/// What a fused node computes before its epilogue. `zp` is the zero-point of the operand's quantizer.
+/// The body of a fused node: what it computes before its epilogue. `zp` is the zero point of the operand's quantizer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// Inputs x (codes, per tensor), w (codes, per output channel or per tensor, constant), multiplier `[O]` and bias `[O]` (f32, constant):
-    /// `t = (Σ (x - zp_x)(w - zp_w)) as f32 * multiplier[o] + bias[o]`, the sum in i32, padding counting as `x = zp_x`.
+    /// Convolution. The inputs are x (codes, quantized per tensor), w (constant codes, quantized per output channel or per
+    /// tensor), and the f32 constants multiplier `[O]` and bias `[O]`. It computes
+    /// `t = (Σ (x - zp_x)(w - zp_w)) as f32 * multiplier[o] + bias[o]`. The sum is exact in i32. Padding has the value
+    /// `x = zp_x`.
     Conv2d(Conv2d),
-    /// The same over rows: x `[..,K]`, w `[O,K]`.
+    /// Fully connected layer: the same for rows, with x `[..,K]` and w `[O,K]`.
     Linear,
-    /// Inputs a `[..,M,K]` and b `[..,K,P]` (codes, per tensor, both computed; leading dimensions broadcast):
-    /// `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`, the sum in i32.
+    /// Matrix product. The inputs are a `[..,M,K]` and b `[..,K,P]`, both codes that are quantized per tensor. Leading dimensions
+    /// broadcast. It computes `t = (Σ (a - zp_a)(b - zp_b)) as f32 * scale`. The sum is exact in i32.
     MatMul {
-        /// The factor; the product of both scales until scales are folded.
+        /// The factor. It is the product of both scales until scales are folded.
         scale: f32,
     },
-    /// Input x (codes): `t = (Σ (x - zp)) as f32 * (scale / count as f32)` over each window, `count` as in
-    /// [`AvgPool`], the quotient rounded to f32.
+    /// Average pooling. The input x holds codes. It computes `t = (Σ (x - zp)) as f32 * (scale / count as f32)` for each window,
+    /// with `count` as in [`AvgPool`]. The quotient is rounded to f32.
     AvgPool {
         /// The pooling.
         pool: AvgPool,
-        /// The factor; the scale of x until scales are folded.
+        /// The factor. It is the scale of x until scales are folded.
         scale: f32,
     },
-    /// Input x (codes): `t = (Σ (x - zp)) as f32 * (scale / count as f32)` over the reduced axes.
+    /// Mean over axes. The input x holds codes. It computes `t = (Σ (x - zp)) as f32 * (scale / count as f32)` over the reduced
+    /// axes.
     Mean {
         /// The reduction.
         mean: ReduceMean,
-        /// The factor; the scale of x until scales are folded.
+        /// The factor. It is the scale of x until scales are folded.
         scale: f32,
     },
-    /// Input x: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
+    /// Element-wise map of input x: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
     Map {
-        /// The factor; the scale of x until scales are folded, 1 for f32.
+        /// The factor. It is the scale of x until scales are folded, and 1 for f32.
         scale: f32,
     },
 }
 
-/// A fused node: the inputs of the body, then those of the epilogue's steps.
+/// A fused node. Its inputs are those of the body, followed by those of the epilogue's steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fused {
-    /// What is computed.
+    /// The body.
     pub body: Body,
-    /// What follows on each element.
+    /// The epilogue.
     pub epilogue: Epilogue,
-    /// The quantizer of the output; there exactly if the epilogue quantizes. Written as the last operand.
+    /// The quantizer of the output. It is present if and only if the epilogue quantizes. The text form writes it as the last
+    /// operand.
     pub output: Option<QuantizerId>,
 }
 
 impl Body {
-    /// How many of the node's inputs belong to the body.
+    /// The number of the node's inputs that belong to the body.
     pub fn inputs(&self) -> usize {
         match self {
             Body::Conv2d(_) | Body::Linear => 4,

@@ -1,4 +1,4 @@
-//! Picking and placing elements by computed index, sorting and running sums. Evaluated only.
+//! Gathering and scattering of elements by computed index, sorting, and running sums. They are evaluated only.
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
@@ -13,8 +13,8 @@ fn whole_numbers(inputs: &Inputs, index: usize) -> Result<(), InferError> {
     }
 }
 
-/// Elements picked along one axis: data and indices (i64) of one rank -> the shape of the indices, where element `i` of it is
-/// `data[.., indices[i], ..]`, the other coordinates being those of `i`. Indices count from 0.
+/// Gathers elements along one axis. The inputs are data and i64 indices of equal rank. The output has the shape of the indices.
+/// Its element `i` is `data[.., indices[i], ..]`, where all other coordinates are those of `i`. Indices count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GatherElements {
     /// The axis, from 0.
@@ -27,7 +27,7 @@ impl GatherElements {
     }
 }
 
-/// Whether every dimension of `b` but that of `axis` lies within that of `a`.
+/// Whether every dimension of `b` except `axis` is at most that of `a`.
 fn within(a: &Shape, b: &Shape, axis: usize) -> bool {
     let fits = |(i, (a, b)): (usize, (&Dim, &Dim))| match (a, b) {
         _ if i == axis => true,
@@ -57,26 +57,26 @@ impl OpAttributes for GatherElements {
     }
 }
 
-/// How a scattered element joins what is there.
+/// How a scattered element is combined with the existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scatter {
-    /// It takes its place.
+    /// It replaces the existing element.
     Replace,
-    /// Sum.
+    /// The sum of both.
     Add,
-    /// Product.
+    /// The product of both.
     Mul,
-    /// The larger one.
+    /// The larger of both.
     Max,
-    /// The smaller one.
+    /// The smaller of both.
     Min,
 }
 
-/// Elements placed by index: data without the batch, indices (i64, row-major positions in the data) and as many updates -> the
-/// data with each update, in order, joined to the element at its position.
+/// Scatters elements by index. The inputs are data without a batch dimension, i64 indices (row-major positions in the data), and
+/// one update for each index. The output is the data, where each update in order is combined with the element at its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScatterFlat {
-    /// How.
+    /// How updates are combined with existing elements.
     pub join: Scatter,
 }
 
@@ -89,7 +89,7 @@ impl ScatterFlat {
         (Scatter::Min, "scatter_min"),
     ];
 
-    /// The operation of this name.
+    /// The operation with this name.
     pub fn parse(name: &str) -> Option<Self> {
         ScatterFlat::NAMES.iter().find(|(_, n)| *n == name).map(|&(join, _)| ScatterFlat { join })
     }
@@ -120,16 +120,17 @@ impl OpAttributes for ScatterFlat {
     }
 }
 
-/// The `k` largest or smallest elements along an axis, in order, equal ones in the order of their indices; or their indices.
+/// The `k` largest or smallest elements along an axis, or their indices. They are sorted, and equal elements stay in the order of
+/// their indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopK {
     /// The axis, from 0.
     pub axis: usize,
-    /// How many.
+    /// The number of elements.
     pub k: usize,
-    /// The largest ones, else the smallest ones.
+    /// Whether to select the largest elements instead of the smallest.
     pub largest: bool,
-    /// Gives the indices (i64), else the elements.
+    /// Whether to output the indices (i64) instead of the elements.
     pub indices: bool,
 }
 
@@ -177,11 +178,11 @@ impl OpAttributes for TopK {
 pub struct Cumulate {
     /// The axis, from 0.
     pub axis: usize,
-    /// Products, else sums.
+    /// Whether to compute products instead of sums.
     pub product: bool,
-    /// Each without its own element.
+    /// Whether to exclude the element at the output's own position.
     pub exclusive: bool,
-    /// From the end.
+    /// Whether to start from the end of the axis.
     pub reverse: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::types::{Dim, Shape, TensorType};
 pub struct Linear;
 
 impl Linear {
-    /// The output shape from inputs 0 (x) and 1 (w), whatever their elements.
+    /// The output shape for inputs 0 (x) and 1 (w) of any element type.
     pub(crate) fn output_shape(inputs: &Inputs) -> Result<Shape, InferError> {
         let Some(&[o, k]) = inputs.shape(1).as_fixed().as_deref() else {
             return Err(inputs.bad_shape(1, "[O,K]"));
@@ -44,12 +44,12 @@ impl OpAttributes for Linear {
     }
 }
 
-/// Matrix product of `[..,M,K]` and `[..,K,P]`; leading dimensions broadcast.
+/// Matrix product of `[..,M,K]` and `[..,K,P]`. Leading dimensions broadcast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatMul;
 
 impl MatMul {
-    /// The output shape from both inputs, whatever their elements.
+    /// The output shape for two inputs of any element type.
     pub(crate) fn output_shape(inputs: &Inputs) -> Result<Shape, InferError> {
         let (a, b) = (inputs.shape(0), inputs.shape(1));
         let (ra, rb) = (a.rank(), b.rank());

@@ -1,9 +1,9 @@
-//! The operations, one file a family. An operation is a variant of [`Op`] with an attribute struct; matches over it are
-//! exhaustive, so a new operation names every place that must learn it.
+//! The operations, with one file for each family. An operation is a variant of [`Op`] with an attribute struct. Matches on [`Op`]
+//! are exhaustive, so the compiler reports every place that must handle a new operation.
 //!
-//! To add one: its struct in the file of its family (with `attrs`, `read` and `infer`), a variant of [`Op`], its line in `each_op`
-//! and its line in [`Op::read`], a rule in the evaluator, and where it should compile, in the lowering. An element-wise function
-//! of one real is a row of the table in `catc-scalar` instead.
+//! To add an operation, add its struct to the file of its family (with `attrs`, `read` and `infer`), a variant of [`Op`], a line
+//! in `each_op`, a line in [`Op::read`], and a rule in the evaluator. If it should compile, add it to the lowering as well. A
+//! unary element-wise function only needs a row in the table of `catc-scalar`.
 
 pub mod attrs;
 pub mod cat;
@@ -62,47 +62,47 @@ pub enum Op {
     AvgPool(AvgPool),
     /// Mean over axes.
     ReduceMean(ReduceMean),
-    /// The same elements under another shape.
+    /// The same elements with another shape.
     Reshape(Reshape),
-    /// Permutation of the axes.
+    /// A permutation of the axes.
     Transpose(Transpose),
-    /// Tensors side by side along an axis.
+    /// Concatenation along an axis.
     Concat(Concat),
     /// Constant padding.
     Pad(Pad),
-    /// A strided part of one axis.
+    /// Every n-th slice of a range of one axis.
     Slice(Slice),
-    /// Slices picked by index.
+    /// Slices selected by index.
     Gather(Gather),
-    /// Its input.
+    /// The unchanged input.
     Identity(Identity),
-    /// Reals to codes.
+    /// Quantization of f32 to codes.
     Quantize(Quantize),
-    /// Codes to reals.
+    /// Dequantization of codes to f32.
     Dequantize(Dequantize),
     /// Squared distances to centroids.
     SquaredDistance(SquaredDistance),
-    /// Index of the smallest element along an axis.
+    /// The index of the smallest element along an axis.
     ArgMin(ArgMin),
     /// `(1 - alpha) a + alpha b`.
     Blend(Blend),
     /// Layer normalization.
     LayerNorm(LayerNorm),
-    /// A function of one real that is evaluated only.
+    /// A unary function that is evaluated only.
     UncompiledUnary(UncompiledUnary),
-    /// A comparison, or a function of truth values.
+    /// A comparison, or a function of booleans.
     Compare(Compare),
-    /// A choice between two tensors.
+    /// A selection between the elements of two tensors.
     Where(Where),
-    /// Another kind of element.
+    /// Conversion to another element type.
     Cast(Cast),
     /// Sum, product, maximum or minimum over axes.
     Reduce(Reduce),
     /// Broadcast to a shape.
     Expand(Expand),
-    /// Elements picked by index.
+    /// Elements gathered by index.
     GatherElements(GatherElements),
-    /// Elements placed by index.
+    /// Elements scattered by index.
     ScatterFlat(ScatterFlat),
     /// The largest or smallest elements.
     TopK(TopK),
@@ -154,18 +154,18 @@ macro_rules! each_op {
     };
 }
 
-/// What every attribute struct offers to the text form and to shape inference.
+/// The interface of attribute structs for the text form and for shape inference.
 pub trait OpAttributes: Sized {
-    /// The word of the text form.
+    /// The name in the text form.
     fn name(&self) -> &'static str;
     /// The attributes that differ from their defaults, in a fixed order.
     fn attrs(&self) -> Attrs;
-    /// The type of the output, or why the inputs do not fit.
+    /// The type of the output, or why the inputs are not valid.
     fn infer(&self, inputs: &Inputs) -> Result<TensorType, InferError>;
 }
 
 impl Op {
-    /// The word of the text form: `conv2d`, `relu`, ...
+    /// The name in the text form: `conv2d`, `relu`, ...
     pub fn name(&self) -> &'static str {
         each_op!(self, x => x.name())
     }
@@ -180,7 +180,8 @@ impl Op {
         each_op!(self, x => x.infer(inputs))
     }
 
-    /// The operation of this name with these attributes. Unknown names and attributes are errors.
+    /// Builds the operation with this name and these attributes. Unknown names are errors. The caller checks for unread
+    /// attributes with [`AttrReader::finish`].
     pub fn read(name: &str, r: &mut AttrReader) -> Result<Op, AttrError> {
         Ok(match name {
             "conv2d" => Op::Conv2d(Conv2d::read(r)?),
@@ -198,7 +199,7 @@ impl Op {
             "slice" => Op::Slice(Slice::read(r)?),
             "gather" => Op::Gather(Gather::read(r)?),
             "identity" => Op::Identity(Identity),
-            // The quantizer is written as the last operand and handed over by the parser.
+            // The text form writes the quantizer as the last operand. The parser passes it as an attribute.
             "quantize" => Op::Quantize(Quantize { quantizer: r.quantizer("quantizer")? }),
             "dequantize" => Op::Dequantize(Dequantize),
             "squared_distance" => Op::SquaredDistance(SquaredDistance),

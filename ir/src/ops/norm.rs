@@ -6,7 +6,7 @@ use super::reduce::check_axis;
 use crate::infer::{InferError, Inputs};
 use crate::types::{Dim, Shape, TensorType};
 
-/// Batch normalization at inference: x `[N,C,..]` and scale, bias, mean, variance `[C]` ->
+/// Batch normalization for inference: x `[N,C,..]` and scale, bias, mean, variance `[C]` ->
 /// `(x - mean) / sqrt(variance + eps) * scale + bias`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm {
@@ -69,8 +69,8 @@ impl OpAttributes for Softmax {
     }
 }
 
-/// Layer normalization over the last axis: x `[..,K]`, optional scale and bias `[K]` -> `(x - mean) / sqrt(variance + eps) * scale +
-/// bias`, the variance being the mean of the squared distances from the mean.
+/// Layer normalization over the last axis: x `[..,K]`, optional scale and bias `[K]` ->
+/// `(x - mean) / sqrt(variance + eps) * scale + bias`. The variance is the mean squared distance from the mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
     /// Added to the variance.

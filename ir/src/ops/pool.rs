@@ -1,4 +1,4 @@
-//! Sliding windows and the poolings over them.
+//! Sliding windows, and pooling over them.
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
@@ -8,20 +8,21 @@ use crate::types::{Dim, Element, Shape, TensorType};
 /// The geometry of a sliding window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Taps, `[y, x]`.
+    /// The number of taps, `[y, x]`.
     pub kernel: [usize; 2],
-    /// Steps, `[y, x]`.
+    /// The strides, `[y, x]`.
     pub strides: [usize; 2],
     /// Padding `[top, left, bottom, right]`.
     pub pads: [usize; 4],
-    /// Distance of the taps, `[y, x]`.
+    /// The distance between taps, `[y, x]`.
     pub dilations: [usize; 2],
-    /// Whether a last window that sticks out counts (if it starts inside the input or its leading padding).
+    /// Whether there is a last window that extends beyond the padded input. It must start inside the input or its leading
+    /// padding.
     pub ceil_mode: bool,
 }
 
 impl Window {
-    /// Output size for an input of `[h, w]`, or why there is none.
+    /// The output size for an input of `[h, w]`, or why the window does not fit.
     pub fn output(&self, input: [usize; 2]) -> Result<[usize; 2], String> {
         let mut out = [0; 2];
         for i in 0..2 {
@@ -71,7 +72,7 @@ impl Window {
         })
     }
 
-    /// The output shape over input 0.
+    /// The output shape for input 0.
     fn pooled(&self, inputs: &Inputs) -> Result<Shape, InferError> {
         inputs.arity(1, 1, "1")?;
         let (n, c, h, w) = inputs.nchw(0)?;
@@ -80,8 +81,8 @@ impl Window {
     }
 }
 
-/// Maximum over each window of `[N,C,H,W]`; padding never wins (a window over padding alone gives -inf, or the lowest code),
-/// nor does NaN. Takes f32, or codes (whose order is that of the reals).
+/// Maximum over each window of `[N,C,H,W]`. Padding and NaN are ignored. A window that covers only padding gives -inf or the
+/// lowest code. The input is f32 or codes. Codes have the same order as the values that they represent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaxPool(pub Window);
 
@@ -109,12 +110,12 @@ impl OpAttributes for MaxPool {
     }
 }
 
-/// Average over each window of `[N,C,H,W]`: the sum divided by the number of taps that count, or by 1 if none does.
+/// Average over each window of `[N,C,H,W]`: the sum divided by the number of taps that count, or by 1 if no tap counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvgPool {
     /// The window.
     pub window: Window,
-    /// Whether padding counts as zeros (what `ceil_mode` adds beyond the padding never does).
+    /// Whether taps in the padding count. Taps that `ceil_mode` adds beyond the padding never count.
     pub count_include_pad: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Between reals and codes.
+//! Conversion between f32 values and codes.
 
 use super::OpAttributes;
 use super::attrs::{AttrValue, Attrs};
@@ -6,7 +6,7 @@ use crate::QuantizerId;
 use crate::infer::{InferError, Inputs};
 use crate::types::{Element, TensorType};
 
-/// Reals to the codes of a quantizer (ONNX QuantizeLinear). The text form writes the quantizer as the last operand:
+/// Quantization of f32 to the codes of a quantizer (ONNX QuantizeLinear). The text form writes the quantizer as the last operand:
 /// `quantize v0, q0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantize {
@@ -29,7 +29,7 @@ impl OpAttributes for Quantize {
     }
 }
 
-/// The reals that codes stand for (ONNX DequantizeLinear).
+/// Dequantization of codes to f32 (ONNX DequantizeLinear).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dequantize;
 

@@ -5,7 +5,7 @@ use super::attrs::{AttrError, AttrReader, Attrs};
 use crate::infer::{InferError, Inputs};
 use crate::types::{Dim, Element, Shape, TensorType};
 
-/// An error unless `axis` is a fixed dimension of `shape`.
+/// Returns the size of `axis`, or an error unless it is a fixed dimension of `shape`.
 pub(crate) fn check_axis(shape: &Shape, axis: usize) -> Result<usize, InferError> {
     match shape.dims().get(axis) {
         Some(Dim::Fixed(n)) => Ok(*n),
@@ -14,12 +14,12 @@ pub(crate) fn check_axis(shape: &Shape, axis: usize) -> Result<usize, InferError
     }
 }
 
-/// Arithmetic mean over fixed axes. Over the last two of `[N,C,H,W]` it is global average pooling.
+/// Arithmetic mean over fixed axes. Over the last two axes of `[N,C,H,W]` it is global average pooling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReduceMean {
     /// The axes, ascending, from 0.
     pub axes: Vec<usize>,
-    /// Whether the axes stay as size 1.
+    /// Whether the output keeps the reduced axes with size 1.
     pub keep_dims: bool,
 }
 
@@ -66,27 +66,27 @@ impl OpAttributes for ReduceMean {
     }
 }
 
-/// What a [`Reduce`] makes of the elements.
+/// The function of a [`Reduce`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
-    /// Their sum.
+    /// The sum.
     Sum,
-    /// Their product.
+    /// The product.
     Prod,
-    /// The largest.
+    /// The largest element.
     Max,
-    /// The smallest.
+    /// The smallest element.
     Min,
 }
 
-/// A reduction over fixed axes of reals or whole numbers. Evaluated only; [`ReduceMean`] is what compiles.
+/// A reduction of f32 or integers over fixed axes. It is evaluated only. Of all reductions, only [`ReduceMean`] can be compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduce {
-    /// What it computes.
+    /// The function.
     pub kind: Reduction,
     /// The axes, ascending, from 0.
     pub axes: Vec<usize>,
-    /// Whether the axes stay as size 1.
+    /// Whether the output keeps the reduced axes with size 1.
     pub keep_dims: bool,
 }
 

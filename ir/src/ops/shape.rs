@@ -1,4 +1,4 @@
-//! Operations that move elements and compute nothing. They take tensors of any element, codes included.
+//! Operations that move elements without computing anything. They accept any element type, including codes.
 
 use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, AttrValue, Attrs};
@@ -6,10 +6,10 @@ use super::reduce::check_axis;
 use crate::infer::{InferError, Inputs};
 use crate::types::{Dim, Element, Shape, TensorType};
 
-/// The same elements, row-major, under another shape.
+/// The same elements in row-major order with another shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reshape {
-    /// The shape, with the batch where it belongs.
+    /// The shape of the output, including the batch dimension.
     pub shape: Shape,
 }
 
@@ -38,7 +38,7 @@ impl OpAttributes for Reshape {
     }
 }
 
-/// Axes in another order: axis `i` of the output is axis `perm[i]` of the input.
+/// Permutes the axes: axis `i` of the output is axis `perm[i]` of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transpose {
     /// A permutation of the axes.
@@ -72,7 +72,7 @@ impl OpAttributes for Transpose {
     }
 }
 
-/// Tensors of one element side by side along an axis. Codes must be of one quantizer.
+/// Concatenates tensors of the same element type along an axis. Codes must have the same quantizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concat {
     /// The axis, from 0.
@@ -120,14 +120,14 @@ impl OpAttributes for Concat {
     }
 }
 
-/// Constant padding. Codes are padded with their zero-point, and `value` must then be 0.
+/// Constant padding. Codes are padded with their zero point, and `value` must then be 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pad {
-    /// Elements before each axis.
+    /// The number of padding elements before each axis.
     pub before: Vec<usize>,
-    /// Elements after each axis.
+    /// The number of padding elements after each axis.
     pub after: Vec<usize>,
-    /// What they hold.
+    /// The padding value.
     pub value: f32,
 }
 
@@ -183,16 +183,16 @@ impl OpAttributes for Pad {
     }
 }
 
-/// Every `step`-th slice of an axis from `start` to before `end`.
+/// Every `step`-th slice of an axis in `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The axis, from 0.
     pub axis: usize,
-    /// First index.
+    /// The first index.
     pub start: usize,
     /// One past the last index, at most the size of the axis.
     pub end: usize,
-    /// Distance of the indices, at least 1.
+    /// The distance between indices, at least 1.
     pub step: usize,
 }
 
@@ -235,8 +235,8 @@ impl OpAttributes for Slice {
     }
 }
 
-/// Slices of a table picked by index: data `[..,A,..]`, indices `[I..]` (i64) -> the axis replaced by the indices' shape. Indices lie in
-/// `-A..A`; negative ones count from the end.
+/// Gathers slices of a table by index. The inputs are data `[..,A,..]` and i64 indices `[I..]`. In the output, the shape of the
+/// indices replaces the axis. Indices lie in `-A..A`. Negative indices count from the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather {
     /// The axis of the data, from 0.
@@ -270,7 +270,7 @@ impl OpAttributes for Gather {
     }
 }
 
-/// Its input broadcast to a shape as numpy does.
+/// Broadcasts the input to a shape, as in numpy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expand {
     /// The shape of the output.
@@ -304,7 +304,7 @@ impl OpAttributes for Expand {
     }
 }
 
-/// Its input: what is left of Identity and Dropout, removed by `canonicalize`.
+/// Returns the input. The importer creates it for Identity and Dropout, and the pass `canonicalize` removes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity;
 

@@ -1,21 +1,21 @@
-//! Tokens with their places.
+//! Splits the text into tokens with their positions.
 
 /// A token.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
-    /// A word: letters, digits, `_`, starting with a letter or `_`.
+    /// A word of letters, digits and `_` that does not start with a digit.
     Word(String),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A real.
+    /// A floating-point number.
     Float(f32),
     /// A name in quotes.
     Text(String),
-    /// `#` and 16 hex digits.
+    /// `#` followed by 16 hexadecimal digits.
     Hash(u64),
-    /// A mark.
+    /// A punctuation character.
     Mark(char),
-    /// The end.
+    /// The end of the text.
     End,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Spanned {
     pub column: u32,
 }
 
-/// Splits a text; the error is `(line, column, message)`.
+/// Splits a text into tokens. The error is `(line, column, message)`.
 pub(super) fn lex(text: &str) -> Result<Vec<Spanned>, (u32, u32, String)> {
     let mut tokens = vec![];
     for (index, full) in text.lines().enumerate() {
@@ -105,7 +105,7 @@ pub(super) fn lex(text: &str) -> Result<Vec<Spanned>, (u32, u32, String)> {
     Ok(tokens)
 }
 
-/// Where a number that starts at `i` ends.
+/// The end of the number that starts at `i`.
 fn number_end(chars: &[char], mut i: usize) -> usize {
     if chars[i] == '-' {
         i += 1;
@@ -126,7 +126,7 @@ fn number_end(chars: &[char], mut i: usize) -> usize {
     i
 }
 
-/// The character of an escape as Rust's `{:?}` writes it, and how many characters it took after the backslash.
+/// The character of an escape sequence in the form of Rust's `{:?}`, and the number of characters after the backslash.
 fn escape(rest: &[char]) -> Option<(char, usize)> {
     match rest.first()? {
         'n' => Some(('\n', 1)),

@@ -1,4 +1,4 @@
-//! The text form of graphs: what snapshots show, what `catc opt` reads and writes.
+//! The text form of graphs. Snapshot tests show it, and `catc opt` reads and writes it.
 //!
 //! ```text
 //! graph @tiny float {
@@ -11,10 +11,10 @@
 //! }
 //! ```
 //!
-//! Constants of up to 16 elements stand inline. Larger ones are `blob N #hash`: number N of a set of tensors kept
-//! beside the text, and the hash of its content ([`crate::Tensor::content_hash`]), so that a pass that changes weights
-//! shows. `random(seed, normal, deviation)` and `random(seed, uniform, bound)` make a large constant on the spot.
-//! Comments run from `//` to the end of the line. Reals print shortest-round-trip.
+//! Constants with up to 16 elements are printed inline. Larger constants are printed as `blob N #hash`: N is the number of a
+//! tensor that is stored separately, and the hash of its content ([`crate::Tensor::content_hash`]) shows whether a pass changed
+//! it. `random(seed, normal, deviation)` and `random(seed, uniform, bound)` generate a large constant. Comments run from `//` to
+//! the end of the line. f32 values are printed with the fewest digits that parse to the same value.
 
 mod lexer;
 mod parse;
@@ -23,5 +23,5 @@ mod random;
 
 pub use parse::{Blobs, NoBlobs, ParseError, parse};
 
-/// Constants of up to this many elements are printed inline.
+/// Constants with up to this many elements are printed inline.
 pub const INLINE_ELEMENTS: usize = 16;

@@ -1,4 +1,4 @@
-//! Parsing. The result keeps the numbers of the text; whether it is a sound graph is the verifier's business.
+//! Parsing. The result keeps the numbers of the text. The parser does not check whether the graph is valid; the verifier does.
 
 use super::lexer::{Spanned, Token, lex};
 use super::random::random;
@@ -11,32 +11,32 @@ use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Ids above this are refused: the tables up to an id are made at once.
+/// Larger ids are rejected, because the parser allocates tables up to the largest id.
 const MAX_ID: u32 = 1 << 20;
-/// `random` constants of more elements are refused.
+/// `random` constants with more elements are rejected.
 const MAX_RANDOM: usize = 1 << 28;
-/// How deep lists and arguments may nest.
+/// The largest nesting depth of lists and arguments.
 const MAX_DEPTH: usize = 16;
 
-/// A text that is no graph.
+/// Why a text could not be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct ParseError {
-    /// Line, from 1.
+    /// The line, from 1.
     pub line: u32,
-    /// Column, from 1.
+    /// The column, from 1.
     pub column: u32,
     /// What is wrong.
     pub message: String,
 }
 
-/// Where `blob N` constants come from.
+/// A source of `blob N` constants.
 pub trait Blobs {
-    /// Tensor number `index`, if there is one.
+    /// The tensor with this number, if there is one.
     fn blob(&self, index: u32) -> Option<Tensor>;
 }
 
-/// No blobs: texts whose large constants are all `random`.
+/// No blobs, for texts whose large constants are all `random`.
 pub struct NoBlobs;
 
 impl Blobs for NoBlobs {
@@ -45,7 +45,7 @@ impl Blobs for NoBlobs {
     }
 }
 
-/// Reads a graph from its text form.
+/// Parses a graph from its text form.
 pub fn parse(text: &str, blobs: &dyn Blobs) -> Result<Graph, ParseError> {
     let tokens = lex(text).map_err(|(line, column, message)| ParseError { line, column, message })?;
     Parser { tokens, at: 0, quantizers: BTreeMap::new(), blobs }.graph()
@@ -133,7 +133,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The number of an id that starts with `letter`, or nothing if the next token is none.
+    /// Parses an id that starts with `letter` and returns its number. Returns `None` if the next token is not such an id.
     fn try_id(&mut self, letter: char) -> Parsed<Option<u32>> {
         let Token::Word(w) = self.peek() else {
             return Ok(None);
@@ -385,7 +385,7 @@ impl Parser<'_> {
         if tensor.shape() != shape {
             return self.fail(at, format!("blob {index} has shape {:?}", tensor.shape()));
         }
-        // Files of arrays have no 16-bit code type of their own: codes come as i64.
+        // Blobs have no element type for codes, so codes are stored as i64.
         let tensor = match (element, tensor.data()) {
             (Element::Code(_), TensorData::I64(v)) => {
                 match v.iter().map(|&x| i16::try_from(x).ok()).collect::<Option<Vec<_>>>() {

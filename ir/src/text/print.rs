@@ -1,4 +1,4 @@
-//! Printing. Constants and quantizers that nothing uses are left out.
+//! Printing. Unused constants and quantizers are omitted.
 
 use super::INLINE_ELEMENTS;
 use crate::TensorData;
@@ -13,7 +13,7 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// A name in quotes, with the escapes of Rust.
+/// A space and the name in quotes, with Rust's escape sequences. Empty if the name is empty.
 fn quoted(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!(" {name:?}") }
 }

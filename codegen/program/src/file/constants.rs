@@ -1,11 +1,11 @@
-//! The elements of constants: codes and reals each in a section of their own, in the order of the constants.
+//! The elements of constants. One section holds all codes and one holds all f32 values, both in the order of the constants.
 
 use super::container::{Section, aligned};
 use crate::codes::packed_len;
 use crate::validate::volume;
 use crate::{CodeError, Constant, ConstantData};
 
-/// The sections of codes and of reals.
+/// Encodes the section of codes and the section of f32 values.
 pub(super) fn store(constants: &[Constant]) -> (Vec<u8>, Vec<u8>) {
     let (mut stored_codes, mut stored_reals) = (vec![], vec![]);
     for c in constants {
@@ -23,7 +23,7 @@ pub(super) fn store(constants: &[Constant]) -> (Vec<u8>, Vec<u8>) {
     (stored_codes, stored_reals)
 }
 
-/// Gives constants their elements. Everything is measured before any memory is taken.
+/// Fills the constants with their elements. All sizes are checked before memory is allocated.
 pub(super) fn load(constants: &mut [Constant], codes: &[u8], reals: &[u8]) -> Result<(), (Section, String)> {
     let mut ends = [0usize; 2];
     let mut places = Vec::with_capacity(constants.len());
@@ -38,7 +38,7 @@ pub(super) fn load(constants: &mut [Constant], codes: &[u8], reals: &[u8]) -> Re
         let n = volume(&c.dims).map_err(|e| (Section::Metadata, format!("constant {i}: {e}")))?;
         let end = &mut ends[usize::from(section == Section::Reals)];
         let start = aligned(*end);
-        // No overflow: fewer than 2^29 elements each, and ends stay within a file.
+        // This cannot overflow: a constant has fewer than 2^29 elements, and `end` never exceeds the length of the file.
         *end = start + packed_len(n, bits);
         let available = if section == Section::Reals { reals.len() } else { codes.len() };
         if *end > available {

@@ -1,24 +1,25 @@
-//! Header, table of sections, and sections: what surrounds the contents.
+//! The container of a model file: the header, the table of sections, and the sections.
 
 use super::{FormatError, VERSION};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// Starts like PNG's signature: a byte that is no text, the name, and line ends that a text-mode copy would change.
+/// The first bytes of a model file. As in PNG's signature, a non-ASCII byte and the name are followed by line ends that a
+/// text-mode copy would change.
 pub const MAGIC: [u8; 8] = *b"\x89CATC\r\n\x1a";
-/// Bytes of the header.
+/// The size of the header in bytes.
 pub(super) const HEADER: usize = 64;
-/// Where the header's checksum stands.
+/// The byte offset of the header's checksum.
 const CHECKSUM: usize = 56;
-/// Bytes of an entry of the table.
+/// The size of a table entry in bytes.
 const ENTRY: usize = 32;
-/// Sections, and constants within them, start at multiples of this.
+/// Sections, and the constants within them, start at multiples of this many bytes.
 pub(super) const ALIGNMENT: usize = 64;
-/// More sections than any version will have.
+/// The largest accepted number of sections. No version of the format needs more.
 const MAX_SECTIONS: usize = 256;
-/// Flag of a section that a reader may skip.
+/// The flag of a section that a reader may skip if it does not know its kind.
 const OPTIONAL: u32 = 1;
 
-/// The kinds of sections.
+/// The kinds of sections. The numbers are stored in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Metadata = 1,
@@ -30,7 +31,7 @@ pub(super) enum Section {
 impl Section {
     const ALL: [Section; 4] = [Section::Metadata, Section::Codes, Section::Reals, Section::Tunings];
 
-    /// Older readers may skip what does not change results.
+    /// Tunings do not change results, so older readers may skip them.
     fn flags(self) -> u32 {
         if self == Section::Tunings { OPTIONAL } else { 0 }
     }
@@ -45,17 +46,17 @@ impl Section {
     }
 }
 
-/// The smallest multiple of the alignment that is not below `n`.
+/// Rounds `n` up to a multiple of the alignment.
 pub(super) fn aligned(n: usize) -> usize {
     n.next_multiple_of(ALIGNMENT)
 }
 
-/// The file with these sections.
+/// Assembles a file from these sections.
 pub(super) fn assemble(sections: &[(Section, &[u8])]) -> Vec<u8> {
     assemble_any(&sections.iter().map(|(kind, bytes)| (*kind as u32, kind.flags(), *bytes)).collect::<Vec<_>>())
 }
 
-/// The same for any kinds and flags.
+/// Like [`assemble`], for arbitrary kinds and flags.
 pub(super) fn assemble_any(sections: &[(u32, u32, &[u8])]) -> Vec<u8> {
     let mut offset = aligned(HEADER + ENTRY * sections.len());
     let mut table = Vec::with_capacity(ENTRY * sections.len());
@@ -84,7 +85,7 @@ pub(super) fn assemble_any(sections: &[(u32, u32, &[u8])]) -> Vec<u8> {
     file
 }
 
-/// Of the header up to its checksum, and the table.
+/// The checksum over the table and the header, excluding the checksum field.
 fn header_checksum(header: &[u8], table: &[u8]) -> u64 {
     let mut hash = Xxh3::new();
     hash.update(&header[..CHECKSUM]);
@@ -104,7 +105,7 @@ fn malformed(message: impl Into<String>) -> FormatError {
     FormatError::Malformed { section: "header", message: message.into() }
 }
 
-/// A file whose header, table and checksums are in order.
+/// A file whose header, table and checksums have been checked.
 pub(super) struct Container<'a> {
     sections: Vec<(u32, &'a [u8])>,
 }
@@ -146,7 +147,7 @@ impl<'a> Container<'a> {
         Ok(Container { sections })
     }
 
-    /// A section that may be missing.
+    /// The bytes of an optional section, or `None` if the file does not have it.
     pub(super) fn find(&self, section: Section) -> Option<&'a [u8]> {
         self.sections.iter().find(|(kind, _)| *kind == section as u32).map(|(_, bytes)| *bytes)
     }
@@ -156,7 +157,7 @@ impl<'a> Container<'a> {
     }
 }
 
-/// The number of sections of a file whose header and table are there and undamaged.
+/// Checks the header and the table, and returns the number of sections.
 fn check_header(file: &[u8]) -> Result<usize, FormatError> {
     let found = file.len() as u64;
     let shared = file.len().min(MAGIC.len());
@@ -166,7 +167,7 @@ fn check_header(file: &[u8]) -> Result<usize, FormatError> {
     if file.len() < HEADER {
         return Err(FormatError::Truncated { needed: HEADER as u64, found });
     }
-    // Before the checksum: the rest of a newer header may be another.
+    // The version is checked before the checksum, because a newer version may use a different header.
     let version = u32_at(file, 8);
     if version > VERSION {
         return Err(FormatError::NewerVersion { found: version });
@@ -210,7 +211,7 @@ mod tests {
     #[test]
     fn headers_that_lie_are_refused() {
         let good = assemble(&[(Section::Metadata, b"abc"), (Section::Codes, b"de"), (Section::Reals, b"")]);
-        // Changes one byte and makes the header's checksum right again.
+        // Changes one byte and updates the header's checksum.
         let with = |at: usize, byte: u8| {
             let mut file = good.clone();
             file[at] = byte;

@@ -1,4 +1,5 @@
-//! The metadata section: the messages of the schema from and to the types of a program. The elements of constants are not in it.
+//! The metadata section. It converts between the messages of the schema and the types of a program. It does not hold the elements
+//! of constants.
 
 mod decode;
 mod encode;
@@ -8,13 +9,13 @@ use super::schema;
 use crate::Program;
 use prost::Message;
 
-/// A program whose constants have their dimensions and formats but no elements yet.
+/// Decodes a program. Its constants have dimensions and formats, but no elements yet.
 pub(super) fn decode(bytes: &[u8]) -> Result<Program, String> {
     let message = schema::Program::decode(bytes).map_err(|e| e.to_string())?;
     decode::program(message)
 }
 
-/// The bytes of the section. Equal programs give equal bytes.
+/// Encodes the section. Equal programs give equal bytes.
 pub(super) fn encode(program: &Program) -> Vec<u8> {
     encode::program(program).encode_to_vec()
 }

@@ -1,11 +1,12 @@
-//! model.bin: the bytes of a program.
+//! The format of model.bin, the file that holds a program.
 //!
-//! A header with a table of sections, then the sections, each with a checksum: the metadata (protocol buffers), the
-//! codes of constants packed at their own width, and the reals. `docs/model-format.md` describes it byte by byte.
+//! The file starts with a header and a table of sections. The sections follow, each with a checksum: the metadata (protocol
+//! buffers), the packed codes of constants, the f32 values of constants, and optionally the tunings. `docs/model-format.md`
+//! describes the format byte by byte.
 //!
-//! Reading trusts nothing: sizes are checked against the length of the file before memory is taken (constants take as many
-//! bytes as in the file), and the program is validated before it is handed out. Checksums find damage; they do
-//! not prove where a file comes from.
+//! The reader does not trust the file. It checks sizes against the length of the file before it allocates memory; constants take
+//! as many bytes in memory as in the file. It validates the program before it returns it. Checksums detect damage. They do not
+//! prove where a file comes from.
 
 mod constants;
 mod container;
@@ -23,29 +24,29 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// The version of the format that this crate writes, and the newest it reads.
+/// The version of the format that this crate writes. It is also the newest version that the crate reads.
 pub const VERSION: u32 = 1;
 
-/// The largest section of metadata, or of tunings, that is read, in bytes.
+/// The largest accepted size of the metadata section and of the section of tunings, in bytes.
 pub const MAX_METADATA: usize = 1 << 24;
 
-/// Why bytes are no program.
+/// Why bytes could not be decoded as a program.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// The first bytes are not those of a model.bin.
+    /// The file does not start with [`MAGIC`].
     #[error(
         "this is no model.bin: its first bytes are not the format's. Compile a network with `catc MODEL.onnx -o model.bin`"
     )]
     NotAModel,
-    /// Bytes are missing at the end.
+    /// The file is too short.
     #[error("the file is cut off: {found} bytes of {needed} are there. Copy or compile it again")]
     Truncated {
-        /// Bytes that the header, or what is known of it, asks for.
+        /// The length that the header requires, or a lower bound if the header itself is cut off.
         needed: u64,
         /// Bytes that are there.
         found: u64,
     },
-    /// Bytes that do not belong to the file.
+    /// The file is longer than its header says.
     #[error("{found} bytes where the header says {expected}: something was appended. Copy or compile the file again")]
     TrailingBytes {
         /// The length in the header.
@@ -53,7 +54,7 @@ pub enum FormatError {
         /// Bytes that are there.
         found: u64,
     },
-    /// Written by a newer catc.
+    /// The file was written by a newer catc.
     #[error(
         "the file has format version {found}, this catc reads up to {VERSION}: run it with a newer catc, or compile the network again with this one"
     )]
@@ -61,7 +62,7 @@ pub enum FormatError {
         /// The version in the file.
         found: u32,
     },
-    /// A section that must be understood and is not.
+    /// The kind of a required section is unknown.
     #[error(
         "the file has a section of kind {kind} that this catc does not know: run it with a newer catc, or compile the network again with this one"
     )]
@@ -69,7 +70,7 @@ pub enum FormatError {
         /// Its kind.
         kind: u32,
     },
-    /// Bytes have changed since the file was written.
+    /// A checksum does not match: bytes have changed since the file was written.
     #[error("the {section} is damaged: its checksum does not match. Copy or compile the file again")]
     Checksum {
         /// Which part of the file.
@@ -83,7 +84,7 @@ pub enum FormatError {
         /// What is wrong.
         message: String,
     },
-    /// What the file says is no program that can be run.
+    /// The program in the file is not valid.
     #[error("{0}. Compile the network again")]
     Invalid(#[from] InvalidProgram),
 }
@@ -91,7 +92,7 @@ pub enum FormatError {
 /// Why a file could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It could not be opened or read.
+    /// The file could not be opened or read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
@@ -99,13 +100,13 @@ pub enum LoadError {
         /// Why not.
         source: io::Error,
     },
-    /// It is no regular file.
+    /// The path is not a regular file.
     #[error("cannot read {}: not a regular file. Give the path of a model.bin", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// What it holds is no program.
+    /// The file does not hold a valid program.
     #[error("cannot load {}: {source}", path.display())]
     Format {
         /// The file.
@@ -116,7 +117,8 @@ pub enum LoadError {
 }
 
 impl Program {
-    /// The bytes of model.bin; equal programs give equal bytes. The program is validated first, so that what is written can be read.
+    /// Encodes the program as the bytes of a model.bin. Equal programs give equal bytes. The program is validated first, so every
+    /// written file can be read again.
     pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidProgram> {
         self.validate()?;
         let (codes, reals) = constants::store(&self.constants);
@@ -128,7 +130,7 @@ impl Program {
         Ok(container::assemble(&sections))
     }
 
-    /// The program in the bytes of a model.bin, checked and validated.
+    /// Decodes and validates the program in the bytes of a model.bin.
     pub fn from_bytes(bytes: &[u8]) -> Result<Program, FormatError> {
         let container = Container::open(bytes)?;
         let encoded = container.section(Section::Metadata)?;
@@ -149,12 +151,12 @@ impl Program {
         Ok(program)
     }
 
-    /// Reads a model.bin and the program in it. The file is copied first: another process that changes it meanwhile can at worst make
-    /// the checks fail.
+    /// Loads the program in a model.bin file. The file is read into memory first, so if another process changes it in the
+    /// meantime, the worst outcome is that the checks fail.
     pub fn load(path: impl AsRef<Path>) -> Result<Program, LoadError> {
         let path = path.as_ref();
         let io = |source| LoadError::Io { path: path.to_path_buf(), source };
-        // Asked before it is opened: opening a pipe would wait for its writer.
+        // The check comes before the file is opened, because opening a pipe would wait for its writer.
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(LoadError::NotAFile { path: path.to_path_buf() });
         }

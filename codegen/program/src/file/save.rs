@@ -1,22 +1,22 @@
-//! Writing model.bin: the whole file or nothing.
+//! Atomic writing of model.bin: either the whole file is written, or nothing is.
 
 use crate::{InvalidProgram, Program};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Why a program was not written. No file is left behind, and one that was there is as it was.
+/// Why a program was not written. In that case no new file remains, and an existing file is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// A mistake of the compiler: the program could not be run.
+    /// The program is not valid. This is a bug in the compiler.
     #[error(transparent)]
     Invalid(#[from] InvalidProgram),
-    /// The path is a folder, a device or the like, which is not replaced.
+    /// The path exists and is not a regular file, for example a folder or a device. It is not replaced.
     #[error("cannot write {}: it is there and no regular file. Give another output path", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// It could not be written.
+    /// The file could not be written.
     #[error("cannot write {}: {source}. Check that the folder exists, may be written to and has room", path.display())]
     Io {
         /// The path.
@@ -27,8 +27,9 @@ pub enum SaveError {
 }
 
 impl Program {
-    /// Writes model.bin and returns its size in bytes. It is written beside the path under another name and then renamed, so that a reader finds the old
-    /// file or the new one and a failure leaves nothing behind. Links are followed.
+    /// Writes model.bin and returns its size in bytes. The bytes are written to a temporary file in the same folder, which is
+    /// then renamed. A reader therefore finds either the old file or the new one, and a failure leaves nothing behind. Symbolic
+    /// links are followed.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, SaveError> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
@@ -46,7 +47,8 @@ impl Program {
         builder.prefix(".catc-").suffix(".tmp");
         #[cfg(unix)]
         {
-            // As a plain new file would have, less the umask; the default is for secrets.
+            // These are the permissions of an ordinary new file before the umask is applied. The default of `tempfile` is private
+            // to the user.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }

@@ -1,4 +1,4 @@
-//! The section of tunings, which is there if there are any.
+//! The optional section of tunings. It is only written if the program has tunings.
 
 use super::schema as s;
 use crate::{TunedLayer, Tuning};

@@ -1,4 +1,4 @@
-//! Rules of tensors and constants, each on its own.
+//! Rules for individual tensors and constants.
 
 use super::{MAX_ELEMENTS, MAX_RANK, MAX_TOTAL_ELEMENTS, Validator, tensor_place};
 use crate::tensor::{Constant, ConstantData, Format, Layout, TensorDecl};
@@ -16,7 +16,7 @@ impl Validator<'_> {
     }
 }
 
-/// The number of elements of these dimensions, or why they are refused.
+/// The number of elements of a tensor with these dimensions, or why the dimensions are not valid.
 pub(crate) fn volume(dims: &[usize]) -> Result<usize, String> {
     if dims.len() > MAX_RANK {
         return Err(format!("{} dimensions, at most {MAX_RANK} are allowed", dims.len()));

@@ -1,23 +1,28 @@
-//! What a program must satisfy before machine code is made from it.
+//! The rules that a program must satisfy before machine code is generated from it.
 //!
-//! A program comes from a file that anyone may have written, and code made from it reads and writes memory by the sizes it claims. After
-//! [`Program::validate`] has passed:
+//! A program comes from an untrusted file, and the generated code reads and writes memory according to the sizes in it. After
+//! [`Program::validate`] has passed, the following holds:
 //!
-//! 1. There is an input, an output and a step. Every id is in range. Every tensor but the inputs is written by one step, and read only after it.
-//! 2. Ports are distinct tensors, row-major, f32 or indices; names of inputs, and of outputs, are unique. No input is an output. Only
-//!    inputs of indices have a range, and there is a number in it.
-//! 3. Dimensions are at least 1, ranks at most [`MAX_RANK`]; a tensor or constant has fewer than [`MAX_ELEMENTS`] elements, so that byte offsets of
-//!    f32 elements stay below 2^31; all tensors together have at most [`MAX_TOTAL_ELEMENTS`]. Channels-last tensors have rank 3.
-//! 4. Code formats have 2 to 8 bits, finite positive scales and zero-points that are codes. Constants have the elements that their dimensions
-//!    ask for, and codes lie in the range of their format.
-//! 5. The output of a step has the format, dimensions and layout that follow from its inputs. Kernel sizes, strides, paddings and
-//!    dilations are at most [`MAX_WINDOW`], and a padded image has fewer than [`MAX_ELEMENTS`] elements. Every window of a pooling covers an element of the image.
-//! 6. Sums of codes fit i32: `K * span_x * span_w` in a convolution (which also bounds sums of raw codes) and `count * span_x` in an average are at most
-//!    2^31 - 1, where `span` is the largest code less the smallest. Weights of a convolution of codes less their zero-point fit a signed byte (so
-//!    8-bit weights are symmetric, or nearly).
-//! 7. Tunings name each CPU once and steps that are there, and are no larger than [`crate::tuning`] allows.
-//! 8. An epilogue stands only on operations that allow one, and has at most [`MAX_EPILOGUE`] steps; its factors are finite, its operands are written and broadcast to the output; parameters of
-//!    activations are no NaN and the bounds of a clip in order. Only such an operation makes codes from reals, and only there is `requantize` set.
+//! 1. There is at least one input, one output and one step. Every id is in range. Exactly one step writes each tensor that is not
+//!    an input, and all reads come after it.
+//! 2. Ports are distinct row-major tensors of f32 or indices. No two inputs and no two outputs have the same name. No input is an
+//!    output. Only inputs of indices have a range, and the range is not empty.
+//! 3. Dimensions are at least 1, and ranks are at most [`MAX_RANK`]. A tensor or constant has fewer than [`MAX_ELEMENTS`]
+//!    elements, so byte offsets of f32 elements stay below 2^31. All tensors together have at most [`MAX_TOTAL_ELEMENTS`]
+//!    elements. Channels-last tensors have rank 3.
+//! 4. Code formats have 2 to 8 bits, finite positive scales, and zero points that are codes. The number of elements of a constant
+//!    matches its dimensions. Codes lie in the range of their format.
+//! 5. The output of a step has the format, dimensions and layout that follow from its inputs. Kernel sizes, strides, padding and
+//!    dilations are at most [`MAX_WINDOW`], and a padded image has fewer than [`MAX_ELEMENTS`] elements. Every window of a
+//!    pooling covers at least one element of the image.
+//! 6. Sums of codes fit in i32. `K * span_x * span_w` in a convolution and `count * span_x` in an average are at most 2^31 - 1,
+//!    where `span` is the largest code minus the smallest. In a convolution this also bounds sums of raw codes. In a convolution
+//!    of codes, a weight minus its zero point fits in a signed byte, so 8-bit weights are symmetric or nearly so.
+//! 7. Tunings name each CPU and instruction set at most once, name only existing steps, and respect the limits in
+//!    [`crate::tuning`].
+//! 8. Only operations that allow an epilogue have one, and it has at most [`MAX_EPILOGUE`] steps. Its factors are finite. Its
+//!    operands are written before and broadcast to the output. Parameters of activations are not NaN, and the bounds of a clip
+//!    are in order. Only such operations produce codes from f32 values, and only they set `requantize`.
 
 mod data;
 mod steps;
@@ -32,17 +37,17 @@ use std::fmt;
 
 /// The largest rank of a tensor or constant.
 pub const MAX_RANK: usize = 8;
-/// A tensor or constant has fewer elements than this.
+/// Every tensor and constant has fewer elements than this.
 pub const MAX_ELEMENTS: usize = 1 << 29;
 /// All activation tensors of one image together have at most this many elements.
 pub const MAX_TOTAL_ELEMENTS: u64 = 1 << 32;
 /// The largest kernel size, stride, padding or dilation.
 pub const MAX_WINDOW: usize = 1 << 16;
 
-/// The most steps of an epilogue.
+/// The largest number of steps in an epilogue.
 pub const MAX_EPILOGUE: usize = 1024;
 
-/// After this many violations the rest is not looked for.
+/// Validation stops after this many violations.
 const MAX_VIOLATIONS: usize = 64;
 
 /// One broken rule.
@@ -50,7 +55,7 @@ const MAX_VIOLATIONS: usize = 64;
 pub struct Violation {
     /// The tensor, constant, port or step.
     pub place: String,
-    /// What is wrong with it.
+    /// What is wrong there.
     pub message: String,
 }
 
@@ -60,10 +65,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Why no machine code is made from a program.
+/// Why a program is not valid. No machine code is generated from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidProgram {
-    /// What is wrong; not empty.
+    /// The violations. The list is not empty.
     pub violations: Vec<Violation>,
 }
 
@@ -84,11 +89,12 @@ impl fmt::Display for InvalidProgram {
 }
 
 impl Program {
-    /// Checks every rule of [`crate::validate`]. The error names each thing that breaks one (the first 64).
+    /// Checks every rule of [`crate::validate`]. The error lists the violations, up to the first 64.
     pub fn validate(&self) -> Result<(), InvalidProgram> {
         let mut v = Validator { program: self, violations: vec![] };
         v.data();
-        // The rules of steps look things up and multiply sizes: only once both are safe.
+        // Each group of rules relies on the ones before it. In particular, the rules of steps look up ids and multiply sizes,
+        // which must be known to be safe.
         if v.violations.is_empty() {
             v.ports();
         }

@@ -1,4 +1,4 @@
-//! Rules of one step. Ids are in range and sizes bounded by the time these are looked at.
+//! Rules for a single step. They assume that the ids are in range and the sizes bounded.
 
 use super::MAX_EPILOGUE;
 use super::window::{conv_output, pool_output};
@@ -10,7 +10,7 @@ use crate::tensor::{Constant, ConstantData, Format, Layout, TensorDecl};
 
 type Rules = Result<(), String>;
 
-/// The first rule that a step breaks.
+/// Checks a step and returns the first violation.
 pub(super) fn step_rules(program: &Program, step: &Step) -> Rules {
     let cx = Context { program, step, output: program.tensor(step.output) };
     cx.operation()?;
@@ -27,7 +27,7 @@ fn ensure(condition: bool, message: impl FnOnce() -> String) -> Rules {
     if condition { Ok(()) } else { Err(message()) }
 }
 
-/// The largest code of a format less the smallest; `None` for other formats.
+/// The largest code of a format minus the smallest. `None` if the format has no codes.
 fn span(format: Format) -> Option<u64> {
     match format {
         Format::Codes { bits, .. } => Some((1 << bits) - 1),
@@ -35,7 +35,7 @@ fn span(format: Format) -> Option<u64> {
     }
 }
 
-/// Kernels multiply weights less their zero-point as signed bytes; below 8 bits every code fits.
+/// Kernels multiply `weight - zero_point` as signed bytes. Below 8 bits every difference fits.
 fn centered_weights(codes: &PackedCodes, zero_point: &[i32], terms: usize) -> Rules {
     if codes.bits() < 8 {
         return Ok(());
@@ -79,7 +79,7 @@ impl<'p> Context<'p> {
         ensure(t.format == Format::F32, || format!("its {what} must be f32"))
     }
 
-    /// An f32 tensor in row-major order.
+    /// Requires an f32 tensor in row-major order.
     fn rows(&self, t: &TensorDecl, what: &str) -> Rules {
         ensure(t.format == Format::F32 && t.layout == Layout::RowMajor, || format!("its {what} must be f32, row-major"))
     }
@@ -116,7 +116,7 @@ impl<'p> Context<'p> {
         ensure(found == dims, || format!("the dimensions of its {what} are {found:?}, not {dims:?}"))
     }
 
-    /// An f32 constant with one element for each output channel.
+    /// Requires an f32 constant with one element for each output channel.
     fn per_channel(&self, id: ConstantId, what: &str, channels: usize, finite: bool) -> Rules {
         let c = self.f32_constant(id, what)?;
         self.constant_dims(id, what, &[channels])?;
@@ -132,7 +132,7 @@ impl<'p> Context<'p> {
         ensure(x.is_finite(), || format!("{what} {x:?} is not finite"))
     }
 
-    /// Weights, groups and sizes of a convolution. Returns the number of terms of a sum.
+    /// Checks the weights, groups and sizes of a convolution. Returns the number of terms in each sum.
     fn conv(&self, g: &Geometry, groups: usize, weights: ConstantId) -> Result<usize, String> {
         let [x] = self.inputs()?;
         let image = self.image(x, "input")?;
@@ -181,7 +181,7 @@ impl<'p> Context<'p> {
         }
     }
 
-    /// A convolution of codes. `scaling` holds the multipliers and the biases of its sums.
+    /// Checks a convolution of codes. `scaling` holds the multipliers and the biases.
     fn code_conv(&self, geometry: &Geometry, groups: usize, weights: ConstantId, scaling: [ConstantId; 2]) -> Rules {
         let [multiplier, bias] = scaling;
         let terms = self.conv(geometry, groups, weights)?;

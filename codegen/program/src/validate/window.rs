@@ -1,9 +1,9 @@
-//! Rules of sliding windows over `[C,H,W]`.
+//! Rules for sliding windows over `[C,H,W]`.
 
 use super::{MAX_ELEMENTS, MAX_WINDOW};
 use crate::step::Geometry;
 
-/// The size checks that every use of a window needs, and the span of its taps, `[y, x]`.
+/// Checks the sizes that every window operation relies on, and returns the span of the taps, `[y, x]`.
 fn spans(g: &Geometry, image: [usize; 3]) -> Result<[usize; 2], String> {
     let parts = [("kernel", &g.kernel[..]), ("strides", &g.strides), ("dilations", &g.dilations), ("pads", &g.pads)];
     for (what, sizes) in parts {
@@ -12,7 +12,7 @@ fn spans(g: &Geometry, image: [usize; 3]) -> Result<[usize; 2], String> {
             return Err(format!("{what} {n}: {min} to {MAX_WINDOW} are allowed"));
         }
     }
-    // No overflow: factors are below 2^30, and padding adds at most 2^17 to a dimension.
+    // This cannot overflow: a dimension is below 2^29, and padding adds at most 2^17.
     let [c, h, w] = image;
     let rows = h + g.pads[0] + g.pads[2];
     let columns = w + g.pads[1] + g.pads[3];
@@ -35,8 +35,8 @@ pub(super) fn conv_output(g: &Geometry, image: [usize; 3]) -> Result<[usize; 2],
     Ok(std::array::from_fn(|i| (image[i + 1] + g.pads[i] + g.pads[i + 2] - spans[i]) / g.strides[i] + 1))
 }
 
-/// Whether a pooling over an image `[C,H,W]` may have this output size (the last window may stick out beyond the padding), and every
-/// window covers an element of the image.
+/// Checks the output size of a pooling over an image `[C,H,W]`. The last window may extend beyond the padding, but every window
+/// must cover at least one element of the image.
 pub(super) fn pool_output(g: &Geometry, image: [usize; 3], output: [usize; 2]) -> Result<(), String> {
     let spans = spans(g, image)?;
     for i in 0..2 {
@@ -46,7 +46,8 @@ pub(super) fn pool_output(g: &Geometry, image: [usize; 3], output: [usize; 2]) -
         if output[i] != floor && output[i] != ceil {
             return Err(format!("{} windows along axis {}, not {floor} or {ceil}", output[i], i + 1));
         }
-        // A window that starts inside the image covers its first tap; those that start before it are few.
+        // A window that starts inside the image covers at least its first tap. Only the few windows that start before the image
+        // need a closer check.
         let starts_inside = (output[i] - 1) * stride < size + pad;
         let before = pad.div_ceil(stride).min(output[i]);
         let covers = |o: usize| {
@@ -66,7 +67,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Against every tap of every window looked at.
+        /// Compares with a check of every tap of every window.
         #[test]
         fn windows_that_cover_nothing_are_found(
             (k, s, d) in (1usize..4, 1usize..4, 1usize..4), (before, after) in (0usize..5, 0usize..5), size in 1usize..9, extra in 0usize..2,

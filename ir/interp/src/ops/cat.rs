@@ -1,4 +1,4 @@
-//! The operations of the cluster-wise affine correction, in the operations that [`catc_scalar`] lists.
+//! The operations of the cluster-wise affine correction, as [`catc_scalar`] defines them.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -49,7 +49,7 @@ impl Rule for SquaredDistance {
 }
 
 impl Rule for ArgMin {
-    /// NaN is never smaller; if every element is NaN the index is 0.
+    /// NaN never counts as smaller. If every element is NaN, the index is 0.
     fn forward(&self, call: &Call, inputs: &mut [Input], _: &mut Buffers) -> Result<Tensor, EvalError> {
         let x = call.f32(&inputs[0])?;
         let (outer, size, inner) = axis_parts(inputs[0].shape(), self.axis);

@@ -1,4 +1,4 @@
-//! Comparison, choice and conversion between kinds of elements.
+//! Comparison, selection and conversion of element types.
 
 use super::elementwise::zip;
 use super::{Pullback, Reverse, Rule};
@@ -23,12 +23,12 @@ impl Rule for Compare {
     }
 }
 
-/// Whether the three inputs have one shape, so that no element is taken twice.
+/// Whether the three inputs have the same shape, so that no element is broadcast.
 fn alike(inputs: [&[usize]; 3]) -> bool {
     inputs[0] == inputs[1] && inputs[1] == inputs[2]
 }
 
-/// `condition ? a : b` over the shape of the call.
+/// Computes `condition ? a : b`, broadcast to the shape of the call.
 fn choose<T: Copy>(call: &Call, inputs: &[Input], condition: &[bool], a: &[T], b: &[T]) -> Vec<T> {
     let mut out = Vec::with_capacity(call.shape.iter().product());
     runs(call.shape, [inputs[0].shape(), inputs[1].shape(), inputs[2].shape()], |run| {

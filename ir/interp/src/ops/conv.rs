@@ -1,5 +1,5 @@
-//! Convolution: sums of shifted planes; in recorded evaluations a shorter way where there is one, and direct loops where a group has one
-//! input channel.
+//! Convolution. The default method sums shifted planes. Recorded evaluations use a faster algorithm if it applies. Groups with
+//! one input channel use direct loops.
 
 use super::{Known, Prepared, Pullback, Reverse, Rule};
 use crate::EvalError;
@@ -17,15 +17,15 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-/// Reals of an im2col matrix held at once: half of a usual second-level cache.
+/// The number of f32 elements of an im2col matrix that are held at once. They fill half of a typical L2 cache.
 const COLUMN_BLOCK: usize = 1 << 18;
 
 /// The sizes of a convolution over one image.
 pub(crate) struct Plane {
     pub groups: usize,
-    /// Input channels.
+    /// The number of input channels.
     pub channels: usize,
-    /// Output channels.
+    /// The number of output channels.
     pub outputs: usize,
     pub geometry: Geometry,
 }
@@ -37,7 +37,7 @@ impl Plane {
         Plane { groups: conv.groups, channels: x[1], outputs: w[0], geometry }
     }
 
-    /// Terms of each sum.
+    /// The number of terms in each sum.
     pub fn depth(&self) -> usize {
         self.channels / self.groups * self.geometry.taps()
     }
@@ -47,22 +47,22 @@ impl Plane {
         self.groups > 1 && self.channels == self.groups
     }
 
-    /// Elements of an input image.
+    /// The number of elements of an input image.
     pub fn input_len(&self) -> usize {
         self.channels * self.geometry.pixels()
     }
 
-    /// Elements of an output image.
+    /// The number of elements of an output image.
     pub fn output_len(&self) -> usize {
         self.outputs * self.geometry.positions()
     }
 
-    /// Input pixels of a group.
+    /// The number of input elements of a group.
     fn group_len(&self) -> usize {
         self.channels / self.groups * self.geometry.pixels()
     }
 
-    /// How many output rows make a block of columns.
+    /// The number of output rows in a block of columns.
     fn block_rows(&self) -> usize {
         let [height, width] = self.geometry.output;
         if self.geometry.is_pointwise() {
@@ -71,14 +71,15 @@ impl Plane {
         (COLUMN_BLOCK / (self.depth() * width).max(1)).clamp(1, height.max(1))
     }
 
-    /// Every group with every block of output rows.
+    /// All pairs of a group and a block of output rows.
     fn blocks(&self) -> impl Iterator<Item = (usize, Range<usize>)> + use<> {
         let (height, rows) = (self.geometry.output[0], self.block_rows());
         let starts = move || (0..height).step_by(rows);
         (0..self.groups).flat_map(move |g| starts().map(move |top| (g, top..(top + rows).min(height))))
     }
 
-    /// The im2col matrix `[depth, positions]` of a block, in the space of `columns` or in `x` itself.
+    /// The im2col matrix `[depth, positions]` of a block. It is written to `columns`, or it is `x` itself for pointwise
+    /// convolutions.
     fn columns<'c>(&self, x: &'c [f32], group: usize, rows: &Range<usize>, columns: &'c mut [f32]) -> Matrix<'c> {
         let planes = &x[group * self.group_len()..][..self.group_len()];
         if self.geometry.is_pointwise() {
@@ -88,13 +89,14 @@ impl Plane {
         Matrix::rows(columns, rows.len() * self.geometry.output[1])
     }
 
-    /// Space for the columns of a block.
+    /// A buffer for the columns of a block.
     fn column_space(&self, buffers: &mut Buffers) -> Vec<f32> {
         let needed = if self.geometry.is_pointwise() { 0 } else { self.block_rows() * self.geometry.output[1] };
         buffers.f32(self.depth() * needed)
     }
 
-    /// Calls `f(group, first column, columns, matrix)` for blocks of the im2col matrix `[depth, positions]` of each group.
+    /// Calls `f(group, first column, number of columns, matrix)` for blocks of the im2col matrix `[depth, positions]` of each
+    /// group.
     pub fn column_blocks(
         &self,
         x: &[f32],
@@ -110,7 +112,8 @@ impl Plane {
         buffers.give_f32(space);
     }
 
-    /// Calls `f(output channel, channels)` for each output channel, its input channel loaded. Depthwise only.
+    /// Calls `f(output channel, depthwise)` for each output channel, with its input channel loaded. Only for depthwise
+    /// convolutions.
     pub fn each_depthwise(
         &self,
         x: &[f32],
@@ -128,7 +131,8 @@ impl Plane {
     }
 }
 
-/// Takes the gradient `dy` of one image's output back to `dx`, for a depthwise convolution, and adds to `dw`, if it is there.
+/// The backward pass of a depthwise convolution for one image, with the gradient `dy` of the output. It computes `dx` and adds to
+/// `dw`, each only if it is given.
 fn pull_depthwise(
     p: &Plane,
     [x, w, dy]: [&[f32]; 3],
@@ -154,7 +158,7 @@ fn pull_depthwise(
     }
 }
 
-/// Constant weights of a convolution, packed by whichever way needs them first.
+/// The constant weights of a convolution. Each algorithm packs them when it first needs them.
 pub(crate) struct Kernels {
     weights: Arc<Tensor>,
     direct: OnceLock<Vec<f32>>,
@@ -163,7 +167,7 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// What was kept of weights for one way, if these are the constant ones (a given value may stand in their place).
+    /// The cache of packed weights of one algorithm, if `w` are the constant weights. A given value may replace them.
     fn kept<'c>(call: &'c Call, w: &[f32], way: fn(&Kernels) -> &OnceLock<Vec<f32>>) -> Option<&'c OnceLock<Vec<f32>>> {
         match call.prepared {
             Prepared::Kernels(kernels) => {
@@ -175,7 +179,7 @@ impl Kernels {
     }
 }
 
-/// Packed weights: the kept ones, or packed now.
+/// The packed weights, from the cache if there is one.
 fn packed<'c>(kept: Option<&'c OnceLock<Vec<f32>>>, pack: impl FnOnce() -> Vec<f32>) -> Cow<'c, [f32]> {
     match kept {
         Some(kept) => Cow::Borrowed(kept.get_or_init(pack)),

@@ -10,8 +10,7 @@ use catc_ir::{Tensor, TensorData};
 use catc_scalar::{Unary, UnaryFunction, UncompiledUnary, Visitor, sum4};
 use pulp::Arch;
 
-/// Applies a function to each element. A visitor, so that each function has a loop of its own, compiled to vector code of the CPU's
-/// own width.
+/// Applies a function to each element. It is a visitor, so the compiler generates a separate vectorized loop for each function.
 struct InPlace<'a>(&'a mut [f32]);
 
 impl Visitor for InPlace<'_> {
@@ -22,7 +21,7 @@ impl Visitor for InPlace<'_> {
     }
 }
 
-/// `t = f(t)` for each element.
+/// Computes `t = f(t)` for each element.
 pub(crate) fn unary_in_place(f: Unary, t: &mut [f32]) {
     f.visit(InPlace(t));
 }
@@ -43,7 +42,7 @@ impl Visitor for Slopes<'_> {
     }
 }
 
-/// Runs `$body` with `$op` bound to a constant of each function, so that the choice stands outside of the loops.
+/// Runs `$body` with `$op` bound to the function as a constant, so that the function is selected outside the loops.
 macro_rules! each_binary {
     ($f:expr, $op:ident => $body:expr) => {
         match $f {
@@ -87,7 +86,7 @@ macro_rules! each_binary {
     };
 }
 
-/// `t = t op r` where `r` of shape `r_shape` broadcasts to the shape of `t`.
+/// Computes `t = t op r`, where `r` of shape `r_shape` broadcasts to the shape of `t`.
 pub(crate) fn binary_in_place(f: Binary, t: &mut [f32], shape: &[usize], r: &[f32], r_shape: &[usize]) {
     runs(shape, [r_shape], |run| {
         let t = &mut t[run.start..][..run.len];
@@ -101,7 +100,7 @@ pub(crate) fn binary_in_place(f: Binary, t: &mut [f32], shape: &[usize], r: &[f3
     });
 }
 
-/// `f` at each pair of elements of two tensors that broadcast to `shape`.
+/// Applies `f` to each pair of elements of two tensors that broadcast to `shape`.
 pub(crate) fn zip<A: Copy, B>(
     shape: &[usize],
     shapes: [&[usize]; 2],
@@ -180,7 +179,7 @@ impl Rule for Binary {
         let (a, b) = (call.f32(reverse.inputs[0])?, call.f32(reverse.inputs[1])?);
         let shapes = [reverse.inputs[0].shape(), reverse.inputs[1].shape()];
         let mut pulled = [None, None];
-        // The side that comes last takes the gradient's own memory.
+        // The last side reuses the memory of the gradient.
         let mut grad = Some(grad);
         for side in (0..2).filter(|&side| reverse.needs[side]) {
             let mut terms = match grad.take() {
@@ -217,7 +216,7 @@ impl Rule for Binary {
     }
 }
 
-/// Multiplies the gradients `t` of a run by the slopes of `f` towards one side.
+/// Multiplies the gradients `t` of a run by the partial derivatives of `f` with respect to one side.
 fn slopes(f: Binary, side: usize, t: &mut [f32], inputs: [&[f32]; 2], run: &Run<2>) {
     let t = &mut t[run.start..][..run.len];
     let part = |k: usize| &inputs[k][run.offset[k]..][..if run.advances[k] { run.len } else { 1 }];
@@ -245,17 +244,17 @@ fn slopes(f: Binary, side: usize, t: &mut [f32], inputs: [&[f32]; 2], run: &Run<
     }
 }
 
-/// The slope of a function without a loop of its own, at one pair.
+/// The partial derivative of `f` with respect to one side at one pair, for functions without a specialized loop.
 fn slope(f: Binary, side: usize, a: f32, b: f32) -> f32 {
     match (f, side) {
-        // Of equal ones the first is taken.
+        // If both are equal, the gradient goes to the first.
         (Binary::Max, 0) => f32::from(u8::from(a >= b)),
         (Binary::Max, _) => f32::from(u8::from(b > a)),
         (Binary::Min, 0) => f32::from(u8::from(a <= b)),
         (Binary::Min, _) => f32::from(u8::from(b < a)),
         (Binary::Pow, 0) => b * Binary::Pow.apply(a, b - 1.0),
         (Binary::Pow, _) => Binary::Pow.apply(a, b) * a.ln(),
-        // The others have loops of their own, or no gradient.
+        // The other functions have specialized loops or no gradient.
         _ => 0.0,
     }
 }

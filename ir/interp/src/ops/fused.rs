@@ -1,5 +1,5 @@
-//! Fused nodes of the integer phase. Sums of codes are exact integers whatever computes them; every f32 step after them is
-//! rounded on its own.
+//! Fused nodes of the integer phase. Sums of codes are exact integers, in any order of summation. Every f32 operation after them
+//! is rounded separately.
 
 use super::Plane;
 use super::elementwise::{binary_in_place, unary_in_place};
@@ -18,14 +18,14 @@ use pulp::Arch;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Below this every whole number is an f32, so sums that stay below it are exact in any order.
+/// f32 represents all integers up to this bound exactly, so sums of integers within it are exact in any order.
 const EXACT: u64 = 1 << 24;
 
-/// Weights of a fused node.
+/// The weights of a fused node.
 pub(crate) struct Weights {
-    /// `w - zero_point` as reals, `[O,K]`.
+    /// `w - zero_point` as f32, `[O,K]`.
     values: Vec<f32>,
-    /// Parts of `0..K` over which no sum of products can leave the whole numbers that f32 holds.
+    /// Parts of `0..K` for which every sum of products is exact in f32.
     parts: Vec<Range<usize>>,
 }
 
@@ -43,7 +43,7 @@ impl Weights {
             let zero_point = w.zero_point[if w.axis.is_some() { o } else { 0 }];
             values.extend(row.iter().map(|&c| (i32::from(c) - zero_point) as f32));
         }
-        // Each part grows until the sum of |w| of some output, times the reach of x, could pass the bound.
+        // A part ends where the sum of |w| of some output, times the reach of x, would exceed the bound.
         let reach = reach(x).max(1);
         let (mut parts, mut first) = (vec![], 0);
         let mut sums = vec![0u64; outputs];
@@ -66,7 +66,7 @@ impl Weights {
     }
 }
 
-/// `x - zero_point` as reals.
+/// `x - zero_point` as f32.
 fn centered(x: &[i16], q: &Quantizer, buffers: &mut Buffers) -> Vec<f32> {
     let mut out = buffers.f32(x.len());
     let zero_point = q.zero_point[0];
@@ -74,7 +74,7 @@ fn centered(x: &[i16], q: &Quantizer, buffers: &mut Buffers) -> Vec<f32> {
     out
 }
 
-/// The sums of a convolution over one image.
+/// Computes the sums of a convolution over one image.
 fn conv_sums(p: &Plane, weights: &Weights, x: &[f32], out: &mut [f32], buffers: &mut Buffers) {
     let (positions, depth) = (p.geometry.positions(), p.depth());
     if p.is_depthwise() {
@@ -104,7 +104,7 @@ fn conv_sums(p: &Plane, weights: &Weights, x: &[f32], out: &mut [f32], buffers: 
     });
 }
 
-/// Adds up what `f` computes for each part, in i32, and rounds the sums to f32.
+/// Adds the sums that `f` computes for each part, in i32, and rounds the totals to f32.
 fn add_parts(
     out: &mut [f32],
     parts: &[Range<usize>],
@@ -126,7 +126,8 @@ fn add_parts(
     out.iter_mut().zip(&sums).for_each(|(o, s)| *o = *s as f32);
 }
 
-/// `t = t * multiplier + bias` along rows of `len`, one multiplier and bias for each row of a cycle.
+/// Computes `t = t * multiplier + bias` for rows of `len` elements. Row `i` uses the multiplier and the bias with index `i`,
+/// modulo their number.
 fn scale_rows(t: &mut [f32], len: usize, multiplier: &[f32], bias: &[f32]) {
     for (i, row) in t.chunks_exact_mut(len).enumerate() {
         let (m, b) = (multiplier[i % multiplier.len()], bias[i % bias.len()]);
@@ -134,7 +135,7 @@ fn scale_rows(t: &mut [f32], len: usize, multiplier: &[f32], bias: &[f32]) {
     }
 }
 
-/// The body's value for each output element.
+/// Computes the value of the body for each output element.
 fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers) -> Result<Vec<f32>, EvalError> {
     let needs_codes = || call.element_error("code");
     let volume: usize = call.shape.iter().product();
@@ -172,7 +173,7 @@ fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers
             let (sa, sb) = (inputs[0].shape(), inputs[1].shape());
             let (la, lb) = (sa.len() - 2, sb.len() - 2);
             let [m, k, n] = [sa[la], sa[la + 1], sb[lb + 1]];
-            // Parts whose sums stay among the whole numbers that f32 holds.
+            // Parts whose sums are exact in f32.
             let most = (EXACT / (reach(qa) * reach(qb)).max(1)).max(1) as usize;
             let parts: Vec<Range<usize>> = (0..k.max(1)).step_by(most).map(|i| i..(i + most).min(k)).collect();
             runs(&call.shape[..call.shape.len() - 2], [&sa[..la], &sb[..lb]], |run| {
@@ -220,7 +221,8 @@ fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers
     Ok(t)
 }
 
-/// Input `index` as the reals that a map body or an epilogue step takes: `(code - zero_point) as f32 * scale` or `x * scale`.
+/// Converts input `index` to the f32 operand of a map body or an epilogue step: `(code - zero_point) as f32 * scale`, or
+/// `x * scale`.
 fn operand_reals(call: &Call, inputs: &[Input], index: usize, scale: f32, out: &mut [f32]) -> Result<(), EvalError> {
     match inputs[index].data() {
         TensorData::F32(x) => {

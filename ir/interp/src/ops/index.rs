@@ -1,4 +1,4 @@
-//! Picking and placing elements by computed index, sorting and running sums.
+//! Gathering and scattering of elements by computed index, sorting, and running sums.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -9,7 +9,7 @@ use catc_ir::ops::{Cumulate, GatherElements, Scatter, ScatterFlat, TopK};
 use catc_ir::{Tensor, TensorData};
 use std::cmp::Ordering;
 
-/// Indices that lie in `0..size`, or an error that names the first that does not.
+/// Checks that all indices lie in `0..size`. The error names the first that does not.
 fn indices<'t>(call: &Call, tensor: &'t Tensor, size: usize) -> Result<&'t [i64], EvalError> {
     let indices = tensor.as_i64().ok_or_else(|| call.element_error("i64"))?;
     match indices.iter().find(|i| !(0..size as i64).contains(*i)) {
@@ -18,7 +18,7 @@ fn indices<'t>(call: &Call, tensor: &'t Tensor, size: usize) -> Result<&'t [i64]
     }
 }
 
-/// Where in the data each index points.
+/// The row-major position in the data for each index.
 fn places(indices: &[i64], data: &[usize], shape: &[usize], axis: usize) -> Vec<usize> {
     let mut at = vec![0; shape.len()];
     let mut found = Vec::with_capacity(indices.len());
@@ -100,7 +100,7 @@ impl Rule for ScatterFlat {
         let updates = match self.join {
             Scatter::Add => places.iter().map(|&i| grad[i as usize]).collect(),
             Scatter::Replace => {
-                // Of several updates of one place the last one counts.
+                // If several updates have the same position, only the last one counts.
                 let mut taken = vec![false; grad.len()];
                 let mut updates = vec![0.0; places.len()];
                 for (u, &i) in updates.iter_mut().zip(places).rev() {
@@ -117,7 +117,8 @@ impl Rule for ScatterFlat {
     }
 }
 
-/// The indices of the first `k` elements of each row along an axis, in the order of `before`: places in the input.
+/// Finds the first `k` elements of each row along an axis, in the order of `before`. Calls `each` with their position in the
+/// input and their index along the axis.
 fn ranked<T: Copy>(
     op: &TopK,
     x: &[T],
@@ -131,13 +132,13 @@ fn ranked<T: Copy>(
         order.clear();
         order.extend(0..size);
         let at = |j: usize| x[first + j * inner];
-        // A stable sort: equal elements stay in the order of their indices.
+        // The sort is stable, so equal elements stay in the order of their indices.
         order.sort_by(|&a, &b| if op.largest { before(at(b), at(a)) } else { before(at(a), at(b)) });
         order.iter().take(op.k).for_each(|&j| each(first + j * inner, j));
     }
 }
 
-/// What was found row by row, in the order of the output.
+/// Rearranges results that were found row by row into the order of the output.
 fn arranged<T: Copy + Default>(found: Vec<T>, shape: &[usize], axis: usize) -> Vec<T> {
     let (_, k, inner) = axis_parts(shape, axis);
     let mut out = vec![T::default(); found.len()];
@@ -173,7 +174,8 @@ impl Rule for TopK {
     }
 }
 
-/// Runs along an axis: each element of the output is `join` of those before it and, unless exclusive, its own.
+/// Accumulates along an axis: each output element combines the elements before it with `join`. It includes the element at its own
+/// position, unless the operation is exclusive.
 fn cumulate<T: Copy>(op: &Cumulate, x: &[T], shape: &[usize], start: T, join: impl Fn(T, T) -> T) -> Vec<T> {
     let (outer, size, inner) = axis_parts(shape, op.axis);
     let mut out = x.to_vec();

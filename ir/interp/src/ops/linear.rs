@@ -1,4 +1,5 @@
-//! Matrix products. In the integer phase each element is one [`dot4`]; before it the GEMM crate computes each image.
+//! Matrix products. In the integer phase each element is one [`dot4`]. In the other phases the GEMM crate computes the product of
+//! each image.
 
 use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
@@ -80,7 +81,8 @@ impl Rule for MatMul {
         let mut out = buffers.f32(call.shape.iter().product());
         let mut column = vec![];
         let lead = &call.shape[..call.shape.len() - 2];
-        // A matrix of rank 2 over images has them as rows: one product for each, as if it were alone.
+        // If the rows of a rank-2 matrix are images, each image gets a separate product, so its result does not depend on the
+        // batch.
         let parts = if la == 0 { call.images(0) } else { 1 };
         runs(lead, [&sa[..la], &sb[..lb]], |run| {
             for i in 0..run.len {

@@ -1,6 +1,6 @@
-//! The rules of the operations, one file a family, as in [`catc_ir::ops`].
+//! The evaluation rules of the operations, with one file for each family as in [`catc_ir::ops`].
 //!
-//! To add an operation: implement [`Rule`] for its attribute struct in the file of its family, and name it in [`rule`].
+//! To add an operation, implement [`Rule`] for its attribute struct in the file of its family, and add it to [`rule`].
 
 mod cat;
 mod choose;
@@ -30,28 +30,28 @@ pub(crate) enum Prepared {
     /// Nothing.
     #[default]
     Nothing,
-    /// Weights of a fused node as reals.
+    /// The weights of a fused node as f32.
     Weights(Arc<fused::Weights>),
-    /// Constant weights of a convolution, packed when they are needed.
+    /// The constant weights of a convolution, packed on first use.
     Kernels(Arc<conv::Kernels>),
 }
 
-/// What is known of a node before any evaluation.
+/// What is known about a node before any evaluation.
 pub(crate) struct Known<'a> {
     pub graph: &'a Graph,
     pub node: &'a Node,
-    /// The inputs that are constants or depend on constants alone.
+    /// The inputs that are constants or depend only on constants.
     pub constants: &'a [Option<Arc<Tensor>>],
-    /// What was prepared before something changed.
+    /// What was prepared before the last change.
     pub before: &'a Prepared,
 }
 
-/// What the gradient at a node's output becomes at its inputs.
+/// The gradients at the inputs of a node.
 #[derive(Default)]
 pub(crate) struct Pullback {
-    /// For each input its gradient, of as many elements as the input, or `None` where it is zero or not needed.
+    /// The gradient of each input, with as many elements as the input. `None` if it is zero or not needed.
     pub inputs: SmallVec<[Option<Vec<f32>>; 4]>,
-    /// For quantize and dequantize: the gradients of the scales and of the zero-points.
+    /// For quantize and dequantize, the gradients of the scales and of the zero points.
     pub quantizer: Option<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -62,11 +62,11 @@ impl Pullback {
     }
 }
 
-/// One reverse step: the node's inputs and output as they were computed, and where gradients are needed.
+/// The context of a backward step: the recorded inputs and output of the node, and which gradients are needed.
 pub(crate) struct Reverse<'a> {
     pub inputs: &'a [&'a Tensor],
     pub output: &'a Tensor,
-    /// For each input whether its gradient is needed.
+    /// Whether the gradient of each input is needed.
     pub needs: &'a [bool],
     /// Whether the gradients of the node's quantizer are needed.
     pub quantizer: bool,
@@ -74,16 +74,16 @@ pub(crate) struct Reverse<'a> {
 
 /// How an operation is evaluated.
 pub(crate) trait Rule {
-    /// What can be computed once from the node's constants.
+    /// Computes what can be computed once from the node's constants.
     fn prepare(&self, _known: &Known) -> Prepared {
         Prepared::Nothing
     }
 
-    /// Computes the output, which has at least one element, from inputs that have the types of the node's operands.
+    /// Computes the output. The output has at least one element, and the inputs have the types of the node's operands.
     fn forward(&self, call: &Call, inputs: &mut [Input], buffers: &mut Buffers) -> Result<Tensor, EvalError>;
 
-    /// Takes the gradient at the output (as many elements as the output, at least one) to the inputs. The gradient of a
-    /// code tensor is that of the codes as reals, rounding passed straight through.
+    /// Computes the gradients of the inputs from the gradient of the output, which has at least one element. Codes are treated as
+    /// real numbers, and rounding uses the straight-through estimator.
     fn vjp(
         &self,
         call: &Call,

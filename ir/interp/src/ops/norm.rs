@@ -1,4 +1,4 @@
-//! Normalizations, in the operations that [`catc_scalar`] lists.
+//! Normalizations, as [`catc_scalar`] defines them.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -60,7 +60,7 @@ impl Rule for BatchNorm {
     }
 }
 
-/// Softmax of one row.
+/// Softmax of one row, in place.
 fn softmax(row: &mut [f32]) {
     let top = row.iter().fold(f32::NEG_INFINITY, |m, &x| max(x, m));
     Arch::new().dispatch(|| row.iter_mut().for_each(|x| *x = Exp.at(*x - top)));
@@ -98,7 +98,7 @@ impl Rule for Softmax {
     }
 }
 
-/// The deviation of a row from its mean, in place; gives the root of its mean square and `eps`.
+/// Subtracts the mean from a row in place. Returns `sqrt(mean square + eps)` of the result.
 fn center(row: &mut [f32], squares: &mut Vec<f32>, eps: f32) -> f32 {
     let count = row.len() as f32;
     let mean = sum4(row) / count;

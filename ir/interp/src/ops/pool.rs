@@ -1,4 +1,4 @@
-//! Poolings.
+//! Pooling.
 
 use super::{Pullback, Reverse, Rule};
 use crate::EvalError;
@@ -13,7 +13,7 @@ pub(crate) fn geometry(window: &Window, input: &[usize], output: &[usize]) -> Ge
     Geometry { window: window.clone(), input: [input[2], input[3]], output: [output[2], output[3]] }
 }
 
-/// The maximum over the windows of one plane; `lowest` where a window holds padding only.
+/// Computes the maximum over each window of one plane. A window that covers only padding gives `lowest`.
 fn max_plane<T: Copy>(g: &Geometry, x: &[T], out: &mut [T], line: &mut Vec<T>, lowest: T, max: impl Fn(T, T) -> T) {
     let width = g.input[1];
     for (oy, row) in out.chunks_exact_mut(g.output[1]).enumerate() {
@@ -63,7 +63,7 @@ impl Rule for MaxPool {
         Ok(Tensor::new(call.shape.to_vec(), data))
     }
 
-    /// The first of equal maxima takes the gradient.
+    /// The gradient goes to the first of equal maxima.
     fn vjp(
         &self,
         call: &Call,
@@ -93,11 +93,11 @@ impl Rule for MaxPool {
     }
 }
 
-/// Calls `f(position, taps, count)` for each output position of a plane in order: the indices of the window's taps inside
-/// the input, row by row, and what their sum is divided by (at least 1).
+/// Calls `f(position, taps, count)` for each output position of a plane in order. `taps` are the indices of the window's taps
+/// inside the input, row by row. `count` is the divisor of their sum, at least 1.
 pub(crate) fn average_windows(g: &Geometry, include_pad: bool, mut f: impl FnMut(usize, &[usize], usize)) {
     let w = &g.window;
-    // The taps of output `o` along an axis that lie inside the input, and how many lie inside input and padding.
+    // The taps of output `o` along an axis that lie inside the input, and the number of taps inside the padded input.
     let along = |axis: usize, o: usize| {
         let start = o * w.strides[axis];
         let end = g.input[axis] + w.pads[axis];

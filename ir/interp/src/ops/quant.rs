@@ -1,4 +1,4 @@
-//! Between reals and codes: exactly [`Quantizer::quantize`] and [`Quantizer::dequantize`].
+//! Quantization and dequantization. The results equal those of [`Quantizer::quantize`] and [`Quantizer::dequantize`].
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -10,10 +10,10 @@ use catc_ir::quantizer::round_to_code;
 use catc_ir::{QFormat, Quantizer, Tensor, TensorData};
 use pulp::Arch;
 
-/// `code = round_to_code(f(x), zero_point, format)` for each element, without branches.
+/// Computes `code = round_to_code(f(x), zero_point, format)` for each element, without branches.
 pub(crate) fn round_all(x: &[f32], out: &mut [i16], zero_point: i32, format: QFormat, f: impl Fn(f32) -> f32 + Copy) {
-    // Adding 1.5 * 2^23 rounds a small real half to even and leaves the integer in the low bits: what
-    // `round_to_code` computes, with the clamp (to whole numbers) moved before the rounding.
+    // Adding 1.5 * 2^23 rounds a small number half to even and leaves the integer in the low bits. The result equals that of
+    // `round_to_code`: the clamp may come before the rounding, because its bounds are integers.
     const MAGIC: f32 = 12_582_912.0;
     let lo = (format.min() - zero_point) as f32;
     let hi = (format.max() - zero_point) as f32;
@@ -30,7 +30,7 @@ pub(crate) fn round_all(x: &[f32], out: &mut [i16], zero_point: i32, format: QFo
     debug_assert!(x.iter().zip(&*out).all(|(&x, &c)| round_to_code(f(x), zero_point, format) == i32::from(c)));
 }
 
-/// Calls `f(first, len, slice)` for stretches of a tensor that share a scale.
+/// Calls `f(first, len, slice)` for each contiguous run of elements that share a scale.
 pub(crate) fn slices(q: &Quantizer, shape: &[usize], mut f: impl FnMut(usize, usize, usize)) {
     match q.axis {
         None => f(0, shape.iter().product(), 0),
@@ -41,8 +41,8 @@ pub(crate) fn slices(q: &Quantizer, shape: &[usize], mut f: impl FnMut(usize, us
     }
 }
 
-/// `(g, terms) = f(g, x)` for each gradient; the sums of the terms where they are asked for, else zeros. Sums run over 16 lanes in f32
-/// for [`SUM_BLOCK`] elements and over those blocks in f64.
+/// Computes `(g, terms) = f(g, x)` for each gradient. Returns the sums of the terms if `sums` is true, else zeros. Within a block
+/// of [`SUM_BLOCK`] elements, sums use 16 lanes of f32. Blocks are summed in f64.
 fn pull_and_sum<T: Copy>(
     grad: &mut [f32],
     x: &[T],
@@ -97,7 +97,7 @@ impl Rule for Quantize {
         Ok(Tensor::new(call.shape.to_vec(), TensorData::Code(out)))
     }
 
-    /// `q = x / s + z` where that rounds to a code of the format, constant beyond.
+    /// Differentiates `q = x / s + z` if this rounds to a code of the format. Outside the range, `q` is constant.
     fn vjp(&self, call: &Call, reverse: &Reverse, mut grad: Vec<f32>, _: &mut Buffers) -> Result<Pullback, EvalError> {
         let x = call.f32(reverse.inputs[0])?;
         let q = call.graph.quantizer(self.quantizer);

@@ -13,11 +13,11 @@ pub(crate) fn axis_parts(shape: &[usize], axis: usize) -> (usize, usize, usize) 
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 
-/// Where the elements of a reduction lie.
+/// The positions of the elements of a reduction.
 pub(crate) struct Reduction {
-    /// First element of each output, in order.
+    /// The position of the first element for each output, in order.
     pub bases: Vec<usize>,
-    /// Elements of each sum from its first one, in row-major order.
+    /// The offsets of the elements of each sum from its first element, in row-major order.
     pub offsets: Vec<usize>,
 }
 
@@ -38,12 +38,12 @@ impl Reduction {
         Reduction { bases: walk(false), offsets: walk(true) }
     }
 
-    /// Terms of each sum.
+    /// The number of terms in each sum.
     pub fn count(&self) -> usize {
         self.offsets.len()
     }
 
-    /// Whether the terms of a sum lie side by side.
+    /// Whether the terms of a sum are contiguous.
     pub fn is_contiguous(&self) -> bool {
         self.offsets.last().is_none_or(|&last| last + 1 == self.offsets.len())
     }
@@ -122,7 +122,7 @@ impl Rule for Reduce {
                     let others = r.offsets.iter().filter(|p| *p != o).map(|p| x[base + p]);
                     dx[base + o] = g * others.product::<f32>();
                 }),
-                // The first of equal ones.
+                // The gradient goes to the first of equal elements.
                 ops::Reduction::Max | ops::Reduction::Min => {
                     if let Some(o) = r.offsets.iter().find(|o| x[base + **o] == *y) {
                         dx[base + o] = *g;

@@ -1,4 +1,4 @@
-//! Operations that move elements.
+//! Operations that move elements without computing anything.
 
 use super::reduce::axis_parts;
 use super::{Pullback, Reverse, Rule};
@@ -9,7 +9,8 @@ use crate::call::{Call, Input};
 use catc_ir::ops::{Concat, Expand, Gather, Identity, Pad, Reshape, Slice, Transpose};
 use catc_ir::{Tensor, TensorData};
 
-/// A tensor of the call's shape from the elements of another, whatever they are: `$body` turns a slice into a vector.
+/// Builds a tensor with the call's shape from the elements of another tensor of any element type. `$body` turns the slice `$x`
+/// into a vector.
 macro_rules! moved {
     ($call:expr, $tensor:expr, $x:ident => $body:expr) => {{
         let data = match $tensor.data() {
@@ -22,7 +23,7 @@ macro_rules! moved {
     }};
 }
 
-/// The elements of an input under the call's shape, without a copy if the value ends here.
+/// The elements of an input with the call's shape. There is no copy if this is the last use of the value.
 fn renamed(call: &Call, input: &mut Input) -> Result<Tensor, EvalError> {
     match input {
         Input::Last(t) => {
@@ -53,7 +54,7 @@ impl Rule for Identity {
     }
 }
 
-/// The elements of a box of `sizes` in row-major order, `strides[i]` apart along axis `i`, from `start`.
+/// Appends the elements of a box of `sizes` in row-major order. They begin at `start` and are `strides[i]` apart along axis `i`.
 fn strided<T: Copy>(x: &[T], start: usize, sizes: &[usize], strides: &[usize], out: &mut Vec<T>) {
     match (sizes, strides) {
         ([], _) | (_, []) => out.push(x[start]),
@@ -92,7 +93,7 @@ impl Rule for Transpose {
     }
 }
 
-/// Copies blocks of each part in turn: the outer axes from `0..outer`, `block(part)` elements each time.
+/// Copies one block of each part in turn, `outer` times. Each part comes with its block size.
 fn interleave<T: Copy>(outer: usize, parts: &[(&[T], usize)]) -> Vec<T> {
     let mut out = Vec::with_capacity(parts.iter().map(|(x, _)| x.len()).sum());
     for i in 0..outer {
@@ -144,7 +145,7 @@ impl Rule for Concat {
     }
 }
 
-/// Copies `x` of `shape` into `out`, padded by `before` along each axis, axis by axis from `axis`.
+/// Copies `x` of shape `shape` into `out` of shape `padded`, at the offset `before[i]` along each axis `i`.
 fn place<T: Copy>(x: &[T], shape: &[usize], out: &mut [T], padded: &[usize], before: &[usize]) {
     let (&[n, ref shape @ ..], &[m, ref padded @ ..], &[b, ref before @ ..]) = (shape, padded, before) else {
         if let (Some(o), Some(x)) = (out.first_mut(), x.first()) {
@@ -238,7 +239,7 @@ impl Rule for Slice {
     }
 }
 
-/// An index of an axis of this size, which counts from the end where it is negative.
+/// Converts an index of an axis of this size to an index from 0. Negative indices count from the end.
 fn from_start(index: i64, size: usize) -> usize {
     if index < 0 { (index + size as i64) as usize } else { index as usize }
 }

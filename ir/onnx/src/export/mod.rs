@@ -1,11 +1,11 @@
-//! Graphs out: [`export()`] writes a graph in the float or qdq phase as a model that other runtimes read.
+//! Export: [`export()`] writes a graph of the float or qdq phase as a model for other runtimes.
 //!
-//! - Quantizers become `QuantizeLinear` and `DequantizeLinear`. Widths that ONNX has no type for are u8 or i8 codes: what is quantized
-//!   is clipped to their range first, which is where they saturate. So every real is the same.
-//! - Weights are stored as i8 codes less their zero-points (per output channel where the quantizer is), biases as reals.
-//! - The lowest opset that has the operators is declared, 13 at least.
+//! - Quantizers become `QuantizeLinear` and `DequantizeLinear`. Codes of fewer than 8 bits are stored as u8 or i8. A `Clip`
+//!   before the quantization then limits the values to the range of the narrower format, so the results do not change.
+//! - Weights are stored as i8 codes minus their zero points, per output channel if the quantizer is. Biases are stored as f32.
+//! - The model declares the lowest opset that has all its operators, but at least 13.
 //! - The batch is a dimension called `N`.
-//! - Inputs of whole numbers have the type of the file that the graph came from, and a `Cast` to int64 follows them.
+//! - Integer and boolean inputs have the type of the original file. A `Cast` to the graph's type follows them.
 
 mod nodes;
 mod pool;
@@ -22,16 +22,16 @@ use catc_ir::{Dim, Element, Graph, Op, Phase, TensorType};
 use prost::Message;
 use writer::Writer;
 
-/// Messages longer than this are not read by protobuf.
+/// The length of the longest message that protobuf implementations can read.
 const LONGEST_MESSAGE: usize = i32::MAX as usize;
 
-/// Why a graph cannot be written.
+/// Why a graph cannot be exported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
-    /// Fused nodes have no counterpart.
+    /// The graph is in the integer phase, whose fused nodes have no counterpart in ONNX.
     #[error("a graph of the integer phase has no form in ONNX; write it before `lower-integer`")]
     Phase,
-    /// A node has no counterpart.
+    /// A node has no counterpart in ONNX.
     #[error("{node} cannot be written as ONNX: {problem}")]
     Node {
         /// The node.
@@ -39,7 +39,7 @@ pub enum ExportError {
         /// Why.
         problem: String,
     },
-    /// An input or output has no counterpart.
+    /// An input or output has no counterpart in ONNX.
     #[error("\"{name}\" cannot be written as ONNX: {problem}")]
     Port {
         /// The input or output.
@@ -47,16 +47,17 @@ pub enum ExportError {
         /// Why.
         problem: String,
     },
-    /// The file would be larger than its format allows.
+    /// The file would be larger than the format allows.
     #[error("the model would take {0} bytes, and a file of this format holds 2 GiB")]
     Size(usize),
 }
 
-/// The bytes of a model file. `whole` holds the types that the file of origin gave the inputs, as [`crate::Imported::whole`]; inputs that it does
-/// not reach have the types of the graph.
+/// Encodes a graph as the bytes of a model file. `whole` holds the types of the inputs in the original file, as in
+/// [`crate::Imported::whole`]. Inputs without an entry have the types of the graph.
 ///
 /// # Errors
-/// If a node has no counterpart: those of the integer phase, and a few that no compiled network holds.
+/// Fails if a node has no counterpart in ONNX. This includes all nodes of the integer phase, and a few operations that compiled
+/// networks do not contain.
 pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, ExportError> {
     if graph.phase == Phase::Integer {
         return Err(ExportError::Phase);
@@ -103,7 +104,8 @@ pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, Exp
     }
 }
 
-/// The first opset that has the operator of a node, or the oldest that is written.
+/// The lowest opset that supports a node. For unary functions it may be below 13, which is the lowest opset that [`export()`]
+/// declares.
 fn opset_of(op: &Op) -> i64 {
     match op {
         Op::Unary(f) => unary::since(*f),
@@ -113,7 +115,7 @@ fn opset_of(op: &Op) -> i64 {
     }
 }
 
-/// The type of the elements of an input or output.
+/// The element type of an input or output.
 fn data_type(name: &str, ty: &TensorType) -> Result<DataType, ExportError> {
     match ty.element {
         Element::F32 => Ok(DataType::Float),
@@ -123,13 +125,13 @@ fn data_type(name: &str, ty: &TensorType) -> Result<DataType, ExportError> {
     }
 }
 
-/// The type of an input in the file of origin; `None` for types of 2 and 4 bits, which few runtimes have kernels for.
+/// The type of an input in the original file. `None` for types of 2 and 4 bits, because few runtimes support them.
 fn file_type(whole: &WholeType) -> Option<DataType> {
     use DataType::{Int2, Int4, Uint2, Uint4};
     (!matches!(whole.data_type, Int2 | Int4 | Uint2 | Uint4)).then_some(whole.data_type)
 }
 
-/// An input or output.
+/// Builds an input or output.
 fn port(name: &str, ty: &TensorType, element: DataType) -> ValueInfoProto {
     let dim = |d: &Dim| Dimension {
         value: Some(match d {

@@ -1,4 +1,4 @@
-//! The operators that stand for each operation.
+//! The operators that express each operation.
 
 use super::pool;
 use super::writer::{Writer, code_bytes, container};
@@ -15,7 +15,7 @@ fn sizes(items: &[usize]) -> Vec<i64> {
     items.iter().map(|&n| n as i64).collect()
 }
 
-/// Why an operation that only the evaluator knows has no operator.
+/// The message for operations that are evaluated only and have no operator.
 const NEVER_COMPILED: &str = "no compiled network holds it; cut the model before it, and compute the rest in the program that \
                               calls the network";
 
@@ -31,7 +31,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
         Op::SquaredDistance(_) => squared_distance(w, node),
         Op::Blend(b) => blend(w, node, b.alpha),
         Op::ScatterFlat(s) if s.join == Scatter::Replace => scatter(w, node),
-        // `operator` lists every other operation.
+        // `operator` handles all other operations.
         _ => {
             let (operands, output) = ends(w, node, usize::MAX)?;
             let Operator { name, extra, attributes } = operator(w, node)?;
@@ -41,7 +41,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
     }
 }
 
-/// The names of the first operands of a node, `count` at most, and that of its output.
+/// The names of the first operands of a node, at most `count`, and the name of its output.
 fn ends(w: &mut Writer, node: &Node, count: usize) -> Result<(Vec<String>, String), String> {
     let operands = node.inputs.iter().take(count).map(|&o| w.operand(o)).collect::<Result<Vec<String>, String>>()?;
     Ok((operands, w.value(node.output)))
@@ -51,10 +51,10 @@ fn references<'s>(names: impl IntoIterator<Item = &'s String>) -> Vec<&'s str> {
     names.into_iter().map(String::as_str).collect()
 }
 
-/// An operator that stands for an operation by itself.
+/// A single operator that expresses an operation.
 struct Operator {
     name: &'static str,
-    /// What it takes behind the operands of the operation.
+    /// Additional inputs after the operands of the operation.
     extra: Vec<String>,
     attributes: Vec<AttributeProto>,
 }
@@ -73,7 +73,8 @@ impl Operator {
     }
 }
 
-/// The operator of an operation that one operator expresses. The names of the node's ends are given before.
+/// The operator of an operation that a single operator can express. The names of the operands and the output must have been
+/// assigned before.
 fn operator(w: &mut Writer, node: &Node) -> Result<Operator, String> {
     let first = *node.inputs.first().ok_or("it takes nothing")?;
     Ok(match &node.op {
@@ -146,7 +147,7 @@ fn operator(w: &mut Writer, node: &Node) -> Result<Operator, String> {
 }
 
 fn conv(w: &mut Writer, node: &Node, conv: &Conv2d) -> Written {
-    // Biases of quantized convolutions are written by themselves.
+    // The bias of a quantized convolution is written as a separate addition (see [`vector`]).
     let by_itself = node.inputs[1].value().is_some();
     let (operands, output) = ends(w, node, if by_itself { 2 } else { usize::MAX })?;
     let kernel = w.graph.type_of(node.inputs[1]).shape.as_fixed().ok_or("its weights have the batch")?;
@@ -169,7 +170,7 @@ fn conv(w: &mut Writer, node: &Node, conv: &Conv2d) -> Written {
     Ok(())
 }
 
-/// `[N,1,P] - [K,P] -> [N,K,P]`, squared and summed.
+/// Writes `[N,1,P] - [K,P] -> [N,K,P]`, squared and summed.
 fn squared_distance(w: &mut Writer, node: &Node) -> Written {
     let (operands, output) = ends(w, node, usize::MAX)?;
     let axis = w.whole("axis", &[1]);
@@ -181,7 +182,7 @@ fn squared_distance(w: &mut Writer, node: &Node) -> Written {
     Ok(())
 }
 
-/// A weighted sum of two tensors.
+/// Writes a weighted sum of two tensors.
 fn blend(w: &mut Writer, node: &Node, alpha: f32) -> Written {
     let (operands, output) = ends(w, node, usize::MAX)?;
     let (own, other) = (w.reals("weight", &[], &[1.0 - alpha]), w.reals("weight", &[], &[alpha]));
@@ -191,7 +192,7 @@ fn blend(w: &mut Writer, node: &Node, alpha: f32) -> Written {
     Ok(())
 }
 
-/// Replaced elements of a tensor, by their places in its flat form.
+/// Writes the replacement of elements of a tensor by their positions in the flattened tensor.
 fn scatter(w: &mut Writer, node: &Node) -> Written {
     let (operands, output) = ends(w, node, usize::MAX)?;
     let flat = w.whole("shape", &[-1]);
@@ -203,7 +204,7 @@ fn scatter(w: &mut Writer, node: &Node) -> Written {
     Ok(())
 }
 
-/// A normalization over the last axis, with factors of one where the node has none.
+/// A normalization over the last axis. If the node has no scale, the scale is one.
 fn layer_norm(w: &mut Writer, node: &Node, input: Operand, eps: f32) -> Result<Operator, String> {
     let shape = w.graph.type_of(input).shape;
     let width = shape.dims().last().and_then(|d| d.fixed()).ok_or("it normalizes the batch")?;
@@ -211,8 +212,9 @@ fn layer_norm(w: &mut Writer, node: &Node, input: Operand, eps: f32) -> Result<O
     Ok(Operator { name: "LayerNormalization", extra, attributes: vec![int("axis", -1), float("epsilon", eps)] })
 }
 
-/// A constant vector under another shape. Biases of quantized layers stand in an addition of their own: as inputs of the layers they would
-/// be rounded to multiples of the scale of the sums by runtimes that quantize them (ONNX Runtime), which few bits do not bear.
+/// A constant vector with another shape. The bias of a quantized layer is written as a separate addition. As an input of the
+/// layer, runtimes such as ONNX Runtime would quantize it to multiples of the scale of the sums, which is too inaccurate with few
+/// bits.
 fn vector(w: &mut Writer, operand: Operand, shape: &[usize]) -> Result<String, String> {
     let constant = operand.constant().ok_or("its bias is computed")?;
     let tensor = w.graph.constant(constant).tensor.clone();
@@ -220,7 +222,7 @@ fn vector(w: &mut Writer, operand: Operand, shape: &[usize]) -> Result<String, S
     Ok(w.reals(&format!("{constant}_row"), shape, items))
 }
 
-/// The operator of a reduction, and the first opset in which its axes are an input.
+/// The operator of a reduction, and the first opset in which its axes are an input instead of an attribute.
 fn reducing(kind: Reduction) -> (&'static str, i64) {
     match kind {
         Reduction::Sum => ("ReduceSum", 13),
@@ -230,7 +232,7 @@ fn reducing(kind: Reduction) -> (&'static str, i64) {
     }
 }
 
-/// A reduction by that operator. Its axes are an input from opset `since` on, and an attribute before.
+/// A reduction by this operator. The axes are an input from opset `since` on, and an attribute before.
 fn reduction(w: &mut Writer, (name, since): (&'static str, i64), axes: &[usize], keep_dims: bool) -> Operator {
     let axes = sizes(axes);
     let mut attributes = vec![int("keepdims", keep_dims.into())];
@@ -251,7 +253,7 @@ fn cast_type(to: CastTo) -> DataType {
     }
 }
 
-/// The bounds of `Clip`; empty where there is none.
+/// The bounds of `Clip`. A missing bound has an empty name.
 fn clip_bounds(w: &mut Writer, min: f32, max: f32) -> Vec<String> {
     let mut bound = |name: &str, x: f32| if x.is_finite() { w.reals(name, &[], &[x]) } else { String::new() };
     let bounds = vec![bound("min", min), bound("max", max)];
@@ -285,7 +287,7 @@ fn compare(f: Compare) -> &'static str {
     }
 }
 
-/// Rows times a matrix: `Gemm`, or for more dimensions a product with the transposed weights.
+/// Writes a fully connected layer: `Gemm`, or a product with the transposed weights if the input has more than two dimensions.
 fn linear(w: &mut Writer, node: &Node) -> Written {
     let x = w.operand(node.inputs[0])?;
     let bias = node.inputs.get(2).map(|&b| w.operand(b)).transpose()?;
@@ -323,10 +325,10 @@ fn linear(w: &mut Writer, node: &Node) -> Written {
     Ok(())
 }
 
-/// Codes of fewer than 8 bits saturate in a clip before they are codes.
+/// Writes a quantization. For codes of fewer than 8 bits, a clip before it provides the saturation.
 fn quantize(w: &mut Writer, node: &Node, q: catc_ir::QuantizerId) -> Written {
     if node.inputs[0].constant().is_some() {
-        // The dequantize writes them.
+        // The dequantize node writes constant codes.
         return Ok(());
     }
     let quantizer = w.graph.quantizer(q);
@@ -358,10 +360,10 @@ fn dequantize(w: &mut Writer, node: &Node) -> Written {
     Ok(())
 }
 
-/// Constant codes, their shape and quantizer.
+/// Constant codes, their shape and their quantizer.
 type Codes = (Vec<i32>, Vec<usize>, Quantizer);
 
-/// The codes that a constant, or a quantized constant, holds.
+/// The codes of a constant or of a quantized constant.
 fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String> {
     let graph = w.graph;
     let c = match operand {
@@ -385,7 +387,8 @@ fn constant_codes(w: &Writer, operand: Operand) -> Result<Option<Codes>, String>
     Ok(Some((codes, tensor.shape().to_vec(), quantizer.clone())))
 }
 
-/// Constant codes: around 0 where a signed byte holds them, which is what runtimes have kernels for.
+/// Writes constant codes. If the codes minus their zero points fit in a signed byte, they are stored in this form, because
+/// runtimes have kernels for it.
 fn constant(w: &mut Writer, node: &Node, codes: &[i32], shape: &[usize], quantizer: &Quantizer) -> Written {
     let (slice, slices) = (quantizer.slice_of(shape), quantizer.scale.len());
     let centered: Vec<i32> = codes.iter().enumerate().map(|(i, &c)| c - quantizer.zero_point[slice(i)]).collect();

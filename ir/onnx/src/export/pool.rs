@@ -1,5 +1,6 @@
-//! Pooling. `ceil_mode` is never written: operator sets differ in whether a last window may lie in the padding alone, and runtimes
-//! do as well. Padding behind, as much as the last windows reach beyond the input, says the same everywhere.
+//! Pooling. `ceil_mode` is never written, because operator sets and runtimes differ in whether the last window may lie entirely
+//! in the padding. Instead, the trailing padding is extended to the end of the last windows, which has the same meaning
+//! everywhere.
 
 use super::writer::Writer;
 use crate::message::{int, ints};
@@ -11,7 +12,7 @@ fn sizes(items: &[usize]) -> Vec<i64> {
     items.iter().map(|&n| n as i64).collect()
 }
 
-/// Rows and columns behind the padding that the last windows of `node` reach.
+/// The number of rows and columns by which the last windows of `node` extend beyond the padding.
 fn overhang(w: &Writer, node: &Node, window: &Window) -> Result<[usize; 2], String> {
     if !window.ceil_mode {
         return Ok([0, 0]);
@@ -58,7 +59,7 @@ pub(super) fn average(w: &mut Writer, node: &Node, pool: &AvgPool) -> Result<(),
     let mut pads = pool.window.pads;
     let mut counts = pool.count_include_pad;
     if counts && more != [0, 0] {
-        // Padding counts, what windows reach behind it does not.
+        // Taps in the padding count, but taps beyond it do not. The padding is therefore written as a separate `Pad`.
         let [top, left, bottom, right] = sizes(&pads)[..] else { return Err("its padding has no four sides".into()) };
         let amounts = w.whole("pads", &[0, 0, top, left, 0, 0, bottom, right]);
         x = w.step("Pad", &[&x, &amounts], vec![]);

@@ -1,4 +1,4 @@
-//! Names, initializers and nodes of the model that is written.
+//! The names, initializers and nodes of the exported model.
 
 use crate::message::{f32_tensor, i64_tensor, int, raw_tensor};
 use crate::names::Names;
@@ -8,13 +8,14 @@ use catc_ir::ops::Linear;
 use catc_ir::{ConstId, Dim, Graph, Op, Operand, Quantizer, QuantizerId, Shape, TensorData, ValueId};
 use std::collections::{HashMap, HashSet};
 
-/// A model in the making.
+/// A model under construction.
 pub(super) struct Writer<'g> {
     pub graph: &'g Graph,
     pub opset: i64,
     pub nodes: Vec<NodeProto>,
     pub initializers: Vec<TensorProto>,
-    /// Dequantized weights that are taken as the right side of a product, transposed: a linear layer of more than two dimensions.
+    /// Dequantized weights that are written transposed, because they are the right operand of a product: a linear layer on more
+    /// than two dimensions.
     pub transposed: HashSet<ValueId>,
     names: HashMap<ValueId, String>,
     constants: HashMap<(ConstId, bool), String>,
@@ -23,12 +24,12 @@ pub(super) struct Writer<'g> {
     node_names: Names,
 }
 
-/// The type that holds the codes of a quantizer.
+/// The type in which the codes of a quantizer are stored.
 pub(super) fn container(quantizer: &Quantizer) -> DataType {
     if quantizer.format.signed() { DataType::Int8 } else { DataType::Uint8 }
 }
 
-/// Codes as the bytes of their type.
+/// The bytes of codes.
 pub(super) fn code_bytes(codes: impl IntoIterator<Item = i32>) -> Vec<u8> {
     codes.into_iter().map(|c| c as u8).collect()
 }
@@ -38,7 +39,7 @@ fn sizes(shape: &[usize]) -> Vec<i64> {
 }
 
 impl<'g> Writer<'g> {
-    /// An empty model for a graph: inputs and outputs have their names.
+    /// An empty model for a graph. The inputs and outputs have their names.
     pub fn new(graph: &'g Graph, opset: i64) -> Self {
         let mut writer = Writer {
             graph,
@@ -59,14 +60,14 @@ impl<'g> Writer<'g> {
         writer
     }
 
-    /// The elements of an input as the type that the graph has for them.
+    /// Casts an input to the element type that the graph uses for it.
     pub fn cast_input(&mut self, value: ValueId, input: &str, to: DataType) {
         let name = self.fresh(&format!("{input}_whole"));
         self.node("Cast", "", &[input], &name, vec![int("to", to as i64)]);
         self.names.insert(value, name);
     }
 
-    /// A name like this that nothing has yet.
+    /// A new name that resembles this one.
     pub fn fresh(&mut self, like: &str) -> String {
         self.taken.fresh(like)
     }
@@ -81,7 +82,7 @@ impl<'g> Writer<'g> {
         name
     }
 
-    /// The name of an operand; constants become initializers.
+    /// The name of an operand. A constant becomes an initializer.
     pub fn operand(&mut self, operand: Operand) -> Result<String, String> {
         match operand {
             Operand::Value(v) => Ok(self.value(v)),
@@ -89,7 +90,7 @@ impl<'g> Writer<'g> {
         }
     }
 
-    /// A constant of reals, whole numbers or truth values; a matrix, transposed if asked for.
+    /// The name of a constant of f32, integers or booleans. A matrix can be transposed.
     pub fn constant(&mut self, c: ConstId, transpose: bool) -> Result<String, String> {
         if let Some(name) = self.constants.get(&(c, transpose)) {
             return Ok(name.clone());
@@ -113,28 +114,28 @@ impl<'g> Writer<'g> {
         Ok(name)
     }
 
-    /// Reals.
+    /// Adds an f32 initializer.
     pub fn reals(&mut self, like: &str, shape: &[usize], items: &[f32]) -> String {
         let name = self.fresh(like);
         self.initializers.push(f32_tensor(&name, &sizes(shape), items));
         name
     }
 
-    /// A list of whole numbers.
+    /// Adds an initializer with a list of integers.
     pub fn whole(&mut self, like: &str, items: &[i64]) -> String {
         let name = self.fresh(like);
         self.initializers.push(i64_tensor(&name, &[items.len() as i64], items));
         name
     }
 
-    /// Codes.
+    /// Adds an initializer with codes.
     pub fn codes(&mut self, like: &str, ty: DataType, shape: &[usize], bytes: Vec<u8>) -> String {
         let name = self.fresh(like);
         self.initializers.push(raw_tensor(&name, ty, &sizes(shape), bytes));
         name
     }
 
-    /// Scale and zero-point of a quantizer of one scale.
+    /// The names of the scale and zero point of a per-tensor quantizer.
     pub fn parameters(&mut self, q: QuantizerId) -> [String; 2] {
         if let Some(names) = self.parameters.get(&q) {
             return names.clone();
@@ -147,7 +148,7 @@ impl<'g> Writer<'g> {
         names
     }
 
-    /// Appends a node. Nodes without a name are called as what they give; where a name stands twice, one gets a number.
+    /// Appends a node. A node without a name is named after its output. If a name is taken, a number is appended.
     pub fn node(&mut self, op: &str, name: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) {
         self.nodes.push(NodeProto {
             input: inputs.iter().map(|n| n.to_string()).collect(),
@@ -159,21 +160,21 @@ impl<'g> Writer<'g> {
         });
     }
 
-    /// Appends a node whose output has a new name, given back.
+    /// Appends a node whose output gets a new name, and returns that name.
     pub fn step(&mut self, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> String {
         let output = self.fresh(&op.to_ascii_lowercase());
         self.node(op, "", inputs, &output, attributes);
         output
     }
 
-    /// The sizes of a shape for `Reshape`, the batch as -1.
+    /// The sizes of a shape for `Reshape`, with -1 for the batch.
     pub fn reshape_sizes(&self, shape: &Shape) -> Result<Vec<i64>, String> {
         let sizes: Vec<i64> = shape.dims().iter().map(|d| d.fixed().map_or(-1, |n| n as i64)).collect();
         let batches = sizes.iter().filter(|n| **n == -1).count();
         if batches > 1 { Err(format!("the batch stands twice in {shape}")) } else { Ok(sizes) }
     }
 
-    /// The sizes of a shape as a list that is computed where it holds the batch.
+    /// The name of a list with the sizes of a shape. If the shape contains the batch, the list is computed at run time.
     pub fn run_time_sizes(&mut self, shape: &Shape) -> Result<String, String> {
         if let Some(sizes) = shape.as_fixed() {
             return Ok(self.whole("shape", &sizes.iter().map(|&n| n as i64).collect::<Vec<_>>()));
@@ -200,7 +201,7 @@ impl<'g> Writer<'g> {
         Ok(self.step("Concat", &parts, vec![crate::message::int("axis", 0)]))
     }
 
-    /// Gives the outputs their names where the value has another.
+    /// Adds an `Identity` for each output whose value has a different name.
     pub fn finish_outputs(&mut self) {
         for output in &self.graph.outputs {
             let name = self.value(output.value);
@@ -211,7 +212,7 @@ impl<'g> Writer<'g> {
     }
 }
 
-/// Dequantized weights that only linear layers of more than two dimensions take.
+/// Finds the dequantized weights that only linear layers on more than two dimensions use.
 fn transposed_weights(graph: &Graph) -> HashSet<ValueId> {
     let mut found = HashSet::new();
     let mut others: HashSet<ValueId> = graph.outputs.iter().map(|o| o.value).collect();

@@ -1,5 +1,5 @@
-//! Functions of one real: how those of the table (`unary`) are imported, and those that a few others give: Elu, Selu, Celu,
-//! Mish, ...
+//! Unary functions: the import of the functions in the table (`unary`), and of functions that are composed of others: Elu, Selu,
+//! Celu, Mish, ...
 
 use super::build::{Built, apply, choose, combine, compare, real};
 use super::codes::clipped_codes;
@@ -14,7 +14,7 @@ fn only_input(cx: &mut NodeContext) -> Built {
     cx.input(0)
 }
 
-/// A function that compiles.
+/// Translates a function that can be compiled.
 pub(super) fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
     if cx.opset < 6 {
         cx.ignore("consumed_inputs");
@@ -23,7 +23,7 @@ pub(super) fn unary(cx: &mut NodeContext, f: Unary) -> RuleResult {
     one(apply(cx, f, &x)?)
 }
 
-/// A function that is evaluated only.
+/// Translates a function that is evaluated only.
 pub(super) fn evaluated(cx: &mut NodeContext, f: UncompiledUnary) -> RuleResult {
     let x = only_input(cx)?;
     if let Some(known) = super::build::small(&x)
@@ -144,7 +144,7 @@ pub(super) fn shrink(cx: &mut NodeContext) -> RuleResult {
 }
 
 pub(super) fn clip(cx: &mut NodeContext) -> RuleResult {
-    // Bounds became inputs in opset 11; the largest numbers stood for none before.
+    // The bounds became inputs in opset 11. Before, the largest and smallest f32 meant that there is no bound.
     let (min, max) = if cx.opset < 11 {
         cx.arity(1, 1)?;
         (cx.float("min")?.filter(|x| *x > f32::MIN), cx.float("max")?.filter(|x| *x < f32::MAX))
@@ -168,13 +168,13 @@ pub(super) fn clip(cx: &mut NodeContext) -> RuleResult {
         && let Some(items) = tensor.as_i64()
         && cx.folds(&Known::Tensor(tensor.clone()), items.len())
     {
-        // Bounds of whole numbers are such, and exact in f32 where types of codes are.
+        // For integer data the bounds are integers. f32 represents them exactly if the type is a type of codes.
         let clipped = items.iter().map(|&n| n.max(min as i64).min(max as i64)).collect();
         return one(Known::from(Tensor::i64(tensor.shape(), clipped)));
     }
     if min == f32::NEG_INFINITY && max == f32::INFINITY {
         return one(cx.emit_on(Op::Identity(Identity), &x)?);
     }
-    // The definition lets the upper bound win where they are out of order.
+    // If the bounds are out of order, the ONNX definition uses the upper bound.
     one(apply(cx, Unary::Clip { min: min.min(max), max }, &x)?)
 }

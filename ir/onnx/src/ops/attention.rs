@@ -1,4 +1,4 @@
-//! Attention (23, 24) and RotaryEmbedding (23), written out.
+//! Attention (23, 24) and RotaryEmbedding (23), expanded into simpler operations.
 
 use super::build::{
     Built, apply, cast, choose, combine, compare, concat, expand, indices, matmul, permute, real, reshape, slice,
@@ -10,7 +10,7 @@ use crate::value::{Known, Value};
 use catc_ir::ops::{Binary, CastTo, Compare, Gather, Softmax, Unary};
 use catc_ir::{Dim, Element, Op, Shape, Tensor, TensorData};
 
-/// `[B,S,H*D]` as `[B,H,S,D]`; four dimensions stay.
+/// Rearranges `[B,S,H*D]` to `[B,H,S,D]`. A tensor with four dimensions stays as it is.
 fn heads(cx: &mut NodeContext, x: &Value, count: Option<usize>, what: &str) -> Built {
     let shape = cx.shape(x);
     match (shape.dims(), count) {
@@ -23,7 +23,7 @@ fn heads(cx: &mut NodeContext, x: &Value, count: Option<usize>, what: &str) -> B
     }
 }
 
-/// The fixed sizes behind the batch: heads, positions, size of a head.
+/// The fixed sizes after the batch: the number of heads, the number of positions, and the size of a head.
 fn sizes(cx: &NodeContext, x: &Value) -> Result<[usize; 3], NodeProblem> {
     match *cx.shape(x).dims() {
         [_, Dim::Fixed(h), Dim::Fixed(s), Dim::Fixed(d)] => Ok([h, s, d]),
@@ -31,7 +31,7 @@ fn sizes(cx: &NodeContext, x: &Value) -> Result<[usize; 3], NodeProblem> {
     }
 }
 
-/// Each head of keys or values as often as queries share it.
+/// Repeats each head of keys or values for all query heads that share it.
 fn repeated(cx: &mut NodeContext, x: &Value, times: usize) -> Built {
     if times == 1 {
         return Ok(x.clone());
@@ -43,7 +43,7 @@ fn repeated(cx: &mut NodeContext, x: &Value, times: usize) -> Built {
     reshape(cx, &y, Shape::new([b, Dim::Fixed(count * times), s, d]))
 }
 
-/// Keys and values behind those of the past, and the number of past positions.
+/// Appends keys and values to those of the past. Also returns the number of past positions.
 fn behind_past(cx: &mut NodeContext, k: Value, v: Value) -> Result<(Value, Value, usize), NodeProblem> {
     if cx.has_input(4) != cx.has_input(5) {
         return Err(NodeProblem::input(4, "comes without the other past tensor"));
@@ -56,14 +56,15 @@ fn behind_past(cx: &mut NodeContext, k: Value, v: Value) -> Result<(Value, Value
     Ok((concat(cx, &[pk, k], 2)?, concat(cx, &[pv, v], 2)?, past))
 }
 
-/// Scores that stay below `cap` in magnitude.
+/// Limits the magnitude of scores to `cap`.
 fn bounded(cx: &mut NodeContext, scores: &Value, cap: f32) -> Built {
     let ratio = combine(cx, Binary::Div, scores, &real(cap))?;
     let within_one = apply(cx, Unary::Tanh, &ratio)?;
     combine(cx, Binary::Mul, &within_one, &real(cap))
 }
 
-/// Scores plus the mask that is an input: numbers, or where a query sees a key. There are `keys` keys.
+/// Adds the mask input to the scores. The mask holds numbers, or booleans that tell whether a query sees a key. There are `keys`
+/// keys.
 fn with_mask(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
     let mask = cx.input(3)?;
     let mut mask = match cx.element(&mask) {
@@ -75,7 +76,7 @@ fn with_mask(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
         && n < keys
         && n > 1
     {
-        // What the mask does not reach is hidden.
+        // Keys beyond the end of the mask are hidden.
         let mut rest = shape.dims().to_vec();
         let last = rest.len() - 1;
         rest[last] = Dim::Fixed(keys - n);
@@ -85,7 +86,7 @@ fn with_mask(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
     combine(cx, Binary::Add, scores, &mask)
 }
 
-/// Scores in which a query sees the keys of the past, and of the present those up to its own position.
+/// Applies a causal mask: a query sees all past keys, and present keys up to its own position.
 fn without_future(cx: &mut NodeContext, scores: &Value, [queries, keys]: [usize; 2], past: usize) -> Built {
     cx.fill(&[queries, keys])?;
     let seen = |i: usize| if i % keys <= i / keys + past { 0.0 } else { f32::NEG_INFINITY };
@@ -94,7 +95,7 @@ fn without_future(cx: &mut NodeContext, scores: &Value, [queries, keys]: [usize;
     combine(cx, Binary::Add, scores, &mask)
 }
 
-/// Scores without the keys behind the length of an image, which are padding.
+/// Hides the keys beyond the length of each image, which are padding.
 fn without_padding(cx: &mut NodeContext, scores: &Value, keys: usize) -> Built {
     let lengths = cx.input(6)?;
     let column = cx.shape(&lengths).dims().iter().copied().chain([Dim::Fixed(1); 3]).collect::<Vec<_>>();
@@ -113,7 +114,7 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     let causal = cx.flag("is_causal", false)?;
     let (scale, softcap) = (cx.float("scale")?, cx.float("softcap")?.unwrap_or(0.0));
     let mode = cx.int("qk_matmul_output_mode")?.unwrap_or(0);
-    // Everything is f32 here.
+    // All computation is in f32.
     cx.ignore("softmax_precision");
     let (q, k, v) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let flat = cx.shape(&q).rank() == 3;
@@ -126,7 +127,7 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::invalid(format!("{hk} heads of keys do not divide {hq} of queries")));
     }
     let (k, v) = (repeated(cx, &k, hq / hk)?, repeated(cx, &v, hq / hk)?);
-    // Half of the scale on each side, as the definition says.
+    // As in the ONNX definition, each side is multiplied by the square root of the scale.
     let root = scale.unwrap_or(1.0 / (d as f32).sqrt()).sqrt();
     let (q, k) = (combine(cx, Binary::Mul, &q, &real(root))?, combine(cx, Binary::Mul, &k, &real(root))?);
     let k = swap_last(cx, &k)?;
@@ -164,7 +165,7 @@ pub(super) fn attention(cx: &mut NodeContext) -> RuleResult {
     Ok(Outputs::from_vec(vec![y, key, value, qk]))
 }
 
-/// Pairs of elements turned by angles whose cosines and sines are given for each position.
+/// Rotates pairs of elements by angles, whose cosines and sines are given for each position.
 pub(super) fn rotary_embedding(cx: &mut NodeContext) -> RuleResult {
     cx.arity(3, 4)?;
     let interleaved = cx.flag("interleaved", false)?;
@@ -173,7 +174,7 @@ pub(super) fn rotary_embedding(cx: &mut NodeContext) -> RuleResult {
     let x = cx.input(0)?;
     let original = cx.shape(&x);
     let flat = original.rank() == 3;
-    // `[B,S,H,D]`: angles are those of a position.
+    // The layout is `[B,S,H,D]`, because the angles depend on the position.
     let x = heads(cx, &x, count, "input")?;
     let x = permute(cx, &x, vec![0, 2, 1, 3])?;
     let &[b, s, h, Dim::Fixed(d)] = cx.shape(&x).dims() else {
@@ -192,7 +193,7 @@ pub(super) fn rotary_embedding(cx: &mut NodeContext) -> RuleResult {
             let operands = [cx.operand(i, &table)?, cx.operand(3, &positions)?];
             table = cx.emit(Op::Gather(Gather { axis: 0 }), &operands)?;
         }
-        // `[B,S,D/2]` with an axis for the heads.
+        // `[B,S,D/2]` gets an axis for the heads.
         let shape = cx.shape(&table);
         let [tb, ts, _] = *shape.dims() else {
             return Err(NodeProblem::input(i, format!("has shape {shape}, a row for each position is needed")));

@@ -1,4 +1,4 @@
-//! Pieces that rules build on: nodes over values, worked out at once where everything is known and small.
+//! Building blocks for rules. They add nodes to the graph, or fold the operation at import if all operands are known and small.
 
 use crate::error::NodeProblem;
 use crate::fold::{FOLD_ELEMENTS, zip, zip_sizes};
@@ -10,30 +10,30 @@ use catc_ir::ops::{
 };
 use catc_ir::{Element, Op, Shape, Tensor, TensorData};
 
-/// What building gives.
+/// The result of a building block.
 pub(super) type Built = Result<Value, NodeProblem>;
 
-/// A real.
+/// A known f32.
 pub(super) fn real(x: f32) -> Value {
     Known::from(Tensor::scalar(x)).into()
 }
 
-/// A whole number.
+/// A known integer.
 pub(super) fn whole(n: i64) -> Value {
     Known::from(Tensor::i64(&[], vec![n])).into()
 }
 
-/// Reals.
+/// A known tensor of f32.
 pub(super) fn reals(shape: &[usize], items: Vec<f32>) -> Value {
     Known::from(Tensor::f32(shape, items)).into()
 }
 
-/// Whole numbers.
+/// A known tensor of integers.
 pub(super) fn indices(shape: &[usize], items: Vec<i64>) -> Value {
     Known::from(Tensor::i64(shape, items)).into()
 }
 
-/// Known elements that are few enough to compute with now.
+/// The known tensor of a value, if it is small enough to fold.
 pub(super) fn small(x: &Value) -> Option<&Known> {
     match x {
         Value::Known(k) if k.len() <= FOLD_ELEMENTS => Some(k),
@@ -41,7 +41,7 @@ pub(super) fn small(x: &Value) -> Option<&Known> {
     }
 }
 
-/// `f(x)`; of whole numbers by way of reals.
+/// Builds `f(x)`. Integers are converted to f32 and back.
 pub(super) fn apply(cx: &mut NodeContext, f: Unary, x: &Value) -> Built {
     if let Some(known) = small(x)
         && let Some(items) = known.as_f32()
@@ -56,7 +56,7 @@ pub(super) fn apply(cx: &mut NodeContext, f: Unary, x: &Value) -> Built {
     cx.emit_on(Op::Unary(f), x)
 }
 
-/// What a function of two makes of sizes.
+/// A binary function on sizes.
 fn on_sizes(f: Binary) -> impl Fn(Size, Size) -> Option<Size> {
     move |a, b| match (f, a, b) {
         (Binary::Add, ..) => a.add(b),
@@ -64,7 +64,7 @@ fn on_sizes(f: Binary) -> impl Fn(Size, Size) -> Option<Size> {
         (Binary::Mul, ..) => a.mul(b),
         (Binary::Div, ..) => a.div(b),
         (_, Size::Fixed(a), Size::Fixed(b)) => Some(Size::Fixed(f.apply_whole(a, b))),
-        // A batch is at least 1, and a multiple of it at least that.
+        // A batch size is at least 1, so its multiple by `k` is at least `k`.
         (Binary::Max, s @ Size::Batch(k), Size::Fixed(n)) | (Binary::Max, Size::Fixed(n), s @ Size::Batch(k)) => {
             (n <= k).then_some(s)
         }
@@ -72,7 +72,7 @@ fn on_sizes(f: Binary) -> impl Fn(Size, Size) -> Option<Size> {
     }
 }
 
-/// `f(a, b)` with broadcasting.
+/// Builds `f(a, b)` with broadcasting.
 pub(super) fn combine(cx: &mut NodeContext, f: Binary, a: &Value, b: &Value) -> Built {
     if let (Value::Known(a), Value::Known(b)) = (a, b)
         && let Some(folded) = fold_binary(a, b, f)?
@@ -88,7 +88,7 @@ pub(super) fn combine(cx: &mut NodeContext, f: Binary, a: &Value, b: &Value) -> 
     cx.emit(Op::Binary(f), &operands)
 }
 
-/// The result for small known tensors; large reals are left to the graph.
+/// Folds the operation for small known tensors. Large tensors are left to the graph.
 fn fold_binary(a: &Known, b: &Known, f: Binary) -> Result<Option<Known>, NodeProblem> {
     let no_fit =
         || NodeProblem::input(1, format!("has shape {}, which does not broadcast with {}", b.ir_shape(), a.ir_shape()));
@@ -108,7 +108,7 @@ fn fold_binary(a: &Known, b: &Known, f: Binary) -> Result<Option<Known>, NodePro
     }
 }
 
-/// Truth values.
+/// The elements of a known boolean tensor.
 pub(super) fn truths(known: &Known) -> Option<&[bool]> {
     match known {
         Known::Tensor(t) => match t.data() {
@@ -119,19 +119,19 @@ pub(super) fn truths(known: &Known) -> Option<&[bool]> {
     }
 }
 
-/// A comparison of sizes, if it is the same for every batch.
+/// The result of a comparison of sizes, if it is the same for every batch size.
 fn compare_sizes(f: Compare, a: Size, b: Size) -> Option<bool> {
     match (a, b) {
         (Size::Fixed(a), Size::Fixed(b)) => Some(f.apply(a, b, 0)),
         (Size::Batch(a), Size::Batch(b)) => Some(f.apply(a, b, 0)),
-        // A multiple of the batch is above every number below it.
+        // The batch size is at least 1, so its multiple by `k` exceeds every number below `k`.
         (Size::Batch(k), Size::Fixed(n)) if k > 0 && n < k => Some(f.apply(1, 0, 0)),
         (Size::Fixed(n), Size::Batch(k)) if k > 0 && n < k => Some(f.apply(0, 1, 0)),
         _ => None,
     }
 }
 
-/// `f(a, b)` as truth values.
+/// Builds the comparison `f(a, b)`, whose result is boolean.
 pub(super) fn compare(cx: &mut NodeContext, f: Compare, a: &Value, b: &Value) -> Built {
     if let (Some(x), Some(y)) = (small(a), small(b)) {
         let found = if let (Some(p), Some(q)) = (x.as_f32(), y.as_f32()) {
@@ -157,13 +157,13 @@ pub(super) fn compare(cx: &mut NodeContext, f: Compare, a: &Value, b: &Value) ->
     cx.emit(Op::Compare(f), &operands)
 }
 
-/// The opposite of truth values.
+/// Builds the negation of booleans.
 pub(super) fn not(cx: &mut NodeContext, x: &Value) -> Built {
     let no = Known::from(Tensor::new(vec![], TensorData::Bool(vec![false]))).into();
     compare(cx, Compare::Equal, x, &no)
 }
 
-/// `condition ? a : b` with broadcasting.
+/// Builds `condition ? a : b` with broadcasting.
 pub(super) fn choose(cx: &mut NodeContext, condition: &Value, a: &Value, b: &Value) -> Built {
     let shapes = [condition, a, b].map(|v| cx.shape(v));
     let no_fit = || NodeProblem::invalid("its inputs do not broadcast");
@@ -194,7 +194,7 @@ pub(super) fn choose(cx: &mut NodeContext, condition: &Value, a: &Value, b: &Val
     cx.emit(Op::Where(Where), &operands)
 }
 
-/// The same values as another kind of elements.
+/// Builds a cast to another element type.
 pub(super) fn cast(cx: &mut NodeContext, x: &Value, to: CastTo) -> Built {
     let element = match to {
         CastTo::F32 => Element::F32,
@@ -219,7 +219,7 @@ pub(super) fn cast(cx: &mut NodeContext, x: &Value, to: CastTo) -> Built {
     cx.emit_on(Op::Cast(Cast { to }), x)
 }
 
-/// A value cast to the elements of another.
+/// Builds a cast to the element type of another value.
 pub(super) fn cast_like(cx: &mut NodeContext, x: &Value, like: &Value) -> Built {
     let to = match cx.element(like) {
         Element::I64 => CastTo::I64,
@@ -229,7 +229,7 @@ pub(super) fn cast_like(cx: &mut NodeContext, x: &Value, like: &Value) -> Built 
     cast(cx, x, to)
 }
 
-/// The same elements under another shape.
+/// Builds a reshape.
 pub(super) fn reshape(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
     if cx.shape(x) == shape {
         return Ok(x.clone());
@@ -240,7 +240,7 @@ pub(super) fn reshape(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
     cx.emit_on(Op::Reshape(Reshape { shape }), x)
 }
 
-/// Axes in another order.
+/// Builds a permutation of the axes.
 pub(super) fn permute(cx: &mut NodeContext, x: &Value, perm: Vec<usize>) -> Built {
     if perm.iter().copied().eq(0..perm.len()) {
         return Ok(x.clone());
@@ -251,7 +251,7 @@ pub(super) fn permute(cx: &mut NodeContext, x: &Value, perm: Vec<usize>) -> Buil
     }
 }
 
-/// The last two axes swapped.
+/// Swaps the last two axes.
 pub(super) fn swap_last(cx: &mut NodeContext, x: &Value) -> Built {
     let rank = cx.shape(x).rank();
     let mut perm: Vec<usize> = (0..rank).collect();
@@ -259,7 +259,7 @@ pub(super) fn swap_last(cx: &mut NodeContext, x: &Value) -> Built {
     permute(cx, x, perm)
 }
 
-/// Broadcast to a shape.
+/// Builds a broadcast to a shape.
 pub(super) fn expand(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
     if cx.shape(x) == shape {
         return Ok(x.clone());
@@ -271,14 +271,14 @@ pub(super) fn expand(cx: &mut NodeContext, x: &Value, shape: Shape) -> Built {
         let places = crate::fold::spread(known.shape(), &sizes);
         return Ok(crate::fold::pick(known, sizes, &places).into());
     }
-    // What depends on constants alone is computed before the network is compiled.
+    // A value that depends only on constants is computed before compilation, so its memory counts.
     if let (Value::Known(_), Some(sizes)) = (x, shape.as_fixed()) {
         cx.fill(&sizes)?;
     }
     cx.emit_on(Op::Expand(Expand { shape }), x)
 }
 
-/// A part of one axis.
+/// Builds a slice of one axis.
 pub(super) fn slice(cx: &mut NodeContext, x: &Value, axis: usize, start: usize, end: usize, step: usize) -> Built {
     if let Value::Known(known) = x
         && cx.folds(known, known.len())
@@ -288,7 +288,7 @@ pub(super) fn slice(cx: &mut NodeContext, x: &Value, axis: usize, start: usize, 
     cx.emit_on(Op::Slice(Slice { axis, start, end, step }), x)
 }
 
-/// Slices at indices that are known.
+/// Selects slices at known indices.
 pub(super) fn pick(cx: &mut NodeContext, x: &Value, axis: usize, picks: &[usize]) -> Built {
     if let Value::Known(known) = x
         && let Some(size) = known.shape().get(axis)
@@ -301,7 +301,7 @@ pub(super) fn pick(cx: &mut NodeContext, x: &Value, axis: usize, picks: &[usize]
     cx.emit(Op::Gather(catc_ir::ops::Gather { axis }), &operands)
 }
 
-/// Tensors side by side.
+/// Builds a concatenation.
 pub(super) fn concat(cx: &mut NodeContext, parts: &[Value], axis: usize) -> Built {
     if let [one] = parts {
         return Ok(one.clone());
@@ -310,12 +310,12 @@ pub(super) fn concat(cx: &mut NodeContext, parts: &[Value], axis: usize) -> Buil
     cx.emit(Op::Concat(catc_ir::ops::Concat { axis }), &operands)
 }
 
-/// A mean over axes.
+/// Builds a mean over axes.
 pub(super) fn mean(cx: &mut NodeContext, x: &Value, axes: Vec<usize>, keep_dims: bool) -> Built {
     cx.emit_on(Op::ReduceMean(ReduceMean { axes, keep_dims }), x)
 }
 
-/// A matrix product.
+/// Builds a matrix product.
 pub(super) fn matmul(cx: &mut NodeContext, a: &Value, b: &Value) -> Built {
     let operands = [cx.operand(0, a)?, cx.operand(1, b)?];
     cx.emit(Op::MatMul(MatMul), &operands)

@@ -1,4 +1,4 @@
-//! Comparison, logic and choice: Equal, Less, Greater, And, Or, Xor, Not, Where, IsNaN, IsInf, CastLike.
+//! Comparison, logic and selection: Equal, Less, Greater, And, Or, Xor, Not, Where, IsNaN, IsInf, CastLike.
 
 use super::build::{apply, cast_like, choose, combine, compare, not, real};
 use crate::node::{NodeContext, RuleResult, one};
@@ -45,7 +45,7 @@ pub(super) fn select(cx: &mut NodeContext) -> RuleResult {
     one(choose(cx, &condition, &a, &b)?)
 }
 
-/// What is not equal to itself.
+/// NaN is the only value that is not equal to itself.
 pub(super) fn is_nan(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;

@@ -1,6 +1,6 @@
-//! Codes and the reals they stand for. Quantizers of 2 to 8 bits with constant positive scales, one for the whole of a computed
-//! tensor, become quantize and dequantize nodes. Other ones are computed in f32, in which whole numbers of 16 bits are exact; their
-//! codes are whole numbers, i64.
+//! Conversion between codes and f32 values. Quantizers become quantize and dequantize nodes if they have 2 to 8 bits and constant
+//! positive scales, and a single scale for computed tensors. Other quantizers are computed in f32, which represents 16-bit
+//! integers exactly. Their codes are i64 integers.
 
 use super::build::{Built, apply, cast, combine, real, reals, reshape};
 use crate::error::NodeProblem;
@@ -12,25 +12,25 @@ use catc_ir::ops::{Binary, CastTo, Dequantize, Quantize, Unary};
 use catc_ir::quantizer::{narrowed, slice_along};
 use catc_ir::{Dim, Op, Operand, QFormat, Quantizer, Shape, Tensor};
 
-/// Where a node has scale and zero-point, and how they lie along what is quantized.
+/// The inputs of a node that hold a scale and a zero point, and how these apply to the quantized tensor.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// The input that is the scale; the zero-point follows it.
+    /// The index of the scale input. The zero point is the next input.
     pub scale: usize,
-    /// The axis that several of them are along, as written.
+    /// The axis of several scales, as written in the file.
     pub axis: i64,
-    /// Elements of the axis that share a scale; 0 for one scale for each.
+    /// The number of elements along the axis that share a scale, or 0 if each element has a scale.
     pub block: usize,
 }
 
 impl Place {
-    /// Scale and zero-point from input `scale` on, without blocks.
+    /// The scale is input `scale`, and the zero point is the next input. There are no blocks.
     pub fn at(scale: usize, axis: i64) -> Self {
         Place { scale, axis, block: 0 }
     }
 }
 
-/// The least and greatest code of a type, if it holds whole numbers.
+/// The smallest and largest code of a type, if it is an integer type of up to 16 bits.
 fn range(t: DataType) -> Option<(i32, i32)> {
     Some(match t {
         DataType::Uint16 => (0, 65535),
@@ -39,7 +39,7 @@ fn range(t: DataType) -> Option<(i32, i32)> {
     })
 }
 
-/// The type of the codes: that of the zero-point where there is one.
+/// The type of the codes. It is the type of the zero point if there is one, else `without`.
 pub(super) fn code_type(
     cx: &mut NodeContext,
     place: Place,
@@ -58,7 +58,7 @@ pub(super) fn code_type(
     found.ok_or_else(unknown).map(Some)
 }
 
-/// The quantizer that the inputs at a place are, for codes of a type, or why they are none of the graph.
+/// The quantizer given by the inputs at a place, for codes of a type. The inner error says why the graph cannot represent it.
 fn parameters(
     cx: &mut NodeContext,
     place: Place,
@@ -102,7 +102,7 @@ fn parameters(
     Ok(Ok(Parameters { scale, zero_point, format, axis: place.axis }))
 }
 
-/// The quantizer that the inputs at a place are for a computed tensor, or why they are none of the graph.
+/// The quantizer given by the inputs at a place, for a computed tensor. The inner error says why the graph cannot represent it.
 pub(super) fn of_computed(
     cx: &mut NodeContext,
     place: Place,
@@ -115,12 +115,12 @@ pub(super) fn of_computed(
     }))
 }
 
-/// An optional zero-point.
+/// The optional zero point at a place.
 pub(super) fn zero_point(cx: &mut NodeContext, place: Place) -> Result<Option<Value>, NodeProblem> {
     cx.has_input(place.scale + 1).then(|| cx.input(place.scale + 1)).transpose()
 }
 
-/// Scales or zero-points at a place under a shape that broadcasts to `x`.
+/// Reshapes the scales or zero points at a place so that they broadcast to `x`.
 fn along(cx: &mut NodeContext, x: &Value, scale: Value, place: Place) -> Built {
     let (shape, own) = (cx.shape(x), cx.shape(&scale));
     if own.volume() == Some((1, 0)) {
@@ -136,7 +136,7 @@ fn along(cx: &mut NodeContext, x: &Value, scale: Value, place: Place) -> Built {
         dims[at] = n;
         return reshape(cx, &scale, Shape::fixed(&dims));
     }
-    // Each of the scales is repeated for its block.
+    // Each scale is repeated for the elements of its block.
     let Some(dims) = own.as_fixed().filter(|d| d.len() == shape.rank()) else {
         let problem = format!("has shape {own}, which does not fit blocks of {shape}");
         return Err(NodeProblem::input(place.scale, problem));
@@ -148,7 +148,7 @@ fn along(cx: &mut NodeContext, x: &Value, scale: Value, place: Place) -> Built {
     super::build::pick(cx, &scale, at, &places)
 }
 
-/// `x - zero` in reals.
+/// Builds `x - zero` in f32.
 pub(super) fn centered(cx: &mut NodeContext, x: &Value, zero: Option<&Value>) -> Built {
     let x = cast(cx, x, CastTo::F32)?;
     match zero {
@@ -160,7 +160,7 @@ pub(super) fn centered(cx: &mut NodeContext, x: &Value, zero: Option<&Value>) ->
     }
 }
 
-/// The reals of the codes that are input `index`, whose scale and zero-point stand at `place`.
+/// Dequantizes the codes in input `index`, whose scale and zero point are at `place`.
 pub(super) fn reals_of(cx: &mut NodeContext, index: usize, place: Place) -> Built {
     let ty = code_type(cx, place, cx.input_type(index))?;
     let x = cx.input_as_it_is(index)?;
@@ -186,7 +186,7 @@ pub(super) fn reals_of(cx: &mut NodeContext, index: usize, place: Place) -> Buil
     let y = centered(cx, &x, zero.as_ref())?;
     let y = combine(cx, Binary::Mul, &y, &scale)?;
     match file {
-        // Numbers of a type of 8 bits are codes; these reals have exactly the codes they are made of.
+        // Integers of a type of up to 8 bits are codes. Quantizing their f32 values gives exactly the same codes again.
         Some(file) if cx.quantizes_data() && file.scale.len() == 1 && matches!(y, Value::Computed(_)) => {
             let codes = keep(cx, &y, &file)?;
             cx.emit_on(Op::Dequantize(Dequantize), &codes)
@@ -195,8 +195,8 @@ pub(super) fn reals_of(cx: &mut NodeContext, index: usize, place: Place) -> Buil
     }
 }
 
-/// A constant of 2 to 8 bits as codes of the graph, if its scale and zero-point are constant too. Codes of a negative scale are
-/// turned around, and those of scale 0 are 0.
+/// A constant of 2 to 8 bits as codes of the graph, if its scale and zero point are constant as well. For a negative scale, the
+/// codes minus their zero points are negated. For a scale of 0, they become 0.
 fn constant_codes(
     cx: &mut NodeContext,
     x: &Value,
@@ -234,7 +234,7 @@ fn constant_codes(
     Ok(narrowed(&centered, x.shape(), quantizer).map(|(codes, quantizer)| cx.codes(x.shape(), codes, &quantizer)))
 }
 
-/// `y` as codes, whose scale and zero-point stand at `place`; `without` is their type where there is no zero-point.
+/// Quantizes `y` with the scale and zero point at `place`. `without` is the type of the codes if there is no zero point.
 pub(super) fn codes_of(cx: &mut NodeContext, y: &Value, place: Place, without: DataType) -> Built {
     let ty = code_type(cx, place, Some(without))?.unwrap_or(without);
     if let Value::Known(known) = y
@@ -262,7 +262,7 @@ pub(super) fn codes_of(cx: &mut NodeContext, y: &Value, place: Place, without: D
     rounded(cx, &t, &zero, ty)
 }
 
-/// `saturate(round(t) + zero)` as whole numbers of a type.
+/// Builds `saturate(round(t) + zero)` as integers of a type.
 pub(super) fn rounded(cx: &mut NodeContext, t: &Value, zero: &Value, ty: DataType) -> Built {
     let Some((low, high)) = range(ty) else {
         let name = ty.as_str_name().to_ascii_lowercase();
@@ -274,7 +274,8 @@ pub(super) fn rounded(cx: &mut NodeContext, t: &Value, zero: &Value, ty: DataTyp
     cast(cx, &y, CastTo::I64)
 }
 
-/// The codes of a known tensor by known scales of any sign, as whole numbers; `None` where they are left to the graph.
+/// Folds the quantization of a known tensor with known scales of any sign. The codes are integers. `None` if the quantization is
+/// left to the graph.
 fn known_codes(cx: &mut NodeContext, x: &Known, place: Place, ty: DataType) -> Result<Option<Value>, NodeProblem> {
     let (scale, zero) = (cx.input(place.scale)?, zero_point(cx, place)?);
     let (Some(items), Value::Known(scale), Some((low, high))) = (x.as_f32(), &scale, range(ty)) else {
@@ -301,7 +302,8 @@ fn known_codes(cx: &mut NodeContext, x: &Known, place: Place, ty: DataType) -> R
     Ok(Some(Known::from(Tensor::i64(x.shape(), codes)).into()))
 }
 
-/// The codes of `x` by a quantizer of the file with one scale. What was clipped before has as few bits as the range has levels.
+/// Quantizes `x` with a quantizer of the file that has one scale. If `x` was clipped before, the codes have only as many bits as
+/// the range of the clip needs.
 pub(super) fn keep(cx: &mut NodeContext, x: &Value, file: &Parameters) -> Built {
     let Some(whole) = file.quantizer(0) else { return Err(NodeProblem::unsupported("it has several scales")) };
     let (operand, quantizer) = match clipped(cx, x, &whole)? {
@@ -314,7 +316,8 @@ pub(super) fn keep(cx: &mut NodeContext, x: &Value, file: &Parameters) -> Built 
     Ok(codes)
 }
 
-/// What to quantize instead of `x`, and to which codes of fewer bits, where `x` is clipped to a range of that many levels.
+/// If `x` is clipped to a range whose number of levels fits a narrower format, returns the operand to quantize instead of `x` and
+/// the narrower quantizer.
 fn clipped(cx: &mut NodeContext, x: &Value, whole: &Quantizer) -> Result<Option<(Operand, Quantizer)>, NodeProblem> {
     let clip = cx.definition(x).map(|n| (n.op.clone(), n.inputs[0]));
     let Some((Op::Unary(Unary::Clip { min, max }), unclipped)) = clip else { return Ok(None) };
@@ -325,23 +328,24 @@ fn clipped(cx: &mut NodeContext, x: &Value, whole: &Quantizer) -> Result<Option<
     let Some(format) = narrow.filter(|f| levels >= 2 && (0..=f.max()).contains(&zero_point)) else { return Ok(None) };
     let quantizer = Quantizer::per_tensor(format, whole.scale[0], zero_point);
     if levels == 1 << format.bits() {
-        // The quantizer saturates where the clip does.
+        // The narrower quantizer saturates at the bounds of the clip, so the clip is not needed.
         return Ok(Some((unclipped, quantizer)));
     }
-    // The wider type may have saturated before the bounds of the clip.
+    // The wider type may saturate inside the bounds of the clip.
     let bounds = Unary::Clip { min: whole.dequantize(low, 0), max: whole.dequantize(high, 0) };
     let clipped = cx.emit(Op::Unary(bounds), &[unclipped])?;
     Ok(Some((cx.operand(0, &clipped)?, quantizer)))
 }
 
-/// Codes of the graph clipped to numbers of the file, as codes; `None` if they have several scales.
+/// Clips codes of the graph to bounds given as integers of the file. The result is codes. `None` if the codes have several
+/// scales.
 pub(super) fn clipped_codes(cx: &mut NodeContext, x: &Value, min: f32, max: f32) -> Result<Option<Value>, NodeProblem> {
     let Some(file) = cx.file_codes(x).filter(|f| f.scale.len() == 1) else { return Ok(None) };
     let Some(whole) = file.quantizer(0) else { return Ok(None) };
     let (first, last) = (whole.format.min() as f32, whole.format.max() as f32);
     let bound = |t: f32| whole.dequantize(t.clamp(first, last) as i32, 0);
     let (min, max) = (bound(min.ceil()), bound(max.floor()));
-    // Of the reals that were quantized, or of those that the codes are.
+    // The clip applies to the values before the quantization, or else to the dequantized codes.
     let quantized = cx.definition(x).filter(|n| matches!(n.op, Op::Quantize(_))).map(|n| n.inputs[0]);
     let operand = match quantized {
         Some(operand) => operand,
@@ -354,7 +358,8 @@ pub(super) fn clipped_codes(cx: &mut NodeContext, x: &Value, min: f32, max: f32)
     keep(cx, &clip, &file).map(Some)
 }
 
-/// The whole numbers that codes of the graph are in the file. Their reals, divided by the scale and rounded, are exact.
+/// The integers that codes of the graph represent in the file. They are computed exactly by dequantization, division by the
+/// scale, and rounding.
 pub(crate) fn numbers(cx: &mut NodeContext, codes: &Value) -> Built {
     let (&Value::Computed(id), Some(file), Some(quantizer)) = (codes, cx.file_codes(codes), cx.quantizer_of(codes))
     else {
@@ -374,7 +379,7 @@ pub(crate) fn numbers(cx: &mut NodeContext, codes: &Value) -> Built {
     let y = combine(cx, Binary::Div, &y, &scale)?;
     let y = apply(cx, Unary::Round, &y)?;
     let y = combine(cx, Binary::Add, &y, &zero_point)?;
-    // Changes nothing, and says to passes how far the numbers go.
+    // The clip changes no value, but tells passes the range of the integers.
     let bounds = Unary::Clip { min: file.format.min() as f32, max: file.format.max() as f32 };
     let y = apply(cx, bounds, &y)?;
     let y = cast(cx, &y, CastTo::I64)?;

@@ -1,5 +1,5 @@
-//! Tensors that are known: Constant (1, 9, 11, 12, ...), ConstantOfShape (9, ...), and Cast (6, 9, 13, ...), which is
-//! done on what is known and is nothing between kinds of reals.
+//! Known tensors: Constant (1, 9, 11, 12, ...), ConstantOfShape (9, ...), and Cast (6, 9, 13, ...). Casts of known tensors are
+//! folded, and casts between floating-point types do nothing.
 
 use super::build::{combine, whole};
 use super::layout::same;
@@ -58,7 +58,7 @@ pub(super) fn constant_of_shape(cx: &mut NodeContext) -> RuleResult {
 
 pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
-    // They concern 8-bit floats only.
+    // These attributes only affect 8-bit floats.
     cx.ignore("saturate");
     cx.ignore("round_mode");
     match cx.int("to")? {
@@ -67,7 +67,7 @@ pub(super) fn cast(cx: &mut NodeContext) -> RuleResult {
     }
 }
 
-/// The first input as elements of a type, given by its number.
+/// Casts the first input to a type, which is given by its ONNX number.
 pub(super) fn cast_to(cx: &mut NodeContext, to: i64) -> RuleResult {
     let to_type = i32::try_from(to).ok().and_then(|t| DataType::try_from(t).ok()).unwrap_or(DataType::Undefined);
     use DataType::*;
@@ -103,7 +103,7 @@ pub(super) fn cast_to(cx: &mut NodeContext, to: i64) -> RuleResult {
     one(convert(&known, to_type, element)?)
 }
 
-/// Whole numbers of few bits, which wrap around as the definition says; `None` for other types.
+/// Casts to a narrow integer type. As in the ONNX definition, values wrap around. `None` for other types.
 fn narrowed(cx: &mut NodeContext, x: &Value, to: DataType) -> Result<Option<Value>, NodeProblem> {
     let (bits, signed) = match to {
         DataType::Int2 => (2, true),
@@ -119,7 +119,7 @@ fn narrowed(cx: &mut NodeContext, x: &Value, to: DataType) -> Result<Option<Valu
     combine(cx, Binary::Add, &y, &whole(least)).map(Some)
 }
 
-/// The least and greatest number of the types that are narrower than 64 bits.
+/// The smallest and largest number of integer types below 64 bits.
 fn integer_range(t: DataType) -> Option<(i64, i64)> {
     use DataType::*;
     Some(match t {
@@ -148,7 +148,7 @@ fn convert(known: &Known, to: DataType, element: Element) -> Result<Known, NodeP
     };
     let symbolic = |s: &Size| NodeProblem::unsupported(format!("it turns the size {s} into a real or a truth value"));
     let Known::Tensor(t) = known else {
-        // Multiples of the batch stay themselves among whole numbers.
+        // Multiples of the batch can only be cast to integer types.
         return match (known.as_sizes(), element) {
             (Some(_), Element::I64) => Ok(known.clone()),
             (sizes, _) => Err(symbolic(&sizes.and_then(|s| s.first().copied()).unwrap_or(Size::Fixed(0)))),

@@ -1,6 +1,6 @@
-//! Operators of ONNX Runtime's own domain, `com.microsoft`: those that its quantizer writes in place of QuantizeLinear and
-//! DequantizeLinear around an operator (the format `QOperator`). Each is the real operation between dequantize and quantize
-//! nodes; sums that ONNX Runtime takes of codes are rounded once, as here.
+//! Operators of ONNX Runtime's own domain, `com.microsoft`. Its quantizer writes them instead of QuantizeLinear and
+//! DequantizeLinear around an operator (the format `QOperator`). Each becomes the f32 operation between dequantize and quantize
+//! nodes. ONNX Runtime rounds sums of codes once, like catc.
 
 use super::activation;
 use super::build::{Built, apply, combine, concat, mean};
@@ -36,12 +36,12 @@ pub(super) fn rule(op: &str) -> Option<fn(&mut NodeContext) -> RuleResult> {
     })
 }
 
-/// `y` as codes, whose scale and zero-point are the inputs from `at` on. Without a zero-point they are u8.
+/// Quantizes `y` with the scale in input `at` and the zero point in the next input. Without a zero point the codes are u8.
 fn codes(cx: &mut NodeContext, y: &Value, at: usize) -> Built {
     codes_of(cx, y, Place::at(at, 1), DataType::Uint8)
 }
 
-/// A function of the first input's reals, as codes.
+/// Applies a function to the dequantized first input, and quantizes the result.
 fn of_one(cx: &mut NodeContext, f: impl FnOnce(&mut NodeContext, &Value) -> Built) -> RuleResult {
     cx.arity(4, 5)?;
     let x = reals_of(cx, 0, Place::at(1, 1))?;
@@ -62,7 +62,7 @@ fn leaky_relu(cx: &mut NodeContext) -> RuleResult {
 }
 
 fn softmax(cx: &mut NodeContext) -> RuleResult {
-    // The opset of the softmax that was quantized.
+    // The node has an attribute with the opset of the original softmax.
     let (written, opset) = (cx.int("axis")?, cx.int("opset")?.unwrap_or(cx.opset));
     of_one(cx, |cx, x| soft_max(cx, x, written, opset))
 }
@@ -98,7 +98,7 @@ fn reduce_mean(cx: &mut NodeContext) -> RuleResult {
     })
 }
 
-/// Scale and zero-point of the output stand first, then three inputs for each part.
+/// The first two inputs are the scale and zero point of the output. Three inputs follow for each part.
 fn concatenation(cx: &mut NodeContext) -> RuleResult {
     cx.arity(4, usize::MAX)?;
     let parts: Vec<Value> =
@@ -109,11 +109,11 @@ fn concatenation(cx: &mut NodeContext) -> RuleResult {
     one(codes(cx, &y, 0)?)
 }
 
-/// A Gemm of codes; without a scale of the output it gives reals.
+/// A Gemm on codes. Without a scale of the output, the result is f32.
 fn gemm(cx: &mut NodeContext) -> RuleResult {
     cx.arity(5, 9)?;
     let a = reals_of(cx, 0, Place::at(1, 1))?;
-    // A scale for each output, wherever outputs lie.
+    // There is one scale for each output, along the axis of the outputs.
     let outputs = if cx.flag("transB", false)? { 0 } else { 1 };
     let b = reals_of(cx, 3, Place::at(4, outputs))?;
     let c = cx.has_input(6).then(|| bias(cx, 6, [1, 4])).transpose()?;

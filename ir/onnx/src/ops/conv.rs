@@ -1,4 +1,4 @@
-//! Conv (1, 11, 22): in one, two and three dimensions.
+//! Conv (1, 11, 22) in one, two and three dimensions.
 
 use super::build::Built;
 use super::volume;
@@ -16,7 +16,7 @@ pub(super) fn conv(cx: &mut NodeContext) -> RuleResult {
     one(convolution(cx, x, w, bias)?)
 }
 
-/// The convolution of two values by the attributes of the node.
+/// Builds the convolution of two values with the attributes of the node.
 pub(super) fn convolution(cx: &mut NodeContext, x: Value, w: Value, bias: Option<Value>) -> Built {
     let shape = cx.shape(&x);
     let groups = match cx.int("group")?.map_or(Ok(1), usize::try_from) {

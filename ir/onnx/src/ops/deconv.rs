@@ -1,5 +1,5 @@
-//! ConvTranspose (1, 11, 22) in one and two dimensions: zeros between the elements, then a convolution with the kernels
-//! turned around.
+//! ConvTranspose (1, 11, 22) in one and two dimensions. Zeros are inserted between the elements, and a convolution with the
+//! flipped kernels follows.
 
 use super::build::{permute, pick, reshape, slice};
 use super::window::{lift, lower, spatial_rank};
@@ -10,7 +10,7 @@ use crate::value::Value;
 use catc_ir::ops::{Conv2d, Pad};
 use catc_ir::{Dim, Op, Shape};
 
-/// Numbers for height and width from one or two.
+/// Values for height and width from a list of one or two numbers.
 fn pair(name: &str, list: Option<&[i64]>, spatial: usize, default: usize) -> Result<[usize; 2], NodeProblem> {
     let size = |n: i64| usize::try_from(n).ok().filter(|&n| n <= i32::MAX as usize);
     let found = match (list, spatial) {
@@ -58,7 +58,7 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::invalid("its output is too large"));
     }
     let span = |i: usize| (kernel[i] - 1) * dilations[i] + 1;
-    // Crops before and behind; negative ones pad.
+    // The amounts to crop before and after. Negative amounts pad.
     let mut crop = [[0i64; 2]; 2];
     let full = |i: usize| ((input[i] - 1) * strides[i] + span(i) + extra[i]) as i64;
     let total: Option<[i64; 2]> = match (wanted, auto) {
@@ -80,7 +80,7 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
             for (crop, total) in crop.iter_mut().zip(total) {
                 let (less, more) = (total / 2, total - total / 2);
                 *crop = match total < 0 {
-                    // What is missing comes behind.
+                    // Missing elements are padded at the end.
                     true => [0, total],
                     false if auto == "SAME_UPPER" => [less, more],
                     false => [more, less],
@@ -98,7 +98,7 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
     for (i, (&stride, &size)) in strides.iter().zip(&input).enumerate().filter(|(_, (s, _))| **s > 1) {
         y = spaced(cx, &y, 2 + i, stride, size)?;
     }
-    // What the window needs around the input, less what is cropped.
+    // The padding that the window needs around the input, minus the amounts to crop.
     let mut pads = [0usize; 4];
     let mut cuts = [[0usize; 2]; 2];
     for i in 0..2 {
@@ -127,7 +127,7 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
     one(lower(cx, y, spatial)?)
 }
 
-/// Zeros between the elements of an axis.
+/// Inserts zeros between the elements of an axis.
 fn spaced(cx: &mut NodeContext, x: &Value, axis: usize, stride: usize, size: usize) -> Result<Value, NodeProblem> {
     let dims = cx.shape(x).dims().to_vec();
     let with = |d: usize, more: Option<usize>| {
@@ -146,7 +146,7 @@ fn spaced(cx: &mut NodeContext, x: &Value, axis: usize, stride: usize, size: usi
     slice(cx, &y, axis, 0, (size - 1) * stride + 1, 1)
 }
 
-/// `[C,O/g,KH,KW]` as `[O,C/g,KH,KW]`, the kernels turned around.
+/// Rearranges weights `[C,O/g,KH,KW]` to `[O,C/g,KH,KW]` and flips the kernels.
 fn turned(cx: &mut NodeContext, w: &Value, groups: usize, sizes: [usize; 4]) -> Result<Value, NodeProblem> {
     let [cg, og, kh, kw] = sizes;
     let w = pick(cx, w, 2, &(0..kh).rev().collect::<Vec<_>>())?;

@@ -1,5 +1,5 @@
-//! Einsum (12) of one or two operands: sums over letters that stand in one operand only, then a matrix product over those
-//! that both have.
+//! Einsum (12). Operands are multiplied one after another. Letters that occur in only one operand are summed first, and a matrix
+//! product sums over shared letters.
 
 use super::build::{Built, combine, matmul, permute, reshape};
 use crate::error::NodeProblem;
@@ -8,14 +8,14 @@ use crate::value::Value;
 use catc_ir::ops::{Binary, Reduce, Reduction};
 use catc_ir::{Dim, Op, Shape};
 
-/// A letter of the equation, or a place of its ellipsis counted from the end.
+/// A letter of the equation, or a position in its ellipsis counted from the end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Letter {
     Named(char),
     Rest(usize),
 }
 
-/// The letters of an operand; an ellipsis stands for what others leave of `rank`.
+/// The letters of an operand. An ellipsis covers the axes of `rank` that have no letters.
 fn letters(term: &str, rank: usize) -> Option<Vec<Letter>> {
     let (before, after) = match term.split_once("...") {
         None => (term, None),
@@ -34,7 +34,7 @@ fn letters(term: &str, rank: usize) -> Option<Vec<Letter>> {
     (found.len() == rank).then_some(found)
 }
 
-/// An operand and what its axes stand for.
+/// An operand and the letters of its axes.
 #[derive(Clone)]
 struct Term {
     value: Value,
@@ -67,7 +67,7 @@ pub(super) fn einsum(cx: &mut NodeContext) -> RuleResult {
             letters(&text, count).ok_or_else(bad)?
         }
         None => {
-            // Letters that stand once, in alphabetical order.
+            // The implicit output has the letters that occur once, in alphabetical order.
             let mut once: Vec<Letter> =
                 all.iter().copied().filter(|l| all.iter().filter(|m| *m == l).count() == 1).collect();
             once.retain(|l| matches!(l, Letter::Named(_)));
@@ -80,7 +80,7 @@ pub(super) fn einsum(cx: &mut NodeContext) -> RuleResult {
     let others: Vec<Term> = terms.collect();
     for (i, term) in others.iter().enumerate() {
         let term = diagonal(cx, term.clone())?;
-        // Letters needed later stay.
+        // Letters that are needed later are kept.
         let later = |l: &Letter| output.contains(l) || others[i + 1..].iter().any(|t| t.letters.contains(l));
         sum = product(cx, sum, term, later)?;
     }
@@ -88,7 +88,7 @@ pub(super) fn einsum(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, value)
 }
 
-/// Letters that stand twice in one operand: its diagonal.
+/// Takes the diagonal of an operand for letters that occur twice in it.
 fn diagonal(cx: &mut NodeContext, mut term: Term) -> Result<Term, NodeProblem> {
     while let Some((i, j)) = (0..term.letters.len())
         .find_map(|i| (i + 1..term.letters.len()).find(|&j| term.letters[j] == term.letters[i]).map(|j| (i, j)))
@@ -100,7 +100,7 @@ fn diagonal(cx: &mut NodeContext, mut term: Term) -> Result<Term, NodeProblem> {
         if n != m {
             return Err(NodeProblem::invalid(format!("takes a diagonal of {n} by {m}")));
         }
-        // The two axes side by side at the end, then every (n+1)-th element.
+        // The two axes are moved to the end and merged. The diagonal is every (n+1)-th element.
         let mut perm: Vec<usize> = (0..shape.rank()).filter(|&a| a != i && a != j).collect();
         let lead: Vec<Dim> = perm.iter().map(|&a| shape.dims()[a]).collect();
         let letters: Vec<Letter> = perm.iter().map(|&a| term.letters[a]).chain([term.letters[i]]).collect();
@@ -124,7 +124,7 @@ fn summed(cx: &mut NodeContext, term: Term, keep: impl Fn(&Letter) -> bool) -> R
     Ok(Term { value, letters: term.letters.into_iter().filter(|l| keep(l)).collect() })
 }
 
-/// The axes in the order of the letters; those that are missing have size 1.
+/// Permutes the axes to the order of the letters. Missing axes get size 1.
 fn arranged(cx: &mut NodeContext, term: Term, order: &[Letter]) -> Built {
     let term = summed(cx, term, |l| order.contains(l))?;
     let perm: Vec<usize> = order.iter().filter_map(|l| term.letters.iter().position(|m| m == l)).collect();
@@ -139,7 +139,7 @@ fn arranged(cx: &mut NodeContext, term: Term, order: &[Letter]) -> Built {
     reshape(cx, &y, shape)
 }
 
-/// The product of two operands, summed over the letters that nothing later needs.
+/// Builds the product of two operands, summed over the letters that are not needed later.
 fn product(cx: &mut NodeContext, a: Term, b: Term, later: impl Fn(&Letter) -> bool) -> Result<Term, NodeProblem> {
     let a = summed(cx, a, |l| later(l) || b.letters.contains(l))?;
     let b = summed(cx, b, |l| later(l) || a.letters.contains(l))?;

@@ -1,5 +1,5 @@
-//! Functions of two numbers: Add, Sub, Mul, Div (6, 7, 13, 14) with numpy broadcasting, which opset 6 asked for by
-//! attributes; Max, Min, Sum and Mean of any number; Pow, Mod, PRelu. Between known tensors they are worked out at once.
+//! Binary functions: Add, Sub, Mul, Div (6, 7, 13, 14) with numpy broadcasting, which opset 6 enables with attributes; Max, Min,
+//! Sum and Mean of any number of inputs; Pow, Mod, PRelu. Operations on small known tensors are folded.
 
 use super::build::{apply, cast_like, combine, real};
 use super::reshape::reshaped;
@@ -39,8 +39,8 @@ fn binary(cx: &mut NodeContext, op: Binary) -> RuleResult {
     one(combine(cx, op, &a, &b)?)
 }
 
-/// The second operand of opset 6 as numpy broadcasting needs it: its axes were aligned with those of the first from
-/// `axis` on, where that was given, and from the end otherwise.
+/// Reshapes the second operand of opset 6 for numpy broadcasting. In opset 6 its axes are aligned with those of the first operand
+/// from `axis` on, or from the end if `axis` is missing.
 fn align(cx: &mut NodeContext, a: &Value, b: Value) -> Result<Value, NodeProblem> {
     let broadcast = cx.flag("broadcast", false)?;
     let (left, right) = (cx.shape(a), cx.shape(&b));
@@ -56,7 +56,7 @@ fn align(cx: &mut NodeContext, a: &Value, b: Value) -> Result<Value, NodeProblem
     reshaped(cx, &b, shape)
 }
 
-/// One after the other.
+/// Applies a function to all inputs, one after the other.
 fn chain(cx: &mut NodeContext, op: Binary) -> Result<Value, NodeProblem> {
     cx.arity(1, usize::MAX)?;
     let mut sum = cx.input(0)?;
@@ -67,7 +67,7 @@ fn chain(cx: &mut NodeContext, op: Binary) -> Result<Value, NodeProblem> {
     Ok(sum)
 }
 
-/// `combine`, a bound that is one known number being a clip.
+/// Like `combine`, but a maximum or minimum with a single known number becomes a clip.
 fn bounded(cx: &mut NodeContext, op: Binary, a: &Value, b: &Value) -> Result<Value, NodeProblem> {
     for (x, bound) in [(a, b), (b, a)] {
         if let (Value::Computed(_), Value::Known(known)) = (x, bound)
@@ -86,7 +86,7 @@ fn bounded(cx: &mut NodeContext, op: Binary, a: &Value, b: &Value) -> Result<Val
     combine(cx, op, a, b)
 }
 
-/// The only input stays what it is.
+/// Returns the result. With a single input, the result is the input.
 fn finished(cx: &mut NodeContext, y: Value) -> RuleResult {
     match cx.input_count() {
         1 => super::layout::same(cx, y),
@@ -115,7 +115,7 @@ pub(super) fn mean(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Div, &y, &count)?)
 }
 
-/// Powers that a few products or a root give are those.
+/// Powers that can be expressed with a few products or a square root are translated to these.
 pub(super) fn pow(cx: &mut NodeContext) -> RuleResult {
     let (a, b) = operands(cx)?;
     let exponent = match &b {
@@ -164,7 +164,7 @@ pub(super) fn prelu(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let (x, mut slope) = (cx.input(0)?, cx.input(1)?);
     if cx.opset < 9 && cx.shape(&slope).rank() == 1 && cx.shape(&x).rank() > 1 {
-        // The slopes were those of the channels, axis 1.
+        // In these opsets the slopes belong to the channels, which are axis 1.
         let trailing = cx.shape(&x).rank().saturating_sub(2);
         let shape = Shape::new(cx.shape(&slope).dims().iter().copied().chain(vec![Dim::Fixed(1); trailing]));
         slope = reshaped(cx, &slope, shape)?;

@@ -1,5 +1,5 @@
-//! Parts of tensors: Gather (1, 11, 13), Slice (1, 10, 11, 13), Split (2, 11, 13, 18); and their sizes: Shape (1, 13,
-//! 15, ...), Size.
+//! Parts of tensors: Gather (1, 11, 13), Slice (1, 10, 11, 13), Split (2, 11, 13, 18). Sizes of tensors: Shape (1, 13, 15, ...),
+//! Size.
 
 use super::build::{pick, reshape};
 use super::layout::same;
@@ -15,7 +15,7 @@ pub(super) fn shape(cx: &mut NodeContext) -> RuleResult {
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
     let rank = shape.rank() as i64;
-    // Counted from the end where negative, and cut to what there is.
+    // Negative bounds count from the end. All bounds are clamped to the rank.
     let bound = |n: i64| if n < 0 { n.saturating_add(rank) } else { n }.clamp(0, rank) as usize;
     let (start, end) =
         if cx.opset < 15 { (0, rank) } else { (cx.int("start")?.unwrap_or(0), cx.int("end")?.unwrap_or(rank)) };
@@ -79,8 +79,8 @@ pub(super) fn gather(cx: &mut NodeContext) -> RuleResult {
     }
 }
 
-/// What a Gather along the first axis picks where that holds several elements of each image, `[kN,..]`, and each image gives the
-/// same ones of its own: so torch writes a view of what lies in memory in another order. `None` if images mix.
+/// Translates a Gather along a first axis that holds several elements of each image, `[kN,..]`, if each image selects the same of
+/// its own elements. Torch writes views with a different memory order in this way. `None` if the Gather mixes images.
 fn pick_in_images(cx: &mut NodeContext, x: &Value, axis: usize, indices: &Known) -> Result<Option<Value>, NodeProblem> {
     let shape = cx.shape(x);
     let (Some(batch), Some(list), (Some(&Dim::Batch(size)), rest)) =
@@ -89,7 +89,7 @@ fn pick_in_images(cx: &mut NodeContext, x: &Value, axis: usize, indices: &Known)
         return Ok(None);
     };
     let list: Option<Vec<i64>> = list.iter().map(|s| s.fixed()).collect();
-    // Images lie one behind the other in the indices as well.
+    // The indices must hold the images one after another as well.
     let (Some(list), Some((&first, others))) = (list, indices.shape().split_first()) else { return Ok(None) };
     if axis != 0 || size < 2 || batch == 0 || first % batch != 0 || list.is_empty() {
         return Ok(None);
@@ -109,7 +109,7 @@ fn pick_in_images(cx: &mut NodeContext, x: &Value, axis: usize, indices: &Known)
     reshape(cx, &picked, Shape::new(lead.chain(rest.iter().copied()))).map(Some)
 }
 
-/// One axis of a Slice as written.
+/// One axis of a Slice, as written in the file.
 struct Range {
     axis: usize,
     start: Size,
@@ -121,7 +121,7 @@ pub(super) fn slice(cx: &mut NodeContext) -> RuleResult {
     let x = cx.moved_input(0)?;
     let rank = cx.shape(&x).rank();
     let fixed = |list: &[i64]| list.iter().map(|&n| Size::Fixed(n)).collect::<Vec<_>>();
-    // Everything became an input in opset 10, when steps came.
+    // In opset 10 all parameters became inputs, and steps were added.
     let (starts, ends, axes, steps) = if cx.opset < 10 {
         cx.arity(1, 1)?;
         let starts = cx.ints("starts")?.ok_or_else(|| NodeProblem::attribute("starts", "is missing"))?;
@@ -151,7 +151,7 @@ pub(super) fn slice(cx: &mut NodeContext) -> RuleResult {
     same_if_uncut(cx, y)
 }
 
-/// The value, or an `identity` of what came in if nothing was cut off.
+/// Returns the value, or an `identity` of the input if nothing was cut off.
 fn same_if_uncut(cx: &mut NodeContext, y: Value) -> RuleResult {
     let x = cx.moved_input(0)?;
     match (&x, &y) {
@@ -160,10 +160,10 @@ fn same_if_uncut(cx: &mut NodeContext, y: Value) -> RuleResult {
     }
 }
 
-/// What exporters write for "to the end" (2^63 - 1, 2^31 - 1, 10^9) is at least this large, and no batch is.
+/// Exporters write numbers of at least this size for "to the end" (2^63 - 1, 2^31 - 1, 10^9). No batch is this large.
 const BEYOND_ANY_BATCH: i64 = 1_000_000;
 
-/// Cuts one axis.
+/// Slices one axis.
 fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProblem> {
     let Range { axis, start, end, step } = range;
     let dim = cx.shape(&x).dims()[axis];
@@ -189,7 +189,7 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
     }
     let from_end = |n: i64| if n < 0 { n.saturating_add(size) } else { n };
     if step < 0 {
-        // Backwards from `start` to after `end`: no slice of the IR, but a choice of indices.
+        // A slice of the IR cannot run backwards, so the indices are picked one by one.
         let (first, last) = (from_end(start).clamp(0, size - 1), end_backwards(end, size));
         let stride = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
         let picks: Vec<usize> = (last + 1..=first).rev().step_by(stride).map(|i| i as usize).collect();
@@ -198,7 +198,7 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
     let (start, end) = (from_end(start).clamp(0, size), from_end(end).clamp(0, size));
     let end = end.max(start);
     let (start, end, size) = (start as usize, end as usize, size as usize);
-    // A step beyond the axis takes the first position only.
+    // A step beyond the end of the axis selects only the first position.
     let Some(step) = usize::try_from(step).ok().filter(|&s| s > 0).map(|s| s.min(size.max(1))) else {
         return Err(NodeProblem::invalid(format!("its step along axis {axis} is 0")));
     };
@@ -211,12 +211,12 @@ fn cut(cx: &mut NodeContext, x: Value, range: Range) -> Result<Value, NodeProble
     }
 }
 
-/// The index before which a slice backwards stops, -1 for none.
+/// The exclusive end of a backward slice. It is -1 if the slice includes index 0.
 fn end_backwards(end: i64, size: i64) -> i64 {
     if end < 0 { end.saturating_add(size).max(-1) } else { end.min(size - 1) }
 }
 
-/// The positions `picks` of an axis, in their order.
+/// Selects the positions `picks` of an axis in the given order.
 fn take(cx: &mut NodeContext, x: &Value, axis: usize, picks: Vec<usize>) -> Result<Value, NodeProblem> {
     if let Value::Known(known) = x
         && cx.folds(known, known.len())
@@ -235,7 +235,7 @@ pub(super) fn split(cx: &mut NodeContext) -> RuleResult {
     let Dim::Fixed(size) = shape.dims()[axis] else {
         return Err(NodeProblem::unsupported(format!("it splits the batch, axis {axis} of {shape}")));
     };
-    // The sizes became an input in opset 13; their number can be given instead from 18 on.
+    // The sizes became an input in opset 13. From opset 18 on, the number of parts can be given instead.
     let outputs = cx.output_count();
     let written = if cx.opset < 13 {
         cx.arity(1, 1)?;
@@ -251,7 +251,7 @@ pub(super) fn split(cx: &mut NodeContext) -> RuleResult {
     let sizes = match written {
         Some(list) => list.iter().map(|&n| usize::try_from(n).ok()).collect::<Option<Vec<_>>>().unwrap_or_default(),
         None => {
-            // Equal parts, the last one smaller where it does not come out even.
+            // The parts are equal, except that the last one may be smaller.
             let part = size.div_ceil(outputs);
             (0..outputs).map(|i| part.min(size.saturating_sub(i * part))).collect()
         }

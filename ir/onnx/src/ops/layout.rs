@@ -1,5 +1,5 @@
-//! Elements moved but not changed: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...), and nothing at all:
-//! Identity, Dropout (6, 7, 10, 12, 13, 22).
+//! Operators that move elements: Transpose, Concat (4, 11, 13), Pad (2, 11, 13, 18, ...). Operators that do nothing: Identity,
+//! Dropout (6, 7, 10, 12, 13, 22).
 
 use crate::error::NodeProblem;
 use crate::fold;
@@ -8,7 +8,7 @@ use crate::tensor::MAX_ELEMENTS;
 use crate::value::{Known, Value};
 use catc_ir::{Dim, Op, Operand, Shape, Tensor, ops};
 
-/// A `rows x columns` matrix as one of `columns x rows`.
+/// Transposes a `rows x columns` matrix.
 pub(super) fn transposed(items: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| items[r * columns + c])).collect()
 }
@@ -46,7 +46,7 @@ pub(super) fn concat(cx: &mut NodeContext) -> RuleResult {
     joined(cx, parts, axis)
 }
 
-/// What stands side by side: codes where all are codes of one quantizer.
+/// The inputs of a concatenation. They stay codes if all are codes of the same quantizer.
 fn parts(cx: &mut NodeContext) -> Result<Vec<Value>, NodeProblem> {
     let count = cx.input_count();
     let parts = (0..count).map(|i| cx.moved_input(i)).collect::<Result<Vec<_>, _>>()?;
@@ -57,7 +57,7 @@ fn parts(cx: &mut NodeContext) -> Result<Vec<Value>, NodeProblem> {
     }
 }
 
-/// Values of one shape along a new first axis.
+/// Stacks values of equal shape along a new first axis.
 pub(crate) fn stacked(cx: &mut NodeContext, parts: &[Value]) -> RuleResult {
     let layer = |cx: &mut NodeContext, part: &Value| {
         let shape = cx.shape(part);
@@ -67,7 +67,7 @@ pub(crate) fn stacked(cx: &mut NodeContext, parts: &[Value]) -> RuleResult {
     joined(cx, parts, 0)
 }
 
-/// Values side by side along an axis.
+/// Concatenates values along an axis.
 fn joined(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> RuleResult {
     let known: Option<Vec<Known>> = parts
         .iter()
@@ -84,7 +84,7 @@ fn joined(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> RuleResult {
         return one(fold::concat(&known, axis).ok_or_else(misfit)?);
     }
     let parts = with_batch(cx, parts, axis)?;
-    // Inference adds the sizes up.
+    // Shape inference adds the sizes, so the sum must not overflow.
     let sizes = parts.iter().filter_map(|p| cx.shape(p).dims().get(axis)?.fixed());
     if sizes.fold(0usize, |n, size| n.saturating_add(size)) > MAX_ELEMENTS {
         return Err(NodeProblem::invalid("its output is too large"));
@@ -93,7 +93,8 @@ fn joined(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> RuleResult {
     one(cx.emit(Op::Concat(ops::Concat { axis }), &operands)?)
 }
 
-/// Parts that a file made for one image leaves without the batch that stands in others: a class token beside patches.
+/// Adds the batch to parts that lack it, for example a class token beside patches. This occurs in files that are made for one
+/// image.
 fn with_batch(cx: &mut NodeContext, parts: Vec<Value>, axis: usize) -> Result<Vec<Value>, NodeProblem> {
     let at = |shape: &Shape| shape.dims().iter().position(|d| *d == Dim::N);
     let Some(batch) = parts.iter().find_map(|p| at(&cx.shape(p))) else { return Ok(parts) };
@@ -119,7 +120,7 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     if !matches!(mode, "constant" | "reflect" | "edge" | "wrap") {
         return Err(NodeProblem::attribute("mode", format!("is {mode:?}, which is not defined")));
     }
-    // Amounts and value became inputs in opset 11, the axes came in 18.
+    // The amounts and the value became inputs in opset 11. The axes were added in opset 18.
     let x = cx.moved_input(0)?;
     let rank = cx.shape(&x).rank();
     let (amounts, value, axes) = if cx.opset < 11 {
@@ -146,7 +147,7 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     for (i, &a) in axes.iter().enumerate() {
         (before[a], after[a]) = (amounts[i], amounts[i + axes.len()]);
     }
-    // Negative amounts crop, before the others pad.
+    // Negative amounts crop. They are applied before the positive amounts pad.
     let mut x = x;
     for a in 0..rank {
         let crop = [before[a], after[a]].map(|n| usize::try_from(n.saturating_neg()).unwrap_or(0));
@@ -174,7 +175,7 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     if mode != "constant" {
         return one(super::rearrange::pad_by_copies(cx, x, mode, &before, &after)?);
     }
-    // The number written is a code, 0 if none is.
+    // The padding value is a code of the file, 0 by default.
     let taken = cx.moved_input(0)?;
     if let Some(file) = cx.file_codes(&taken) {
         if file.zero_point[0] as f32 == value {
@@ -195,7 +196,7 @@ pub(super) fn pad(cx: &mut NodeContext) -> RuleResult {
     one(super::build::cast_like(cx, &padded, &x)?)
 }
 
-/// Known whole numbers with a border of a whole number.
+/// Pads known integers with an integer.
 fn known_padded(cx: &mut NodeContext, known: &Known, before: &[usize], after: &[usize], value: f32) -> Option<Known> {
     let Known::Tensor(tensor) = known else { return None };
     let items = tensor.as_i64()?;
@@ -216,7 +217,7 @@ fn known_padded(cx: &mut NodeContext, known: &Known, before: &[usize], after: &[
     Some(Tensor::i64(&sizes, padded).into())
 }
 
-/// What is known stays known, everything else gets an `identity`, which a pass removes.
+/// A known value is returned as it is. Any other value gets an `identity`, which a pass removes.
 pub(super) fn same(cx: &mut NodeContext, x: Value) -> RuleResult {
     match x {
         Value::Known(known) => one(known),
@@ -231,7 +232,7 @@ pub(super) fn identity(cx: &mut NodeContext) -> RuleResult {
 }
 
 pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
-    // Ratio and training mode became inputs in opset 12. Without training it passes everything on.
+    // The ratio and the training mode became inputs in opset 12. Outside of training, Dropout returns its input.
     if cx.opset < 12 {
         cx.arity(1, 1)?;
         cx.ignore("ratio");
@@ -258,7 +259,7 @@ pub(super) fn dropout(cx: &mut NodeContext) -> RuleResult {
     let x = cx.moved_input(0)?;
     let mut outputs = same(cx, x.clone())?;
     if cx.output_count() > 1 {
-        // Everything passes: a mask of truth, in old files of ones.
+        // All elements pass, so the mask is true everywhere. In older opsets it consists of ones.
         let yes: Value = if cx.opset < 12 {
             super::build::real(1.0)
         } else {

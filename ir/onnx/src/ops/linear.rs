@@ -14,12 +14,12 @@ pub(super) fn gemm(cx: &mut NodeContext) -> RuleResult {
     product(cx, a, b, c)
 }
 
-/// `alpha * a * b + beta * c` by the attributes of the node.
+/// Builds `alpha * a * b + beta * c` with the attributes of the node.
 pub(super) fn product(cx: &mut NodeContext, mut a: Value, b: Value, c: Option<Value>) -> RuleResult {
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(1.0), cx.float("beta")?.unwrap_or(1.0));
     let (trans_a, trans_b) = (cx.flag("transA", false)?, cx.flag("transB", false)?);
     if cx.opset < 7 {
-        // The shapes tell.
+        // The shapes determine the broadcast.
         cx.ignore("broadcast");
     }
     for (i, v) in [&a, &b].into_iter().enumerate() {
@@ -42,7 +42,8 @@ pub(super) fn product(cx: &mut NodeContext, mut a: Value, b: Value, c: Option<Va
         };
         let outputs = cx.shape(&weights).dims()[0].at_batch(1);
         let mut operands = vec![cx.operand(0, &a)?, cx.operand(1, &weights)?];
-        // Rows of a sequence and a batch that the file, made for one image, joins: the batch then stands in the columns.
+        // A file for one image may merge the rows of a sequence with the batch. The symbolic batch then ends up in the columns,
+        // so the three dimensions are separated again.
         let joined = match (cx.shape(&a).dims(), cx.shape(&weights).dims().get(1)) {
             (&[rows @ Dim::Fixed(_), Dim::Batch(k)], Some(&Dim::Fixed(inputs))) if k == inputs => Some((rows, inputs)),
             _ => None,
@@ -52,7 +53,7 @@ pub(super) fn product(cx: &mut NodeContext, mut a: Value, b: Value, c: Option<Va
             let parted = cx.emit_on(Op::Reshape(Reshape { shape }), &a)?;
             operands[0] = cx.operand(0, &parted)?;
         }
-        // A row of addends is a bias; anything larger is added afterwards.
+        // A single row is a bias. Anything larger is added afterwards.
         let bias = match &c {
             Some(Value::Known(Known::Tensor(t))) => row(t, outputs, beta),
             _ => None,
@@ -76,7 +77,7 @@ pub(super) fn product(cx: &mut NodeContext, mut a: Value, b: Value, c: Option<Va
     plus(cx, product, c, beta)
 }
 
-/// `factor * w` of a matrix, transposed or not.
+/// The matrix `factor * w`, transposed if requested.
 fn scaled(w: &Tensor, transpose: bool, factor: f32) -> Tensor {
     let (data, shape) = (w.as_f32().unwrap_or_default(), w.shape());
     let (mut items, mut sizes) = (data.to_vec(), shape.to_vec());
@@ -90,7 +91,7 @@ fn scaled(w: &Tensor, transpose: bool, factor: f32) -> Tensor {
     Tensor::f32(&sizes, items)
 }
 
-/// `factor * c` as one row of `outputs` reals, if `c` is one row or one number.
+/// `factor * c` as one row of `outputs` numbers, if `c` is a row or a single number.
 fn row(c: &Tensor, outputs: usize, factor: f32) -> Option<Vec<f32>> {
     let items = c.as_f32()?;
     let columns = match c.shape() {
@@ -107,7 +108,7 @@ fn row(c: &Tensor, outputs: usize, factor: f32) -> Option<Vec<f32>> {
     }
 }
 
-/// `factor * value`.
+/// Builds `factor * value`.
 fn times(cx: &mut NodeContext, value: Value, factor: f32) -> Result<Value, NodeProblem> {
     if factor == 1.0 {
         return Ok(value);
@@ -116,7 +117,7 @@ fn times(cx: &mut NodeContext, value: Value, factor: f32) -> Result<Value, NodeP
     cx.emit(Op::Binary(Binary::Mul), &operands)
 }
 
-/// `y + beta * c`, whose shape must be that of `y`.
+/// Builds `y + beta * c`. `c` must broadcast to the shape of `y`.
 fn plus(cx: &mut NodeContext, y: Value, c: Option<Value>, beta: f32) -> RuleResult {
     let Some(c) = c else { return one(y) };
     let (result, addend) = (cx.shape(&y), cx.shape(&c));
@@ -131,7 +132,7 @@ fn plus(cx: &mut NodeContext, y: Value, c: Option<Value>, beta: f32) -> RuleResu
 pub(super) fn matmul(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let (mut a, mut b) = (cx.input(0)?, cx.input(1)?);
-    // A vector is a row on the left and a column on the right; its axis is not in the result.
+    // A vector is a row on the left and a column on the right. The result does not have its extra axis.
     let (row, column) = (cx.shape(&a).rank() == 1, cx.shape(&b).rank() == 1);
     if row {
         let shape = Shape::new([Dim::Fixed(1), cx.shape(&a).dims()[0]]);

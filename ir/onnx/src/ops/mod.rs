@@ -1,8 +1,8 @@
-//! The rules of the operators, one file a family.
+//! The rules of the operators, with one file for each family.
 //!
-//! A rule reads the attributes and inputs of a node as its opset defines them and appends to the graph. To add one: a
-//! function in the file of its family and a line in [`rule`]; a function of one real is a line in the table of [`unary`]. An attribute that no rule reads is an error, so a rule
-//! reads all that its operator ever had in the opsets it covers.
+//! A rule reads the attributes and inputs of a node as its opset defines them, and appends nodes to the graph. To add a rule,
+//! write a function in the file of its family and add a line in [`rule`]. A unary function only needs a line in the table of
+//! [`unary`]. An unread attribute is an error, so a rule must read all attributes that its operator has in the supported opsets.
 
 mod activation;
 mod attention;
@@ -41,9 +41,9 @@ use crate::proto::NodeProto;
 /// How an operator is translated.
 #[derive(Clone, Copy)]
 pub(crate) struct Rule {
-    /// The first opset of the standard domain that has the operator, 1 if all that are read have it.
+    /// The first opset of the standard domain that has the operator. It is 1 if all supported opsets have it.
     pub since: i64,
-    /// The translation.
+    /// The function that translates a node.
     pub translate: fn(&mut NodeContext) -> RuleResult,
 }
 

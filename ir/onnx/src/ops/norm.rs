@@ -27,7 +27,8 @@ pub(super) fn batch_normalization(cx: &mut NodeContext) -> RuleResult {
     one(cx.emit(Op::BatchNorm(BatchNorm { eps }), &operands)?)
 }
 
-/// By the statistics of the batch, whose size must be fixed; with the running mean and variance that follow.
+/// Batch normalization in training mode. It uses the statistics of the batch, whose size must be fixed, and also outputs the
+/// running mean and variance.
 fn in_training(cx: &mut NodeContext, eps: f32, momentum: f32) -> RuleResult {
     let x = cx.input(0)?;
     let shape = cx.shape(&x);
@@ -64,7 +65,7 @@ pub(super) fn softmax(cx: &mut NodeContext) -> RuleResult {
     one(soft_max(cx, &x, axis, cx.opset)?)
 }
 
-/// `(x - max) - log(sum(exp(x - max)))`, which does not lose small probabilities as the logarithm of a softmax would.
+/// `(x - max) - log(sum(exp(x - max)))`. Unlike the logarithm of a softmax, this does not lose small probabilities.
 pub(super) fn log_softmax(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
@@ -83,7 +84,7 @@ pub(super) fn log_softmax(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Sub, &x, &log)?)
 }
 
-/// The softmax of an opset.
+/// Builds the softmax as an opset defines it.
 pub(super) fn soft_max(cx: &mut NodeContext, x: &Value, written: Option<i64>, opset: i64) -> Built {
     let shape = cx.shape(x);
     let first = axis(written.unwrap_or(if opset < 13 { 1 } else { -1 }), shape.rank())?;
@@ -91,7 +92,7 @@ pub(super) fn soft_max(cx: &mut NodeContext, x: &Value, written: Option<i64>, op
     if opset >= 13 || after.iter().all(|d| *d == Dim::Fixed(1)) {
         return cx.emit_on(Op::Softmax(Softmax { axis: first }), x);
     }
-    // Before opset 13 it runs over all axes from `axis` on as if they were one.
+    // Before opset 13, softmax runs over all axes from `axis` on as if they were one.
     let Some((rest, 0)) = Shape::new(shape.dims()[first..].iter().copied()).volume() else {
         return Err(NodeProblem::unsupported("it runs over the batch"));
     };
@@ -101,7 +102,7 @@ pub(super) fn soft_max(cx: &mut NodeContext, x: &Value, written: Option<i64>, op
     cx.emit_on(Op::Reshape(Reshape { shape }), &flat)
 }
 
-/// A constant of one row for each element of the last axis, if it is one.
+/// The value, if it is a constant f32 row with one element for each element of the last axis.
 fn row(cx: &NodeContext, value: &Value, size: usize) -> Option<Value> {
     let Value::Known(Known::Tensor(t)) = value else { return None };
     let lead = t.shape().iter().rev().skip(1).all(|n| *n == 1);
@@ -111,7 +112,7 @@ fn row(cx: &NodeContext, value: &Value, size: usize) -> Option<Value> {
 pub(super) fn layer_normalization(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 3)?;
     let (written, eps) = (cx.int("axis")?.unwrap_or(-1), cx.float("epsilon")?.unwrap_or(1e-5));
-    // The type of the mean, which is f32 here in any case.
+    // This is the type of the mean, which is always f32 here.
     cx.ignore("stash_type");
     let (x, scale) = (cx.input(0)?, cx.input(1)?);
     let bias = if cx.has_input(2) { Some(cx.input(2)?) } else { None };
@@ -147,7 +148,7 @@ pub(super) fn layer_normalization(cx: &mut NodeContext) -> RuleResult {
     if cx.output_count() < 2 {
         return one(y);
     }
-    // Mean and reciprocal deviation, for training.
+    // The mean and the inverse deviation are outputs for training.
     let axes: Vec<usize> = (first..shape.rank()).collect();
     let average = mean(cx, &x, axes.clone(), true)?;
     let distance = combine(cx, Binary::Sub, &x, &average)?;
@@ -159,7 +160,7 @@ pub(super) fn layer_normalization(cx: &mut NodeContext) -> RuleResult {
     Ok(Outputs::from_vec(vec![y, average, inverse]))
 }
 
-/// `x / sqrt(mean(x^2) + eps) * scale` over the axes from one on.
+/// `x / sqrt(mean(x^2) + eps) * scale` over all axes from `axis` on.
 pub(super) fn rms_normalization(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let (written, eps) = (cx.int("axis")?.unwrap_or(-1), cx.float("epsilon")?.unwrap_or(1e-5));
@@ -175,7 +176,7 @@ pub(super) fn rms_normalization(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Mul, &y, &scale)?)
 }
 
-/// The sizes of a picture `[N,C,..]`: batch, channels, elements of a channel.
+/// The sizes of an image `[N,C,..]`: the batch, the channels, and the number of elements of a channel.
 fn channels(shape: &Shape) -> Result<(Dim, usize, usize), NodeProblem> {
     let bad = || NodeProblem::input(0, format!("has shape {shape}, [N,C,..] with fixed sizes behind N is needed"));
     let [n, Dim::Fixed(c), rest @ ..] = shape.dims() else { return Err(bad()) };
@@ -183,7 +184,7 @@ fn channels(shape: &Shape) -> Result<(Dim, usize, usize), NodeProblem> {
     Ok((*n, *c, rest))
 }
 
-/// Each of `groups` groups of channels normalized alone, without scale and bias.
+/// Normalizes each of `groups` groups of channels separately, without scale and bias.
 fn grouped(cx: &mut NodeContext, x: &Value, groups: usize, eps: f32) -> Built {
     let shape = cx.shape(x);
     let (n, c, rest) = channels(&shape)?;
@@ -196,7 +197,7 @@ fn grouped(cx: &mut NodeContext, x: &Value, groups: usize, eps: f32) -> Built {
     reshape(cx, &y, shape)
 }
 
-/// `y * scale + bias` with a number each for each channel.
+/// Builds `y * scale + bias` with one scale and one bias for each channel.
 fn per_channel(cx: &mut NodeContext, y: Value, scale: Value, bias: Value) -> Built {
     let shape = cx.shape(&y);
     let (_, c, _) = channels(&shape)?;
@@ -226,7 +227,7 @@ pub(super) fn group_normalization(cx: &mut NodeContext) -> RuleResult {
     let (x, scale, bias) = (cx.input(0)?, cx.input(1)?, cx.input(2)?);
     let (_, c, _) = channels(&cx.shape(&x))?;
     let y = grouped(cx, &x, groups, eps)?;
-    // Until opset 20 there was one number for each group.
+    // Before opset 21, there is one number for each group.
     let mut wide = vec![];
     for v in [scale, bias] {
         wide.push(match cx.shape(&v).as_fixed().as_deref() {
@@ -245,7 +246,7 @@ pub(super) fn group_normalization(cx: &mut NodeContext) -> RuleResult {
     }
 }
 
-/// `(x - mean) / (sqrt(variance) + 1e-9)` over the axes given.
+/// `(x - mean) / (sqrt(variance) + 1e-9)` over the given axes.
 pub(super) fn mean_variance_normalization(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let list = cx.ints("axes")?.map_or_else(|| vec![0, 2, 3], |v| v.to_vec());
@@ -260,7 +261,7 @@ pub(super) fn mean_variance_normalization(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Div, &distance, &deviation)?)
 }
 
-/// `x / (bias + alpha / size * sum of squares over a window of channels)^beta`, the power as `exp(beta log(..))`.
+/// `x / (bias + alpha / size * sum of squares over a window of channels)^beta`, with the power computed as `exp(beta log(..))`.
 pub(super) fn lrn(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let (alpha, beta, bias) =
@@ -285,7 +286,7 @@ pub(super) fn lrn(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Div, &x, &power)?)
 }
 
-/// `x / (sum |x|^p)^(1/p)` along an axis, p being 1 or 2; where the sum is 0, 0.
+/// `x / (sum |x|^p)^(1/p)` along an axis, where p is 1 or 2. The result is 0 if the sum is 0.
 pub(super) fn lp_normalization(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let (written, p) = (cx.int("axis")?.unwrap_or(-1), cx.int("p")?.unwrap_or(2));
@@ -299,7 +300,7 @@ pub(super) fn lp_normalization(cx: &mut NodeContext) -> RuleResult {
     let sum = cx.emit_on(Op::ReduceMean(ReduceMean { axes: vec![axis], keep_dims: true }), &powers)?;
     let sum = combine(cx, Binary::Mul, &sum, &real(count as f32))?;
     let norm = if p == 1 { sum } else { apply(cx, Unary::Sqrt, &sum)? };
-    // Zeros over the smallest number are zeros.
+    // The lower bound avoids a division by 0. Zeros divided by it are still zeros.
     let norm = apply(cx, Unary::Clip { min: f32::MIN_POSITIVE, max: f32::INFINITY }, &norm)?;
     one(combine(cx, Binary::Div, &x, &norm)?)
 }

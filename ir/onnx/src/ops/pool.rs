@@ -1,4 +1,4 @@
-//! MaxPool (1 to 22), AveragePool (1 to 22), LpPool (2 to 22) and the global poolings.
+//! MaxPool (1 to 22), AveragePool (1 to 22), LpPool (2 to 22) and global pooling.
 
 use super::build::{Built, apply, combine, concat, indices, real, reshape, slice};
 use super::volume;
@@ -12,14 +12,14 @@ use catc_ir::ops::{
 };
 use catc_ir::{Dim, Element, Op, Shape};
 
-/// A pooling whose operation is made from its window.
+/// Translates a pooling. `op` makes the operation from the window.
 fn pool(cx: &mut NodeContext, what: &str, op: impl Fn(Window) -> Op) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
     one(pool_of(cx, x, what, op)?)
 }
 
-/// The same of a value other than the input.
+/// Builds a pooling of a value other than the input.
 pub(super) fn pool_of(cx: &mut NodeContext, x: Value, what: &str, op: impl Fn(Window) -> Op) -> Built {
     let shape = cx.shape(&x);
     if let &[_, _, Dim::Fixed(d), Dim::Fixed(h), Dim::Fixed(w)] = shape.dims() {
@@ -39,10 +39,10 @@ pub(super) fn pool_of(cx: &mut NodeContext, x: Value, what: &str, op: impl Fn(Wi
     lower(cx, y, spatial)
 }
 
-/// `(sum of |x|^p over the window)^(1/p)`: an average that counts the padding, times the size of the window.
+/// `(sum of |x|^p over the window)^(1/p)`. The sum is an average that includes the padding, times the size of the window.
 pub(super) fn lp_pool(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
-    // Opset 1 had a real here.
+    // In opset 1 this attribute is a float.
     let p = cx.int("p")?.unwrap_or(2);
     if p < 1 {
         return Err(NodeProblem::attribute("p", "must be at least 1"));
@@ -81,10 +81,11 @@ pub(super) fn max_pool(cx: &mut NodeContext) -> RuleResult {
     }
 }
 
-/// The most places of a window whose maximum is looked for by name: each is a slice of the input.
+/// The largest window for a MaxPool that outputs indices. Each position of the window becomes a slice of the input.
 const MAX_PLACES: usize = 1024;
 
-/// The maxima and where they are, counted over all elements of the input, along rows or columns of its pictures.
+/// Builds a MaxPool that also outputs the index of each maximum among all elements of the input. `columns` selects column-major
+/// order within an image.
 fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;
@@ -109,7 +110,8 @@ fn with_places(cx: &mut NodeContext, columns: bool) -> RuleResult {
     }
     let padded = |i: usize, size: usize| size.saturating_add(window.pads[i]).saturating_add(window.pads[i + 2]);
     cx.fill(&[n, c, padded(0, h), padded(1, w)])?;
-    // The inputs of all windows at one place of the window, side by side; the first of the largest counts.
+    // For each position of the window, a slice holds the input of all windows at that position. If several elements are largest,
+    // the first one wins.
     let reach =
         |i: usize, outputs: usize| (outputs - 1) * window.strides[i] + (kernel[i] - 1) * window.dilations[i] + 1;
     let behind = [reach(0, oh).saturating_sub(h + window.pads[0]), reach(1, ow).saturating_sub(w + window.pads[1])];
@@ -168,7 +170,7 @@ pub(super) fn global_average_pool(cx: &mut NodeContext) -> RuleResult {
     one(cx.emit_on(Op::ReduceMean(ReduceMean { axes: (2..shape.rank()).collect(), keep_dims: true }), &x)?)
 }
 
-/// The maximum over windows of whole numbers, by way of reals.
+/// Builds a max pooling of integers, computed in f32.
 fn whole_numbers(cx: &mut NodeContext, x: Value) -> RuleResult {
     let spatial = spatial_rank(&cx.shape(&x), "a pooling")?;
     let attributes = WindowAttributes::read(cx, spatial)?;
@@ -181,7 +183,7 @@ fn whole_numbers(cx: &mut NodeContext, x: Value) -> RuleResult {
     if let Some(ty) = cx.input_type(0).and_then(|ty| WholeType::of(ty as i32))
         && let (Ok(low), Ok(high)) = (i16::try_from(ty.low), u16::try_from(ty.high))
     {
-        // Changes nothing, but says how large the numbers are: reals hold them exactly.
+        // The clip changes no value, but tells passes the range of the integers, which f32 represents exactly.
         let bounds = Unary::Clip { min: low.into(), max: high.into() };
         real = cx.emit_on(Op::Unary(bounds), &real)?;
     }

@@ -1,5 +1,6 @@
-//! Layers over codes: QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger. What has the codes of the graph becomes a layer
-//! between dequantize and quantize nodes; elsewhere codes are whole numbers, whose sums of products are exact in f32 up to 2^24.
+//! Layers on codes: QLinearConv, QLinearMatMul, ConvInteger, MatMulInteger. If the graph can represent the codes, the layer
+//! becomes an f32 layer between dequantize and quantize nodes. Otherwise codes are integers, whose sums of products are exact in
+//! f32 up to 2^24.
 
 use super::build::{Built, cast, combine, matmul, reshape, small};
 use super::codes::{Place, centered, code_type, keep, of_computed, reals_of, rounded, zero_point};
@@ -11,7 +12,7 @@ use crate::value::Value;
 use catc_ir::ops::{Binary, CastTo};
 use catc_ir::{Dim, Shape};
 
-/// Zero-points of the rows of a matrix stand in a column.
+/// Reshapes the zero points of the rows of a matrix to a column.
 fn column(cx: &mut NodeContext, zero: Option<Value>) -> Result<Option<Value>, NodeProblem> {
     let Some(z) = zero else { return Ok(None) };
     match cx.shape(&z).as_fixed().as_deref() {
@@ -21,7 +22,7 @@ fn column(cx: &mut NodeContext, zero: Option<Value>) -> Result<Option<Value>, No
     }
 }
 
-/// A vector whose elements belong to the channels of a tensor, the first of `rank` axes.
+/// Reshapes a vector with one element for each channel to `rank` axes, of which the first is the channels.
 fn of_channels(cx: &mut NodeContext, index: usize, x: &Value, rank: usize) -> Built {
     let Some(n) = cx.shape(x).volume().filter(|&(_, batches)| batches == 0).map(|(n, _)| n) else {
         return Err(NodeProblem::input(index, "depends on the batch"));
@@ -40,7 +41,7 @@ pub(super) fn matmul_integer(cx: &mut NodeContext) -> RuleResult {
     one(cast(cx, &y, CastTo::I64)?)
 }
 
-/// A zero-point that may be left out.
+/// An optional zero point.
 fn zero_at(cx: &mut NodeContext, index: usize) -> Result<Option<Value>, NodeProblem> {
     cx.has_input(index).then(|| cx.input(index)).transpose()
 }
@@ -51,7 +52,8 @@ pub(super) fn conv_integer(cx: &mut NodeContext) -> RuleResult {
     one(cast(cx, &y, CastTo::I64)?)
 }
 
-/// A convolution of codes less their zero-points: the inputs that are the data and its zero-point, and those of the weights.
+/// Builds a convolution of codes minus their zero points. The arguments are the input indices of the data and its zero point, and
+/// of the weights and their zero point.
 fn centered_conv(cx: &mut NodeContext, [x, zx]: [usize; 2], [w, zw]: [usize; 2]) -> Built {
     let (data, weights) = (cx.input(x)?, cx.input(w)?);
     let (shape, rank) = (cx.shape(&weights), cx.shape(&data).rank());
@@ -68,7 +70,8 @@ fn centered_conv(cx: &mut NodeContext, [x, zx]: [usize; 2], [w, zw]: [usize; 2])
     super::conv::convolution(cx, data, weights, None)
 }
 
-/// The quantizer of the output of a layer all of whose codes are such of the graph; its data has one scale each.
+/// The quantizer of the output, if the graph can represent all codes of the layer. The data and the output must have a single
+/// scale each.
 fn layer_of_codes(cx: &mut NodeContext, weights: i64) -> Result<Option<Parameters>, NodeProblem> {
     let [x, w, y] = [Place::at(1, 0), Place::at(4, weights), Place::at(6, 0)];
     let known_weights = matches!(cx.moved_input(3)?, Value::Known(_));
@@ -77,7 +80,7 @@ fn layer_of_codes(cx: &mut NodeContext, weights: i64) -> Result<Option<Parameter
     Ok(of_computed(cx, y, ty)?.ok().filter(|_| fits && cx.quantizes_data()))
 }
 
-/// `scale` times the sums, quantized by the type of the output's zero-point.
+/// Multiplies the sums by the scales, and quantizes them to the type of the output's zero point.
 fn requantized(cx: &mut NodeContext, sums: &Value, scales: [Value; 3], channel: Option<usize>) -> RuleResult {
     let place = Place::at(6, 0);
     let ty = code_type(cx, place, None)?.unwrap_or(DataType::Uint8);
@@ -99,7 +102,7 @@ fn requantized(cx: &mut NodeContext, sums: &Value, scales: [Value; 3], channel: 
 
 pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
     cx.arity(8, 8)?;
-    // Scales of the columns.
+    // The scales belong to the columns.
     if let Some(output) = layer_of_codes(cx, 1)? {
         let (a, b) = (reals_of(cx, 0, Place::at(1, 0))?, reals_of(cx, 3, Place::at(4, 1))?);
         let y = matmul(cx, &a, &b)?;
@@ -118,7 +121,7 @@ pub(super) fn qlinear_matmul(cx: &mut NodeContext) -> RuleResult {
     requantized(cx, &sums, scales, None)
 }
 
-/// The reals of a bias, whose scale is that of the sums: the product of the scales that are these inputs.
+/// Dequantizes a bias. Its scale is that of the sums: the product of the scales in these two inputs.
 pub(super) fn bias(cx: &mut NodeContext, index: usize, scales: [usize; 2]) -> Built {
     let (bias, sx, sw) = (cx.input(index)?, cx.input(scales[0])?, cx.input(scales[1])?);
     let bias = cast(cx, &bias, CastTo::F32)?;

@@ -9,7 +9,7 @@ use crate::types::data_type;
 use catc_ir::Op;
 use catc_ir::ops::{Binary, CastTo, Reduce, Reduction, Unary};
 
-/// Scale and zero-point of both directions, by the attributes for axis and block.
+/// The scale and zero point of QuantizeLinear or DequantizeLinear, according to the attributes for the axis and the block size.
 fn place(cx: &mut NodeContext) -> Result<Place, NodeProblem> {
     let axis = cx.int("axis")?.unwrap_or(1);
     let block = cx.int("block_size")?.unwrap_or(0);
@@ -34,7 +34,7 @@ pub(super) fn dequantize_linear(cx: &mut NodeContext) -> RuleResult {
     one(reals_of(cx, 0, place)?)
 }
 
-/// Codes, scale and zero-point by the range of the input, which holds 0.
+/// Computes the codes, the scale and the zero point from the range of the input. The range is extended to include 0.
 pub(super) fn dynamic_quantize_linear(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;

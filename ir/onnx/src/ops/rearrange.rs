@@ -1,5 +1,5 @@
-//! Elements repeated or put in another order: Expand, Tile, DepthToSpace, SpaceToDepth, Trilu, the padding modes that copy,
-//! CenterCropPad.
+//! Operators that repeat or rearrange elements: Expand, Tile, DepthToSpace, SpaceToDepth, Trilu, the padding modes that copy
+//! elements, CenterCropPad.
 
 use super::build::{Built, cast, choose, concat, expand, indices, permute, pick, real, reshape, slice, whole};
 use crate::error::NodeProblem;
@@ -10,7 +10,7 @@ use crate::value::{Known, Value};
 use catc_ir::ops::{CastTo, Compare};
 use catc_ir::{Dim, Element, Op, Shape, Tensor, TensorData, ops};
 
-/// Sizes as dimensions, none of which is negative or too large.
+/// Converts sizes to dimensions. Negative or too large sizes are errors.
 pub(super) fn dims(sizes: &[Size]) -> Result<Shape, NodeProblem> {
     let dim = |s: &Size| match *s {
         Size::Fixed(n) => usize::try_from(n).ok().filter(|&n| n <= MAX_ELEMENTS).map(Dim::Fixed),
@@ -20,7 +20,7 @@ pub(super) fn dims(sizes: &[Size]) -> Result<Shape, NodeProblem> {
     shape.ok_or_else(|| NodeProblem::input(1, "holds sizes that no tensor has"))
 }
 
-/// The shape that a shape broadcast with others.
+/// The output has the shape to which the input and the target shape broadcast.
 pub(super) fn expand_rule(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let target = cx.sizes(1, "the shape")?;
@@ -34,7 +34,7 @@ pub(super) fn expand_rule(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// Where the file writes its batch as a number, the dimension of the batch.
+/// Replaces the batch size of the file in a target shape by the symbolic batch.
 fn follow_batch(cx: &NodeContext, shape: &Shape, target: Shape) -> Shape {
     let Some(batch) = cx.file_batch() else { return target };
     let lead = target.rank().checked_sub(shape.rank());
@@ -54,7 +54,7 @@ pub(super) fn tile(cx: &mut NodeContext) -> RuleResult {
     let Some(counts) = counts.collect::<Option<Vec<_>>>().filter(|c| c.len() == shape.rank()) else {
         return Err(NodeProblem::input(1, format!("must hold a positive number for each axis of {shape}")));
     };
-    // Each axis behind one of size 1, which is broadcast, and the two joined again.
+    // Each repeated axis gets a new axis of size 1 before it. The new axis is broadcast, and the two axes are merged again.
     let mut y = x;
     for (i, &count) in counts.iter().enumerate().filter(|(_, c)| **c > 1) {
         let now = cx.shape(&y).dims().to_vec();
@@ -70,10 +70,11 @@ pub(super) fn tile(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// An input of four axes as blocks rearrange it: what stands before the channels, the channels, rows and columns, and the block size.
+/// The input of a block rearrangement: its leading dimensions, its channels, rows and columns, and the block size.
 ///
-/// Dilated convolutions are written with the batch where the channels are: blocks then become images of their own. What the file orders by
-/// block, then by image, is ordered by image first here, which is the same for each image, and is what a batch of `kN` means.
+/// Exporters write dilated convolutions with the batch in the place of the channels, so that blocks become separate images. The
+/// file orders these images by block and then by image. Here they are ordered by image first, as a batch of `kN` requires. The
+/// result for each image is the same.
 struct Blocks {
     x: Value,
     lead: Vec<Dim>,
@@ -82,18 +83,18 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// The leading dimensions and these sizes.
+    /// The leading dimensions, followed by these sizes.
     fn shape(&self, sizes: &[usize]) -> Shape {
         Shape::new(self.lead.iter().copied().chain(sizes.iter().map(|&d| Dim::Fixed(d))))
     }
 
-    /// The leading dimensions stay and the others are permuted.
+    /// A permutation that keeps the leading dimensions and permutes the others.
     fn perm(&self, perm: &[usize]) -> Vec<usize> {
         let lead = self.lead.len();
         (0..lead).chain(perm.iter().map(|p| p + lead)).collect()
     }
 
-    /// The shape of the result, whose channels are those of each image where the batch stands in their place.
+    /// The shape of the result. If the batch is in the place of the channels, `channels` counts the channels of each image.
     fn result(&self, [channels, height, width]: [usize; 3]) -> Shape {
         match self.lead[..] {
             [n, Dim::Batch(_)] => Shape::new([n, Dim::Batch(channels), Dim::Fixed(height), Dim::Fixed(width)]),
@@ -102,7 +103,7 @@ impl Blocks {
     }
 }
 
-/// The input and the block size.
+/// Reads the input and the block size.
 fn blocks(cx: &mut NodeContext) -> Result<Blocks, NodeProblem> {
     cx.arity(1, 1)?;
     let size = cx.int("blocksize")?.and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0 && n < 1 << 16);
@@ -142,7 +143,7 @@ pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
 }
 
 pub(super) fn space_to_depth(cx: &mut NodeContext) -> RuleResult {
-    // Older files write the mode, which has one value only.
+    // Older files contain the mode, which has only one value.
     cx.ignore("mode");
     let blocks = blocks(cx)?;
     let ([c, h, w], b) = (blocks.sizes, blocks.block);
@@ -154,14 +155,14 @@ pub(super) fn space_to_depth(cx: &mut NodeContext) -> RuleResult {
     one(reshape(cx, &y, blocks.result([c * b * b, h / b, w / b]))?)
 }
 
-/// The positions of an axis after padding by a mode that copies.
+/// The input positions of an axis after padding with a mode that copies elements.
 fn copied(mode: &str, size: usize, before: usize, after: usize) -> Option<Vec<usize>> {
     let n = size as i64;
     let place = |i: i64| -> Option<usize> {
         let at = match mode {
             "edge" => i.clamp(0, n - 1),
             "wrap" => i.rem_euclid(n),
-            // Back and forth between the ends, which are not repeated.
+            // `reflect` goes back and forth between the ends without repeating them.
             _ if n == 1 => 0,
             _ => {
                 let period = 2 * (n - 1);
@@ -174,7 +175,7 @@ fn copied(mode: &str, size: usize, before: usize, after: usize) -> Option<Vec<us
     (-(before as i64)..n + after as i64).map(place).collect()
 }
 
-/// Padding that copies elements: `reflect`, `edge` or `wrap`.
+/// Builds padding that copies elements: `reflect`, `edge` or `wrap`.
 pub(super) fn pad_by_copies(cx: &mut NodeContext, x: Value, mode: &str, before: &[usize], after: &[usize]) -> Built {
     let mut y = x;
     for i in (0..before.len()).filter(|&i| before[i] + after[i] > 0) {
@@ -191,7 +192,7 @@ pub(super) fn pad_by_copies(cx: &mut NodeContext, x: Value, mode: &str, before: 
     Ok(y)
 }
 
-/// The triangle of the last two axes, zeros elsewhere.
+/// Keeps a triangle of the last two axes. All other elements become 0.
 pub(super) fn trilu(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 2)?;
     let upper = cx.flag("upper", true)?;
@@ -218,7 +219,7 @@ pub(super) fn trilu(cx: &mut NodeContext) -> RuleResult {
     }
 }
 
-/// Cropped or padded with zeros to sizes, the same on both sides.
+/// Crops or pads axes with zeros to the given sizes, equally on both sides.
 pub(super) fn center_crop_pad(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let target = cx.fixed_sizes(1, "the shape")?;
@@ -253,7 +254,7 @@ pub(super) fn center_crop_pad(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// For each image the first `length` positions of an axis backwards; the lengths are known.
+/// Reverses the first `length` positions of an axis for each image. The lengths must be known.
 pub(super) fn reverse_sequence(cx: &mut NodeContext) -> RuleResult {
     cx.arity(2, 2)?;
     let lengths = cx.fixed_sizes(1, "the lengths")?;
@@ -277,7 +278,7 @@ pub(super) fn reverse_sequence(cx: &mut NodeContext) -> RuleResult {
     one(concat(cx, &parts, batch)?)
 }
 
-/// Numbers from a start in steps to before a limit, all known.
+/// The numbers from a start up to a limit, which is excluded, with a step. All three must be known.
 pub(super) fn range(cx: &mut NodeContext) -> RuleResult {
     cx.arity(3, 3)?;
     let known = [cx.known(0, "the start")?, cx.known(1, "the limit")?, cx.known(2, "the step")?];

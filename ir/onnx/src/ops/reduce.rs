@@ -1,5 +1,5 @@
-//! Reductions over axes (1, 11, 13, 18): ReduceMean, ReduceSum and what sums give, ReduceMax, ReduceMin, ReduceProd; ArgMax,
-//! ArgMin, TopK, CumSum, CumProd.
+//! Reductions over axes (1, 11, 13, 18): ReduceMean, ReduceSum and reductions that are based on sums, ReduceMax, ReduceMin,
+//! ReduceProd; ArgMax, ArgMin, TopK, CumSum, CumProd.
 
 use super::build::{Built, apply, cast, cast_like, combine, indices, pick, real, reshape, small, whole};
 use crate::error::NodeProblem;
@@ -8,7 +8,7 @@ use crate::value::{Known, Value};
 use catc_ir::ops::{ArgMin, Binary, CastTo, Cumulate, MaxPool, Reduce, ReduceMean, Reduction, TopK, Unary, Window};
 use catc_ir::{Dim, Element, Op, Shape};
 
-/// What a node reduces.
+/// The input and the axes of a reduction.
 struct Over {
     x: Value,
     axes: Vec<usize>,
@@ -16,10 +16,11 @@ struct Over {
 }
 
 impl Over {
-    /// The attributes and inputs of a reduction whose axes became an input in opset `since`; `None` if it does nothing.
+    /// Reads the attributes and inputs of a reduction. Its axes became an input in opset `since`. The inner error is the input,
+    /// if the node has no axes and asks for no reduction.
     fn read(cx: &mut NodeContext, since: i64) -> Result<Result<Over, Value>, NodeProblem> {
         let keep_dims = cx.flag("keepdims", true)?;
-        // With the axes as an input came a meaning for none at all.
+        // The opset that made the axes an input also added an attribute for the meaning of empty axes.
         let mut nothing = false;
         let list = if cx.opset < since {
             cx.arity(1, 1)?;
@@ -64,7 +65,7 @@ impl Over {
         cx.emit_on(Op::Reduce(Reduce { kind, axes: self.axes.clone(), keep_dims }), x)
     }
 
-    /// A sum of reals is their mean times their count, which compiles.
+    /// A sum of f32 is built as the mean times the count, because this can be compiled.
     fn sum(&self, cx: &mut NodeContext, x: &Value) -> Built {
         match (cx.element(x), self.count(cx)) {
             (Element::F32, Some(count)) if count > 0 => {
@@ -76,7 +77,7 @@ impl Over {
     }
 }
 
-/// A reduction as `f` writes it; of no axes, `f` of the element alone is `alone`.
+/// Translates a reduction with `f`. If there are no axes to reduce, `alone` gives the result for each element.
 fn reduction(
     cx: &mut NodeContext,
     since: i64,
@@ -124,7 +125,7 @@ pub(super) fn reduce_min(cx: &mut NodeContext) -> RuleResult {
     reduction(cx, 18, itself, |cx, over| of_any(cx, over, Reduction::Min))
 }
 
-/// Of truth values as of 0 and 1.
+/// Builds a reduction of any element type. Booleans are reduced as 0 and 1.
 fn of_any(cx: &mut NodeContext, over: &Over, kind: Reduction) -> Built {
     match (cx.element(&over.x), kind) {
         (Element::Bool, _) => {
@@ -142,7 +143,8 @@ fn of_any(cx: &mut NodeContext, over: &Over, kind: Reduction) -> Built {
     }
 }
 
-/// The maximum of reals over ascending axes: a max pooling, which compiles, for each run of neighbours, where the first axis is not among them.
+/// Builds the maximum of f32 over ascending axes. Each run of neighbouring axes becomes a max pooling, which can be compiled.
+/// This is not possible if the first axis is reduced.
 pub(super) fn largest(cx: &mut NodeContext, x: &Value, axes: &[usize], keep_dims: bool) -> Built {
     let shape = cx.shape(x);
     let dims = shape.dims();
@@ -216,7 +218,7 @@ pub(super) fn reduce_log_sum_exp(cx: &mut NodeContext) -> RuleResult {
     })
 }
 
-/// ArgMax is the ArgMin of what is negated; the last of equal ones the first from the end.
+/// ArgMax is the ArgMin of the negated input. To select the last of equal elements, the axis is reversed.
 fn arg(cx: &mut NodeContext, largest: bool) -> RuleResult {
     cx.arity(1, 1)?;
     let (written, keep) = (cx.int("axis")?.unwrap_or(0), cx.flag("keepdims", true)?);
@@ -255,7 +257,7 @@ pub(super) fn arg_min(cx: &mut NodeContext) -> RuleResult {
 
 pub(super) fn top_k(cx: &mut NodeContext) -> RuleResult {
     let (written, largest) = (cx.int("axis")?.unwrap_or(-1), cx.flag("largest", true)?);
-    // Sorted output is one of the orders that an unsorted one may have.
+    // An unsorted output may have any order, so the output is always sorted.
     cx.ignore("sorted");
     let k = if cx.opset < 10 {
         cx.arity(1, 1)?;
@@ -293,7 +295,7 @@ pub(super) fn cum_prod(cx: &mut NodeContext) -> RuleResult {
     cumulate(cx, true)
 }
 
-/// 1 at the first largest element along an axis, else 0; before opset 13 over all axes from it on.
+/// 1 at the first largest element along an axis, and 0 elsewhere. Before opset 13 it runs over all axes from `axis` on.
 pub(super) fn hardmax(cx: &mut NodeContext) -> RuleResult {
     cx.arity(1, 1)?;
     let x = cx.input(0)?;

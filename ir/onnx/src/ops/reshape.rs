@@ -1,4 +1,4 @@
-//! The same elements under another shape: Reshape (5, 13, 14, ...), Flatten, Squeeze and Unsqueeze (1, 11, 13, ...).
+//! Operators that change only the shape: Reshape (5, 13, 14, ...), Flatten, Squeeze and Unsqueeze (1, 11, 13, ...).
 
 use crate::error::NodeProblem;
 use crate::fold;
@@ -14,7 +14,7 @@ pub(super) fn reshape(cx: &mut NodeContext) -> RuleResult {
     let x = cx.moved_input(0)?;
     let shape = cx.shape(&x);
     if let Value::Known(Known::Sizes { .. }) = x {
-        // Its dimensions are numbers, whatever its elements are.
+        // Its dimensions do not depend on the batch, even though its elements do.
         let sizes = target_shape(&shape, &target, allow_zero, None)?.0;
         return one(reshaped(cx, &x, sizes)?);
     }
@@ -26,7 +26,7 @@ pub(super) fn reshape(cx: &mut NodeContext) -> RuleResult {
     one(reshaped(cx, &x, to)?)
 }
 
-/// A value under another shape of as many elements: reshaped now if it is known, by the graph otherwise.
+/// Changes the shape of a value. A known value is reshaped at import, and any other by the graph.
 pub(super) fn reshaped(cx: &mut NodeContext, x: &Value, shape: Shape) -> Result<Value, NodeProblem> {
     if let Value::Known(known) = x
         && let Some(sizes) = shape.as_fixed()
@@ -47,11 +47,11 @@ fn product(sizes: &[Size]) -> Option<Size> {
     sizes.iter().try_fold(Size::Fixed(1), |n, &s| n.mul(s))
 }
 
-/// The shape that Reshape's second input means for an input of `shape`, and whether that takes numbers written for a
-/// batch of 1 as written for any.
+/// The output shape of a Reshape with the second input `target`, for an input of `shape`. The boolean tells whether a shape
+/// written for a batch of 1 was reinterpreted for any batch.
 ///
-/// Numbers written for a batch of `file_batch` are not multiples of `N` yet. The batch then belongs to the dimension
-/// with as many elements before it as the batch had: each image keeps its elements.
+/// If the file fixes the batch size `file_batch`, its constants contain this number instead of `N`. The batch then belongs to the
+/// dimension that has as many elements before it as the batch had in the input, so each image keeps its elements.
 pub(super) fn target_shape(
     shape: &Shape,
     target: &[Size],
@@ -73,7 +73,7 @@ pub(super) fn target_shape(
     let follows_batch = sizes.iter().any(|s| s.fixed().is_none());
     let (elements, batches) = shape.volume().ok_or_else(mismatch)?;
     let elements = i64::try_from(elements).map_err(|_| mismatch())?;
-    // Whether the sizes are numbers that stand for the batch of the file, or of a file made for single images.
+    // The batch size that the constants contain: that of the file, or 1 for a file that is made for single images.
     let assumed = match (batches, follows_batch, file_batch) {
         (1, false, Some(b)) => Some(b),
         (1, false, None) if open.is_none() && product(&sizes) == Some(Size::Fixed(elements)) => Some(1),
@@ -113,7 +113,7 @@ pub(super) fn target_shape(
     Ok((Shape::new(to), assumed.is_some() && file_batch.is_none()))
 }
 
-/// Turns the size that contains the batch into a multiple of `N`.
+/// Converts the size that contains the batch to a multiple of `N`.
 fn place_batch(shape: &Shape, sizes: &mut [Size], file_batch: usize) -> Option<()> {
     let file_batch = i64::try_from(file_batch).ok()?;
     let before = shape
@@ -139,7 +139,7 @@ pub(super) fn flatten(cx: &mut NodeContext) -> RuleResult {
     let shape = cx.shape(&x);
     let rank = shape.rank();
     let split = match cx.int("axis")?.unwrap_or(1) {
-        // One past the last axis is allowed here.
+        // The axis may be one past the last.
         n if n == rank as i64 => rank,
         n => axis(n, rank)?,
     };
@@ -149,7 +149,7 @@ pub(super) fn flatten(cx: &mut NodeContext) -> RuleResult {
         _ => Err(NodeProblem::input(0, format!("has shape {shape}, which cannot be flattened"))),
     };
     let (rows, columns) = (volume(&shape.dims()[..split])?, volume(&shape.dims()[split..])?);
-    // Where the batch ends up in the columns, what the file means is numbers.
+    // If the batch ends up in the columns, the file means a constant number of columns.
     let target = match (cx.file_batch(), columns) {
         (Some(_), Size::Batch(_)) => [rows, Size::Fixed(-1)],
         _ => [rows, columns],
@@ -158,7 +158,7 @@ pub(super) fn flatten(cx: &mut NodeContext) -> RuleResult {
     one(reshaped(cx, &x, to)?)
 }
 
-/// The axes of Squeeze and Unsqueeze: an attribute until opset 12, then an input.
+/// The axes of Squeeze and Unsqueeze. They are an attribute up to opset 12, and an input from opset 13 on.
 fn axes_of(cx: &mut NodeContext) -> Result<Option<Vec<i64>>, NodeProblem> {
     if cx.opset < 13 {
         cx.arity(1, 1)?;
@@ -205,7 +205,7 @@ pub(super) fn unsqueeze(cx: &mut NodeContext) -> RuleResult {
 mod tests {
     use super::*;
 
-    /// `[N,..]` with the batch at one place.
+    /// A shape in which a negative size `-k` means `k` times the batch.
     fn shape(dims: &[i64]) -> Shape {
         Shape::new(dims.iter().map(|&d| if d < 0 { Dim::Batch(-d as usize) } else { Dim::Fixed(d as usize) }))
     }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn the_batch_keeps_what_stands_before_it() {
-        // Attention of torch: the batch is the second axis, and heads join it.
+        // In torch's attention, the batch is the second axis, and the heads are merged with it.
         let sequence = shape(&[196, -1, 768]);
         assert_eq!(target(&sequence, &[196, 12, 64], Some(1)), "[196,12N,64]");
         assert_eq!(target(&sequence, &[1, 196, 12, 64], Some(1)), "[1,196,12N,64]");

@@ -1,5 +1,5 @@
-//! Resize (10, 11, 13, 18, 19) and Upsample (7, 9) with sizes that are known. Nearest picks positions of each axis; linear and
-//! cubic interpolation, with antialiasing or without, is a product with a constant matrix along each axis.
+//! Resize (10, 11, 13, 18, 19) and Upsample (7, 9) with known sizes. Nearest interpolation selects positions of each axis. Linear
+//! and cubic interpolation, with or without antialiasing, multiplies by a constant matrix along each axis.
 
 use super::build::{Built, combine, matmul, pick, real, reals, swap_last};
 use crate::error::NodeProblem;
@@ -8,7 +8,7 @@ use crate::value::Value;
 use catc_ir::ops::Binary;
 use catc_ir::{Dim, Element, ops};
 
-/// Larger axes are refused: an interpolation holds a weight for each pair of positions.
+/// The largest size of an axis. An interpolation stores a weight for each pair of positions.
 const LARGEST: usize = 1 << 15;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -33,12 +33,12 @@ struct Axis {
     from: usize,
     to: usize,
     scale: f64,
-    /// Start and end of the region, as parts of the axis, for `tf_crop_and_resize`.
+    /// The start and end of the region for `tf_crop_and_resize`, as fractions of the axis.
     roi: [f64; 2],
 }
 
 impl Axis {
-    /// Where output position `i` lies in the input.
+    /// The input coordinate of output position `i`.
     fn source(&self, settings: &Settings, i: usize) -> f64 {
         let (from, to, x) = (self.from as f64, self.to as f64, i as f64);
         match settings.coordinates {
@@ -60,24 +60,24 @@ impl Axis {
         }
     }
 
-    /// Whether a position is outside, where `tf_crop_and_resize` extrapolates.
+    /// Whether a coordinate is outside the input, where `tf_crop_and_resize` extrapolates.
     fn outside(&self, settings: &Settings, source: f64) -> bool {
         settings.coordinates == "tf_crop_and_resize" && !(0.0..=(self.from - 1) as f64).contains(&source)
     }
 
-    /// The position that nearest interpolation takes.
+    /// The position that nearest interpolation selects.
     fn nearest(&self, settings: &Settings, source: f64) -> usize {
         let at = match settings.rounding {
             "round_prefer_ceil" => (source + 0.5).floor(),
             "floor" => source.floor(),
             "ceil" => source.ceil(),
-            // Halves down.
+            // Ties are rounded down.
             _ => (source - 0.5).ceil(),
         };
         at.clamp(0.0, (self.from - 1) as f64) as usize
     }
 
-    /// The weights of the input positions for a source: positions and weights.
+    /// The input positions and their weights for a source coordinate.
     fn weights(&self, settings: &Settings, source: f64) -> Vec<(i64, f64)> {
         let stretch = if settings.antialias && self.scale < 1.0 { self.scale } else { 1.0 };
         let reach = if settings.mode == Mode::Cubic { 2.0 } else { 1.0 } / stretch;
@@ -147,7 +147,7 @@ pub(super) fn upsample(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// An input of reals that may be left out or empty.
+/// An optional f32 input, which may also be empty.
 fn reals_of(cx: &mut NodeContext, index: usize) -> Result<Option<Vec<f32>>, NodeProblem> {
     if !cx.has_input(index) {
         return Ok(None);
@@ -211,7 +211,7 @@ pub(super) fn resize(cx: &mut NodeContext) -> RuleResult {
     super::layout::same(cx, y)
 }
 
-/// Sizes asked for, `None` for the batch, and the scale that all share if proportions are kept.
+/// The requested sizes, with `None` for the batch, and the common scale if the aspect ratio is kept.
 type Sizes = (Vec<Option<usize>>, Option<f64>);
 
 fn resized(
@@ -283,7 +283,7 @@ fn resized(
     Ok(y)
 }
 
-/// `y`, and `value` at the positions of an axis that are outside.
+/// Replaces `y` by `value` at the positions of an axis that are outside the input.
 fn extrapolated(cx: &mut NodeContext, y: &Value, a: usize, rank: usize, value: f32, outside: &[bool]) -> Built {
     let mut dims = vec![1; rank];
     dims[a] = outside.len();
@@ -297,7 +297,8 @@ fn extrapolated(cx: &mut NodeContext, y: &Value, a: usize, rank: usize, value: f
     combine(cx, Binary::Add, &y, &rest)
 }
 
-/// The matrix product along one axis: the matrix on the left of the last two axes, so that it is no layer to be quantized.
+/// Builds the matrix product along one axis. The matrix is the left operand, so that passes do not treat the product as a layer
+/// and quantize it.
 fn interpolated(
     cx: &mut NodeContext,
     x: &Value,
@@ -329,7 +330,7 @@ fn interpolated(
         let y = matmul(cx, &matrix, &turned)?;
         return swap_last(cx, &y);
     }
-    // Any other axis changes places with the one before the last.
+    // Any other axis is swapped with the second-to-last axis.
     let mut perm: Vec<usize> = (0..rank).collect();
     perm.swap(a, rank - 2);
     let turned = super::build::permute(cx, x, perm.clone())?;

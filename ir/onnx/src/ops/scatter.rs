@@ -1,5 +1,5 @@
-//! Elements picked and placed by index: GatherElements, GatherND, ScatterElements, Scatter, ScatterND, OneHot, EyeLike,
-//! Compress and NonZero of what is known.
+//! Gathering and scattering of elements by index: GatherElements, GatherND, ScatterElements, Scatter, ScatterND, OneHot, EyeLike,
+//! and Compress and NonZero of known tensors.
 
 use super::build::{Built, cast, choose, combine, compare, indices, pick, reshape, small, truths, whole};
 use super::reshape::reshaped;
@@ -10,12 +10,12 @@ use crate::value::{Known, Value};
 use catc_ir::ops::{Binary, CastTo, Compare, Gather, GatherElements, Scatter, ScatterFlat, TopK};
 use catc_ir::{Dim, Element, Op, Shape};
 
-/// Whether indices are what a search for the least element gives, which counts from 0.
+/// Whether indices are the result of ArgMin or TopK, which is never negative.
 fn counts_from_zero(cx: &NodeContext, index: &Value) -> bool {
     cx.definition(index).is_some_and(|n| matches!(n.op, Op::ArgMin(_) | Op::TopK(TopK { indices: true, .. })))
 }
 
-/// Indices of an axis of `size` from 0, where negative ones count from the end.
+/// Converts indices of an axis of `size` to indices from 0. Negative indices count from the end.
 pub(super) fn from_zero(cx: &mut NodeContext, index: &Value, size: usize) -> Built {
     if let Some(known) = small(index)
         && let Some(items) = known.as_sizes()
@@ -50,8 +50,8 @@ pub(super) fn gather_elements(cx: &mut NodeContext) -> RuleResult {
     one(cx.emit(Op::GatherElements(GatherElements { axis }), &operands)?)
 }
 
-/// What coordinates along an axis of `size`, counted from 0, add to a position: each times its `distance`, or `outside` for those that are not on
-/// the axis. Without that they would name elements of another row.
+/// The offsets that coordinates from 0 along an axis of `size` add to a position. An offset is the coordinate times `distance`.
+/// If the coordinate is out of range, the offset is `outside`, because it would otherwise refer to an element of another row.
 fn offsets(cx: &mut NodeContext, part: &Value, size: usize, distance: usize, outside: i64) -> Built {
     let offset = combine(cx, Binary::Mul, part, &whole(distance as i64))?;
     if let Some(items) = small(part).and_then(Known::as_sizes) {
@@ -73,14 +73,15 @@ fn offsets(cx: &mut NodeContext, part: &Value, size: usize, distance: usize, out
     choose(cx, &above, &whole(outside), &offset)
 }
 
-/// Row-major positions from coordinates in the last axis of `index`: the sum of each coordinate times its distance. Coordinates that are not
-/// on their axis give a negative position, which the evaluator refuses.
+/// Row-major positions from coordinates in the last axis of `index`. A position is the sum of the coordinates times their
+/// distances. A coordinate that is out of range gives a negative position, which the evaluator rejects.
 fn positions(cx: &mut NodeContext, index: &Value, sizes: &[usize], distances: &[usize]) -> Built {
     let lead = fixed(cx, index, "its indices")?;
     let Some(rank) = lead.len().checked_sub(1) else {
         return Err(NodeProblem::input(1, "is a single number, a list of coordinates is needed"));
     };
-    // Further below 0 than the other coordinates, or the start of a slice of the leading axes, can make up for.
+    // This is so negative that neither the other coordinates nor the start of a slice of the leading axes can make the position
+    // valid.
     let outside = -(1 << 40);
     let mut sum: Option<Value> = None;
     for (i, (&size, &distance)) in sizes.iter().zip(distances).enumerate() {
@@ -112,7 +113,7 @@ pub(super) fn gather_nd(cx: &mut NodeContext) -> RuleResult {
     let rows: usize = sizes.iter().product();
     let batches: usize = shape[..b].iter().product();
     if b > 0 {
-        // Each slice of the leading axes has rows of its own.
+        // Each slice of the leading axes has its own rows.
         let starts = indices(
             &[&shape[..b], &vec![1; places.len() - b][..]].concat(),
             (0..batches as i64).map(|i| i * rows as i64).collect(),
@@ -141,7 +142,7 @@ fn scatter(cx: &mut NodeContext, join: Scatter, data: &Value, place: &Value, upd
         && join == Scatter::Replace
         && let (Some(d), Some(p), Some(u)) = (d.as_i64(), p.as_sizes(), u.as_sizes())
     {
-        // Shapes are put together like this.
+        // Models assemble shapes in this way.
         let mut items: Vec<_> = d.iter().map(|&n| crate::size::Size::Fixed(n)).collect();
         for (p, u) in p.iter().zip(u) {
             let slot = p.fixed().and_then(|p| usize::try_from(p).ok()).and_then(|p| items.get_mut(p));
@@ -164,7 +165,7 @@ pub(super) fn scatter_nd(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::input(1, format!("of shape {lead:?} does not fit data of {shape:?}")));
     }
     let place = positions(cx, &index, &shape[..depth], &strides(&shape)[..depth])?;
-    // A position for each element of the slices that are placed.
+    // Each element of the scattered slices gets a position.
     let inner: usize = shape[depth..].iter().product();
     let outer = cx.shape(&place).as_fixed().unwrap_or_default();
     let column = reshape(cx, &place, Shape::fixed(&[&outer[..], &[1]].concat()))?;
@@ -187,7 +188,7 @@ pub(super) fn scatter_elements(cx: &mut NodeContext) -> RuleResult {
     let steps = strides(&shape);
     let index = from_zero(cx, &index, shape[axis])?;
     let along = combine(cx, Binary::Mul, &index, &whole(steps[axis] as i64))?;
-    // The other coordinates are those of the index itself.
+    // The other coordinates of an update are its own coordinates in the index tensor.
     let mut others = vec![];
     crate::fold::each_index(&at, |i| {
         others.push(i.iter().enumerate().map(|(a, &x)| if a == axis { 0 } else { x * steps[a] } as i64).sum());

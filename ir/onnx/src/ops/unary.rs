@@ -1,4 +1,4 @@
-//! The operators that are functions of one real: one table for import and export.
+//! The operators that are unary functions, in one table for import and export.
 
 use super::Rule;
 use super::activation::{clip, evaluated, gelu, unary};
@@ -6,8 +6,8 @@ use crate::message::float;
 use crate::proto::AttributeProto;
 use catc_ir::ops::{Unary, UncompiledUnary};
 
-/// Declares the operators: the function, its operator, the first opset that has it, and what else import needs: the parameters that
-/// are attributes with their defaults, or a rule of its own.
+/// Declares the operators. Each row holds the function, its operator, and the first opset that has the operator. For the import
+/// it also holds the parameters that are attributes with their defaults, or a special rule.
 macro_rules! operators {
     (
         compiled { $($variant:ident $op:literal since $since:literal $({ $($param:ident = $default:literal),+ })? $(by $rule:ident)?;)* }
@@ -22,7 +22,7 @@ macro_rules! operators {
             })
         }
 
-        /// The operator of a function with its attributes; bounds of `Clip` are inputs instead.
+        /// The operator of a function and its attributes. The bounds of `Clip` are inputs instead.
         pub(crate) fn operator(f: Unary) -> (&'static str, Vec<AttributeProto>) {
             match f {
                 $(Unary::$variant { $($($param,)+)? .. } => ($op, vec![$($(float(stringify!($param), $param)),+)?]),)*

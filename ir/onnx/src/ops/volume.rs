@@ -1,5 +1,6 @@
-//! Convolution and pooling over three dimensions, by means of two: a convolution over depth takes the slices that a window
-//! covers as channels, one output slice at a time; a pooling over depth is one over columns, before that over pictures.
+//! Convolution and pooling over three dimensions, expressed with two-dimensional operations. A convolution treats the slices that
+//! a window covers in depth as channels, and computes one output slice at a time. A pooling is split into a pooling over depth
+//! and a pooling over height and width.
 
 use super::build::{Built, concat, pick, reshape};
 use crate::error::NodeProblem;
@@ -8,7 +9,7 @@ use crate::value::Value;
 use catc_ir::ops::{Conv2d, Pad, Window};
 use catc_ir::{Dim, Op, Shape};
 
-/// More output slices than this are refused: each is a convolution of its own.
+/// The largest number of output slices. Each one becomes a separate convolution.
 const MAX_SLICES: usize = 256;
 
 /// A window over `[D,H,W]`.
@@ -16,13 +17,13 @@ pub(super) struct Window3d {
     pub kernel: [usize; 3],
     pub strides: [usize; 3],
     pub dilations: [usize; 3],
-    /// Before each dimension, then behind each.
+    /// The padding before each dimension, followed by the padding after each dimension.
     pub pads: [usize; 6],
     pub ceil_mode: bool,
 }
 
 impl Window3d {
-    /// Over height and width.
+    /// The window over height and width.
     pub(super) fn picture(&self) -> Window {
         let [_, h, w] = self.kernel;
         Window {
@@ -34,7 +35,7 @@ impl Window3d {
         }
     }
 
-    /// Over depth, as the height of a picture.
+    /// The window over depth, which takes the place of the height of an image.
     pub(super) fn depth(&self) -> Window {
         Window {
             kernel: [self.kernel[0], 1],
@@ -46,7 +47,7 @@ impl Window3d {
     }
 }
 
-/// Three sizes, each at least `least`.
+/// Reads three sizes, each at least `least`.
 fn triple(name: &str, list: Option<&[i64]>, least: i64, default: usize) -> Result<[usize; 3], NodeProblem> {
     let size = |n: i64| usize::try_from(n).ok().filter(|_| n >= least && n <= i64::from(i32::MAX));
     match list {
@@ -59,7 +60,7 @@ fn triple(name: &str, list: Option<&[i64]>, least: i64, default: usize) -> Resul
     }
 }
 
-/// The window that the attributes of a node give over `input`; the kernel is that of the weights, or an attribute.
+/// The window that the attributes of a node define over `input`. The kernel size comes from the weights or from an attribute.
 pub(super) fn window(
     cx: &mut NodeContext,
     kernel: Option<[usize; 3]>,
@@ -124,7 +125,7 @@ fn behind(n: Dim, sizes: &[usize]) -> Shape {
     Shape::new([n].into_iter().chain(sizes.iter().map(|&d| Dim::Fixed(d))))
 }
 
-/// A pooling whose operation over pictures is made from a window.
+/// Builds a pooling. `op` makes the two-dimensional operation from a window.
 pub(super) fn pool(cx: &mut NodeContext, x: &Value, window: &Window3d, op: impl Fn(Window) -> Op) -> Built {
     let (n, [c, d, h, w]) = sizes(cx, x)?;
     let y = reshape(cx, x, behind(n, &[c, d, h * w]))?;
@@ -139,7 +140,7 @@ pub(super) fn pool(cx: &mut NodeContext, x: &Value, window: &Window3d, op: impl 
     reshape(cx, &y, Shape::new([n, Dim::Fixed(c), Dim::Fixed(d), h, w]))
 }
 
-/// A convolution; the weights are `[O,C/groups,KD,KH,KW]`.
+/// Builds a convolution with weights `[O,C/groups,KD,KH,KW]`.
 pub(super) fn conv(
     cx: &mut NodeContext,
     x: &Value,

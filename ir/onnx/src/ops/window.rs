@@ -1,5 +1,5 @@
 //! The attributes that convolution and pooling share: kernel, strides, dilations and padding, in one or two dimensions.
-//! One dimension is taken as a picture of height 1.
+//! One-dimensional data is treated as an image of height 1.
 
 use crate::error::NodeProblem;
 use crate::node::NodeContext;
@@ -7,33 +7,33 @@ use crate::value::Value;
 use catc_ir::ops::{Reshape, Window};
 use catc_ir::{Dim, Op, Shape};
 
-/// How a window's padding is given (`auto_pad`).
+/// How the padding of a window is specified (`auto_pad`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Padding {
-    /// By the attribute `pads`.
+    /// The attribute `pads` specifies the padding.
     Explicit([usize; 4]),
-    /// None.
+    /// There is no padding.
     Valid,
-    /// So that the output has `ceil(input / stride)` positions, the odd one of padding at the end.
+    /// The output has `ceil(input / stride)` positions. If the total padding is odd, the extra element is at the end.
     SameUpper,
-    /// The same with the odd one at the start.
+    /// Like `SameUpper`, but with the extra element at the start.
     SameLower,
 }
 
-/// What the attributes of a node say of its window.
+/// The attributes of a node that define its window.
 #[derive(Clone, Debug)]
 pub(super) struct WindowAttributes {
-    /// `kernel_shape`, if it is there.
+    /// `kernel_shape`, if it is present.
     pub kernel: Option<[usize; 2]>,
     strides: [usize; 2],
     dilations: [usize; 2],
     padding: Padding,
 }
 
-/// Two sizes from one or two.
+/// Converts a list of one or two sizes to two sizes.
 fn pair(name: &str, list: &[i64], spatial: usize) -> Result<[usize; 2], NodeProblem> {
     let size = |n: i64| match usize::try_from(n) {
-        // Later sums of a few of these stay far from overflow.
+        // With this limit, sums of a few sizes cannot overflow.
         Ok(n) if n > 0 && n <= i32::MAX as usize => Ok(n),
         _ => Err(NodeProblem::attribute(name, format!("holds {n}, no possible size"))),
     };
@@ -45,7 +45,7 @@ fn pair(name: &str, list: &[i64], spatial: usize) -> Result<[usize; 2], NodeProb
 }
 
 impl WindowAttributes {
-    /// Reads them for `spatial` dimensions, 1 or 2.
+    /// Reads the attributes for 1 or 2 spatial dimensions.
     pub fn read(cx: &mut NodeContext, spatial: usize) -> Result<Self, NodeProblem> {
         let mut sizes = |name| cx.ints(name)?.map(|v| pair(name, v, spatial)).transpose();
         let kernel = sizes("kernel_shape")?;
@@ -73,7 +73,7 @@ impl WindowAttributes {
         let (strides, dilations) = (self.strides, self.dilations);
         let (pads, ceil_mode) = match self.padding {
             Padding::Explicit(pads) => (pads, ceil_mode),
-            // Automatic padding fixes the number of outputs, whatever the rounding.
+            // SAME padding determines the number of outputs, so it ignores `ceil_mode`.
             Padding::Valid => ([0; 4], ceil_mode),
             Padding::SameUpper | Padding::SameLower => {
                 let mut pads = [0; 4];
@@ -115,7 +115,7 @@ pub(super) fn spatial_rank(shape: &Shape, what: &str) -> Result<usize, NodeProbl
     }
 }
 
-/// Height and width of an input whose spatial dimensions are fixed.
+/// The height and width of an input. Both must be fixed.
 pub(super) fn picture(shape: &Shape) -> Result<[usize; 2], NodeProblem> {
     match shape.dims() {
         [_, _, Dim::Fixed(w)] => Ok([1, *w]),
@@ -124,7 +124,7 @@ pub(super) fn picture(shape: &Shape) -> Result<[usize; 2], NodeProblem> {
     }
 }
 
-/// `[a,b,L]` as `[a,b,1,L]`; four dimensions stay.
+/// Reshapes `[a,b,L]` to `[a,b,1,L]`. A value with four dimensions stays as it is.
 pub(super) fn lift(cx: &mut NodeContext, value: Value) -> Result<Value, NodeProblem> {
     match *cx.shape(&value).dims() {
         [a, b, l] => cx.emit_on(Op::Reshape(Reshape { shape: Shape::new([a, b, Dim::Fixed(1), l]) }), &value),
@@ -132,7 +132,7 @@ pub(super) fn lift(cx: &mut NodeContext, value: Value) -> Result<Value, NodeProb
     }
 }
 
-/// `[a,b,1,L]` as `[a,b,L]`, if `spatial` is 1.
+/// Reshapes `[a,b,1,L]` to `[a,b,L]` if `spatial` is 1.
 pub(super) fn lower(cx: &mut NodeContext, value: Value, spatial: usize) -> Result<Value, NodeProblem> {
     match *cx.shape(&value).dims() {
         [a, b, _, l] if spatial == 1 => cx.emit_on(Op::Reshape(Reshape { shape: Shape::new([a, b, l]) }), &value),

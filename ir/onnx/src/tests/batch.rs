@@ -1,9 +1,9 @@
-//! Which dimension becomes the batch.
+//! Tests of which dimension becomes the batch.
 
 use super::*;
 use crate::BatchPolicy;
 
-/// A network exported for `batch` images, with the shapes of its reshapes written as numbers.
+/// A network exported for `batch` images, whose reshapes have constant shapes.
 fn exported(batch: i64) -> ModelBuilder {
     let b = batch.to_string();
     let mut m = model(17)
@@ -45,7 +45,7 @@ fn a_batch_that_images_share_stays() {
     insta::assert_snapshot!(m(13).import_with(&policy(BatchPolicy::Symbolic)).unwrap_err());
 }
 
-/// Flat elements of `[batch,2,2]` picked by these indices.
+/// Gathers elements of the flattened input `[batch,2,2]` at these indices.
 fn flat_pick(batch: i64, shape: &[i64], indices: &[i64]) -> ModelBuilder {
     let mut m = model(13).input("x", &[&batch.to_string(), "2", "2"]).output("y").i64("all", &[-1]);
     m = m.node("Reshape", "x all", "flat", &[]).i64("at", indices).i64("shape", shape);
@@ -60,7 +60,8 @@ fn what_each_image_gives_of_its_own_is_picked_in_each() {
         insta::assert_snapshot!("picks_in_images", imported.graph.to_string());
     }
     insta::assert_snapshot!("views_of_images", flat_pick(2, &[4, 2], &[0, 1, 2, 3, 4, 5, 6, 7]).text());
-    // The second image gives others than the first, images trade places, an index for both.
+    // The cases: the second image selects different elements than the first, the images are swapped, and one index list serves
+    // both images.
     for indices in [&[0, 2, 1, 3, 4, 5, 6, 7][..], &[4, 5, 6, 7, 0, 1, 2, 3], &[0, 1]] {
         let text = flat_pick(2, &[-1, 2], indices).text();
         assert!(text.contains("it picks along the batch, axis 0 of [4N]"), "{text}");
@@ -229,7 +230,7 @@ fn blocks_of_an_image_become_images_where_the_batch_stands_in_place_of_channels(
         let graph = m.import().unwrap().graph;
         graph.value_type(graph.outputs[0].value).shape.to_string()
     };
-    // As dilated convolutions are written: the batch is moved there, and back.
+    // As in exported dilated convolutions, the batch is moved to the channels and back.
     let m = model(13).input("x", &["N", "3", "8", "8"]).output("y");
     let m = m.node("Transpose", "x", "t", &[ints("perm", &[1, 0, 2, 3])]);
     let m = m.node("SpaceToDepth", "t", "s", &[int("blocksize", 2)]);

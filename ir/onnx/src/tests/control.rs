@@ -1,4 +1,4 @@
-//! Control flow that is written out.
+//! Tests of the expansion of control flow.
 
 use super::{ModelBuilder, info, int, ints, model, raw_tensor, tensor};
 use crate::message::attribute;
@@ -12,19 +12,19 @@ fn inner(name: &str, graph: ModelBuilder) -> AttributeProto {
     AttributeProto { g: Some(Box::new(graph)), ..attribute(name, AttributeType::Graph) }
 }
 
-/// Truth as the value of a constant.
+/// The boolean true as the value of a constant.
 fn yes() -> AttributeProto {
     tensor("value", raw_tensor("", DataType::Bool, &[], vec![1]))
 }
 
-/// `then` a Relu of what stands around it, else an operator that nothing knows.
+/// The then branch is a Relu of a captured value. The else branch is an unknown operator.
 fn branches() -> [AttributeProto; 2] {
     let then = model(13).output("t").node("Relu", "h", "t", &[]);
     let other = model(13).output("e").node("Fourier", "h", "e", &[]);
     [inner("then_branch", then), inner("else_branch", other)]
 }
 
-/// A condition on the number of channels, as TorchScript writes it around a squeeze.
+/// A condition on the number of channels, as TorchScript writes it for a squeeze.
 fn conditional(channels: i64) -> ModelBuilder {
     model(13)
         .input("x", &["N", "3"])
@@ -43,7 +43,7 @@ fn conditional(channels: i64) -> ModelBuilder {
 fn the_branch_that_is_taken_stands_in_place_of_if() {
     let text = conditional(3).text();
     insta::assert_snapshot!(text);
-    // Only the branch that is taken has to be known.
+    // Only the branch that is taken must have known operators.
     let error = conditional(4).error();
     assert!(error.contains("operator that catc does not know: \"/e\" (Fourier"), "{error}");
 }
@@ -55,7 +55,7 @@ fn conditions_on_data_are_refused() {
     assert!(error.contains("(If, ai.onnx opset 13): input 0 (the condition) is computed from the data"), "{error}");
 }
 
-/// `rounds` times `sum = sum + sum`, with the sums of all rounds.
+/// A loop that computes `sum = sum + sum` `rounds` times and outputs the sums of all iterations.
 fn doubling(rounds: i64, condition_of: &str) -> ModelBuilder {
     let mut body = model(13);
     for (name, ty) in [("i", DataType::Int64), ("go", DataType::Bool), ("sum", DataType::Float)] {
@@ -81,7 +81,7 @@ fn doubling(rounds: i64, condition_of: &str) -> ModelBuilder {
 #[test]
 fn a_loop_is_as_many_bodies_as_it_has_rounds() {
     insta::assert_snapshot!(doubling(2, "go").text());
-    // The condition of the third round is false.
+    // The condition of the third iteration is false.
     let adds = |m: ModelBuilder| m.text().matches("= add").count();
     assert_eq!([adds(doubling(5, "go")), adds(doubling(5, "below"))], [5, 3]);
 }

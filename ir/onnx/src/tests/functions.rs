@@ -1,4 +1,4 @@
-//! Models with functions of their own.
+//! Tests of models with their own functions.
 
 use super::{float, int, model};
 use crate::message::attribute;
@@ -16,7 +16,7 @@ fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributePr
     }
 }
 
-/// `y = leaky_relu(x + x)`, its slope an attribute that is 0.25 by default.
+/// `y = leaky_relu(x + x)`. The slope is an attribute with the default 0.25.
 fn twice(nodes: Vec<NodeProto>) -> FunctionProto {
     FunctionProto {
         name: Some("Twice".into()),

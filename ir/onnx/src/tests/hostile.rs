@@ -1,11 +1,11 @@
-//! Damaged and hostile files: an error, never a panic.
+//! Damaged and hostile files must give an error and never a panic.
 
 use super::*;
 use crate::proto::{FunctionProto, ModelProto, NodeProto, OperatorSetIdProto};
 use crate::{ImportOptions, import};
 use proptest::prelude::*;
 
-/// A model with most of what the importer reads.
+/// A model with most of the features that the importer reads.
 fn victim() -> ModelBuilder {
     model(13)
         .input("x", &["1", "3", "8", "8"])
@@ -66,7 +66,7 @@ fn every_flipped_bit_is_an_answer() {
     }
 }
 
-/// Numbers that break naive arithmetic.
+/// Numbers that cause overflow or underflow in unchecked arithmetic.
 fn odd_number() -> impl Strategy<Value = i64> {
     prop_oneof![
         -3i64..10,
@@ -83,7 +83,7 @@ fn odd_number() -> impl Strategy<Value = i64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
-    /// Several bytes changed, some inserted or lost.
+    /// Changes, inserts and removes several bytes.
     #[test]
     fn damage(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..8)) {
         let mut bytes = victim().bytes();
@@ -98,7 +98,7 @@ proptest! {
         import_is_total(&bytes);
     }
 
-    /// Well-formed messages with odd numbers in attributes, dimensions and lists, and inputs exchanged.
+    /// Well-formed messages with unusual numbers in attributes, dimensions and lists, and with swapped inputs.
     #[test]
     fn odd_numbers(
         opset in 7i64..30,
@@ -150,8 +150,8 @@ proptest! {
 
 #[test]
 fn deep_nesting_is_an_answer() {
-    // Graphs within graphs, deeper than a stack would bear: a graph's field 1 is a node, whose field 5 is an attribute,
-    // whose field 6 is a graph.
+    // Graphs are nested so deeply that recursion would overflow the stack. Field 1 of a graph is a node, field 5 of a node is an
+    // attribute, and field 6 of an attribute is a graph.
     let mut bytes: Vec<u8> = vec![];
     for field in [6, 5, 1].into_iter().cycle().take(9000).chain([7]) {
         let mut outer = vec![field << 3 | 2u8];
@@ -178,7 +178,7 @@ fn deep_nesting_is_an_answer() {
 
 #[test]
 fn doubling_is_stopped() {
-    // Each node doubles the one before: 60 of them ask for 2^60 elements.
+    // Each node doubles the size, so 60 nodes require 2^60 elements.
     let mut known = model(13).input("x", &["N"]).output("y").i64("t0", &[1]);
     let mut computed = model(13).input("x", &["N", "2"]).output("y").node("Relu", "x", "t0", &[]);
     for i in 0..60 {
@@ -223,7 +223,7 @@ fn calls_of_calls(depth: usize) -> ModelProto {
 
 #[test]
 fn what_a_file_asks_for_is_limited() {
-    // A million calls from a few hundred bytes.
+    // A few hundred bytes that expand to a million calls.
     let bytes = calls_of_calls(20).encode_to_vec();
     let error = import_bytes(&bytes, None, &ImportOptions::default()).unwrap_err().to_string();
     assert!(error.contains("all calls together take more than the limit of 2147483648 bytes"), "{error}");
@@ -232,7 +232,7 @@ fn what_a_file_asks_for_is_limited() {
     import_bytes(&few, None, &ImportOptions::default()).unwrap();
     let tight = ImportOptions { memory: 1 << 12, ..Default::default() };
     assert!(import_bytes(&few, None, &tight).unwrap_err().to_string().contains("the limit of 4096 bytes"));
-    // A tensor of a quarter of a gigabyte, spelled out from two numbers.
+    // Two numbers that expand to a tensor of a quarter of a gigabyte.
     let expand = |rows| {
         model(13)
             .input("x", &["N", "1", "1"])

@@ -1,8 +1,8 @@
-//! The operators that compute, in their forms over the opsets.
+//! Tests of operators that compute, in their forms in different opsets.
 
 use super::*;
 
-/// The body of the text form: nodes only.
+/// The nodes of the text form.
 fn nodes(m: &ModelBuilder) -> String {
     let text = m.text();
     let body = text.lines().skip_while(|l| !l.starts_with("input(")).skip(1);
@@ -235,12 +235,12 @@ fn layout() {
 
 #[test]
 fn maxima_are_max_poolings() {
-    // One pooling for each run of neighbouring axes.
+    // Each run of neighbouring axes becomes one pooling.
     for (axes, count) in [(&[1, 3][..], 2), (&[2, 3], 1), (&[1, 2, 3], 1)] {
         let text = nodes(&one_node(13, "ReduceMax", "", &[ints("axes", axes)]));
         assert!(!text.contains("reduce_max") && text.matches("max_pool").count() == count, "{axes:?}: {text}");
     }
-    // The least and the largest number of a narrow type stand beside the cast, so that the maxima are known to be exact.
+    // A clip with the range of a narrow type is next to the cast, so that passes know that the maxima are exact.
     for (ty, bounds) in [(DataType::Uint8, Some("min=0.0, max=255.0")), (DataType::Int32, None)] {
         let m = model(13).typed_input("x", ty, &["N", "2", "4", "4"]).output("y");
         let text = nodes(&m.node("MaxPool", "x", "p", &[ints("kernel_shape", &[2, 2])]).node(

@@ -1,4 +1,4 @@
-//! Models built in code, and what the importer makes of them.
+//! Tests of the importer on models that are built in code.
 
 mod batch;
 mod control;
@@ -26,7 +26,7 @@ use catc_ir::text::{Blobs, parse};
 use catc_ir::{Graph, Tensor};
 use prost::Message;
 
-/// The large constants of a graph, for its text.
+/// The large constants of a graph, for parsing its text form.
 struct ConstantsOf<'a>(&'a Graph);
 
 impl Blobs for ConstantsOf<'_> {
@@ -35,13 +35,13 @@ impl Blobs for ConstantsOf<'_> {
     }
 }
 
-/// A model in the making.
+/// A model under construction.
 #[derive(Clone)]
 pub(super) struct ModelBuilder {
     pub model: ModelProto,
 }
 
-/// An empty model of an opset.
+/// An empty model for an opset.
 pub(super) fn model(opset: i64) -> ModelBuilder {
     ModelBuilder {
         model: ModelProto {
@@ -54,7 +54,7 @@ pub(super) fn model(opset: i64) -> ModelBuilder {
     }
 }
 
-/// A tensor's name and type; sizes are numbers, names, or `?`.
+/// The name and type of a tensor. Sizes are numbers, names, or `?`.
 pub(super) fn info(name: &str, ty: DataType, dims: &[&str]) -> ValueInfoProto {
     let dim = |d: &&str| Dimension {
         value: match (*d, d.parse()) {
@@ -78,7 +78,7 @@ impl ModelBuilder {
         self.model.graph.get_or_insert_default()
     }
 
-    /// A real input.
+    /// Adds an f32 input.
     pub fn input(self, name: &str, dims: &[&str]) -> Self {
         self.typed_input(name, DataType::Float, dims)
     }
@@ -88,7 +88,7 @@ impl ModelBuilder {
         self
     }
 
-    /// An output without a declared shape.
+    /// Adds an output without a declared shape.
     pub fn output(mut self, name: &str) -> Self {
         self.graph().output.push(ValueInfoProto { name: Some(name.into()), ..Default::default() });
         self
@@ -99,19 +99,19 @@ impl ModelBuilder {
         self
     }
 
-    /// A constant of reals; fewer items than elements repeat.
+    /// Adds an f32 constant. The items repeat if there are fewer than elements.
     pub fn f32(self, name: &str, dims: &[i64], items: &[f32]) -> Self {
         let count = dims.iter().product::<i64>() as usize;
         let all: Vec<f32> = items.iter().copied().cycle().take(count).collect();
         self.initializer(f32_tensor(name, dims, &all))
     }
 
-    /// A list of whole numbers.
+    /// Adds a constant list of integers.
     pub fn i64(self, name: &str, items: &[i64]) -> Self {
         self.initializer(i64_tensor(name, &[items.len() as i64], items))
     }
 
-    /// A node named after its first output; inputs and outputs are split at spaces, `_` is one left out.
+    /// Adds a node that is named after its first output. Inputs and outputs are separated by spaces, and `_` is an omitted one.
     pub fn node(mut self, op: &str, inputs: &str, outputs: &str, attributes: &[AttributeProto]) -> Self {
         let names = |s: &str| s.split_whitespace().map(|n| if n == "_" { "" } else { n }.to_string()).collect();
         let output: Vec<String> = names(outputs);
@@ -138,7 +138,7 @@ impl ModelBuilder {
         import_bytes(&self.bytes(), None, options).map_err(|e| e.to_string())
     }
 
-    /// The text of the imported graph, then the warnings.
+    /// The text form of the imported graph, followed by the warnings.
     pub fn text(&self) -> String {
         self.text_with(&ImportOptions::default())
     }
@@ -158,7 +158,7 @@ impl ModelBuilder {
     }
 }
 
-/// One node on `x` of `[N,3,8,8]`: the lines of the graph between input and output.
+/// A model with one node on `x` of `[N,3,8,8]`.
 pub(super) fn one_node(opset: i64, op: &str, more_inputs: &str, attributes: &[AttributeProto]) -> ModelBuilder {
     model(opset).input("x", &["N", "3", "8", "8"]).output("y").node(op, &format!("x {more_inputs}"), "y", attributes)
 }

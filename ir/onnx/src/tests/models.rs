@@ -1,4 +1,4 @@
-//! Trained networks, where they are at hand.
+//! Tests on trained networks, if these are available.
 
 use crate::{ImportOptions, import};
 use catc_ir::{Dim, Shape};

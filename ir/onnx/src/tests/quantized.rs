@@ -1,4 +1,4 @@
-//! Models that are quantized already, and what is written of quantized graphs.
+//! Tests of quantized models, and of the export of quantized graphs.
 
 use super::{float, i64_tensor, info, int, ints, model, raw_tensor};
 use crate::proto::tensor_proto::DataType;
@@ -7,7 +7,7 @@ use crate::{ExportError, ImportOptions, export, import_bytes};
 use catc_ir::Phase;
 use catc_ir::text::{NoBlobs, parse};
 
-/// Scale `name_s` and zero-point `name_z` of a type.
+/// Adds the scale `name_s` and the zero point `name_z` of a type.
 fn quantizer(m: ModelBuilder, name: &str, scale: &[f32], ty: DataType, zero: &[u8]) -> ModelBuilder {
     let dims: Vec<i64> = if scale.len() == 1 { vec![] } else { vec![scale.len() as i64] };
     m.f32(&format!("{name}_s"), &dims, scale).initializer(raw_tensor(&format!("{name}_z"), ty, &dims, zero.to_vec()))
@@ -17,7 +17,8 @@ fn bytes(items: &[i8]) -> Vec<u8> {
     items.iter().map(|&x| x as u8).collect()
 }
 
-/// A convolution and a fully connected layer as static quantizers write them: bytes, a bias of 32 bits, clips below 8 bits.
+/// A convolution and a fully connected layer as static quantizers write them, with 8-bit codes, a 32-bit bias, and clips for
+/// fewer than 8 bits.
 fn network() -> ModelBuilder {
     let m = model(13).input("x", &["N", "2", "2", "2"]).output("y");
     let m = quantizer(m, "x", &[0.5], DataType::Int8, &[3]);
@@ -56,7 +57,7 @@ fn codes_stay_codes() {
     insta::assert_snapshot!(text);
 }
 
-/// A quantizer of `x` with a zero-point `z` and a scale of 0.5, and back; `chain` gives `z`.
+/// Quantizes and dequantizes `x` with the scale 0.5 and the zero point `z`, which `chain` defines.
 fn round_trip(opset: i64, chain: impl Fn(ModelBuilder) -> ModelBuilder) -> ModelBuilder {
     let m = model(opset).input("x", &["N", "4"]).output("y").f32("s", &[], &[0.5]);
     chain(m).node("QuantizeLinear", "x s z", "q", &[]).node("DequantizeLinear", "q s z", "y", &[])
@@ -94,7 +95,7 @@ fn codes_that_something_else_takes_are_numbers_there() {
     }
 }
 
-/// The type of a zero-point decides which codes there are, whatever nodes lie between it and its constant.
+/// The type of a zero point determines the codes, even if there are nodes between it and its constant.
 #[test]
 fn types_of_zero_points_follow_from_constants() {
     let byte =
@@ -154,7 +155,7 @@ fn clipped_codes_have_as_few_bits_as_their_range_needs() {
     assert!(text.contains("u4 per_tensor scale [0.5] zero_point [8]"), "{text}");
 }
 
-/// Codes of a negative scale are turned around; those of scale 0 are 0.
+/// Codes with a negative scale are negated. Codes with scale 0 become 0.
 #[test]
 fn weights_of_odd_scales_stay_codes() {
     let m = quantizer(model(13).input("x", &["N", "2"]).output("y"), "x", &[0.5], DataType::Uint8, &[9]);
@@ -206,7 +207,7 @@ fn quantized_operators_are_quantized_layers() {
     insta::assert_snapshot!(m.text());
 }
 
-/// Every operator that ONNX Runtime's quantizer has for codes; codes pass through padding, resizing and splitting.
+/// Covers every operator on codes of ONNX Runtime's quantizer. Codes stay codes in padding, resizing and splitting.
 #[test]
 fn operators_of_onnx_runtime_are_quantized_layers() {
     let m = model(18).input("x", &["N", "2", "2", "2"]).output("y");
@@ -289,7 +290,7 @@ fn written_graphs_come_back() {
     let again = import_bytes(&written, None, &ImportOptions::default()).unwrap();
     assert_eq!((again.opset, again.warnings.len()), (14, 0), "{:?}", again.warnings);
     let text = again.graph.to_string();
-    // Activations come back with their bits, weights with those that their codes need; those of a product lie the other way.
+    // Activations keep their bits, and weights get the bits that their codes need. The weights of a product are transposed.
     for part in
         ["u2 per_tensor scale [0.5] zero_point [1]", "i2 per_axis 0", "u8 per_tensor scale [0.125]", "i3 per_axis 1"]
     {
@@ -329,7 +330,7 @@ fn inputs_of_whole_numbers_keep_their_type() {
 
 #[test]
 fn inputs_may_be_wherever_the_file_has_them() {
-    // Several inputs, one of them whole numbers; the batch in one alone.
+    // The model has an f32 and an integer input. Only one of them has the batch.
     let m = model(13).input("x", &["N", "4"]).typed_input("i", DataType::Int64, &["2"]).output("y").output("z");
     let mut m = m.f32("c", &[4], &[1.0]).node("Add", "x c", "y", &[]).node("Gather", "c i", "z", &[]);
     m.graph().output[1] = info("z", DataType::Float, &["2"]);

@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Tests of models that are rejected, and of the messages.
 
 use super::*;
 use crate::proto::SparseTensorProto;
@@ -173,7 +173,7 @@ fn sparse_initializers() {
     insta::assert_snapshot!(m.error());
 }
 
-/// A few bytes of a file must not ask for more memory than there is.
+/// A few bytes of a file must not require an unlimited amount of memory.
 #[test]
 fn what_is_spelled_out_is_bounded() {
     let pool = |side: i64, attributes: &[AttributeProto]| {

@@ -1,10 +1,10 @@
-//! What models compute from shapes, and that it leaves no trace.
+//! Tests that computations on shapes are folded and do not appear in the graph.
 
 use super::*;
 
 #[test]
 fn view_of_size_0_as_torch_writes_it() {
-    // x.view(x.size(0), -1) from the older exporter: Shape, Gather, Unsqueeze, Concat.
+    // `x.view(x.size(0), -1)` as the older exporter writes it: Shape, Gather, Unsqueeze, Concat.
     let m = model(11)
         .input("x", &["N", "512", "1", "1"])
         .output("y")
@@ -26,7 +26,7 @@ fn view_of_size_0_as_torch_writes_it() {
 
 #[test]
 fn arithmetic_over_shapes() {
-    // Channel shuffle and a split by halves, written over sizes.
+    // Channel shuffle and a split into halves, computed from sizes.
     let m = model(15)
         .input("x", &["N", "8", "4", "4"])
         .output("y")
@@ -128,7 +128,7 @@ fn constants_of_every_kind() {
 
 #[test]
 fn padding_as_torch_writes_it() {
-    // Amounts in torch's order, last axis first, are reversed by a slice of step -1.
+    // The amounts are in torch's order, with the last axis first. A slice with step -1 reverses them.
     let m = model(13)
         .input("x", &["N", "3", "4", "4"])
         .output("y")

@@ -1,4 +1,4 @@
-//! Initializers of every type, stored in every way.
+//! Tests of initializers of every type in every form of storage.
 
 use super::*;
 use crate::proto::StringStringEntryProto;
@@ -8,7 +8,7 @@ use catc_ir::TensorData;
 use half::{bf16, f16};
 use std::path::Path;
 
-/// The tensor after the import, as the graph's only constant.
+/// Imports a tensor as the only constant of a graph.
 fn read(t: TensorProto) -> Result<TensorData, String> {
     let m = model(13).input("x", &["N"]).output("y").initializer(TensorProto { name: Some("t".into()), ..t });
     let imported = m.node("Identity", "t", "y", &[]).import()?;
@@ -57,7 +57,7 @@ fn raw_and_typed_data_give_the_same() {
     assert_eq!(read(typed(Uint32, 2, |t| t.uint64_data = vec![255, 7])), Ok(unsigned.clone()));
     assert_eq!(read(typed(Uint8, 2, |t| t.int32_data = vec![255, 7])), Ok(unsigned));
     assert_eq!(read(raw(Bool, &[2, 0])), Ok(TensorData::Bool(vec![true, false])));
-    // An empty raw field beside the typed one is no data.
+    // An empty raw field beside the typed field does not count as data.
     let both = typed(Float, 1, |t| (t.float_data, t.raw_data) = (vec![3.0], Some(Bytes::new())));
     assert_eq!(read(both), Ok(TensorData::F32(vec![3.0])));
 }
@@ -86,7 +86,7 @@ fn what_does_not_fit_is_refused() {
     insta::assert_snapshot!(cases.map(|t| read(t).unwrap_err()).join("\n"));
 }
 
-/// A model whose only tensor, of two reals, is in another file.
+/// A model whose only tensor, with two f32 elements, is in another file.
 fn external(entries: &[(&str, &str)]) -> ModelBuilder {
     let entry = |(k, v): &(&str, &str)| StringStringEntryProto { key: Some(k.to_string()), value: Some(v.to_string()) };
     let t = TensorProto {
@@ -123,7 +123,7 @@ fn external_data_is_read_from_the_models_folder() {
 #[test]
 fn external_data_may_lie_beyond_what_a_message_can_hold() {
     let folder = tempfile::tempdir().unwrap();
-    // A sparse file: nothing is written but the last bytes.
+    // The file is sparse: only the last bytes are written.
     let offset = 3u64 << 30;
     let mut file = std::fs::File::create(folder.path().join("data.bin")).unwrap();
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).unwrap();

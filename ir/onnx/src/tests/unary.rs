@@ -1,4 +1,4 @@
-//! The table of the functions of one real: each is written as the operator that is read as it.
+//! Tests of the table of unary functions: the export of a function must be imported as the same function.
 
 use crate::{ImportOptions, export, import_bytes};
 use catc_ir::ops::{Unary, UncompiledUnary};

@@ -1,4 +1,4 @@
-//! The exponential, the logarithm and the square root.
+//! The exponential, the logarithm, softplus and the square root.
 
 use super::polynomial::horner;
 use super::{Relu, Sigmoid, UnaryFunction};
@@ -8,9 +8,9 @@ use crate::arithmetic::Arithmetic;
 const EXP_HIGHEST: f32 = 89.0;
 /// Arguments of [`Exp`] below this give zero.
 const EXP_LOWEST: f32 = -104.0;
-/// The leading 10 bits of `ln(2)`: a product with a whole number of up to 14 bits is exact.
+/// The leading 10 bits of `ln(2)`. Its product with an integer of up to 14 bits is exact.
 const LN2_HIGH: f32 = 355.0 / 512.0;
-/// `ln(2)` less [`LN2_HIGH`].
+/// `ln(2)` minus [`LN2_HIGH`].
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// Coefficients of the polynomial `P` of [`Exp`], from the highest power: `exp(r) ~ 1 + (r + r^2 P(r))` for `|r| <= ln(2) / 2`
 /// (minimax, as in Cephes `expf`).
@@ -28,16 +28,17 @@ const LOG_POLYNOMIAL: [f32; 9] = [
     3.333_333e-1,
 ];
 
-/// `e^x`, within 2 ulp of the true value; subnormal results are rounded twice. NaN gives NaN, `-inf` 0, `inf` infinity.
+/// `e^x`, within 2 ulp of the true value. Subnormal results are rounded twice. NaN gives NaN, `-inf` gives 0, and `inf` gives
+/// infinity.
 ///
 /// Step by step:
-/// 1. `x = min(89, x)`, `x = max(-104, x)`, in this operand order, so that NaN stays NaN.
-/// 2. `n = round_half_even(x * log2(e))`, a whole number in -150..=128.
+/// 1. `x = min(89, x)`, `x = max(-104, x)`. The operand order keeps NaN.
+/// 2. `n = round_half_even(x * log2(e))`, an integer in -150..=128.
 /// 3. `r = (x - n * LN2_HIGH) - n * LN2_LOW`, with `ln(2)` in two parts.
 /// 4. `p = P(r)`, a polynomial of degree 5.
 /// 5. `y = (p * (r * r) + r) + 1`.
-/// 6. `a = n >> 1` (arithmetic), `b = n - a`; the result is `(y * 2^a) * 2^b`, where `2^i` has the bits `(i + 127) << 23`.
-///    Two factors, because `2^n` itself need not be a normal number.
+/// 6. `a = n >> 1` (arithmetic), `b = n - a`; the result is `(y * 2^a) * 2^b`, where `2^i` has the bits `(i + 127) << 23`. There
+///    are two factors because `2^n` may not be a normal number.
 #[derive(Clone, Copy, Debug)]
 pub struct Exp;
 
@@ -91,13 +92,13 @@ fn power_of_two<A: Arithmetic>(a: &mut A, n: A::Int) -> A::Real {
     a.bits_to_real(bits)
 }
 
-/// The natural logarithm, within 3 ulp (2e-7 absolute near 1); subnormal arguments count as the smallest normal number. 0 gives
-/// -inf, inf gives inf, and negative numbers and NaN give NaN.
+/// The natural logarithm, within 3 ulp, or within an absolute error of 2e-7 near 1. Subnormal arguments are treated as the
+/// smallest normal number. 0 gives -inf, inf gives inf, and negative numbers and NaN give NaN.
 ///
 /// Step by step:
-/// 1. `a = max(x, 2^-126)`; its bits give the exponent `e` and `m` in 0.5..1 with `a = m * 2^e`.
-/// 2. Where `m < sqrt(1/2)`: `e = e - 1`, `m = m + m`. Then `m = m - 1`, `z = m * m`.
-/// 3. `y = (P(m) * m) * z + e * LN2_LOW`, `y = y - z * 0.5`; the result is `(m + y) + e * LN2_HIGH`.
+/// 1. `a = max(x, 2^-126)`. The bits of `a` give the exponent `e` and a mantissa `m` in 0.5..1, such that `a = m * 2^e`.
+/// 2. If `m < sqrt(1/2)`, `e = e - 1` and `m = m + m`. Then `m = m - 1` and `z = m * m`.
+/// 3. `y = (P(m) * m) * z + e * LN2_LOW`, `y = y - z * 0.5`. The result is `(m + y) + e * LN2_HIGH`.
 #[derive(Clone, Copy, Debug)]
 pub struct Log;
 
@@ -166,8 +167,8 @@ fn mantissa_and_exponent<A: Arithmetic>(a: &mut A, x: A::Real) -> (A::Real, A::R
     (a.add(m, minus_one), e)
 }
 
-/// `log(1 + e^x)`, within 2e-7 relative and absolute of the true value: `max(x, 0) + log(exp(-|x|) + 1)`, which never overflows.
-/// NaN gives NaN.
+/// `log(1 + e^x)`, computed as `max(x, 0) + log(exp(-|x|) + 1)`, which never overflows. The error is at most 2e-7 times the
+/// larger of 1 and the true value. NaN gives NaN.
 ///
 /// Dugas et al., "Incorporating Second-Order Functional Knowledge for Better Option Pricing", 2000.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +197,7 @@ impl UnaryFunction for Softplus {
     }
 }
 
-/// The square root; NaN below 0.
+/// The square root. NaN below 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Sqrt;
 
@@ -220,7 +221,7 @@ impl UnaryFunction for Sqrt {
 mod tests {
     use super::*;
 
-    /// Distance to the true value in units of the last place of the f32 nearest to it.
+    /// The distance to the true value in units in the last place (ulp) of the nearest f32.
     fn ulps(found: f32, truth: f64) -> f64 {
         let near = truth as f32;
         let ulp = f32::from_bits(near.to_bits() + 1) as f64 - near as f64;

@@ -1,10 +1,10 @@
-//! Functions made of comparisons, products and sums.
+//! Functions that consist of comparisons, products and sums.
 
 use super::UnaryFunction;
 use crate::arithmetic::Arithmetic;
 use crate::unary::Unary;
 
-/// `min(max(x, low), high)`, with the constants in the second place: NaN gives `low`.
+/// `min(max(x, low), high)`. The constants are the second operands, so NaN gives `low`.
 #[inline(always)]
 fn clip<A: Arithmetic>(a: &mut A, x: A::Real, low: f32, high: f32) -> A::Real {
     let low = a.real(low);
@@ -13,7 +13,7 @@ fn clip<A: Arithmetic>(a: &mut A, x: A::Real, low: f32, high: f32) -> A::Real {
     a.min(x, high)
 }
 
-/// `alpha x + beta`, rounded after each operation.
+/// `alpha x + beta`, with the product and the sum rounded separately.
 #[inline(always)]
 fn line<A: Arithmetic>(a: &mut A, x: A::Real, alpha: f32, beta: f32) -> A::Real {
     let alpha = a.real(alpha);
@@ -22,7 +22,7 @@ fn line<A: Arithmetic>(a: &mut A, x: A::Real, alpha: f32, beta: f32) -> A::Real 
     a.add(x, beta)
 }
 
-/// `max(x, 0)`; 0 for NaN.
+/// `max(x, 0)`. NaN gives 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Relu;
 
@@ -53,10 +53,10 @@ impl UnaryFunction for Relu {
     }
 }
 
-/// `x` where `x >= 0`, else `alpha x`.
+/// `x` if `x >= 0`, else `alpha x`.
 #[derive(Clone, Copy, Debug)]
 pub struct LeakyRelu {
-    /// Slope below 0.
+    /// The slope below 0.
     pub alpha: f32,
 }
 
@@ -97,12 +97,12 @@ impl UnaryFunction for LeakyRelu {
     }
 }
 
-/// `min(max(x, min), max)`; `min` for NaN.
+/// `min(max(x, min), max)`. NaN gives `min`.
 #[derive(Clone, Copy, Debug)]
 pub struct Clip {
-    /// Lower bound, maybe -inf.
+    /// The lower bound, which may be -inf.
     pub min: f32,
-    /// Upper bound, maybe inf.
+    /// The upper bound, which may be inf.
     pub max: f32,
 }
 
@@ -128,7 +128,7 @@ impl UnaryFunction for Clip {
     }
 
     fn check(self) -> Result<(), String> {
-        // A NaN bound fails this too.
+        // This also rejects a NaN bound.
         match self.min <= self.max {
             true => Ok(()),
             false => Err(format!("clip bounds {:?} and {:?} are out of order", self.min, self.max)),
@@ -140,12 +140,12 @@ impl UnaryFunction for Clip {
     }
 }
 
-/// `min(max(alpha x + beta, 0), 1)`; 0 for NaN.
+/// `min(max(alpha x + beta, 0), 1)`. NaN gives 0.
 #[derive(Clone, Copy, Debug)]
 pub struct HardSigmoid {
-    /// Slope.
+    /// The slope.
     pub alpha: f32,
-    /// Offset.
+    /// The offset.
     pub beta: f32,
 }
 
@@ -164,7 +164,7 @@ impl UnaryFunction for HardSigmoid {
     }
 
     fn bound(self, bound: f32) -> Option<f32> {
-        // The line before it is cut must be finite for the cut to be exact.
+        // `alpha x + beta` must be finite, because an overflow could produce NaN before the clip.
         (bound * self.alpha.abs() + self.beta.abs()).is_finite().then_some(1.0)
     }
 
@@ -182,8 +182,8 @@ impl UnaryFunction for HardSigmoid {
 
 /// `x * min(max(x * (1/6) + 0.5, 0), 1)`, with 1/6 rounded to f32. NaN gives NaN.
 ///
-/// As ONNX defines it: a product with 1/6, which costs less than a quotient by 6 (Howard et al., "Searching for MobileNetV3",
-/// 2019, section 5.2).
+/// This follows the definition in ONNX: a multiplication by 1/6, which is cheaper than a division by 6 (Howard et al., "Searching
+/// for MobileNetV3", 2019, section 5.2).
 #[derive(Clone, Copy, Debug)]
 pub struct HardSwish;
 

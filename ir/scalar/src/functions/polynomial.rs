@@ -1,8 +1,9 @@
-//! Polynomials and their quotients, from which the other families approximate their functions.
+//! Polynomials and rational functions, with which the other families approximate their functions.
 
 use crate::arithmetic::Arithmetic;
 
-/// A polynomial from its highest power: `p = c0`, then `p = p * x + c` for each further coefficient.
+/// Evaluates a polynomial with Horner's method. The coefficients start at the highest power: `p = c0`, then `p = p * x + c` for
+/// each further coefficient.
 #[inline(always)]
 pub(super) fn horner<A: Arithmetic, const N: usize>(a: &mut A, coefficients: [f32; N], x: A::Real) -> A::Real {
     let mut p = a.real(coefficients[0]);
@@ -14,7 +15,7 @@ pub(super) fn horner<A: Arithmetic, const N: usize>(a: &mut A, coefficients: [f3
     p
 }
 
-/// `c * P(c^2) / Q(c^2)` with `c` the argument cut to `-bound..=bound`; NaN stays NaN.
+/// `c * P(c^2) / Q(c^2)`, where `c` is the argument clamped to `-bound..=bound`. NaN gives NaN.
 #[inline(always)]
 pub(super) fn odd_rational<A: Arithmetic, const P: usize, const Q: usize>(
     a: &mut A,
@@ -23,7 +24,7 @@ pub(super) fn odd_rational<A: Arithmetic, const P: usize, const Q: usize>(
     numerator: [f32; P],
     denominator: [f32; Q],
 ) -> A::Real {
-    // The bound comes first in both, so that NaN stays NaN.
+    // The bound is the first operand of `min` and `max`, so NaN stays NaN.
     let high = a.real(bound);
     let c = a.min(high, x);
     let low = a.real(-bound);

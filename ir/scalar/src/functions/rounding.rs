@@ -1,9 +1,9 @@
-//! Rounding to whole numbers.
+//! Rounding to integers.
 
 use super::UnaryFunction;
 use crate::arithmetic::Arithmetic;
 
-/// The largest whole number that is not above `x`.
+/// The largest integer that is not greater than `x`.
 #[derive(Clone, Copy, Debug)]
 pub struct Floor;
 
@@ -29,7 +29,7 @@ impl UnaryFunction for Floor {
     }
 }
 
-/// The smallest whole number that is not below `x`.
+/// The smallest integer that is not less than `x`.
 #[derive(Clone, Copy, Debug)]
 pub struct Ceil;
 
@@ -55,7 +55,7 @@ impl UnaryFunction for Ceil {
     }
 }
 
-/// The nearest whole number, halves to even.
+/// The nearest integer. Ties go to the even one.
 #[derive(Clone, Copy, Debug)]
 pub struct Round;
 
@@ -67,8 +67,8 @@ impl UnaryFunction for Round {
         a.round_half_even(x)
     }
 
-    /// 1, not the true 0: the straight-through estimator, as for the rounding of a quantizer (Bengio, Leonard and Courville,
-    /// "Estimating or Propagating Gradients Through Stochastic Neurons", 2013).
+    /// The straight-through estimator: 1 instead of the true derivative 0. Quantizers use the same estimator for their rounding
+    /// (Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013).
     #[inline(always)]
     fn slope(self, _: f32, _: f32) -> f32 {
         1.0

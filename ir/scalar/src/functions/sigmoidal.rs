@@ -1,27 +1,27 @@
-//! Functions that saturate on both sides, and the gates made of them.
+//! Functions that saturate on both sides, and gated activations built from them.
 
 use super::polynomial::odd_rational;
 use super::{Exp, UnaryFunction};
 use crate::arithmetic::Arithmetic;
 
-/// Arguments of [`Tanh`] beyond this give what this gives, which is 1.
+/// Arguments of [`Tanh`] are clamped to this magnitude, at which the result is 1.
 const TANH_BOUND: f32 = 7.905311;
-/// Arguments of [`Tanh`] below this are their own value.
+/// For arguments below this magnitude, [`Tanh`] returns the argument itself.
 const TANH_LINEAR: f32 = 0.0004;
 /// Numerator of [`Tanh`] in `x^2`, from the highest power (a rational minimax, as in Eigen's `ptanh`).
 const TANH_NUMERATOR: [f32; 7] =
     [-2.7607684e-16, 2.000188e-13, -8.604672e-11, 5.1222973e-8, 1.485_722_4e-5, 6.372_619_5e-4, 4.893_524_6e-3];
-/// Denominator of [`Tanh`], likewise.
+/// Denominator of [`Tanh`] in `x^2`, from the highest power.
 const TANH_DENOMINATOR: [f32; 4] = [1.1982584e-6, 1.1853471e-4, 2.268_434_7e-3, 4.893_525e-3];
-/// Arguments of [`Erf`] beyond this give what this gives, 1 within 3e-7.
+/// Arguments of [`Erf`] are clamped to this magnitude, at which the result is within 3e-7 of 1.
 const ERF_BOUND: f32 = 4.0;
 /// Numerator of [`Erf`] in `x^2`, from the highest power (a rational minimax, as in XLA's `ErfImpl32`).
 const ERF_NUMERATOR: [f32; 7] =
     [-2.7261424e-10, 2.7706815e-8, -2.101024e-6, -5.6925062e-5, -7.349_906_4e-4, -2.9546e-3, -1.609_603_3e-2];
-/// Denominator of [`Erf`], likewise.
+/// Denominator of [`Erf`] in `x^2`, from the highest power.
 const ERF_DENOMINATOR: [f32; 5] = [-1.456_607_1e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
 
-/// `1 / (exp(-x) + 1)` with [`Exp`]. NaN gives NaN.
+/// `1 / (exp(-x) + 1)`, computed with [`Exp`]. NaN gives NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct Sigmoid;
 
@@ -45,9 +45,9 @@ impl UnaryFunction for Sigmoid {
     }
 }
 
-/// The hyperbolic tangent, within 4e-7 of the true value, absolute and relative. NaN gives NaN.
+/// The hyperbolic tangent. Its absolute and relative errors are at most 4e-7. NaN gives NaN.
 ///
-/// An odd rational function of the argument cut to 7.9; `x` itself where `|x| < 0.0004`.
+/// It is an odd rational function of the clamped argument. If `|x| < 0.0004`, the result is `x` itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Tanh;
 
@@ -71,7 +71,7 @@ impl UnaryFunction for Tanh {
     }
 }
 
-/// The error function, within 5e-7 of the true value, absolute and relative. NaN gives NaN.
+/// The error function. Its absolute and relative errors are at most 5e-7. NaN gives NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct Erf;
 
@@ -91,7 +91,8 @@ impl UnaryFunction for Erf {
     }
 }
 
-/// `x * Phi(x)` with the normal distribution's `Phi`: `(x * 0.5) * (erf(x * sqrt(1/2)) + 1)` with [`Erf`]. NaN gives NaN.
+/// `x * Phi(x)`, where `Phi` is the cumulative distribution function of the normal distribution. It is computed as
+/// `(x * 0.5) * (erf(x * sqrt(1/2)) + 1)` with [`Erf`]. NaN gives NaN.
 ///
 /// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +138,7 @@ mod tests {
         assert!(Sigmoid.at(f32::NAN).is_nan());
     }
 
-    /// The error function in f64: its series below 3, 1 less a continued fraction above.
+    /// The error function in f64. It uses the power series below 3, and 1 minus a continued fraction above.
     fn erf_f64(x: f64) -> f64 {
         let a = x.abs();
         let y = if a < 3.0 {

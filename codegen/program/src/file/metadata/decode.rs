@@ -1,4 +1,4 @@
-//! Messages to program. What a message lacks is an error; what the numbers say is checked by [`Program::validate`].
+//! Decoding of messages to a program. A missing field is an error. [`Program::validate`] checks the values.
 
 use super::{epilogue, schema as s};
 use crate::codes::PackedCodes;

@@ -1,4 +1,4 @@
-//! Program to messages.
+//! Encoding of a program to messages.
 
 use super::{epilogue, schema as s};
 use crate::{BuildInfo, Constant, ConstantData, Format, Geometry, Layout, Op, Port, Program, Step, TensorDecl};

@@ -1,5 +1,5 @@
-//! Epilogues from and to messages. Each function of one real is a field of the `oneof` in the schema, under the name that the table
-//! of `catc-scalar` gives it: the number of that field is its number in files for ever.
+//! Encoding and decoding of epilogues. Each unary function is a field of the `oneof` in the schema. The field has the name that
+//! the table of `catc-scalar` gives the function. Its field number is stored in files and must never change.
 
 use super::decode::{Decoded, each, need};
 use super::schema as s;
@@ -18,7 +18,7 @@ pub(super) fn decode(m: s::Epilogue) -> Decoded<Epilogue> {
     Ok(Epilogue { steps: each(m.steps, "epilogue step", step)?, requantize: m.requantize })
 }
 
-/// The message of a function: its parameters, if it has any.
+/// Builds the message of a function from its parameters, if it has any.
 macro_rules! parameters {
     ($variant:ident) => {
         s::Nothing {}
@@ -28,7 +28,7 @@ macro_rules! parameters {
     };
 }
 
-/// The function of a message, whose parameters must all be there.
+/// Builds the function of a message. All parameters must be present.
 macro_rules! function {
     ($message:ident, $variant:ident) => {{
         let s::Nothing {} = $message;
@@ -39,8 +39,8 @@ macro_rules! function {
     };
 }
 
-/// From the table of functions: both directions for each. A function without a field in the schema, and a field that is no function,
-/// do not compile.
+/// Generates the encoder and the decoder from the table of functions. The compiler reports a function without a field in the
+/// schema, and a field without a function.
 macro_rules! define_steps {
     ($($variant:ident $name:literal $({ $($param:ident: $what:literal),+ })?;)*) => {
         fn encode_step(step: EpilogueStep) -> Message {
