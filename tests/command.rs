@@ -114,7 +114,7 @@ fn inspect_says_why_a_layer_has_its_kernel() {
     let dir = tempfile::tempdir().unwrap();
     let bin = compiled(dir.path(), &["--wbits", "2", "--abits", "2", "--no-cat"]);
     let why = ["--why", "--cpu", "x86-64-v2"];
-    let report = json(catc().arg("inspect").arg(&bin).args(why).arg("--json"));
+    let report = json(catc().arg("inspect").arg(&bin).args(why));
     let layer = report["layers"].as_array().unwrap().iter().find(|l| l["name"] == "stage2_1_conv").unwrap();
     let considered = layer["considered"].as_array().unwrap();
     let cycles = |kernel: &&serde_json::Value| kernel["cycles"].as_f64();
