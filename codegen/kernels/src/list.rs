@@ -2,7 +2,9 @@
 
 use crate::function::Function;
 use crate::kernel::{Kernel, KernelRef};
-use crate::{depthwise, dot, epilogue, float, pairs, planes, triples, winograd};
+use crate::{depthwise, dot, epilogue, float, pairs, planes};
+#[cfg(target_arch = "x86_64")]
+use crate::{triples, winograd};
 
 /// All inner kernels, grouped by family. Precompiled ones are listed only for the architecture that this crate is compiled for.
 pub const KERNELS: &[KernelRef] = &[
