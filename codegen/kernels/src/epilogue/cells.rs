@@ -5,6 +5,8 @@ use super::function::{self, OperandKind, StepFunction};
 use super::unary::apply_short_unary;
 use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, store};
 use crate::vector::Vector;
+use catc_scalar::UnaryFunction;
+use catc_scalar::functions::Clip;
 
 /// Vectors with the unary functions of epilogue steps.
 pub(crate) trait EpilogueVector: Vector {
@@ -42,6 +44,8 @@ const AFFINE_SHORTCUT: u8 = 4;
 const FLOAT_SHORTCUT: u8 = 5;
 /// Scale and bias, stored as floats.
 const FLOATS: u8 = 6;
+/// Scale, bias, a clip, codes.
+const CLIP: u8 = 7;
 
 /// The epilogue of a row of sums.
 ///
@@ -58,6 +62,7 @@ pub(crate) unsafe fn row<V: EpilogueVector>(v: V, row: &Row<'_>) {
             (_, _, store::AFFINE) => shaped::<V, AFFINE_SHORTCUT>(v, row),
             (0, _, store::FLOATS) if scaled => shaped::<V, FLOATS>(v, row),
             (0, _, store::SMALL_CODES) if scaled => shaped::<V, PLAIN>(v, row),
+            (1, function::CLIP, store::SMALL_CODES) if scaled => shaped::<V, CLIP>(v, row),
             (1, function::ADD_FLOAT, store::SMALL_CODES) if scaled => shaped::<V, FLOAT_SHORTCUT>(v, row),
             (1, function::ADD_SMALL_CODE, store::SMALL_CODES) if scaled => shaped::<V, SHORTCUT>(v, row),
             _ => shaped::<V, ANY>(v, row),
@@ -155,6 +160,13 @@ unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u
                 SHORTCUT | AFFINE_SHORTCUT => {
                     let step = &program.steps[0];
                     add_small_codes::<V, N, P>(v, (step, shortcut), &shortcut_at, &at, row.pixels, &mut t);
+                }
+                CLIP => {
+                    let step = &program.steps[0];
+                    let clip = Clip { min: step.x, max: step.y };
+                    for value in &mut t[..P * N] {
+                        *value = clip.value(&mut v, *value);
+                    }
                 }
                 FLOAT_SHORTCUT => {
                     for p in 0..P {
@@ -319,8 +331,8 @@ unsafe fn apply<V: EpilogueVector, const N: usize, const P: usize>(
                 }
             }
         }
-        Some(StepFunction::Unary(unary)) => {
-            let applied = apply_short_unary(v, unary, &mut t[..P * N]);
+        Some(StepFunction::Unary(_)) => {
+            let applied = apply_short_unary(v, step, &mut t[..P * N]);
             if !applied {
                 // Passes a copy, so that the running values stay in registers.
                 let mut values = *t;

@@ -2,6 +2,8 @@
 
 use super::ProgramStep;
 use catc_scalar::{Binary, Unary, unary_functions};
+#[cfg(any(test, target_arch = "x86_64"))]
+use catc_scalar::{Visitor, functions};
 
 /// `t * x`.
 pub const SCALE: u32 = 0;
@@ -9,6 +11,8 @@ pub const SCALE: u32 = 0;
 pub const ADD_FLOAT: u32 = FLOAT;
 /// `t + (code - zero) as f32 * x` for codes below 16.
 pub const ADD_SMALL_CODE: u32 = SMALL_CODE;
+/// `min(max(t, x), y)`.
+pub const CLIP: u32 = UNARY + Number::Clip as u32;
 
 /// The first number of `t op r`, where `r` is the operand's float. The number of the binary function `op` is added.
 const FLOAT: u32 = 0x100;
@@ -100,7 +104,7 @@ macro_rules! numbered {
         }
 
         #[inline(always)]
-        pub(super) fn decode_unary(step: &ProgramStep) -> Option<Unary> {
+        fn decode_unary(step: &ProgramStep) -> Option<Unary> {
             let mut parameters = [step.x, step.y].into_iter();
             let mut next = || parameters.next().unwrap_or_default();
             // Uses the closure even if no function of the table has parameters.
@@ -111,6 +115,21 @@ macro_rules! numbered {
                 })*
                 _ => return None,
             })
+        }
+
+        /// Hands the function of one real of a step to a visitor, in one jump; `None` if it is none.
+        #[cfg(any(test, target_arch = "x86_64"))]
+        #[inline(always)]
+        pub(super) fn visit_unary<V: Visitor>(step: &ProgramStep, visitor: V) -> Option<V::Output> {
+            let mut parameters = [step.x, step.y].into_iter();
+            let mut next = || parameters.next().unwrap_or_default();
+            let _ = &mut next;
+            match step.function {
+                $(number if number == UNARY + Number::$variant as u32 => {
+                    Some(visitor.visit(functions::$variant $({ $($param: next()),+ })?))
+                })*
+                _ => None,
+            }
         }
     };
 }

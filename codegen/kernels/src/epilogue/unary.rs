@@ -1,16 +1,14 @@
 //! The unary functions of epilogue steps, on vectors.
 
 use super::ProgramStep;
-use super::function::decode_unary;
+use super::function::visit_unary;
 use crate::vector::Vector;
-use catc_scalar::{Unary, UnaryFunction, Visitor};
+use catc_scalar::{UnaryFunction, Visitor};
 
 /// Applies the unary function of a step to every lane of the vectors.
 #[inline(always)]
 pub(super) fn apply_unary<V: Vector>(v: V, step: &ProgramStep, values: &mut [V::Real; 4]) {
-    if let Some(unary) = decode_unary(step) {
-        unary.visit(EveryLane { v, values });
-    }
+    visit_unary(step, EveryLane { v, values });
 }
 
 struct EveryLane<'a, V: Vector> {
@@ -29,10 +27,10 @@ impl<V: Vector> Visitor for EveryLane<'_, V> {
     }
 }
 
-/// Applies a unary function to every lane, if its code is short; else returns false.
+/// Applies the unary function of a step to every lane, if its code is short; else returns false.
 #[inline(always)]
-pub(super) fn apply_short_unary<V: Vector>(v: V, unary: Unary, values: &mut [V::Real]) -> bool {
-    unary.visit(IfShort(EveryLane { v, values }))
+pub(super) fn apply_short_unary<V: Vector>(v: V, step: &ProgramStep, values: &mut [V::Real]) -> bool {
+    visit_unary(step, IfShort(EveryLane { v, values })) == Some(true)
 }
 
 struct IfShort<'a, V: Vector>(EveryLane<'a, V>);
