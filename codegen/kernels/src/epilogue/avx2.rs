@@ -1,6 +1,6 @@
 //! Epilogues in 256-bit vectors.
 
-use super::cells::{self, EpilogueVector, Row};
+use super::cells::{self, Channels, EpilogueVector, Row};
 use super::unary::apply_unary;
 use super::{EpilogueTile, ProgramStep};
 use crate::function::{Contract, Function};
@@ -38,6 +38,31 @@ impl EpilogueVector for Avx2 {
         // SAFETY: a value of this type exists only where the CPU has the instructions.
         unsafe { unary(self, step, values) }
     }
+
+    #[inline(always)]
+    unsafe fn cells<const N: usize, const P: usize, const KIND: u8>(
+        self,
+        row: &Row<'_>,
+        channels: &Channels,
+        from: i64,
+        to: i64,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { some_cells::<N, P, KIND>(self, row, channels, from, to) }
+    }
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn some_cells<const N: usize, const P: usize, const KIND: u8>(
+    v: Avx2,
+    row: &Row<'_>,
+    channels: &Channels,
+    from: i64,
+    to: i64,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { cells::cells::<Avx2, N, P, KIND>(v, row, channels, from, to) }
 }
 
 #[inline(never)]

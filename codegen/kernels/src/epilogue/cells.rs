@@ -12,6 +12,18 @@ use catc_scalar::functions::Clip;
 pub(crate) trait EpilogueVector: Vector {
     /// Applies the unary function of a step to every lane. Not inlined, so that each width has the code of long functions only once.
     fn unary(self, step: &ProgramStep, values: &mut [Self::Real; 4]);
+
+    /// Calls [`cells`]. Out of line: in one function, the addresses of all shapes would be computed before every row.
+    ///
+    /// # Safety
+    /// As [`row`].
+    unsafe fn cells<const N: usize, const P: usize, const KIND: u8>(
+        self,
+        row: &Row<'_>,
+        channels: &Channels,
+        from: i64,
+        to: i64,
+    );
 }
 
 /// A row of sums.
@@ -82,15 +94,15 @@ unsafe fn shaped<V: EpilogueVector, const KIND: u8>(v: V, row: &Row<'_>) {
             let (pairs, fours) = (row.pixels & !1, row.pixels & !3);
             match (channels as usize).div_ceil(V::LANES) {
                 1 => {
-                    cells::<V, 1, 4, KIND>(v, row, &some, 0, fours);
-                    cells::<V, 1, 1, KIND>(v, row, &some, fours, row.pixels);
+                    v.cells::<1, 4, KIND>(row, &some, 0, fours);
+                    v.cells::<1, 1, KIND>(row, &some, fours, row.pixels);
                 }
                 2 => {
-                    cells::<V, 2, 2, KIND>(v, row, &some, 0, pairs);
-                    cells::<V, 2, 1, KIND>(v, row, &some, pairs, row.pixels);
+                    v.cells::<2, 2, KIND>(row, &some, 0, pairs);
+                    v.cells::<2, 1, KIND>(row, &some, pairs, row.pixels);
                 }
-                3 => cells::<V, 3, 1, KIND>(v, row, &some, 0, row.pixels),
-                _ => cells::<V, 4, 1, KIND>(v, row, &some, 0, row.pixels),
+                3 => v.cells::<3, 1, KIND>(row, &some, 0, row.pixels),
+                _ => v.cells::<4, 1, KIND>(row, &some, 0, row.pixels),
             }
             channel += channels;
         }
@@ -98,14 +110,14 @@ unsafe fn shaped<V: EpilogueVector, const KIND: u8>(v: V, row: &Row<'_>) {
 }
 
 /// Up to four vectors of neighbouring channels.
-struct Channels {
+pub(crate) struct Channels {
     first: usize,
     count: i64,
 }
 
 /// The pixels `from..to` in cells of `P` pixels times `N` vectors. The number of pixels is a multiple of `P`, and `P * N` is at most 4.
 #[inline(always)]
-unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u8>(
+pub(super) unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, const KIND: u8>(
     mut v: V,
     row: &Row<'_>,
     channels: &Channels,

@@ -1,6 +1,6 @@
 //! Compares epilogues of every width with scalar arithmetic, for every function, every kind of store and every shape of cells.
 
-use super::{EpilogueVector, Row};
+use super::{Channels, EpilogueVector, Row};
 use crate::epilogue::function::{OperandKind, StepFunction};
 use crate::epilogue::unary::apply_unary;
 use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, store};
@@ -10,6 +10,17 @@ use catc_scalar::{Binary, Unary};
 impl<const N: usize> EpilogueVector for Portable<N> {
     fn unary(self, step: &ProgramStep, values: &mut [[f32; N]; 4]) {
         apply_unary(self, step, values);
+    }
+
+    unsafe fn cells<const M: usize, const P: usize, const KIND: u8>(
+        self,
+        row: &Row<'_>,
+        channels: &Channels,
+        from: i64,
+        to: i64,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { super::cells::<Self, M, P, KIND>(self, row, channels, from, to) }
     }
 }
 
