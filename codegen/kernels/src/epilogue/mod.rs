@@ -161,13 +161,21 @@ impl EpilogueTile {
     /// Its sums and arguments as the row that [`cells::row`] takes.
     #[inline(always)]
     fn row(&self) -> cells::Row<'_> {
+        // The caller stores each field shortly before the call. One wide load of several fields would have to wait until the stores have
+        // reached the cache, so each field is loaded by itself.
+        macro_rules! field {
+            ($name:ident) => {
+                // SAFETY: a reference may be read.
+                unsafe { (&raw const self.$name).read_volatile() }
+            };
+        }
         cells::Row {
             arguments: &self.epilogue,
-            sums: self.sums,
-            sums_pixel: self.sums_pixel,
+            sums: field!(sums),
+            sums_pixel: field!(sums_pixel),
             number: 0,
             first: 0,
-            pixels: self.pixels,
+            pixels: field!(pixels),
         }
     }
 }
