@@ -1,5 +1,9 @@
 //! Code that leaves its memory, and code that does not.
 
+/// Calls of precompiled kernels, which exist on x86-64 only.
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
 use super::{Extent, Surroundings};
 use crate::builder::constants::Constants;
 use crate::code::CodeBuilder;
@@ -7,11 +11,9 @@ use crate::emit::emitter::Emitter;
 use crate::emit::{SharedCode, StepCode};
 use crate::error::JitError;
 use crate::storage::Slot;
-use catc_kernels::dot::{self, DotTile};
 use catc_kernels::{KernelSet, Tier};
 use cranelift_codegen::ir::InstBuilder;
 use cranelift_codegen::ir::types::{I32, I64};
-use std::mem::{offset_of, size_of};
 
 /// Rows of 16 bytes in the memory of slot 0, and a constant in slot 1.
 const ROWS: usize = 5;
@@ -31,10 +33,6 @@ enum Rows {
     Unguarded,
     /// Two rows at a time, as often as there are pairs.
     Pairs,
-    /// Calls a kernel with a tile of that many pixels.
-    Tile { pixels: i64 },
-    /// Calls a kernel whose pixels were set on one of two ways.
-    Unset,
 }
 
 impl StepCode for Rows {
@@ -103,51 +101,12 @@ impl StepCode for Rows {
                     vec![]
                 });
             }
-            Rows::Tile { pixels } => tile(e, Some(pixels)),
-            Rows::Unset => tile(e, None),
         }
     }
-}
-
-/// Calls a kernel that reads four bytes of each pixel; a pixel is a row.
-fn tile(e: &mut Emitter<'_>, pixels: Option<i64>) {
-    let (base, constant) = (e.slot(0), e.slot(1));
-    let call = e.prepare(dot::avx2::MADDUBS_256.tile, size_of::<DotTile>());
-    let sums = e.stack(32 * 12);
-    for (at, pointer) in [
-        (offset_of!(DotTile, input), base),
-        (offset_of!(DotTile, weights), constant),
-        (offset_of!(DotTile, start), constant),
-        (offset_of!(DotTile, sums), sums),
-    ] {
-        e.set(&call, at, pointer);
-    }
-    for (at, number) in [
-        (offset_of!(DotTile, input_pixel), 16),
-        (offset_of!(DotTile, sums_pixel), 32),
-        (offset_of!(DotTile, vectors), 1),
-        (offset_of!(DotTile, rows), 1),
-        (offset_of!(DotTile, row_bytes), 0),
-        (offset_of!(DotTile, taps), 1),
-        (offset_of!(DotTile, tap_bytes), 0),
-        (offset_of!(DotTile, steps), 1),
-        (offset_of!(DotTile, drain), 1),
-    ] {
-        e.set_int(&call, at, number);
-    }
-    match pixels {
-        Some(pixels) => e.set_int(&call, offset_of!(DotTile, pixels), pixels),
-        None => {
-            let first = e.first;
-            let some = e.b.ins().icmp_imm_s(cranelift_codegen::ir::condcodes::IntCC::Equal, first, 0);
-            e.when(some, |e| e.set_int(&call, offset_of!(DotTile, pixels), 1));
-        }
-    }
-    e.call(&call);
 }
 
 /// The outcome for a tier, with `slack` bytes behind the rows that may be read.
-fn outcome(code: Rows, slack: usize, tier: Tier) -> Result<(), String> {
+fn outcome(code: impl StepCode + 'static, slack: usize, tier: Tier) -> Result<(), String> {
     let mut constants = Constants::with_room(64).unwrap();
     let at = constants.push(&[0u8; 32]);
     let slots = [Slot::Region(0), Slot::Constant(at)];
@@ -181,9 +140,6 @@ fn what_stays_inside_is_compiled() {
     }
     // Bytes behind a region are read, never written.
     assert_eq!(outcome(Rows::Read { at: 16 }, 8, tier), Ok(()));
-    if tier.includes(Tier::X86V3) {
-        assert_eq!(outcome(Rows::Tile { pixels: 5 }, 0, tier), Ok(()));
-    }
 }
 
 #[test]
@@ -203,15 +159,4 @@ fn what_leaves_its_memory_is_refused() {
         assert!(found.clone().is_err_and(|e| e.contains(reason)), "{code:?}: {found:?}");
     }
     assert!(outcome(Rows::Write { at: 16, row: 16 }, 64, tier).is_err());
-    if tier.includes(Tier::X86V3) {
-        for (code, reason) in [
-            (Rows::Tile { pixels: 6 }, "read bytes 0..84"),
-            (Rows::Tile { pixels: 13 }, "no tile of 13 pixels"),
-            (Rows::Tile { pixels: 0 }, "no tile of 0 pixels"),
-            (Rows::Unset, "may not be set"),
-        ] {
-            let found = outcome(code, 0, tier);
-            assert!(found.clone().is_err_and(|e| e.contains(reason)), "{code:?}: {found:?}");
-        }
-    }
 }
