@@ -7,9 +7,10 @@ use catc_program::{Binary, Epilogue, EpilogueStep, Format, Layout, Op, Operand, 
 use support::build::Builder;
 use support::{run, tiers};
 
-/// NaN, infinities, zeros, subnormals, whole numbers, halves, and numbers of all magnitudes.
+/// NaN, infinities, zeros, subnormals, whole numbers, halves, and numbers of all magnitudes. Without signaling NaNs, for which the compiler of
+/// the definitions may choose an instruction with another result (`fmaxnm` on AArch64).
 fn sweep() -> Vec<f32> {
-    let all = (0..=u32::MAX).step_by(0x7_ffed).map(f32::from_bits);
+    let all = (0..=u32::MAX).step_by(0x7_ffed).map(f32::from_bits).filter(|x| !x.is_nan());
     let special = [f32::NAN, f32::INFINITY, 0.0, f32::from_bits(1), f32::MIN_POSITIVE, f32::MAX, 1e-40];
     let small = (-900..=900).map(|i| i as f32 * 0.125);
     all.chain(special).chain(special.map(|x| -x)).chain(small).collect()

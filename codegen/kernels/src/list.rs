@@ -88,7 +88,9 @@ mod tests {
             assert!(KERNELS[..at].iter().all(|before| before.name() != kernel.name()), "{}", kernel.name());
         }
         for (former, now) in FORMER_NAMES {
-            assert_eq!(find(KERNELS, former).map(KernelRef::name), Some(now));
+            let listed = KERNELS.iter().copied().find(|kernel| kernel.name() == now);
+            assert_eq!(find(KERNELS, former), listed);
+            assert!(listed.is_some() || cfg!(not(target_arch = "x86_64")), "{now}");
         }
         let functions = functions(KERNELS);
         for (at, function) in functions.iter().enumerate() {

@@ -18,8 +18,8 @@ pub fn min(a: f32, b: f32) -> f32 {
 ///
 /// Functions are generic over this trait, so one definition works for single numbers ([`Scalar`]), for vectors and for generated
 /// code. This is the "tagless final" style of Carette, Kiselyov and Shan, "Finally Tagless, Partially Evaluated", 2009. For each
-/// element, every implementation must give the same bits as [`Scalar`], except that the bits of a NaN may differ. A vector type
-/// must mark each method `#[inline(always)]`, because the target features are enabled in its callers.
+/// element, every implementation must give the same bits as [`Scalar`], except that the bits of a NaN may differ, and that signaling NaNs
+/// are not defined. A vector type must mark each method `#[inline(always)]`, because the target features are enabled in its callers.
 pub trait Arithmetic {
     /// One or more f32.
     type Real: Copy;

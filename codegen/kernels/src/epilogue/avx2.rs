@@ -32,14 +32,15 @@ pub(crate) unsafe fn row(row: &Row<'_>) {
     unsafe { cells::row(Avx2::new(), row) }
 }
 
+// The methods carry `inline(never)`, because the compiler ignores it on functions with target features.
 impl EpilogueVector for Avx2 {
-    #[inline(always)]
+    #[inline(never)]
     fn unary(self, step: &ProgramStep, values: &mut [__m256; 4]) {
         // SAFETY: a value of this type exists only where the CPU has the instructions.
         unsafe { unary(self, step, values) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn cells<const N: usize, const P: usize, const KIND: u8>(
         self,
         row: &Row<'_>,
@@ -52,7 +53,6 @@ impl EpilogueVector for Avx2 {
     }
 }
 
-#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn some_cells<const N: usize, const P: usize, const KIND: u8>(
     v: Avx2,
@@ -65,7 +65,6 @@ unsafe fn some_cells<const N: usize, const P: usize, const KIND: u8>(
     unsafe { cells::cells::<Avx2, N, P, KIND>(v, row, channels, from, to) }
 }
 
-#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn unary(v: Avx2, step: &ProgramStep, values: &mut [__m256; 4]) {
     apply_unary(v, step, values);

@@ -32,14 +32,15 @@ pub(crate) unsafe fn row(row: &Row<'_>) {
     unsafe { cells::row(Avx512::new(), row) }
 }
 
+// The methods carry `inline(never)`, because the compiler ignores it on functions with target features.
 impl EpilogueVector for Avx512 {
-    #[inline(always)]
+    #[inline(never)]
     fn unary(self, step: &ProgramStep, values: &mut [__m512; 4]) {
         // SAFETY: a value of this type exists only where the CPU has the instructions.
         unsafe { unary(self, step, values) }
     }
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn cells<const N: usize, const P: usize, const KIND: u8>(
         self,
         row: &Row<'_>,
@@ -52,7 +53,6 @@ impl EpilogueVector for Avx512 {
     }
 }
 
-#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn some_cells<const N: usize, const P: usize, const KIND: u8>(
     v: Avx512,
@@ -65,7 +65,6 @@ unsafe fn some_cells<const N: usize, const P: usize, const KIND: u8>(
     unsafe { cells::cells::<Avx512, N, P, KIND>(v, row, channels, from, to) }
 }
 
-#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn unary(v: Avx512, step: &ProgramStep, values: &mut [__m512; 4]) {
     apply_unary(v, step, values);

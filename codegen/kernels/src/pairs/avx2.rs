@@ -396,7 +396,6 @@ const MAX_CELLS: usize = 12;
 struct Totals([MaybeUninit<Cell<Avx2>>; MAX_CELLS]);
 
 /// Adds all look-ups of a tile to the totals.
-#[inline(never)]
 #[target_feature(enable = "avx2")]
 unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
     // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid. Offsets are one byte, and the

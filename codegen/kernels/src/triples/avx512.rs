@@ -343,7 +343,6 @@ impl Totals {
 }
 
 /// Adds all look-ups of a tile to the totals.
-#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn add_all<const P: usize, const V: usize>(t: &LookupTile, totals: &mut Totals) {
     // SAFETY: accesses only the memory that the block's fields describe, which the caller promises to be valid. Offsets are below 4096, the size

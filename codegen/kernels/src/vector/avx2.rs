@@ -118,7 +118,7 @@ impl Vector for Avx2 {
             if count >= 8 {
                 _mm256_storeu_ps(to, values);
             } else {
-                std::ptr::copy_nonoverlapping((&raw const values).cast::<f32>(), to, count.max(0) as usize);
+                store_some_reals(to, values, count);
             }
         }
     }
@@ -127,14 +127,25 @@ impl Vector for Avx2 {
     unsafe fn store_runs<const RUNS: usize>(self, to: *mut u8, stride: i64, bytes: __m256i, count: i64) {
         // SAFETY: the caller's promise.
         unsafe {
-            if RUNS == 1 && count == 32 {
-                _mm256_storeu_si256(to.cast(), bytes);
-                return;
-            }
-            let bytes = (&raw const bytes).cast::<u8>();
-            for run in 0..RUNS {
-                let to = to.offset(run as isize * stride as isize);
-                std::ptr::copy_nonoverlapping(bytes.add(32 / RUNS * run), to, count as usize);
+            let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+            match RUNS {
+                1 if count == 32 => _mm256_storeu_si256(to.cast(), bytes),
+                1 if count < 16 => store_bytes(to, low, count),
+                1 => {
+                    _mm_storeu_si128(to.cast(), low);
+                    store_bytes(to.add(16), high, count - 16);
+                }
+                2 => {
+                    store_bytes(to, low, count);
+                    store_bytes(to.offset(stride as isize), high, count);
+                }
+                _ => {
+                    let mut to = to;
+                    for run in [low, _mm_unpackhi_epi64(low, low), high, _mm_unpackhi_epi64(high, high)] {
+                        store_bytes(to, run, count);
+                        to = to.wrapping_offset(stride as isize);
+                    }
+                }
             }
         }
     }
@@ -204,6 +215,56 @@ impl Vector for Avx2 {
             let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             let bytes = _mm256_shuffle_epi8(pack(codes), _mm256_broadcastsi128_si256(order));
             _mm256_min_epu8(bytes, _mm256_set1_epi8(highest.cast_signed()))
+        }
+    }
+}
+
+/// Stores the first `count` bytes, 0 to 16. Not by a copy from memory: the library's function would be called, which keeps no vector register.
+#[inline(always)]
+unsafe fn store_bytes(mut to: *mut u8, mut bytes: __m128i, count: i64) {
+    // SAFETY: the caller promises AVX2 and `count` bytes of memory. The powers of two in a count up to 16 have it as their sum.
+    unsafe {
+        if count == 16 {
+            _mm_storeu_si128(to.cast(), bytes);
+            return;
+        }
+        if count & 8 != 0 {
+            _mm_storel_epi64(to.cast(), bytes);
+            (to, bytes) = (to.add(8), _mm_srli_si128::<8>(bytes));
+        }
+        if count & 4 != 0 {
+            to.cast::<i32>().write_unaligned(_mm_cvtsi128_si32(bytes));
+            (to, bytes) = (to.add(4), _mm_srli_si128::<4>(bytes));
+        }
+        if count & 2 != 0 {
+            to.cast::<u16>().write_unaligned(_mm_extract_epi16::<0>(bytes) as u16);
+            (to, bytes) = (to.add(2), _mm_srli_si128::<2>(bytes));
+        }
+        if count & 1 != 0 {
+            to.write(_mm_extract_epi8::<0>(bytes) as u8);
+        }
+    }
+}
+
+/// Stores the first `count` lanes, of which there are less than 8; none if it is negative.
+#[inline(always)]
+unsafe fn store_some_reals(mut to: *mut f32, values: __m256, count: i64) {
+    // SAFETY: the caller promises AVX2 and `count` floats of memory. The powers of two in a count below 8 have it as their sum.
+    unsafe {
+        if count <= 0 {
+            return;
+        }
+        let mut four = _mm256_castps256_ps128(values);
+        if count & 4 != 0 {
+            _mm_storeu_ps(to, four);
+            (to, four) = (to.add(4), _mm256_extractf128_ps::<1>(values));
+        }
+        if count & 2 != 0 {
+            _mm_storel_epi64(to.cast(), _mm_castps_si128(four));
+            (to, four) = (to.add(2), _mm_movehl_ps(four, four));
+        }
+        if count & 1 != 0 {
+            _mm_store_ss(to, four);
         }
     }
 }

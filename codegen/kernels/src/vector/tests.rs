@@ -1,6 +1,8 @@
 //! Compares every method of the vectors that this CPU can run with arrays.
 
-use super::{Portable, Vector};
+#[cfg(target_arch = "x86_64")]
+use super::Portable;
+use super::Vector;
 
 /// Sixteen lanes, with NaN, infinities, halves and numbers that do not fit an i32 among them.
 const REALS: [f32; 16] = [
@@ -71,19 +73,20 @@ fn every_method<V: Vector>(mut v: V) -> (Vec<Vec<u32>>, Vec<Vec<u8>>) {
         // SAFETY: as above; the memory has 17 numbers, and below 68 bytes for all runs.
         unsafe { v.store_reals(memory.as_mut_ptr(), y, count.min(V::LANES as i64)) };
         reals.push(memory.map(f32::to_bits).to_vec());
-        let mut runs = [[9u8; 68]; 3];
-        let [two, four, one] = runs.each_mut().map(|memory| memory.as_mut_ptr());
-        let lanes = count.min(V::LANES as i64);
-        // SAFETY: as above.
-        unsafe {
-            v.store_runs::<2>(two, 33, in_vectors, lanes);
-            v.store_runs::<4>(four, 17, in_vectors, lanes);
-            v.store_runs::<1>(one, 0, in_lanes, 4 * lanes - lanes % 2);
-        }
-        others.extend(runs.map(|memory| memory.to_vec()));
         // SAFETY: as above.
         let some = unsafe { v.load_some_reals(REALS.as_ptr(), count.min(V::LANES as i64)) };
         reals.push(bits(some)[..count.min(V::LANES as i64) as usize].to_vec());
+    }
+    for count in 0..=4 * V::LANES as i64 {
+        let mut runs = [[9u8; 68]; 3];
+        let [two, four, one] = runs.each_mut().map(|memory| memory.as_mut_ptr());
+        // SAFETY: as above.
+        unsafe {
+            v.store_runs::<2>(two, 33, in_vectors, count / 2);
+            v.store_runs::<4>(four, 17, in_vectors, count / 4);
+            v.store_runs::<1>(one, 0, in_lanes, count);
+        }
+        others.extend(runs.map(|memory| memory.to_vec()));
     }
     v.prefetch(std::ptr::null());
     (reals, others)
