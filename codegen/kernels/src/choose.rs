@@ -111,7 +111,7 @@ pub struct Considered {
 pub fn consider(query: &Query<'_>) -> Vec<Considered> {
     let outcome = |kernel: KernelRef| {
         if let Some(tier) = query.kernels.superseding(kernel) {
-            return Err(Refusal::new(format!("those of {tier} are faster on every layer")));
+            return Err(Refusal::new(format!("replaced by the kernels of {tier}")));
         }
         let Fit { steps_per_drain } = fits(kernel, query)?;
         let cycles = kernel.cycles(query, Fit { steps_per_drain });
@@ -151,7 +151,7 @@ fn fits(kernel: KernelRef, query: &Query<'_>) -> Result<Fit, Refusal> {
         if !taken.contains(&bits) {
             let (low, high) = (taken.start(), taken.end());
             let taken = if low == high { format!("{low}") } else { format!("{low} to {high}") };
-            return Err(Refusal::new(format!("it takes {what} of {taken} bits")));
+            return Err(Refusal::new(format!("needs {what} of {taken} bits")));
         }
     }
     kernel.supports(query)
@@ -309,9 +309,9 @@ mod tests {
         let expected: Vec<_> = KernelSet::all(Tier::X86V3).kernels().map(KernelRef::name).collect();
         assert_eq!(names, expected);
         for (name, reason) in [
-            ("pairs-128", "those of x86-64-v3 are faster on every layer"),
-            ("depthwise-maddubs", "it takes depthwise layers of up to 128 taps"),
-            ("float-256", "it takes weights of 32 bits"),
+            ("pairs-128", "replaced by the kernels of x86-64-v3"),
+            ("depthwise-maddubs", "needs a depthwise layer of up to 128 taps"),
+            ("float-256", "needs weights of 32 bits"),
         ] {
             let answer = answers.iter().find(|considered| considered.kernel.name() == name).unwrap();
             assert_eq!(answer.outcome.as_ref().unwrap_err().to_string(), reason);

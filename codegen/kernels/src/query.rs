@@ -113,7 +113,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// If they are floats.
     pub fn code_operands(&self) -> Result<&CodeOperands<'a>, Refusal> {
-        self.codes.as_ref().ok_or_else(|| Refusal::new("it multiplies codes"))
+        self.codes.as_ref().ok_or_else(|| Refusal::new("needs quantized weights and activations"))
     }
 
     /// The largest `|w - zw|`; 0 for floats.
@@ -144,7 +144,7 @@ impl<'a> Query<'a> {
     /// # Errors
     /// If it is such a layer.
     pub fn dense(&self) -> Result<(), Refusal> {
-        if self.is_depthwise() { Err(Refusal::new("depthwise layers have kernels of their own")) } else { Ok(()) }
+        if self.is_depthwise() { Err(Refusal::new("depthwise layers have their own kernels")) } else { Ok(()) }
     }
 
     /// Refuses dense and grouped layers; called by depthwise kernels.
@@ -155,7 +155,7 @@ impl<'a> Query<'a> {
         if self.is_depthwise() {
             return Ok(());
         }
-        Err(Refusal::new(format!("it takes depthwise layers of up to {MAX_DEPTHWISE_TAPS} taps")))
+        Err(Refusal::new(format!("needs a depthwise layer of up to {MAX_DEPTHWISE_TAPS} taps")))
     }
 
     /// Refuses layers with several groups.
@@ -163,6 +163,6 @@ impl<'a> Query<'a> {
     /// # Errors
     /// If it is such a layer.
     pub fn one_group(&self) -> Result<(), Refusal> {
-        if self.shape.groups == 1 { Ok(()) } else { Err(Refusal::new("it takes layers of one group")) }
+        if self.shape.groups == 1 { Ok(()) } else { Err(Refusal::new("needs a layer with one group")) }
     }
 }

@@ -67,7 +67,7 @@ impl Kernel for EmittedDepthwise {
         query.depthwise()?;
         // The zero-point of the activations is subtracted after the sums, so these are sums of raw codes.
         if self.product == DepthwiseProduct::Bytes && query.largest_raw_sum() > i16::MAX as u64 {
-            return Err(Refusal::new("its sums may exceed 16 bits"));
+            return Err(Refusal::new("sums may exceed 16 bits"));
         }
         Ok(Fit::default())
     }

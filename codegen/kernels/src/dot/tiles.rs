@@ -46,7 +46,10 @@ impl Kernel for DotTiles {
         let Some(least) = self.min_steps_per_drain else { return Ok(Fit::default()) };
         let fit = drain(query)?;
         if fit.steps_per_drain < least {
-            return Err(Refusal::new(format!("16-bit sums must be widened after {} steps", fit.steps_per_drain)));
+            return Err(Refusal::new(format!(
+                "16-bit sums hold only {n} steps, and it needs {least}",
+                n = fit.steps_per_drain
+            )));
         }
         Ok(fit)
     }

@@ -89,10 +89,10 @@ const fn exists(pixels: usize, vectors: usize) -> bool {
 
 fn takes(query: &Query<'_>, weights: &QuantizedWeights<'_>) -> Result<Fit, Refusal> {
     if !packing::fits(query.largest_absolute_sum()) {
-        return Err(Refusal::new("its sums may exceed 16 bits"));
+        return Err(Refusal::new("sums may exceed 16 bits"));
     }
     if packing::centre(weights).is_none() {
-        return Err(Refusal::new("its weights have no zero-point in common, mirrored or not"));
+        return Err(Refusal::new("needs one zero point for all output channels (z or 3 - z)"));
     }
     Ok(Fit::default())
 }

@@ -40,14 +40,14 @@ impl Kernel for EmittedPairs {
         query.dense()?;
         let shape = &query.shape;
         if shape.groups > 1 && !shape.inputs.is_multiple_of(2) {
-            return Err(Refusal::new("the channels of a group are not whole pairs"));
+            return Err(Refusal::new("needs an even number of input channels per group"));
         }
         if query.largest_result() > i16::MAX as u64 {
             // The result needs 32 bits, and 16-bit accumulators overflow after `DRAINS_PER_SPILL` drains.
             let drains =
                 shape.kernel_height * shape.kernel_width * shape.inputs.div_ceil(2).div_ceil(rows::STEPS_PER_DRAIN);
             if shape.reduction() > MAX_REDUCTION || drains > rows::DRAINS_PER_SPILL {
-                return Err(Refusal::new("its sums may exceed 16 bits between drains"));
+                return Err(Refusal::new("16-bit accumulators may overflow before they are widened"));
             }
         }
         Ok(Fit { steps_per_drain: rows::STEPS_PER_DRAIN })

@@ -82,7 +82,7 @@ const fn exists(pixels: usize, vectors: usize) -> bool {
 
 fn takes(query: &Query<'_>, _: &QuantizedWeights<'_>) -> Result<Fit, Refusal> {
     if !packing::fits(&query.shape) {
-        return Err(Refusal::new("its sums may exceed 16 bits"));
+        return Err(Refusal::new("sums may exceed 16 bits"));
     }
     Ok(Fit { steps_per_drain: packing::STEPS_PER_DRAIN })
 }

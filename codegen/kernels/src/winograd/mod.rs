@@ -62,29 +62,29 @@ impl Kernel for Winograd {
         query.one_group()?;
         if [shape.kernel_height, shape.kernel_width] != [3; 2] || window.strides != [1; 2] || window.dilations != [1; 2]
         {
-            return Err(Refusal::new("it takes 3x3 filters of stride and dilation 1"));
+            return Err(Refusal::new("needs 3x3 filters, stride 1 and dilation 1"));
         }
         if shape.inputs < MIN_CHANNELS || shape.outputs < MIN_CHANNELS {
-            return Err(Refusal::new(format!("it takes {MIN_CHANNELS} input and output channels or more")));
+            return Err(Refusal::new(format!("needs at least {MIN_CHANNELS} input and output channels")));
         }
         query.epilogue.precompiled.clone()?;
         if form.scale() as u64 * query.largest_result() > i32::MAX as u64 {
-            return Err(Refusal::new("its sums may exceed 32 bits"));
+            return Err(Refusal::new("sums may exceed 32 bits"));
         }
         if !form.takes(codes.levels()) {
-            return Err(Refusal::new("transformed activations do not fit a byte"));
+            return Err(Refusal::new("transformed activations may not fit in a byte"));
         }
         // The multipliers are divided by a power of two, which is exact unless they become subnormal.
         if query.epilogue.smallest_multiplier < form.left_scale() as f32 * f32::MIN_POSITIVE {
-            return Err(Refusal::new("a factor of its sums is too small"));
+            return Err(Refusal::new("the requantize factor of a channel is too small"));
         }
         if !forms::fits(codes.weights, query.largest_absolute(), form) {
-            return Err(Refusal::new("transformed weights do not fit a byte"));
+            return Err(Refusal::new("transformed weights do not fit in a byte"));
         }
         let Some(least) = self.min_steps_per_drain else { return Ok(Fit::default()) };
         let steps_per_drain = forms::steps_per_drain(query.largest_absolute(), codes.levels());
         if steps_per_drain < least {
-            return Err(Refusal::new(format!("16-bit sums must be widened after {steps_per_drain} steps")));
+            return Err(Refusal::new(format!("16-bit sums hold only {steps_per_drain} steps, and it needs {least}")));
         }
         Ok(Fit { steps_per_drain })
     }
