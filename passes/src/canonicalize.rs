@@ -2,8 +2,8 @@
 //!
 //! - Before: float or qdq phase; best after `fold-constants`, so that operands that can be constants are.
 //! - After: no `identity`, `pad` before a convolution, `matmul` by a constant matrix, chain of reshapes, of transposes
-//!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization and gelu that are spelled
-//!   out are one node each; the scale of attention follows the product of queries and keys, so that lowering can fuse it into that
+//!   or of clips; constant operands of `add` and `mul` stand on the right; layer normalization, gelu, silu and mish that are
+//!   spelled out are one node each; the scale of attention follows the product of queries and keys, so that lowering can fuse it into that
 //!   product. Exact, except that gelu, hard sigmoid, hard swish and that scale round differently (1e-6 relative). Operations that move or
 //!   scale dequantized constants are applied to their codes, so that a layer takes the output of a `dequantize`; other operations on
 //!   them are evaluated to constants. A `matmul` by a dequantized matrix becomes a `linear` too, and a constant added to each channel of a
@@ -16,12 +16,12 @@
 //!   v3: f32[N,8,4,4] = clip v2 {min=0.0, max=inf}                      -> relu v2
 //!   ```
 //! - Left alone: a `softmax` at the end, which belongs to the model's contract; padding before pooling, where the
-//!   padded elements count differently; `x * sigmoid(x)`, which has no operation of its own.
+//!   padded elements count differently.
 
 use crate::constant_codes::fold_codes;
 use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
-use crate::patterns::{gelu, layer_norm, scaled_product};
+use crate::patterns::{gelu, layer_norm, scaled_product, self_gated};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
 use crate::weight_codes::{bias_of_codes, bias_of_reals, product_of_codes};
@@ -193,6 +193,7 @@ fn binary_forms(sweep: &mut Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
         .or_else(|| hard_sigmoid(sweep, node, op))
         .or_else(|| hard_swish(sweep, node, op))
         .or_else(|| gelu(sweep, node, op))
+        .or_else(|| self_gated(sweep, node, op))
 }
 
 /// A constant added to a linear layer without a bias becomes its bias.

@@ -1,4 +1,4 @@
-//! The forms of layer normalization, gelu and scaled attention that exporters spell out in simpler operations, for `canonicalize`.
+//! The forms of layer normalization, gelu, silu, mish and scaled attention that exporters spell out in simpler operations, for `canonicalize`.
 
 use crate::rewrite::{Rewrite, Sweep};
 use catc_ir::ops::{Binary, LayerNorm, MatMul, ReduceMean, Unary};
@@ -21,28 +21,77 @@ fn unary(sweep: &Sweep, o: Operand, f: Unary) -> Option<Operand> {
 fn gate(sweep: &Sweep, o: Operand) -> Option<Operand> {
     let [e, one] = binary(sweep, o, Binary::Add)?;
     let inner = unary(sweep, e, Unary::Erf).filter(|_| sweep.scalar(one) == Some(1.0))?;
-    let near = |x: Option<f32>, to: f32| x.is_some_and(|x| (x - to).abs() < 1e-6);
     let by = |op, to| binary(sweep, inner, op).filter(|[_, c]| near(sweep.scalar(*c), to)).map(|[x, _]| x);
     by(Binary::Div, std::f32::consts::SQRT_2).or_else(|| by(Binary::Mul, std::f32::consts::FRAC_1_SQRT_2))
 }
 
-/// `(x * 0.5) * (erf(x / sqrt(2)) + 1)`, in whatever order the three factors stand.
+/// Whether two numbers are equal but for their last digits, which exporters round in different ways.
+fn near(x: Option<f32>, to: f32) -> bool {
+    x.is_some_and(|x| (x / to - 1.0).abs() < 1e-6)
+}
+
+/// The `x` of `tanh((x + 0.044715 x^3) * sqrt(2 / pi)) + 1`.
+fn tanh_gate(sweep: &Sweep, o: Operand) -> Option<Operand> {
+    let [gate, one] = binary(sweep, o, Binary::Add)?;
+    let inner = unary(sweep, gate, Unary::Tanh).filter(|_| sweep.scalar(one) == Some(1.0))?;
+    let [sum, factor] = binary(sweep, inner, Binary::Mul)?;
+    let [a, b] = binary(sweep, sum, Binary::Add).filter(|_| near(sweep.scalar(factor), 0.797_884_6))?;
+    let scaled = |o: Operand| {
+        let [cube, factor] = binary(sweep, o, Binary::Mul)?;
+        near(sweep.scalar(factor), 0.044715).then_some(cube)
+    };
+    [(a, b), (b, a)].into_iter().find_map(|(x, o)| (cube_of(sweep, scaled(o)?) == Some(x)).then_some(x))
+}
+
+/// The `x` of `x^3`.
+fn cube_of(sweep: &Sweep, o: Operand) -> Option<Operand> {
+    if let Some([x, three]) = binary(sweep, o, Binary::Pow) {
+        return (sweep.scalar(three) == Some(3.0)).then_some(x);
+    }
+    let [a, b] = binary(sweep, o, Binary::Mul)?;
+    let square = |o: Operand| binary(sweep, o, Binary::Mul).filter(|[x, y]| x == y).map(|[x, _]| x);
+    [(a, b), (b, a)].into_iter().find_map(|(x, o)| (square(o) == Some(x)).then_some(x))
+}
+
+/// `(x * 0.5) * (erf(x / sqrt(2)) + 1)` and its approximation by a hyperbolic tangent, in whatever order the three factors stand.
 pub(crate) fn gelu(sweep: &Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
     if op != Binary::Mul {
         return None;
     }
     let half =
         |o: Operand| binary(sweep, o, Binary::Mul).filter(|[_, c]| sweep.scalar(*c) == Some(0.5)).map(|[x, _]| x);
-    let gated = |a: Operand, b: Operand| [(a, b), (b, a)].into_iter().find(|&(x, g)| gate(sweep, g) == Some(x));
     let [a, b] = [node.inputs[0], node.inputs[1]];
-    let x = if sweep.scalar(b) == Some(0.5) {
-        let [p, q] = binary(sweep, a, Binary::Mul)?;
-        gated(p, q)?.0
-    } else {
-        [(a, b), (b, a)].into_iter().find_map(|(h, g)| half(h).filter(|&x| gate(sweep, g) == Some(x)))?
+    let found = |gate: fn(&Sweep, Operand) -> Option<Operand>| {
+        let gated = |(x, g): (Operand, Operand)| (gate(sweep, g) == Some(x)).then_some(x);
+        if sweep.scalar(b) == Some(0.5) {
+            let [p, q] = binary(sweep, a, Binary::Mul)?;
+            return [(p, q), (q, p)].into_iter().find_map(gated);
+        }
+        let halved = |(h, g): (Operand, Operand)| gated((half(h)?, g));
+        // The half may also be a factor of the gate.
+        [(a, b), (b, a)].into_iter().find_map(|(x, g)| halved((x, g)).or_else(|| gated((x, half(g)?))))
     };
+    let (x, function) = found(gate).map(|x| (x, Unary::Gelu)).or_else(|| Some((found(tanh_gate)?, Unary::GeluTanh)))?;
     let shape = sweep.graph.type_of(x).shape;
-    (shape == sweep.graph.value_type(node.output).shape).then(|| Rewrite::Replace(Op::Unary(Unary::Gelu), smallvec![x]))
+    (shape == sweep.graph.value_type(node.output).shape).then(|| Rewrite::Replace(Op::Unary(function), smallvec![x]))
+}
+
+/// `x * sigmoid(x)` and `x * tanh(softplus(x))`, which are single functions with the same results.
+pub(crate) fn self_gated(sweep: &Sweep, node: &Node, op: Binary) -> Option<Rewrite> {
+    if op != Binary::Mul {
+        return None;
+    }
+    let [a, b] = [node.inputs[0], node.inputs[1]];
+    let function = |(x, g): (Operand, Operand)| {
+        if unary(sweep, g, Unary::Sigmoid) == Some(x) {
+            return Some((x, Unary::Silu));
+        }
+        let softplus = unary(sweep, g, Unary::Tanh)?;
+        (unary(sweep, softplus, Unary::Softplus) == Some(x)).then_some((x, Unary::Mish))
+    };
+    let (x, function) = [(a, b), (b, a)].into_iter().find_map(function)?;
+    let shape = sweep.graph.type_of(x).shape;
+    (shape == sweep.graph.value_type(node.output).shape).then(|| Rewrite::Replace(Op::Unary(function), smallvec![x]))
 }
 
 /// What a node averages over its last axis, which stays as size 1.

@@ -23,6 +23,7 @@ fn functions() -> Vec<Unary> {
         "beta" => Ok(0.45),
         "min" => Ok(-1.7),
         "max" => Ok(6.1),
+        "gamma" => Ok(1.05),
         other => Err(format!("give the parameter {other} a value here")),
     };
     Unary::NAMES.iter().map(|name| Unary::build(name, value).unwrap().unwrap()).collect()

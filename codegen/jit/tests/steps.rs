@@ -52,6 +52,13 @@ fn epilogue(b: &mut Builder, dims: &[usize], format: Format) -> Epilogue {
                 Unary::Ceil,
                 Unary::Round,
                 Unary::Softplus,
+                Unary::Silu,
+                Unary::GeluTanh,
+                Unary::Mish,
+                Unary::Softsign,
+                Unary::Elu { alpha: 0.7 },
+                Unary::Selu { alpha: 1.6, gamma: 1.05 },
+                Unary::Celu { alpha: 0.7 },
             ]),
             6 => {
                 steps.push(EpilogueStep::Scale(0.7));

@@ -171,6 +171,13 @@ fn elementwise_functions() {
         Unary::Erf,
         Unary::Gelu,
         Unary::Abs,
+        Unary::Silu,
+        Unary::GeluTanh,
+        Unary::Mish,
+        Unary::Softsign,
+        Unary::Elu { alpha: 0.7 },
+        Unary::Selu { alpha: 1.6, gamma: 1.05 },
+        Unary::Celu { alpha: 0.7 },
     ] {
         check(Op::Unary(f), std::slice::from_ref(&x));
     }

@@ -47,7 +47,6 @@ pub(crate) fn float(name: &str, f: f32) -> AttributeProto {
 }
 
 /// A string attribute.
-#[cfg(test)]
 pub(crate) fn word(name: &str, s: &str) -> AttributeProto {
     AttributeProto { s: Some(s.into()), ..attribute(name, AttributeType::String) }
 }

@@ -28,6 +28,13 @@ macro_rules! unary_functions {
             Ceil "ceil";
             Round "round";
             Softplus "softplus";
+            Silu "silu";
+            GeluTanh "gelu_tanh";
+            Mish "mish";
+            Softsign "softsign";
+            Elu "elu" { alpha: "the negative of the limit at -inf" };
+            Selu "selu" { alpha: "the parameter of elu", gamma: "the factor" };
+            Celu "celu" { alpha: "the negative of the limit at -inf" };
         }
     };
 }

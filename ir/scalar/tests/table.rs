@@ -10,6 +10,7 @@ fn functions() -> Vec<Unary> {
         "beta" => Ok(0.5),
         "min" => Ok(-1.0),
         "max" => Ok(6.0),
+        "gamma" => Ok(1.05),
         other => Err(format!("give the parameter {other} a value here")),
     };
     Unary::NAMES.iter().map(|name| Unary::build(name, value).unwrap().unwrap()).collect()

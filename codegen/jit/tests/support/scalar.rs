@@ -65,6 +65,17 @@ pub fn unary(f: Unary, t: f32) -> f32 {
         Unary::Floor => t.floor(),
         Unary::Ceil => t.ceil(),
         Unary::Round => t.round_ties_even(),
-        Unary::Softplus => max(t, 0.0) + Log.at(exp(-t.abs()) + 1.0),
+        Unary::Softplus => softplus(t),
+        Unary::Silu => t * (1.0 / (1.0 + exp(-t))),
+        Unary::GeluTanh => (t * 0.5) * (Tanh.at((t + t * t * t * 0.044715) * 0.797_884_6) + 1.0),
+        Unary::Mish => t * Tanh.at(softplus(t)),
+        Unary::Softsign => t / (t.abs() + 1.0),
+        Unary::Elu { alpha } => max(t, 0.0) + (exp(min(t, 0.0)) - 1.0) * alpha,
+        Unary::Selu { alpha, gamma } => (max(t, 0.0) + (exp(min(t, 0.0)) - 1.0) * alpha) * gamma,
+        Unary::Celu { alpha } => max(t, 0.0) + (exp(min(t, 0.0) / alpha) - 1.0) * alpha,
     }
+}
+
+fn softplus(t: f32) -> f32 {
+    max(t, 0.0) + Log.at(exp(-t.abs()) + 1.0)
 }

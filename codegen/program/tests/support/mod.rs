@@ -129,6 +129,13 @@ pub fn every_operation() -> Program {
         Unary::Ceil,
         Unary::Round,
         Unary::Softplus,
+        Unary::Silu,
+        Unary::GeluTanh,
+        Unary::Mish,
+        Unary::Softsign,
+        Unary::Elu { alpha: 0.7 },
+        Unary::Selu { alpha: 1.6, gamma: 1.05 },
+        Unary::Celu { alpha: 0.7 },
     ];
     let averaged = b.tensor(Format::F32, &[4, 1, 1], Hwc);
     let epilogue = Epilogue { steps: steps.map(EpilogueStep::Unary).to_vec(), requantize: None };

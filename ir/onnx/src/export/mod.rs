@@ -18,6 +18,7 @@ use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{
     GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
+use catc_ir::ops::Unary;
 use catc_ir::{Dim, Element, Graph, Op, Phase, TensorType};
 use prost::Message;
 use writer::Writer;
@@ -108,6 +109,8 @@ pub fn export(graph: &Graph, whole: &[Option<WholeType>]) -> Result<Vec<u8>, Exp
 /// declares.
 fn opset_of(op: &Op) -> i64 {
     match op {
+        // Written as a sigmoid and a product.
+        Op::Unary(Unary::Silu) => unary::since(Unary::Sigmoid),
         Op::Unary(f) => unary::since(*f),
         Op::LayerNorm(_) => 17,
         Op::AvgPool(p) if p.window.dilations != [1, 1] => 19,

@@ -2,7 +2,7 @@
 
 use super::pool;
 use super::writer::{Writer, code_bytes, container};
-use crate::message::{float, int, ints};
+use crate::message::{float, int, ints, word};
 use crate::ops::unary;
 use crate::proto::AttributeProto;
 use crate::proto::tensor_proto::DataType;
@@ -30,6 +30,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
         Op::AvgPool(pool) => pool::average(w, node, pool),
         Op::SquaredDistance(_) => squared_distance(w, node),
         Op::Blend(b) => blend(w, node, b.alpha),
+        Op::Unary(Unary::Silu) => silu(w, node),
         Op::ScatterFlat(s) if s.join == Scatter::Replace => scatter(w, node),
         // `operator` handles all other operations.
         _ => {
@@ -45,6 +46,14 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
 fn ends(w: &mut Writer, node: &Node, count: usize) -> Result<(Vec<String>, String), String> {
     let operands = node.inputs.iter().take(count).map(|&o| w.operand(o)).collect::<Result<Vec<String>, String>>()?;
     Ok((operands, w.value(node.output)))
+}
+
+/// Writes `x * sigmoid(x)` as two nodes, because the operator `Swish` needs opset 24, which few runtimes have.
+fn silu(w: &mut Writer, node: &Node) -> Written {
+    let (operands, output) = ends(w, node, 1)?;
+    let gate = w.step("Sigmoid", &[&operands[0]], vec![]);
+    w.node("Mul", &node.name, &[&operands[0], &gate], &output, vec![]);
+    Ok(())
 }
 
 fn references<'s>(names: impl IntoIterator<Item = &'s String>) -> Vec<&'s str> {
@@ -82,6 +91,7 @@ fn operator(w: &mut Writer, node: &Node) -> Result<Operator, String> {
         Op::BatchNorm(b) => Operator::with("BatchNormalization", vec![float("epsilon", b.eps)]),
         Op::Softmax(s) => Operator::with("Softmax", vec![int("axis", s.axis as i64)]),
         Op::Unary(Unary::Clip { min, max }) => Operator::taking("Clip", clip_bounds(w, *min, *max)),
+        Op::Unary(Unary::GeluTanh) => Operator::with("Gelu", vec![word("approximate", "tanh")]),
         Op::Unary(f) => {
             let (name, attributes) = unary::operator(*f);
             Operator::with(name, attributes)

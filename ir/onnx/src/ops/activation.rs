@@ -1,5 +1,4 @@
-//! Unary functions: the import of the functions in the table (`unary`), and of functions that are composed of others: Elu, Selu,
-//! Celu, Mish, ...
+//! Unary functions: the import of the functions in the table (`unary`), and of functions that are composed of others.
 
 use super::build::{Built, apply, choose, combine, compare, real};
 use super::codes::clipped_codes;
@@ -47,7 +46,6 @@ pub(super) fn reciprocal(cx: &mut NodeContext) -> RuleResult {
     one(combine(cx, Binary::Div, &real(1.0), &x)?)
 }
 
-/// `(x * 0.5) * (1 + erf(x / sqrt(2)))`, or its approximation `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`.
 pub(super) fn gelu(cx: &mut NodeContext) -> RuleResult {
     let tanh = match cx.word("approximate")?.unwrap_or("none") {
         "none" => false,
@@ -55,73 +53,17 @@ pub(super) fn gelu(cx: &mut NodeContext) -> RuleResult {
         other => return Err(NodeProblem::attribute("approximate", format!("is {other:?}, which is not defined"))),
     };
     let x = only_input(cx)?;
-    if !tanh {
-        return one(apply(cx, Unary::Gelu, &x)?);
-    }
-    let square = combine(cx, Binary::Mul, &x, &x)?;
-    let cube = combine(cx, Binary::Mul, &square, &x)?;
-    let cube = combine(cx, Binary::Mul, &cube, &real(0.044715))?;
-    let inner = combine(cx, Binary::Add, &x, &cube)?;
-    let inner = combine(cx, Binary::Mul, &inner, &real((2.0 / std::f64::consts::PI).sqrt() as f32))?;
-    let gate = apply(cx, Unary::Tanh, &inner)?;
-    let gate = combine(cx, Binary::Add, &gate, &real(1.0))?;
-    let half = combine(cx, Binary::Mul, &x, &real(0.5))?;
-    one(combine(cx, Binary::Mul, &half, &gate)?)
-}
-
-/// `alpha * (exp(min(x, 0) / scale) - 1)`.
-fn below_zero(cx: &mut NodeContext, x: &Value, alpha: f32, scale: f32) -> Built {
-    let low = apply(cx, Unary::Clip { min: f32::NEG_INFINITY, max: 0.0 }, x)?;
-    let low = if scale == 1.0 { low } else { combine(cx, Binary::Div, &low, &real(scale))? };
-    let e = apply(cx, Unary::Exp, &low)?;
-    let e = combine(cx, Binary::Sub, &e, &real(1.0))?;
-    combine(cx, Binary::Mul, &e, &real(alpha))
-}
-
-pub(super) fn elu(cx: &mut NodeContext) -> RuleResult {
-    let alpha = cx.float("alpha")?.unwrap_or(1.0);
-    let x = only_input(cx)?;
-    let above = apply(cx, Unary::Relu, &x)?;
-    let below = below_zero(cx, &x, alpha, 1.0)?;
-    one(combine(cx, Binary::Add, &above, &below)?)
-}
-
-pub(super) fn selu(cx: &mut NodeContext) -> RuleResult {
-    let (alpha, gamma) = (cx.float("alpha")?.unwrap_or(1.673_263_2), cx.float("gamma")?.unwrap_or(1.050_701));
-    let x = only_input(cx)?;
-    let above = apply(cx, Unary::Relu, &x)?;
-    let below = below_zero(cx, &x, alpha, 1.0)?;
-    let y = combine(cx, Binary::Add, &above, &below)?;
-    one(combine(cx, Binary::Mul, &y, &real(gamma))?)
-}
-
-pub(super) fn celu(cx: &mut NodeContext) -> RuleResult {
-    let alpha = cx.float("alpha")?.unwrap_or(1.0);
-    let x = only_input(cx)?;
-    let above = apply(cx, Unary::Relu, &x)?;
-    let below = below_zero(cx, &x, alpha, alpha)?;
-    one(combine(cx, Binary::Add, &above, &below)?)
-}
-
-pub(super) fn mish(cx: &mut NodeContext) -> RuleResult {
-    let x = only_input(cx)?;
-    let gate = apply(cx, Unary::Softplus, &x)?;
-    let gate = apply(cx, Unary::Tanh, &gate)?;
-    one(combine(cx, Binary::Mul, &x, &gate)?)
-}
-
-pub(super) fn softsign(cx: &mut NodeContext) -> RuleResult {
-    let x = only_input(cx)?;
-    let size = apply(cx, Unary::Abs, &x)?;
-    let below = combine(cx, Binary::Add, &size, &real(1.0))?;
-    one(combine(cx, Binary::Div, &x, &below)?)
+    one(apply(cx, if tanh { Unary::GeluTanh } else { Unary::Gelu }, &x)?)
 }
 
 /// `x * sigmoid(alpha x)`.
 pub(super) fn swish(cx: &mut NodeContext) -> RuleResult {
     let alpha = cx.float("alpha")?.unwrap_or(1.0);
     let x = only_input(cx)?;
-    let inner = if alpha == 1.0 { x.clone() } else { combine(cx, Binary::Mul, &x, &real(alpha))? };
+    if alpha == 1.0 {
+        return one(apply(cx, Unary::Silu, &x)?);
+    }
+    let inner = combine(cx, Binary::Mul, &x, &real(alpha))?;
     let gate = apply(cx, Unary::Sigmoid, &inner)?;
     one(combine(cx, Binary::Mul, &x, &gate)?)
 }

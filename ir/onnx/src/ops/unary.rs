@@ -1,7 +1,7 @@
 //! The operators that are unary functions, in one table for import and export.
 
 use super::Rule;
-use super::activation::{clip, evaluated, gelu, unary};
+use super::activation::{clip, evaluated, gelu, swish, unary};
 use crate::message::float;
 use crate::proto::AttributeProto;
 use catc_ir::ops::{Unary, UncompiledUnary};
@@ -11,6 +11,7 @@ use catc_ir::ops::{Unary, UncompiledUnary};
 macro_rules! operators {
     (
         compiled { $($variant:ident $op:literal since $since:literal $({ $($param:ident = $default:literal),+ })? $(by $rule:ident)?;)* }
+        forms { $($form:ident $form_op:literal since $form_since:literal;)* }
         evaluated { $($other:ident $other_op:literal since $other_since:literal;)* }
     ) => {
         /// The rule of an operator.
@@ -22,10 +23,12 @@ macro_rules! operators {
             })
         }
 
-        /// The operator of a function and its attributes. The bounds of `Clip` are inputs instead.
+        /// The operator of a function and its attributes. The bounds of `Clip` are inputs instead, and the attribute that selects a
+        /// form is not included.
         pub(crate) fn operator(f: Unary) -> (&'static str, Vec<AttributeProto>) {
             match f {
                 $(Unary::$variant { $($($param,)+)? .. } => ($op, vec![$($(float(stringify!($param), $param)),+)?]),)*
+                $(Unary::$form => ($form_op, vec![]),)*
             }
         }
 
@@ -33,6 +36,7 @@ macro_rules! operators {
         pub(crate) fn since(f: Unary) -> i64 {
             match f {
                 $(Unary::$variant { .. } => $since,)*
+                $(Unary::$form => $form_since,)*
             }
         }
 
@@ -64,7 +68,9 @@ operators! {
     compiled {
         Abs "Abs" since 1;
         Ceil "Ceil" since 1;
+        Celu "Celu" since 12 { alpha = 1.0 };
         Clip "Clip" since 1 by clip;
+        Elu "Elu" since 1 { alpha = 1.0 };
         Erf "Erf" since 9;
         Exp "Exp" since 1;
         Floor "Floor" since 1;
@@ -73,12 +79,20 @@ operators! {
         HardSwish "HardSwish" since 14;
         LeakyRelu "LeakyRelu" since 1 { alpha = 0.01 };
         Log "Log" since 1;
+        Mish "Mish" since 18;
         Relu "Relu" since 1;
         Round "Round" since 11;
+        Selu "Selu" since 1 { alpha = 1.673_263_2, gamma = 1.050_701 };
         Sigmoid "Sigmoid" since 1;
+        Silu "Swish" since 24 by swish;
         Softplus "Softplus" since 1;
+        Softsign "Softsign" since 1;
         Sqrt "Sqrt" since 1;
         Tanh "Tanh" since 1;
+    }
+    // Functions that an attribute of another operator selects.
+    forms {
+        GeluTanh "Gelu" since 20;
     }
     evaluated {
         Acos "Acos" since 7;

@@ -1,7 +1,7 @@
-//! The exponential, the logarithm, softplus and the square root.
+//! The exponential, the logarithm, softplus, the exponential linear units and the square root.
 
 use super::polynomial::horner;
-use super::{Relu, Sigmoid, UnaryFunction};
+use super::{Clip, Relu, Sigmoid, UnaryFunction};
 use crate::arithmetic::Arithmetic;
 
 /// Arguments of [`Exp`] above this give infinity.
@@ -194,6 +194,125 @@ impl UnaryFunction for Softplus {
 
     fn bound(self, bound: f32) -> Option<f32> {
         Some(bound + std::f32::consts::LN_2)
+    }
+}
+
+/// `exp(min(x, 0) / scale) - 1`, computed with [`Exp`]. NaN gives -1.
+#[inline(always)]
+fn below_zero<A: Arithmetic>(a: &mut A, x: A::Real, scale: f32) -> A::Real {
+    let low = Clip { min: f32::NEG_INFINITY, max: 0.0 }.value(a, x);
+    let scale = a.real(scale);
+    let low = a.div(low, scale);
+    let e = Exp.value(a, low);
+    let one = a.real(1.0);
+    a.sub(e, one)
+}
+
+/// `max(x, 0) + alpha (exp(min(x, 0)) - 1)`. NaN gives `-alpha`.
+///
+/// Clevert, Unterthiner and Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units", 2015.
+#[derive(Clone, Copy, Debug)]
+pub struct Elu {
+    /// The negative of the limit at -inf.
+    pub alpha: f32,
+}
+
+impl UnaryFunction for Elu {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let below = below_zero(a, x, 1.0);
+        let alpha = a.real(self.alpha);
+        let below = a.mul(below, alpha);
+        let above = Relu.value(a, x);
+        a.add(above, below)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        if x > 0.0 { 1.0 } else { self.alpha * Exp.at(x) }
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound.max(self.alpha.abs()))
+    }
+
+    fn check(self) -> Result<(), String> {
+        match self.alpha.is_finite() {
+            true => Ok(()),
+            false => Err(format!("alpha {:?} is not finite", self.alpha)),
+        }
+    }
+}
+
+/// `(max(x, 0) + alpha (exp(min(x, 0)) - 1)) * gamma`: [`Elu`] times a factor. NaN gives `-alpha gamma`.
+///
+/// Klambauer et al., "Self-Normalizing Neural Networks", 2017.
+#[derive(Clone, Copy, Debug)]
+pub struct Selu {
+    /// The parameter of [`Elu`].
+    pub alpha: f32,
+    /// The factor.
+    pub gamma: f32,
+}
+
+impl UnaryFunction for Selu {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let y = Elu { alpha: self.alpha }.value(a, x);
+        let gamma = a.real(self.gamma);
+        a.mul(y, gamma)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, y: f32) -> f32 {
+        self.gamma * Elu { alpha: self.alpha }.slope(x, y)
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound.max(self.alpha.abs()) * self.gamma.abs()).filter(|b| b.is_finite())
+    }
+
+    fn check(self) -> Result<(), String> {
+        match self.alpha.is_finite() && self.gamma.is_finite() {
+            true => Ok(()),
+            false => Err(format!("alpha {:?} or gamma {:?} is not finite", self.alpha, self.gamma)),
+        }
+    }
+}
+
+/// `max(x, 0) + alpha (exp(min(x, 0) / alpha) - 1)`. NaN gives `-alpha`.
+///
+/// Barron, "Continuously Differentiable Exponential Linear Units", 2017.
+#[derive(Clone, Copy, Debug)]
+pub struct Celu {
+    /// The negative of the limit at -inf, not 0.
+    pub alpha: f32,
+}
+
+impl UnaryFunction for Celu {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let below = below_zero(a, x, self.alpha);
+        let alpha = a.real(self.alpha);
+        let below = a.mul(below, alpha);
+        let above = Relu.value(a, x);
+        a.add(above, below)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        if x > 0.0 { 1.0 } else { Exp.at(x / self.alpha) }
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        (self.alpha > 0.0).then(|| bound.max(self.alpha))
+    }
+
+    fn check(self) -> Result<(), String> {
+        match self.alpha.is_finite() && self.alpha != 0.0 {
+            true => Ok(()),
+            false => Err(format!("alpha {:?} is 0 or not finite", self.alpha)),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Functions that saturate on both sides, and gated activations built from them.
 
 use super::polynomial::odd_rational;
-use super::{Exp, UnaryFunction};
+use super::{Exp, Softplus, UnaryFunction};
 use crate::arithmetic::Arithmetic;
 
 /// Arguments of [`Tanh`] are clamped to this magnitude, at which the result is 1.
@@ -20,6 +20,11 @@ const ERF_NUMERATOR: [f32; 7] =
     [-2.7261424e-10, 2.7706815e-8, -2.101024e-6, -5.6925062e-5, -7.349_906_4e-4, -2.9546e-3, -1.609_603_3e-2];
 /// Denominator of [`Erf`] in `x^2`, from the highest power.
 const ERF_DENOMINATOR: [f32; 5] = [-1.456_607_1e-5, -2.133_740_5e-4, -1.682_827e-3, -7.373_329_3e-3, -1.426_473_9e-2];
+
+/// The coefficient of `x^3` in [`GeluTanh`].
+const GELU_CUBE: f32 = 0.044715;
+/// `sqrt(2 / pi)`, the factor of the argument of the hyperbolic tangent in [`GeluTanh`].
+const GELU_TANH_FACTOR: f32 = 0.797_884_6;
 
 /// `1 / (exp(-x) + 1)`, computed with [`Exp`]. NaN gives NaN.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +124,118 @@ impl UnaryFunction for Gelu {
 
     fn bound(self, bound: f32) -> Option<f32> {
         Some(bound)
+    }
+}
+
+/// The approximation of [`Gelu`] by a hyperbolic tangent: `(x * 0.5) * (tanh((x + 0.044715 x^3) * sqrt(2 / pi)) + 1)`, computed with
+/// [`Tanh`]. NaN gives NaN.
+///
+/// Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2.
+#[derive(Clone, Copy, Debug)]
+pub struct GeluTanh;
+
+impl UnaryFunction for GeluTanh {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let square = a.mul(x, x);
+        let cube = a.mul(square, x);
+        let coefficient = a.real(GELU_CUBE);
+        let cube = a.mul(cube, coefficient);
+        let inner = a.add(x, cube);
+        let factor = a.real(GELU_TANH_FACTOR);
+        let inner = a.mul(inner, factor);
+        let gate = Tanh.value(a, inner);
+        let one = a.real(1.0);
+        let gate = a.add(gate, one);
+        let half = a.real(0.5);
+        let half = a.mul(x, half);
+        a.mul(half, gate)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        let gate = Tanh.at((x + GELU_CUBE * x * x * x) * GELU_TANH_FACTOR);
+        let inner = GELU_TANH_FACTOR * (1.0 + 3.0 * GELU_CUBE * x * x);
+        0.5 * (1.0 + gate) + 0.5 * x * (1.0 - gate * gate) * inner
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound)
+    }
+}
+
+/// `x * sigmoid(x)`, computed with [`Sigmoid`]; also called swish. NaN and -inf give NaN.
+///
+/// Elfwing, Uchibe and Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in Reinforcement Learning", 2017.
+#[derive(Clone, Copy, Debug)]
+pub struct Silu;
+
+impl UnaryFunction for Silu {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let gate = Sigmoid.value(a, x);
+        a.mul(x, gate)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, y: f32) -> f32 {
+        let gate = Sigmoid.at(x);
+        gate + y * (1.0 - gate)
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound)
+    }
+}
+
+/// `x * tanh(log(1 + e^x))`, computed with [`Softplus`] and [`Tanh`]. NaN and -inf give NaN.
+///
+/// Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019.
+#[derive(Clone, Copy, Debug)]
+pub struct Mish;
+
+impl UnaryFunction for Mish {
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let gate = Softplus.value(a, x);
+        let gate = Tanh.value(a, gate);
+        a.mul(x, gate)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        let gate = Tanh.at(Softplus.at(x));
+        gate + x * (1.0 - gate * gate) * Sigmoid.at(x)
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        Some(bound)
+    }
+}
+
+/// `x / (|x| + 1)`. NaN and infinities give NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Softsign;
+
+impl UnaryFunction for Softsign {
+    const IS_SHORT: bool = true;
+
+    #[inline(always)]
+    fn value<A: Arithmetic>(self, a: &mut A, x: A::Real) -> A::Real {
+        let size = a.abs(x);
+        let one = a.real(1.0);
+        let below = a.add(size, one);
+        a.div(x, below)
+    }
+
+    #[inline(always)]
+    fn slope(self, x: f32, _: f32) -> f32 {
+        let root = 1.0 / (x.abs() + 1.0);
+        root * root
+    }
+
+    fn bound(self, bound: f32) -> Option<f32> {
+        bound.is_finite().then_some(1.0)
     }
 }
 
