@@ -2,7 +2,7 @@
 
 use crate::error::JitError;
 use crate::limits::within;
-use crate::storage::{Buffer, Codes, Halo, LaneStep, StorageFormat, broadcast, image, lane_access};
+use crate::storage::{Buffer, Codes, Halo, StorageFormat, broadcast, image, lane_access};
 use crate::weights::{PreparedWeights, conv_shape};
 use catc_kernels::epilogue::{OperandAccess, OperandElement, epilogue_steps};
 use catc_kernels::{
@@ -152,19 +152,19 @@ fn operand_access(
                 strides[i - 1] = strides[i] * own[i] as i64;
             }
             let along = broadcast(&step.name, own, &strides, dims)?[0];
-            let contiguous = lane_access(StorageFormat::Float, along).step == LaneStep::Unit;
-            OperandAccess { element: OperandElement::Float, contiguous, readable: true }
+            let layout = lane_access(StorageFormat::Float, along).along_channels();
+            OperandAccess { element: OperandElement::Float, layout, readable: true }
         }
         Operand::Tensor(tensor) => {
             let decl = program.tensor(tensor);
             let buffer = Buffer::new(decl, StorageFormat::plain(&decl.format), Halo::NONE)?;
             let along = broadcast(&step.name, &buffer.dims, &buffer.strides, dims)?[0];
-            let contiguous = lane_access(buffer.format, along).step == LaneStep::Unit;
+            let layout = lane_access(buffer.format, along).along_channels();
             let element = match Codes::of(&decl.format) {
                 Some(codes) => OperandElement::Code { zero: codes.zero.into(), levels: codes.levels },
                 None => OperandElement::Float,
             };
-            OperandAccess { element, contiguous, readable: !inputs[tensor.0 as usize] }
+            OperandAccess { element, layout, readable: !inputs[tensor.0 as usize] }
         }
     })
 }

@@ -9,7 +9,7 @@ mod step;
 
 #[cfg(test)]
 pub(crate) use epilogue::ValuedFactor;
-pub(crate) use epilogue::{PlannedEpilogue, ValuedStep, largest};
+pub(crate) use epilogue::{OperandWalk, PlannedEpilogue, ValuedStep, largest};
 pub(crate) use slots::Slots;
 pub(crate) use step::UnplacedStep;
 pub use step::Work;

@@ -1,6 +1,7 @@
 //! Element-wise steps: a factor and an epilogue, between any forms and layouts.
 
 use super::planes;
+use super::wide_map::WideMap;
 use crate::builder::{Builder, Need, Slots};
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
@@ -10,7 +11,7 @@ use crate::emit::walk::Walk;
 use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::LaneStep;
-use crate::storage::Placed;
+use crate::storage::{Placed, Slot};
 use crate::storage::{StorageFormat, lane_access};
 use catc_program::{ConstantId, Step};
 
@@ -103,6 +104,12 @@ fn push(
     }
     let nest = walk.nest(cursors).simplified();
     let units = nest.outer[0];
+    let halo = output.halo_fill(out);
+    if let Some(wide) = WideMap::of(p.kernels, (&nest, &slots), (zero, scale), &planned, to.codes) {
+        let program = slots.add(Slot::Constant(p.constants.push(&wide.words())));
+        p.push(&step.name, slots, units, wide.code(program, nest, halo));
+        return Ok(());
+    }
     let access = lane_access(to.format, to.strides.get(lane).copied().unwrap_or(to.format.half_bytes() as i64));
     let code = MapCode {
         nest,
@@ -111,7 +118,7 @@ fn push(
         epilogue: planned.code(),
         operand_zeros: planned.operands.iter().map(|(o, _)| o.zero).collect(),
         output: Output { access, codes: to.codes },
-        halo: output.halo_fill(out),
+        halo,
     };
     p.push(&step.name, slots, units, code);
     Ok(())

@@ -2,6 +2,7 @@
 
 mod conv;
 mod copy;
+mod epilogue_program;
 mod linear;
 mod map;
 mod matmul;
@@ -11,6 +12,7 @@ mod planes;
 mod pool;
 mod select;
 mod softmax;
+mod wide_map;
 
 use crate::assign::ConvAssignment;
 use crate::builder::Builder;

@@ -1,6 +1,7 @@
 //! The layout of neighbouring elements of a buffer along one dimension.
 
 use super::buffer::StorageFormat;
+use catc_kernels::epilogue::OperandLayout;
 
 /// The distance between the elements of one access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,20 @@ pub(crate) struct LaneAccess {
 }
 
 impl LaneAccess {
+    /// Whether neighbouring elements are neighbours in memory, a float or a byte each.
+    pub fn is_plain(&self) -> bool {
+        self.step == LaneStep::Unit && matches!(self.format, StorageFormat::Float | StorageFormat::Byte)
+    }
+
+    /// The access as that to an operand of a precompiled epilogue, whose channels are the lanes.
+    pub fn along_channels(&self) -> OperandLayout {
+        match self.step {
+            LaneStep::Unit if self.is_plain() => OperandLayout::Adjacent,
+            LaneStep::Broadcast => OperandLayout::Same,
+            LaneStep::Unit | LaneStep::Bytes(_) => OperandLayout::Apart,
+        }
+    }
+
     /// Bytes from an element to the one `lanes` further; for row offsets, `lanes` must be even.
     pub fn advance(&self, lanes: usize) -> i64 {
         match self.step {

@@ -1,14 +1,14 @@
 //! What precompiled functions touch, from their blocks of arguments and their [`Contract`]: the one place that repeats what the
 //! documentation of the blocks says. Shapes that a function has no code for are refused here too, so that none is ever called with one.
 
-use super::EpilogueAccess;
 use super::affine::Affine;
 use super::walk::{Base, Known, Walk};
+use super::{EpilogueAccess, OperandBytes};
 use catc_kernels::Contract;
 use catc_kernels::depthwise::{COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
 use catc_kernels::dot::DotTile;
 use catc_kernels::epilogue::function::{OperandKind, StepFunction};
-use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, EpilogueTile, MAX_OPERANDS, function, store};
+use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, EpilogueTile, MAX_OPERANDS, function, load, store};
 use catc_kernels::function::LookupReach;
 use catc_kernels::lookup_tile::{LookupResultsTile, LookupTile, PackTile};
 use catc_kernels::planes::{MAX_PLANES, PlanesRow, Quantization};
@@ -178,15 +178,24 @@ pub(super) fn form(program: &EpilogueProgram) -> Result<EpilogueAccess> {
         _ => return Err("an epilogue stores in no known way".into()),
     };
     let mut operands = [None; MAX_OPERANDS];
+    let input = match program.load {
+        load::SUMS => 4,
+        load::CODES => 1,
+        _ => return Err("an epilogue loads in no known way".into()),
+    };
     for step in program.steps.get(..program.count as usize).ok_or("an epilogue has too many steps")? {
         let bytes = match StepFunction::of(step).ok_or("an epilogue has an unknown step")? {
-            StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat) => 4,
-            StepFunction::Binary(_, OperandKind::Code | OperandKind::SmallCode) => 1,
+            StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat) => OperandBytes::OfChannel(4),
+            StepFunction::Binary(_, OperandKind::Code | OperandKind::SmallCode) => OperandBytes::OfChannel(1),
+            StepFunction::Binary(_, OperandKind::OneFloat) => OperandBytes::OfPixel(4),
             StepFunction::Scale | StepFunction::Unary(_) => continue,
         };
-        *operands.get_mut(step.operand as usize).ok_or("an epilogue has no such operand")? = Some(bytes);
+        let operand = operands.get_mut(step.operand as usize).ok_or("an epilogue has no such operand")?;
+        if operand.replace(bytes).is_some_and(|other| other != bytes) {
+            return Err("two steps of an epilogue read an operand in different ways".into());
+        }
     }
-    Ok(EpilogueAccess { output, operands })
+    Ok(EpilogueAccess { input, output, operands })
 }
 
 /// [`EpilogueArguments`] at a byte of the block, for that many rows and pixels: channels are read in whole vectors of `lanes`, codes of operands in
@@ -216,8 +225,12 @@ fn epilogue(
     call.write(at + offset_of!(EpilogueArguments, output), &output)?;
     for (number, bytes) in form.operands.into_iter().enumerate() {
         let Some(bytes) = bytes else { continue };
-        let vectors = if bytes == 1 { whole(channels, code_lanes) } else { floats };
-        let operand = Reach::of(vectors)
+        let bytes = match bytes {
+            OperandBytes::OfPixel(bytes) => bytes,
+            OperandBytes::OfChannel(1) => whole(channels, code_lanes),
+            OperandBytes::OfChannel(bytes) => bytes * whole(channels, lanes),
+        };
+        let operand = Reach::of(bytes)
             .along(rows, &call.number(at + offset_of!(EpilogueArguments, operand_row) + 8 * number)?)?
             .along(pixels, &call.number(at + offset_of!(EpilogueArguments, operand_pixel) + 8 * number)?)?;
         call.read(at + offset_of!(EpilogueArguments, operands) + 8 * number, &operand)?;
@@ -228,10 +241,10 @@ fn epilogue(
 fn epilogue_tile(call: &mut Call<'_, '_>, lanes: i128) -> Result<()> {
     let pixels = Affine::number(call.within(offset_of!(EpilogueTile, pixels), 1, 1 << 40)?);
     let at = offset_of!(EpilogueTile, epilogue);
-    epilogue(call, at, (&Affine::number(1), &pixels), (lanes, lanes, 64))?;
+    let program = epilogue(call, at, (&Affine::number(1), &pixels), (lanes, lanes, 1 << 40))?;
     let channels = call.fixed(at + offset_of!(EpilogueArguments, channels))?;
-    let sums =
-        Reach::of(4 * whole(channels, lanes)).along(&pixels, &call.number(offset_of!(EpilogueTile, sums_pixel))?)?;
+    let sums = Reach::of(form(&program)?.input * whole(channels, lanes))
+        .along(&pixels, &call.number(offset_of!(EpilogueTile, sums_pixel))?)?;
     call.read(offset_of!(EpilogueTile, sums), &sums)
 }
 

@@ -50,12 +50,24 @@ struct Use {
     written: Option<Touched>,
 }
 
-/// Bytes of the elements that an epilogue's program stores and reads.
+/// Bytes of the elements that an epilogue's program loads, stores and reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct EpilogueAccess {
+    /// Of a channel's sum, float or code.
+    input: i128,
+    /// Of a channel's result.
     output: i128,
     /// Of the operands that it reads.
-    operands: [Option<i128>; catc_kernels::epilogue::MAX_OPERANDS],
+    operands: [Option<OperandBytes>; catc_kernels::epilogue::MAX_OPERANDS],
+}
+
+/// Bytes of an operand of an epilogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OperandBytes {
+    /// Each channel has an element of that many bytes.
+    OfChannel(i128),
+    /// The channels of a pixel share an element of that many bytes.
+    OfPixel(i128),
 }
 
 /// What a function does to memory, for any range of its units.

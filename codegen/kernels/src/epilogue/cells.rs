@@ -3,7 +3,7 @@
 
 use super::function::{self, OperandKind, StepFunction};
 use super::unary::apply_short_unary;
-use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, store};
+use super::{EpilogueArguments, EpilogueProgram, MAX_OPERANDS, ProgramStep, load, store};
 use crate::vector::Vector;
 use catc_scalar::UnaryFunction;
 use catc_scalar::functions::Clip;
@@ -142,24 +142,29 @@ pub(super) unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, co
         let shortcut = small_codes(v, &program.steps[0]);
         let shortcut_at = Operand::of(row, &program.steps[0]);
         let (sums_pixel, output_pixel) = (row.sums_pixel as isize, f.output_pixel as isize);
-        let mut sums = row.sums.byte_offset(from as isize * sums_pixel).add(channels.first);
+        let element = if KIND == ANY && program.load == load::CODES { 1 } else { 4 };
+        let mut sums = row.sums.cast::<u8>().offset(from as isize * sums_pixel).add(element * channels.first);
         let mut output = f.output.offset((row.number * f.output_row + row.first * f.output_pixel) as isize);
         output = output.offset(from as isize * output_pixel);
         for pixel in (from..to).step_by(P) {
             let mut t = [v.real(0.0); 4];
             for p in 0..P {
-                let sums = sums.byte_offset(p as isize * sums_pixel);
+                let sums = sums.offset(p as isize * sums_pixel);
                 for n in 0..N {
-                    let sums = sums.add(n * V::LANES);
+                    let sums = sums.add(n * V::LANES * element);
                     t[p * N + n] = match (scaled, KIND) {
+                        (false, _) if element == 1 => {
+                            let codes = v.load_bytes(sums);
+                            dequantized(&mut v, codes, program.load_zero, program.load_scale)
+                        }
                         (false, _) => v.load_reals(sums.cast()),
                         (true, AFFINE | AFFINE_SHORTCUT) => {
-                            let sum = v.load_ints(sums);
+                            let sum = v.load_ints(sums.cast());
                             let sum = v.convert_to_real(sum);
                             v.fused_mul_add(sum, multipliers[n], biases[n])
                         }
                         (true, _) => {
-                            let sum = v.load_ints(sums);
+                            let sum = v.load_ints(sums.cast());
                             let sum = v.convert_to_real(sum);
                             let product = v.mul(sum, multipliers[n]);
                             v.add(product, biases[n])
@@ -209,7 +214,7 @@ pub(super) unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, co
                 let bytes = v.pack_vectors(codes, rounding.levels);
                 v.store_runs::<P>(output.add(channels.first), output_pixel as i64, bytes, channels.count);
             }
-            sums = sums.wrapping_byte_offset(P as isize * sums_pixel);
+            sums = sums.wrapping_offset(P as isize * sums_pixel);
             output = output.wrapping_offset(P as isize * output_pixel);
         }
     }
@@ -260,6 +265,11 @@ impl Operand {
         unsafe {
             match kind {
                 OperandKind::Float => v.load_reals(self.at(place, pixel, 4).cast::<f32>().add(vector * V::LANES)),
+                OperandKind::OneFloat => {
+                    let other = v.real(self.at(place, pixel, 0).cast::<f32>().read());
+                    let factor = v.real(step.x);
+                    v.mul(other, factor)
+                }
                 OperandKind::ScaledFloat => {
                     let other = v.load_reals(self.at(place, pixel, 4).cast::<f32>().add(vector * V::LANES));
                     let factor = v.real(step.x);
@@ -284,11 +294,17 @@ pub(crate) fn small_codes<V: Vector>(mut v: V, step: &ProgramStep) -> V::Real {
 /// `(code - zero) as f32 * x`.
 #[inline(always)]
 fn centred<V: Vector>(v: &mut V, step: &ProgramStep, codes: V::Int) -> V::Real {
-    let zero = v.int(step.zero);
+    dequantized(v, codes, step.zero, step.x)
+}
+
+/// `(code - zero) as f32 * scale`.
+#[inline(always)]
+fn dequantized<V: Vector>(v: &mut V, codes: V::Int, zero: i32, scale: f32) -> V::Real {
+    let zero = v.int(zero);
     let codes = v.sub_int(codes, zero);
     let codes = v.convert_to_real(codes);
-    let factor = v.real(step.x);
-    v.mul(codes, factor)
+    let scale = v.real(scale);
+    v.mul(codes, scale)
 }
 
 /// Adds an operand of codes below 16. `shortcut` has the dequantized value of each code, if a vector has 16 lanes.

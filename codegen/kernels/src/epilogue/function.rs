@@ -22,6 +22,8 @@ const SCALED_FLOAT: u32 = 0x200;
 const CODE: u32 = 0x300;
 /// As [`CODE`], for codes below 16.
 const SMALL_CODE: u32 = 0x400;
+/// The first number of `t op (r * x)`, where `r` is one float for all channels of a pixel.
+const ONE_FLOAT: u32 = 0x600;
 /// The first number of unary functions, which have the parameters `x` and `y`. The number of the function is added.
 const UNARY: u32 = 0x500;
 
@@ -32,6 +34,8 @@ pub enum OperandKind {
     Float,
     /// f32 times `x`.
     ScaledFloat,
+    /// One f32 for all channels of a pixel, times `x`.
+    OneFloat,
     /// Bytes.
     Code,
     /// Bytes below 16.
@@ -58,6 +62,7 @@ impl StepFunction {
                 let first = match kind {
                     OperandKind::Float => FLOAT,
                     OperandKind::ScaledFloat => SCALED_FLOAT,
+                    OperandKind::OneFloat => ONE_FLOAT,
                     OperandKind::Code => CODE,
                     OperandKind::SmallCode => SMALL_CODE,
                 };
@@ -76,6 +81,7 @@ impl StepFunction {
             SCALE if step.function == SCALE => Some(StepFunction::Scale),
             FLOAT => binary(OperandKind::Float),
             SCALED_FLOAT => binary(OperandKind::ScaledFloat),
+            ONE_FLOAT => binary(OperandKind::OneFloat),
             CODE => binary(OperandKind::Code),
             SMALL_CODE => binary(OperandKind::SmallCode),
             UNARY => decode_unary(step).map(StepFunction::Unary),
@@ -148,9 +154,10 @@ mod tests {
 
     #[test]
     fn steps_say_their_function() {
-        let kinds = [OperandKind::Float, OperandKind::ScaledFloat, OperandKind::Code, OperandKind::SmallCode];
+        let floats = [OperandKind::Float, OperandKind::ScaledFloat, OperandKind::OneFloat];
+        let kinds = floats.into_iter().chain([OperandKind::Code, OperandKind::SmallCode]);
         let binary = |kind| Binary::ALL.map(|op| StepFunction::Binary(op, kind));
-        let all = kinds.into_iter().flat_map(binary).chain(functions().map(StepFunction::Unary));
+        let all = kinds.flat_map(binary).chain(functions().map(StepFunction::Unary));
         let mut numbers = std::collections::BTreeSet::new();
         for function in all.chain([StepFunction::Scale]) {
             let (number, [x, y]) = function.encode();

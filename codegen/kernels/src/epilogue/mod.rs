@@ -1,4 +1,5 @@
-//! Epilogues in wide vectors, from sums to stored values: scale and bias, the steps, rounding to codes. This module has the arguments;
+//! Epilogues in wide vectors, from sums to stored values: scale and bias, the steps, rounding to codes. Element-wise steps use them as well,
+//! with floats or codes in the place of sums. This module has the arguments;
 //! `cells` has the body for every width.
 //!
 //! Each f32 operation is the one that generated code would do, in the same order, and is rounded on its own. So the results are equal
@@ -17,9 +18,10 @@ mod unary;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use cells::{Row, small_codes};
-pub use steps::{OperandAccess, OperandElement, epilogue_steps};
+pub use steps::{OperandAccess, OperandElement, OperandLayout, epilogue_steps};
 
-use crate::function::Function;
+use crate::choose::KernelSet;
+use crate::function::{Contract, Function};
 
 /// The functions that compute only an epilogue.
 #[cfg(target_arch = "x86_64")]
@@ -39,6 +41,23 @@ pub const MAX_OPERANDS: usize = 2;
 
 /// The most steps of a program.
 pub const MAX_STEPS: usize = 8;
+
+/// The widest function that computes only an epilogue, among those that the kernels include, and its lanes.
+pub fn widest(kernels: KernelSet) -> Option<(&'static Function, usize)> {
+    let lanes = |function: &&'static Function| match *function.contract() {
+        Contract::Epilogue { lanes } if kernels.has_precompiled(function.tier()) => Some((*function, lanes)),
+        _ => None,
+    };
+    functions().iter().rev().find_map(lanes)
+}
+
+/// Values of [`EpilogueProgram::load`].
+pub mod load {
+    /// i32 sums, or f32 if there are no multipliers. A channel has four bytes.
+    pub const SUMS: u32 = 0;
+    /// Codes, of which each gives `(code - load_zero) as f32 * load_scale`. A channel has one byte. There are no multipliers.
+    pub const CODES: u32 = 1;
+}
 
 /// Values of [`EpilogueProgram::store`].
 pub mod store {
@@ -86,6 +105,12 @@ pub struct EpilogueProgram {
     pub zero: i32,
     /// Highest code minus the lowest.
     pub levels: u32,
+    /// One of [`load`].
+    pub load: u32,
+    /// Zero-point of the loaded codes minus their lowest code.
+    pub load_zero: i32,
+    /// Scale of the loaded codes.
+    pub load_scale: f32,
 }
 
 impl EpilogueProgram {
@@ -93,19 +118,23 @@ impl EpilogueProgram {
     pub fn words(&self) -> Vec<u32> {
         let steps =
             self.steps.iter().flat_map(|s| [s.function, s.operand, s.x.to_bits(), s.y.to_bits(), s.zero as u32]);
-        steps.chain([self.count, self.store, self.requantize.to_bits(), self.zero as u32, self.levels]).collect()
+        let stored = [self.count, self.store, self.requantize.to_bits(), self.zero as u32, self.levels];
+        steps.chain(stored).chain([self.load, self.load_zero as u32, self.load_scale.to_bits()]).collect()
     }
 
     /// The program with these words; `None` if their number is not that of a program.
     pub fn from_words(words: &[u32]) -> Option<EpilogueProgram> {
         let (steps, rest) = words.split_at_checked(MAX_STEPS * size_of::<ProgramStep>() / 4)?;
-        let &[count, store, requantize, zero, levels] = rest else { return None };
+        let &[count, store, requantize, zero, levels, load, load_zero, load_scale] = rest else { return None };
         let mut program = EpilogueProgram {
             count,
             store,
             requantize: f32::from_bits(requantize),
             zero: zero as i32,
             levels,
+            load,
+            load_zero: load_zero as i32,
+            load_scale: f32::from_bits(load_scale),
             ..EpilogueProgram::default()
         };
         for (step, &[function, operand, x, y, zero]) in program.steps.iter_mut().zip(steps.as_chunks().0) {
@@ -137,7 +166,7 @@ pub struct EpilogueArguments {
     pub operand_pixel: [i64; MAX_OPERANDS],
     /// Their bytes from row to row.
     pub operand_row: [i64; MAX_OPERANDS],
-    /// Channels, 1 to 64; in a tile of look-ups, at most those of the tile. Sums, multipliers, biases and operands are read in whole vectors
+    /// Channels: in an [`EpilogueTile`] 1 or more, in a tile of look-ups at most those of the tile, elsewhere 1 to 64. Sums, multipliers, biases and operands are read in whole vectors
     /// ([`crate::Contract`] has their length); only channels that exist are written.
     pub channels: i64,
 }
@@ -148,7 +177,7 @@ pub struct EpilogueArguments {
 pub struct EpilogueTile {
     /// What to do.
     pub epilogue: EpilogueArguments,
-    /// Sums of the first pixel in whole vectors of channels; i32, or f32 if there are no multipliers.
+    /// Sums or codes of the first pixel in whole vectors of channels, as [`EpilogueProgram::load`] says.
     pub sums: *const i32,
     /// Bytes from a pixel's sums to the next pixel's.
     pub sums_pixel: i64,
@@ -188,6 +217,7 @@ mod tests {
     fn words_are_the_memory_of_a_program() {
         let mut program =
             EpilogueProgram { count: 1, store: 2, requantize: 0.5, zero: -3, levels: 7, ..EpilogueProgram::default() };
+        (program.load, program.load_zero, program.load_scale) = (1, -2, 0.125);
         program.steps[0] = ProgramStep { function: 8, operand: 1, x: 0.25, y: -0.0, zero: 5 };
         let words = program.words();
         assert_eq!(words.len() * 4, size_of::<EpilogueProgram>());

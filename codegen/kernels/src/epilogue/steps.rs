@@ -10,10 +10,21 @@ use catc_scalar::EpilogueStep;
 pub struct OperandAccess {
     /// The type of an element.
     pub element: OperandElement,
-    /// Whether neighbouring channels are adjacent in memory.
-    pub contiguous: bool,
+    /// Where neighbouring channels are.
+    pub layout: OperandLayout,
     /// Whether whole vectors may be read, past the last element. This is false for inputs of the network, whose memory is the caller's.
     pub readable: bool,
+}
+
+/// Where the elements for neighbouring channels are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperandLayout {
+    /// Adjacent in memory.
+    Adjacent,
+    /// All channels of a pixel have the same element.
+    Same,
+    /// Elsewhere.
+    Apart,
 }
 
 /// An element of an operand.
@@ -42,7 +53,12 @@ pub fn epilogue_steps(steps: &[EpilogueStep<usize>], operands: &[OperandAccess])
         let reason = format!("its epilogue takes {MAX_STEPS} steps and {MAX_OPERANDS} operands");
         return Err(Refusal::new(reason));
     }
-    if operands.iter().any(|operand| !operand.contiguous) {
+    let supported = |operand: &OperandAccess| match operand.layout {
+        OperandLayout::Adjacent => true,
+        OperandLayout::Same => operand.element == OperandElement::Float,
+        OperandLayout::Apart => false,
+    };
+    if !operands.iter().all(supported) {
         return Err(Refusal::new("an operand of the epilogue does not follow the channels in memory"));
     }
     if operands.iter().any(|operand| !operand.readable) {
@@ -57,6 +73,9 @@ fn epilogue_step(step: &EpilogueStep<usize>, operands: &[OperandAccess]) -> Prog
         EpilogueStep::Unary(unary) => (StepFunction::Unary(unary), 0, None, 0),
         EpilogueStep::Binary { op, operand, scale } => {
             let (kind, zero) = match (operands[operand].element, scale) {
+                (OperandElement::Float, _) if operands[operand].layout == OperandLayout::Same => {
+                    (OperandKind::OneFloat, 0)
+                }
                 (OperandElement::Float, 1.0) => (OperandKind::Float, 0),
                 (OperandElement::Float, _) => (OperandKind::ScaledFloat, 0),
                 (OperandElement::Code { zero, levels }, _) if levels < SMALL_LEVELS => (OperandKind::SmallCode, zero),

@@ -7,11 +7,10 @@ use crate::builder::PlannedEpilogue;
 use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
-use crate::storage::{LaneAccess, LaneStep, Slot, StorageFormat};
+use crate::steps::epilogue_program;
+use crate::storage::Slot;
 use catc_kernels::Refusal;
-use catc_kernels::epilogue::{
-    EpilogueArguments, EpilogueProgram, OperandAccess, OperandElement, epilogue_steps, store,
-};
+use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, OperandAccess};
 use cranelift_codegen::ir::Value;
 use std::mem::offset_of;
 
@@ -31,40 +30,14 @@ pub(crate) fn program(
     slots: &[Slot],
 ) -> Result<EpilogueProgram, Refusal> {
     let operand = |(operand, cursor): (&ConvOperand, &ConvCursor)| {
-        let element = match operand.access.format {
-            StorageFormat::Float => OperandElement::Float,
-            StorageFormat::Byte | StorageFormat::RowOffset | StorageFormat::Index => {
-                OperandElement::Code { zero: operand.zero, levels: operand.levels }
-            }
-        };
-        OperandAccess {
-            element,
-            contiguous: is_plain(operand.access),
-            readable: !matches!(slots[cursor.slot], Slot::Input(_)),
-        }
+        let readable = !matches!(slots[cursor.slot], Slot::Input(_));
+        epilogue_program::operand_access(operand.access, operand.zero, operand.levels, readable)
     };
     let operands: Vec<OperandAccess> = to.operands.iter().zip(&cursors[to.first_cursor + 1..]).map(operand).collect();
-    if !is_plain(to.output.access) {
+    if !to.output.access.is_plain() {
         return Err(Refusal::new("its output does not follow the channels in memory"));
     }
-    let steps: Vec<_> = planned.steps.iter().map(|step| step.map_factor(|factor| factor.value)).collect();
-    let mut program = EpilogueProgram { requantize: 1.0, ..EpilogueProgram::default() };
-    for (to, step) in program.steps.iter_mut().zip(epilogue_steps(&steps, &operands)?) {
-        *to = step;
-        program.count += 1;
-    }
-    if let Some(codes) = to.output.codes {
-        program.store = if planned.small { store::SMALL_CODES } else { store::CODES };
-        program.requantize = planned.requantize.map_or(1.0, |f| f.value);
-        program.zero = i32::from(codes.zero);
-        program.levels = u32::from(codes.levels);
-    }
-    Ok(program)
-}
-
-/// Whether neighbouring channels are neighbours in memory, a float or a byte each.
-fn is_plain(access: LaneAccess) -> bool {
-    access.step == LaneStep::Unit && matches!(access.format, StorageFormat::Float | StorageFormat::Byte)
+    epilogue_program::program(None, planned, &operands, to.output.codes)
 }
 
 /// The argument block of a function with an epilogue: where its [`EpilogueArguments`] lies, and what changes from call to call.

@@ -3,7 +3,7 @@
 use super::{Channels, EpilogueVector, Row};
 use crate::epilogue::function::{OperandKind, StepFunction};
 use crate::epilogue::unary::apply_unary;
-use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, store};
+use crate::epilogue::{EpilogueArguments, EpilogueProgram, ProgramStep, load, store};
 use crate::vector::Portable;
 use catc_scalar::{Binary, Unary};
 
@@ -62,9 +62,13 @@ impl Memory {
             _ => (self.codes.as_ptr(), LANES as i64),
         };
         let mut output = vec![UNTOUCHED; element * LANES * PIXELS];
+        let (sums, sums_pixel, multiplier) = match program.load {
+            load::SUMS => (self.sums.as_ptr(), 4 * LANES as i64, self.multipliers.as_ptr()),
+            _ => (self.codes.as_ptr().cast(), LANES as i64, std::ptr::null()),
+        };
         let arguments = EpilogueArguments {
             program,
-            multiplier: self.multipliers.as_ptr(),
+            multiplier,
             bias: self.biases.as_ptr(),
             output: output.as_mut_ptr(),
             output_pixel: (element * LANES) as i64,
@@ -74,14 +78,7 @@ impl Memory {
             operand_row: [0; 2],
             channels: channels as i64,
         };
-        run(&Row {
-            arguments: &arguments,
-            sums: self.sums.as_ptr(),
-            sums_pixel: 4 * LANES as i64,
-            number: 0,
-            first: 0,
-            pixels: pixels as i64,
-        });
+        run(&Row { arguments: &arguments, sums, sums_pixel, number: 0, first: 0, pixels: pixels as i64 });
         output
     }
 
@@ -91,8 +88,11 @@ impl Memory {
         let mut output = vec![UNTOUCHED; element * LANES * PIXELS];
         for at in (0..LANES * pixels).filter(|at| at % LANES < channels) {
             let (sum, multiplier, bias) = (self.sums[at] as f32, self.multipliers[at % LANES], self.biases[at % LANES]);
-            let mut t =
-                if program.store == store::AFFINE { sum.mul_add(multiplier, bias) } else { sum * multiplier + bias };
+            let mut t = match (program.load, program.store) {
+                (load::CODES, _) => (i32::from(self.codes[at]) - program.load_zero) as f32 * program.load_scale,
+                (_, store::AFFINE) => sum.mul_add(multiplier, bias),
+                _ => sum * multiplier + bias,
+            };
             for step in &program.steps[..program.count as usize] {
                 t = self.step(step, at, t);
             }
@@ -113,6 +113,7 @@ impl Memory {
             StepFunction::Unary(unary) => unary.apply(t),
             StepFunction::Binary(op, OperandKind::Float) => op.apply(t, self.floats[at]),
             StepFunction::Binary(op, OperandKind::ScaledFloat) => op.apply(t, self.floats[at] * step.x),
+            StepFunction::Binary(op, OperandKind::OneFloat) => op.apply(t, self.floats[at / LANES * LANES] * step.x),
             StepFunction::Binary(op, OperandKind::Code | OperandKind::SmallCode) => {
                 op.apply(t, (i32::from(self.codes[at]) - step.zero) as f32 * step.x)
             }
@@ -125,7 +126,7 @@ fn step(function: StepFunction) -> ProgramStep {
     match function {
         StepFunction::Unary(_) => ProgramStep { function: number, x, y, ..ProgramStep::default() },
         StepFunction::Scale => ProgramStep { function: number, x: 0.7, ..ProgramStep::default() },
-        StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat) => {
+        StepFunction::Binary(_, OperandKind::Float | OperandKind::ScaledFloat | OperandKind::OneFloat) => {
             ProgramStep { function: number, x: 0.3, ..ProgramStep::default() }
         }
         StepFunction::Binary(_, OperandKind::Code | OperandKind::SmallCode) => {
@@ -138,9 +139,10 @@ fn step(function: StepFunction) -> ProgramStep {
 fn programs() -> Vec<EpilogueProgram> {
     let parameter = |_, position: usize| Ok::<_, ()>([-0.4, 0.9][position]);
     let unary = |name: &&str| StepFunction::Unary(Unary::build(name, parameter).unwrap().unwrap());
-    let kinds = [OperandKind::Float, OperandKind::ScaledFloat, OperandKind::Code, OperandKind::SmallCode];
+    let floats = [OperandKind::Float, OperandKind::ScaledFloat, OperandKind::OneFloat];
+    let kinds = floats.into_iter().chain([OperandKind::Code, OperandKind::SmallCode]);
     let binary = |kind| Binary::ALL.map(|op| StepFunction::Binary(op, kind));
-    let alone: Vec<StepFunction> = kinds.into_iter().flat_map(binary).chain(Unary::NAMES.iter().map(unary)).collect();
+    let alone: Vec<StepFunction> = kinds.flat_map(binary).chain(Unary::NAMES.iter().map(unary)).collect();
     let relu = StepFunction::Unary(Unary::Relu);
     let mut chains: Vec<Vec<StepFunction>> = alone.into_iter().map(|function| vec![function]).collect();
     chains.push(vec![]);
@@ -159,15 +161,21 @@ fn programs() -> Vec<EpilogueProgram> {
             program.count += 1;
         }
         let affine = chain.is_empty() || chain == [StepFunction::Binary(Binary::Add, OperandKind::SmallCode)];
-        // Square roots and logarithms give NaN, and quotients give infinities, so these programs do not have small values.
+        // Square roots and logarithms give NaN, quotients and celu with a negative parameter give infinities, so these programs do not have
+        // small values.
         let small = !matches!(
             chain[..],
-            [StepFunction::Unary(Unary::Sqrt | Unary::Log)] | [StepFunction::Binary(Binary::Div, _)]
+            [StepFunction::Unary(Unary::Sqrt | Unary::Log | Unary::Celu { .. })]
+                | [StepFunction::Binary(Binary::Div, _)]
         );
         let ends = [(store::FLOATS, true), (store::CODES, true), (store::SMALL_CODES, small), (store::AFFINE, affine)];
         for (store, _) in ends.into_iter().filter(|(_, possible)| *possible) {
             let requantize = if store == store::FLOATS || store == store::AFFINE { 1.0 } else { program.requantize };
-            programs.push(EpilogueProgram { store, requantize, ..program });
+            let program = EpilogueProgram { store, requantize, ..program };
+            programs.push(program);
+            if store != store::AFFINE {
+                programs.push(EpilogueProgram { load: load::CODES, load_zero: 6, load_scale: 0.21, ..program });
+            }
         }
     }
     programs
