@@ -2,10 +2,13 @@
 
 mod support;
 
+use catc_jit::{Options, compile};
+use catc_kernels::{Implementation, KERNELS};
 use catc_program::{Binary, Epilogue, EpilogueStep, Format, Geometry, Op, Operand, TensorId, Unary};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use support::build::{Builder, codes, output_size};
-use support::check;
+use support::{check, tiers};
 
 /// A window that the image has room for.
 fn any_window(b: &mut Builder, size: [usize; 2]) -> Geometry {
@@ -22,7 +25,7 @@ fn any_window(b: &mut Builder, size: [usize; 2]) -> Geometry {
     g
 }
 
-/// Steps of which one, the sigmoid, is beyond the precompiled epilogue.
+/// Steps, or none.
 fn any_steps(b: &mut Builder, shortcut: Option<TensorId>) -> Vec<EpilogueStep> {
     let mut steps = vec![];
     if let Some(shortcut) = shortcut {
@@ -36,6 +39,42 @@ fn any_steps(b: &mut Builder, shortcut: Option<TensorId>) -> Vec<EpilogueStep> {
         _ => {}
     }
     steps
+}
+
+/// So that a change of the rules which choose cannot leave a kernel untested.
+#[test]
+fn every_kernel_is_chosen_somewhere() {
+    let mut chosen = BTreeSet::new();
+    for bits in [Some(2), Some(8), None] {
+        let mut b = Builder::new(1);
+        let geometry = Geometry { kernel: [3; 2], strides: [1; 2], pads: [1; 4], dilations: [1; 2] };
+        let input = b.input(&[70, 5, 9]);
+        let y = match bits {
+            Some(bits) => {
+                let [from, to] = [(); 2].map(|_| codes(&mut b.rng, bits));
+                let x = b.quantize(input, from);
+                b.conv(x, 70, 70, geometry, bits, to, vec![])
+            }
+            None => {
+                let [x, y] = [(); 2].map(|_| b.image(Format::F32, &[70, 5, 9]));
+                b.step(Op::Map { scale: 1.5 }, &[input], Epilogue::default(), x);
+                let (weights, bias) = (b.floats(&[70, 1, 3, 3], |r| r.float()), b.floats(&[70], |r| r.float()));
+                let op = Op::FloatConv { geometry, groups: 70, weights, bias };
+                b.step(op, &[x], Epilogue::default(), y);
+                y
+            }
+        };
+        b.output(y);
+        for tier in tiers() {
+            let compiled = compile(&b.program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
+            chosen.extend(compiled.steps().filter_map(|step| step.kernel()));
+        }
+    }
+    for kernel in KERNELS.iter().map(|kernel| kernel.info()).filter(|info| info.name.starts_with("depthwise")) {
+        if kernel.implementation == Implementation::Precompiled && kernel.tier.is_available() {
+            assert!(chosen.contains(kernel.name), "{} was not chosen", kernel.name);
+        }
+    }
 }
 
 proptest! {

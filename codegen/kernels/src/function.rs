@@ -8,6 +8,7 @@
 //! [`Contract`] names the structure and determines which memory the function accesses. The verifier in catc-jit (`verify/kernels.rs`)
 //! relies on it: before generated code can run, it proves that every call stays within the memory behind the block's pointers.
 
+use crate::depthwise::RowOperands;
 use crate::tier::Tier;
 use crate::winograd::Form;
 use std::fmt;
@@ -45,10 +46,7 @@ pub enum Contract {
     /// [`crate::planes::PlanesRow`].
     Planes,
     /// [`crate::depthwise::DepthwiseRow`].
-    DepthwiseRow {
-        /// Whether the input is codes, one byte each; else floats.
-        codes: bool,
-    },
+    DepthwiseRow(RowOperands),
     /// [`crate::winograd::InputTile`].
     WinogradInput {
         /// Bytes of a vector of channels.

@@ -40,6 +40,12 @@ pub const KERNELS: &[KernelRef] = &[
     listed(&depthwise::emitted::MADD16),
     listed(&depthwise::emitted::FLOAT),
     #[cfg(target_arch = "x86_64")]
+    listed(&depthwise::avx2::MADDUBS_256),
+    #[cfg(target_arch = "x86_64")]
+    listed(&depthwise::avx2::MADD16_256),
+    #[cfg(target_arch = "x86_64")]
+    listed(&depthwise::avx2::FLOATS_256),
+    #[cfg(target_arch = "x86_64")]
     listed(&depthwise::avx512::CODES_512),
     #[cfg(target_arch = "x86_64")]
     listed(&depthwise::avx512::FLOATS_512),

@@ -5,7 +5,7 @@ use super::affine::Affine;
 use super::walk::{Base, Known, Walk};
 use super::{EpilogueAccess, OperandBytes};
 use catc_kernels::Contract;
-use catc_kernels::depthwise::{COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
+use catc_kernels::depthwise::{BLOCK as DEPTHWISE_BLOCK, DepthwiseRow, MAX_TAPS, RowOperands};
 use catc_kernels::dot::DotTile;
 use catc_kernels::epilogue::function::{OperandKind, StepFunction};
 use catc_kernels::epilogue::{EpilogueArguments, EpilogueProgram, EpilogueTile, MAX_OPERANDS, function, load, store};
@@ -128,7 +128,7 @@ pub(super) fn touch(walk: &mut Walk<'_>, contract: &Contract, arguments: &Argume
         }
         Contract::Epilogue { lanes } => epilogue_tile(&mut call, lanes as i128),
         Contract::Planes => planes(&mut call),
-        Contract::DepthwiseRow { codes } => depthwise(&mut call, codes),
+        Contract::DepthwiseRow(operands) => depthwise(&mut call, operands),
         Contract::WinogradInput { vector_bytes, forms } => winograd_input(&mut call, vector_bytes as i128, forms),
         Contract::WinogradProduct => winograd_product(&mut call),
         Contract::WinogradOutput { lanes, forms } => winograd_output(&mut call, lanes as i128, forms),
@@ -258,7 +258,7 @@ fn planes(call: &mut Call<'_, '_>) -> Result<()> {
     call.write(offset_of!(PlanesRow, output), &Reach::of(planes * pixels))
 }
 
-fn depthwise(call: &mut Call<'_, '_>, codes: bool) -> Result<()> {
+fn depthwise(call: &mut Call<'_, '_>, operands: RowOperands) -> Result<()> {
     let pixels = Affine::number(call.within(offset_of!(DepthwiseRow, pixels), 1, 1 << 40)?);
     let rows = call.within(offset_of!(DepthwiseRow, rows), 1, MAX_TAPS as i128)?;
     let columns = call.within(offset_of!(DepthwiseRow, columns), 1, MAX_TAPS as i128)?;
@@ -266,22 +266,24 @@ fn depthwise(call: &mut Call<'_, '_>, codes: bool) -> Result<()> {
         return Err(format!("{rows} times {columns} taps"));
     }
     let at = offset_of!(DepthwiseRow, epilogue);
-    epilogue(call, at, (&Affine::number(1), &pixels), (16, 16, 64))?;
-    let vectors = (call.fixed(at + offset_of!(EpilogueArguments, channels))? + 15) / 16;
+    let lanes = operands.epilogue_lanes() as i128;
+    epilogue(call, at, (&Affine::number(1), &pixels), (lanes, lanes, DEPTHWISE_BLOCK as i128))?;
+    // At most a block, as was just checked.
+    let channels = call.fixed(at + offset_of!(EpilogueArguments, channels))? as usize;
     let pixel = call.fixed(offset_of!(DepthwiseRow, pixel_bytes))?;
     let column = call.fixed(offset_of!(DepthwiseRow, column_bytes))?;
     let stride = call.within(offset_of!(DepthwiseRow, stride), 0, 1 << 40)?;
     if stride != 0 && stride * column != pixel {
         return Err("pixels do not share columns".into());
     }
-    let input = Reach::of(if codes { 64 } else { 64 * vectors })
+    let input = Reach::of(operands.input_bytes(channels) as i128)
         .along(&pixels, &Affine::number(pixel))?
         .along(&Affine::number(rows), &call.number(offset_of!(DepthwiseRow, row_bytes))?)?
         .along(&Affine::number(columns), &Affine::number(column))?;
     call.read(offset_of!(DepthwiseRow, input), &input)?;
-    let taps = if codes { (rows + COLUMN_TAPS as i128 - 1) / COLUMN_TAPS as i128 } else { rows } * columns;
-    call.read(offset_of!(DepthwiseRow, weights), &Reach::of(64 * taps * vectors))?;
-    call.read(offset_of!(DepthwiseRow, start), &Reach::of(64 * vectors))
+    let weights = operands.weight_bytes(channels, rows as usize, columns as usize);
+    call.read(offset_of!(DepthwiseRow, weights), &Reach::of(weights as i128))?;
+    call.read(offset_of!(DepthwiseRow, start), &Reach::of(operands.start_bytes(channels) as i128))
 }
 
 /// The outputs of a tile, which must be one of those.

@@ -3,93 +3,38 @@
 //! `vpdpbusd` sums products of four neighbouring bytes, so four taps of a channel must become neighbours. They are four rows of one input
 //! column. The bytes of a column are interleaved once and used by every output pixel whose window contains the column.
 
-use super::{BLOCK, COLUMN_TAPS, DepthwiseRow, MAX_TAPS};
+use super::rows::{COLUMN_TAPS, DepthwiseRows, RowOperands};
+use super::{DepthwiseRow, MAX_TAPS};
 use crate::epilogue;
 use crate::epilogue::Row;
 use crate::function::{Contract, Function};
-use crate::kernel::{ActivationFormat, Execution, Fit, Implementation, Kernel, KernelInfo, Refusal};
-use crate::query::Query;
 use crate::tier::Tier;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-/// A depthwise kernel that computes rows of output pixels.
-#[derive(Debug)]
-pub struct DepthwiseRows {
-    info: KernelInfo,
-    row: &'static Function,
-    /// Multiply-accumulates per cycle, measured on 3x3 layers on an Intel Xeon (Emerald Rapids).
-    rate: f64,
-}
+const COLUMNS: RowOperands = RowOperands::Columns;
+const LANES: RowOperands = RowOperands::Floats { lanes: 16 };
 
-/// Four-way dot products over filter columns.
-pub static CODES_512: DepthwiseRows = DepthwiseRows {
-    info: KernelInfo {
-        name: "depthwise-vnni-512",
-        tier: Tier::Avx512Vnni,
-        implementation: Implementation::Precompiled,
-        superseded: &[],
-        weight_bits: 2..=8,
-        activation_bits: 2..=8,
-        channels_per_vector: BLOCK,
-        units_per_step: 1,
-        vector_bytes: 64,
-        activations: ActivationFormat::Byte,
-    },
-    row: &CODES,
-    rate: 18.0,
-};
+/// Four-way dot products over filter columns. The rate was measured on an Intel Xeon (Emerald Rapids), as that of floats.
+pub static CODES_512: DepthwiseRows =
+    DepthwiseRows::new("depthwise-vnni-512", (Tier::Avx512Vnni, 64), &CODES, COLUMNS, 18.0);
 
 /// Fused multiplications and additions of floats.
-pub static FLOATS_512: DepthwiseRows = DepthwiseRows {
-    info: KernelInfo {
-        name: "depthwise-float-512",
-        tier: Tier::Avx512Vnni,
-        implementation: Implementation::Precompiled,
-        superseded: &[],
-        weight_bits: 32..=32,
-        activation_bits: 32..=32,
-        channels_per_vector: BLOCK,
-        units_per_step: 1,
-        vector_bytes: 64,
-        activations: ActivationFormat::Float,
-    },
-    row: &FLOATS,
-    rate: 10.0,
-};
+pub static FLOATS_512: DepthwiseRows =
+    DepthwiseRows::new("depthwise-float-512", (Tier::Avx512Vnni, 64), &FLOATS, LANES, 10.0);
 
 // SAFETY: `codes` accesses only the memory that the fields of its row describe. It reads the input in vectors of 64 bytes, and weights and
 // initial sums in as many vectors of 16 channels as needed.
 static CODES: Function = unsafe {
-    let contract = Contract::DepthwiseRow { codes: true };
+    let contract = Contract::DepthwiseRow(COLUMNS);
     Function::new("catc_depthwise_512", Tier::Avx512Vnni, contract, depthwise_512)
 };
 
 // SAFETY: `floats` accesses only the memory that the fields of its row describe, in whole vectors of 16 floats.
 static FLOATS: Function = unsafe {
-    let contract = Contract::DepthwiseRow { codes: false };
+    let contract = Contract::DepthwiseRow(LANES);
     Function::new("catc_depthwise_float_512", Tier::Avx512Vnni, contract, depthwise_float_512)
 };
-
-impl Kernel for DepthwiseRows {
-    fn info(&self) -> &KernelInfo {
-        &self.info
-    }
-
-    fn supports(&self, query: &Query<'_>) -> Result<Fit, Refusal> {
-        query.depthwise()?;
-        query.epilogue.precompiled.clone()?;
-        Ok(Fit::default())
-    }
-
-    fn cycles(&self, query: &Query<'_>, _: Fit) -> f64 {
-        query.macs() / self.rate
-    }
-
-    fn execution(&self) -> Execution {
-        Execution::DepthwiseRows(self.row)
-    }
-}
 
 /// Output pixels that are computed together.
 const PIXELS: usize = 8;

@@ -1,11 +1,17 @@
 //! Depthwise convolutions: vector lanes are channels, and the sums are over the taps only.
 
 #[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
 pub mod avx512;
 pub mod emitted;
 pub mod packing;
+pub mod rows;
 
-pub use packing::{CHANNELS, DepthwiseWeights, FLOAT_CHANNELS, pack, pack_columns, pack_float, pack_wide_float};
+pub use packing::{
+    CHANNELS, DepthwiseWeights, FLOAT_CHANNELS, pack, pack_columns, pack_float, pack_pairs, pack_wide_float,
+};
+pub use rows::{PairWeights, RowOperands};
 
 use crate::epilogue::EpilogueArguments;
 
@@ -27,11 +33,11 @@ pub enum DepthwiseProduct {
 pub struct DepthwiseRow {
     /// The epilogue, from sums to stored values. It has the number of channels.
     pub epilogue: EpilogueArguments,
-    /// The first channel of the input pixel at the first output pixel's first tap. Whole vectors of 64 bytes (codes) or 16 floats are read.
+    /// The first channel of the input pixel at the first output pixel's first tap. [`RowOperands`] says how much is read.
     pub input: *const u8,
-    /// The block's weights ([`packing::pack_columns`], [`packing::pack_wide_float`]).
+    /// The block's weights, in the order of the function's [`RowOperands`].
     pub weights: *const u8,
-    /// The block's initial sums, i32 or f32, in whole vectors of 16.
+    /// The block's initial sums, i32 or f32, in whole vectors.
     pub start: *const u8,
     /// Output pixels.
     pub pixels: i64,
@@ -54,6 +60,3 @@ pub const MAX_TAPS: usize = crate::query::MAX_DEPTHWISE_TAPS;
 
 /// Channels of a block.
 pub const BLOCK: usize = 64;
-
-/// Taps of a filter column that are summed in one step.
-pub const COLUMN_TAPS: usize = 4;

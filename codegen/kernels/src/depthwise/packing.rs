@@ -3,7 +3,8 @@
 //! The emitted kernels interleave the activation vectors of two taps, so that the two taps of a channel are neighbours. A multiply-add
 //! of neighbours (`pmaddubsw`, `pmaddwd`) then sums over taps. An odd number of taps is padded with a zero weight.
 
-use super::{BLOCK, COLUMN_TAPS};
+use super::BLOCK;
+use super::rows::{COLUMN_TAPS, PairWeights};
 use crate::weights::{FloatWeights, PackError, QuantizedWeights};
 
 /// Channels in a block.
@@ -55,7 +56,7 @@ pub fn pack_columns(
         return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
     }
     let mut pairs = Vec::new();
-    for (first, lanes) in wide_blocks(shape.groups) {
+    for (first, lanes) in wide_blocks(shape.groups, 16) {
         for x in 0..shape.kernel_width {
             for y in (0..shape.kernel_height).step_by(COLUMN_TAPS) {
                 for channel in first..first + lanes {
@@ -71,15 +72,47 @@ pub fn pack_columns(
     Ok(DepthwiseWeights { pairs, constants })
 }
 
-/// Packs float weights for the 512-bit kernel: `[block of 64 channels][tap][channel]`. The last block has only as many vectors of 16
-/// channels as it needs.
-pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError> {
+/// Packs quantized weights for the 256-bit kernels: `[block of 64 channels][group of channels][pair of taps][channel][tap of the pair]`. Two
+/// vectors of 128 bits are interleaved at once: the channels of a group come in the order of the first quarter, the third, the second and the
+/// fourth. The last block has only as many groups as it needs. An odd number of taps is padded with a zero weight. The constants are padded to
+/// whole groups.
+pub fn pack_pairs<T: From<i8> + Copy>(
+    weights: &QuantizedWeights<'_>,
+    activation_zero_point: i32,
+    format: PairWeights,
+) -> Result<DepthwiseWeights<T>, PackError> {
+    let shape = *weights.shape();
+    if !shape.is_depthwise() {
+        return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
+    }
+    let taps = shape.kernel_height * shape.kernel_width;
+    let quarter = format.group() / 4;
+    let mut pairs = Vec::new();
+    for first in (0..shape.groups).step_by(format.group()) {
+        for pair in (0..taps).step_by(2) {
+            for channel in [0, 2, 1, 3].into_iter().flat_map(|q| first + q * quarter..first + (q + 1) * quarter) {
+                for tap in pair..pair + 2 {
+                    let inside = channel < shape.groups && tap < taps;
+                    let (y, x) = (tap / shape.kernel_width, tap % shape.kernel_width);
+                    pairs.push(T::from(if inside { weights.signed_byte(channel, 0, y, x)? } else { 0 }));
+                }
+            }
+        }
+    }
+    let mut constants: Vec<i32> = weights.centred_sums().into_iter().map(|sum| -activation_zero_point * sum).collect();
+    constants.resize(shape.groups.next_multiple_of(format.group()), 0);
+    Ok(DepthwiseWeights { pairs, constants })
+}
+
+/// Packs float weights for the precompiled kernels: `[block of 64 channels][tap][channel]`, in vectors of `lanes` channels. The last block has
+/// only as many vectors as it needs.
+pub fn pack_wide_float(weights: &FloatWeights<'_>, lanes: usize) -> Result<Vec<f32>, PackError> {
     let shape = *weights.shape();
     if !shape.is_depthwise() {
         return Err(PackError::Unsupported { kernel: "depthwise", reason: "a group has more than one channel" });
     }
     let mut values = Vec::new();
-    for (first, lanes) in wide_blocks(shape.groups) {
+    for (first, lanes) in wide_blocks(shape.groups, lanes) {
         for y in 0..shape.kernel_height {
             for x in 0..shape.kernel_width {
                 let value = |c: usize| if c < shape.groups { weights.value(c, 0, y, x) } else { 0.0 };
@@ -90,9 +123,9 @@ pub fn pack_wide_float(weights: &FloatWeights<'_>) -> Result<Vec<f32>, PackError
     Ok(values)
 }
 
-/// First channel and number of lanes of each block of the 512-bit kernels.
-fn wide_blocks(channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..channels).step_by(BLOCK).map(move |first| (first, (channels - first).min(BLOCK).next_multiple_of(16)))
+/// First channel and number of channels of each block, in whole vectors of `lanes`.
+fn wide_blocks(channels: usize, lanes: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..channels).step_by(BLOCK).map(move |first| (first, (channels - first).min(BLOCK).next_multiple_of(lanes)))
 }
 
 /// Packs float weights: `[block of 4 channels][tap][channel]`.

@@ -6,12 +6,13 @@ use super::loops::{ConvCursor, ConvLoops};
 use super::plan::ConvPlan;
 use super::store::ConvStore;
 use crate::builder::Builder;
+use crate::builder::constants::Constants;
 use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::storage::Slot;
-use catc_kernels::depthwise::{BLOCK, COLUMN_TAPS, DepthwiseRow, packing};
-use catc_kernels::{Contract, FloatWeights, Function};
+use catc_kernels::depthwise::{BLOCK, DepthwiseRow, PairWeights, RowOperands, packing};
+use catc_kernels::{Contract, FloatWeights, Function, PackError, QuantizedWeights};
 use std::mem::{offset_of, size_of};
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
@@ -63,27 +64,46 @@ impl StepCode for DepthwiseRowCode {
 /// Lowers a depthwise convolution of codes or floats.
 pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, row: &'static Function) -> Result<(), JitError> {
     let [height, width] = layer.geometry.kernel;
-    if matches!(row.contract(), Contract::DepthwiseRow { codes: true }) {
-        let view = layer.view()?;
-        let scaling = Scaling::of(p, &layer)?;
-        let plan = layer.plan(p, scaling.bound)?;
-        let zero = i32::from(plan.input.zero());
-        let [weights, start] = p.packed(layer.packing(&plan, None), |constants| {
-            let packed = packing::pack_columns(&view, zero).map_err(|source| layer.failed(source))?;
+    let Contract::DepthwiseRow(operands) = *row.contract() else {
+        return Err(JitError::invalid(&layer.step.name, "its kernel computes no rows"));
+    };
+    let block = operands.weight_bytes(BLOCK, height, width);
+    let failed = |source| layer.failed(source);
+    let pack: PackCodes = match operands {
+        RowOperands::Columns => &|view, zero, constants| {
+            let packed = packing::pack_columns(view, zero)?;
             Ok([constants.push(&packed.pairs), constants.push(&packed.constants)])
-        })?;
-        let channels = [start, p.constants.push(&scaling.bias), p.constants.push(&scaling.multiplier)];
-        let block = width * height.div_ceil(COLUMN_TAPS) * COLUMN_TAPS * BLOCK;
-        return push(p, &layer, plan, row, (weights, block), &channels);
-    }
-    let (values, bias) = layer.floats(p)?;
-    let view = FloatWeights::new(layer.shape, &values).map_err(|source| layer.failed(source))?;
-    let plan = layer.plan(p, None)?;
-    let packed = packing::pack_wide_float(&view).map_err(|source| layer.failed(source))?;
-    let weights = p.constants.push(&packed);
-    let channels = [p.constants.push(&bias)];
-    push(p, &layer, plan, row, (weights, height * width * 4 * BLOCK), &channels)
+        },
+        RowOperands::Pairs(format @ PairWeights::Bytes) => &move |view, zero, constants| {
+            let packed = packing::pack_pairs::<i8>(view, zero, format)?;
+            Ok([constants.push(&packed.pairs), constants.push(&packed.constants)])
+        },
+        RowOperands::Pairs(format @ PairWeights::Shorts) => &move |view, zero, constants| {
+            let packed = packing::pack_pairs::<i16>(view, zero, format)?;
+            Ok([constants.push(&packed.pairs), constants.push(&packed.constants)])
+        },
+        RowOperands::Floats { lanes } => {
+            let (values, bias) = layer.floats(p)?;
+            let view = FloatWeights::new(layer.shape, &values).map_err(failed)?;
+            let plan = layer.plan(p, None)?;
+            let packed = packing::pack_wide_float(&view, lanes).map_err(failed)?;
+            let weights = p.constants.push(&packed);
+            let channels = [p.constants.push(&bias)];
+            return push(p, &layer, plan, row, (weights, block), &channels);
+        }
+    };
+    let view = layer.view()?;
+    let scaling = Scaling::of(p, &layer)?;
+    let plan = layer.plan(p, scaling.bound)?;
+    let zero = i32::from(plan.input.zero());
+    let [weights, start] =
+        p.packed(layer.packing(&plan, None), |constants| pack(&view, zero, constants).map_err(failed))?;
+    let channels = [start, p.constants.push(&scaling.bias), p.constants.push(&scaling.multiplier)];
+    push(p, &layer, plan, row, (weights, block), &channels)
 }
+
+/// Packs the codes of a layer whose activations have that zero-point: the places of the weights and of the initial sums.
+type PackCodes<'a> = &'a dyn Fn(&QuantizedWeights<'_>, i32, &mut Constants) -> Result<[usize; 2], PackError>;
 
 /// `weights` are their place and the bytes of a block; `channels` the places of what has four bytes for each channel: initial sums, then, of
 /// codes, biases and multipliers.
