@@ -102,6 +102,10 @@ fn inspect_and_bench_report_what_scripts_read() {
     assert!(layer["min_us"].as_f64() > Some(0.0) && layer["min_us"].as_f64() <= layer["median_us"].as_f64());
     let shares: f64 = layers.iter().map(|l| l["share"].as_f64().unwrap()).sum();
     assert!((shares - 1.0).abs() < 1e-6);
+    let kinds = report["profile"]["kinds"].as_array().unwrap();
+    let counted: u64 = kinds.iter().map(|kind| kind["layers"].as_u64().unwrap()).sum();
+    assert_eq!(counted, layers.len() as u64);
+    assert!(kinds.iter().any(|kind| kind["kind"] == layer["kernel"]), "{kinds:?}");
     let (text, _) =
         output(catc().arg("bench").arg(&bin).args(["--runs", "2", "--profile"]).env("CATC_CPU", "x86-64-v2"));
     assert!(text.contains("stage2_1_conv") && text.contains("MAC/cycle") && text.contains("x86-64-v2"), "{text}");

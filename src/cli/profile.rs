@@ -1,4 +1,4 @@
-//! The time of a run, layer by layer.
+//! The time of a run, layer by layer and by kinds of layers.
 
 use super::table::table;
 use catc_runtime::{InputArray, RunError, Session, cycles_per_second};
@@ -30,6 +30,22 @@ impl LayerTime {
         self.tile.map_or(kernel.into(), |(pixels, vectors)| format!("{kernel} {pixels}x{vectors}"))
     }
 
+    /// Multiply-accumulates per second.
+    fn rate(&self) -> Option<f64> {
+        (self.macs > 0 && self.shortest > 0.0).then(|| self.macs as f64 / self.shortest)
+    }
+}
+
+/// The layers of one kind: those with the same kernel, or, without one, with the same operation.
+struct Group<'a> {
+    kind: &'a str,
+    layers: usize,
+    macs: u64,
+    /// The sum of the shortest times in seconds.
+    shortest: f64,
+}
+
+impl Group<'_> {
     /// Multiply-accumulates per second.
     fn rate(&self) -> Option<f64> {
         (self.macs > 0 && self.shortest > 0.0).then(|| self.macs as f64 / self.shortest)
@@ -69,35 +85,67 @@ impl Profile {
         self.layers.iter().map(|l| l.shortest).sum()
     }
 
-    fn macs_per_cycle(&self, layer: &LayerTime) -> Option<f64> {
-        Some(layer.rate()? / self.clock?)
+    /// Of a number of multiply-accumulates per second.
+    fn per_cycle(&self, rate: Option<f64>) -> Option<f64> {
+        Some(rate? / self.clock?)
     }
 
-    /// A table of the layers and a line for all of them.
+    /// The kinds of layers, the slowest first.
+    fn groups(&self) -> Vec<Group<'_>> {
+        let mut groups: Vec<Group<'_>> = Vec::new();
+        for layer in &self.layers {
+            let kind = layer.kernel.unwrap_or(layer.op);
+            let at = groups.iter().position(|group| group.kind == kind).unwrap_or_else(|| {
+                groups.push(Group { kind, layers: 0, macs: 0, shortest: 0.0 });
+                groups.len() - 1
+            });
+            let group = &mut groups[at];
+            group.layers += 1;
+            group.macs += layer.macs;
+            group.shortest += layer.shortest;
+        }
+        groups.sort_by(|a, b| b.shortest.total_cmp(&a.shortest));
+        groups
+    }
+
+    /// A table of the layers, a table of their kinds, and a line for all of them.
     pub fn text(&self) -> String {
         let head = ["layer", "step", "kernel", "MMAC", "us", "share", "MAC/cycle", "GMAC/s"];
         let mut lines = vec![head.map(String::from).to_vec()];
-        let number = |value: Option<f64>| value.map(|v| format!("{v:.1}")).unwrap_or_default();
         for layer in &self.layers {
             lines.push(vec![
                 layer.name.clone(),
                 layer.op.into(),
                 layer.kernel_and_tile(),
-                if layer.macs > 0 { format!("{:.2}", layer.macs as f64 / 1e6) } else { String::new() },
+                millions(layer.macs),
                 format!("{:.1}", layer.shortest * 1e6),
                 format!("{:.1} %", 100.0 * layer.shortest / self.total()),
-                number(self.macs_per_cycle(layer)),
+                number(self.per_cycle(layer.rate())),
                 number(layer.rate().map(|r| r / 1e9)),
+            ]);
+        }
+        let head = ["kind", "layers", "MMAC", "us", "share", "MAC/cycle", "GMAC/s"];
+        let mut kinds = vec![head.map(String::from).to_vec()];
+        for group in self.groups() {
+            kinds.push(vec![
+                group.kind.into(),
+                group.layers.to_string(),
+                millions(group.macs),
+                format!("{:.1}", group.shortest * 1e6),
+                format!("{:.1} %", 100.0 * group.shortest / self.total()),
+                number(self.per_cycle(group.rate())),
+                number(group.rate().map(|r| r / 1e9)),
             ]);
         }
         let macs: u64 = self.layers.iter().map(|l| l.macs).sum();
         let clock = self.clock.map_or(String::new(), |c| {
             format!(" ({:.1} each cycle of {:.2} GHz)", macs as f64 / self.total() / c, c / 1e9)
         });
-        let (total, millions) = (self.total() * 1e3, macs as f64 / 1e6);
+        let (total, macs) = (self.total() * 1e3, macs as f64 / 1e6);
         format!(
-            "{}\nall layers: {total:.3} ms, the shortest time of each; {millions:.1} million multiply-accumulates{clock}\n",
-            table(&lines, &[3, 4, 5, 6, 7])
+            "{}\n{}\nall layers: {total:.3} ms, the shortest time of each; {macs:.1} million multiply-accumulates{clock}\n",
+            table(&lines, &[3, 4, 5, 6, 7]),
+            table(&kinds, &[1, 2, 3, 4, 5, 6])
         )
     }
 
@@ -112,10 +160,33 @@ impl Profile {
                 "min_us": l.shortest * 1e6,
                 "median_us": l.median * 1e6,
                 "share": l.shortest / self.total(),
-                "macs_per_cycle": self.macs_per_cycle(l),
+                "macs_per_cycle": self.per_cycle(l.rate()),
                 "gmacs_per_second": l.rate().map(|r| r / 1e9),
             })
         };
-        json!({ "clock_ghz": self.clock.map(|c| c / 1e9), "layers": self.layers.iter().map(layer).collect::<Vec<_>>() })
+        let group = |g: &Group| {
+            json!({
+                "kind": g.kind,
+                "layers": g.layers,
+                "macs": g.macs,
+                "min_us": g.shortest * 1e6,
+                "share": g.shortest / self.total(),
+                "macs_per_cycle": self.per_cycle(g.rate()),
+            })
+        };
+        json!({
+            "clock_ghz": self.clock.map(|c| c / 1e9),
+            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+            "kinds": self.groups().iter().map(group).collect::<Vec<_>>(),
+        })
     }
+}
+
+/// Multiply-accumulates in millions; nothing if there are none.
+fn millions(macs: u64) -> String {
+    if macs > 0 { format!("{:.2}", macs as f64 / 1e6) } else { String::new() }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map(|v| format!("{v:.1}")).unwrap_or_default()
 }
