@@ -9,9 +9,9 @@ use crate::emit::walk::Walk;
 use crate::emit::{F32Bits, StepCode};
 use crate::error::JitError;
 use crate::storage::LaneStep;
-use crate::storage::{StorageFormat, lane_access};
+use crate::storage::{Buffer, StorageFormat, lane_access};
 use catc_program::Step;
-use cranelift_codegen::ir::types::{F32X4, I32X4};
+use cranelift_codegen::ir::types::{F32, F32X4, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
 /// Cursor 0 writes, cursor 1 stands at the first element to be reduced, the others are operands of the epilogue.
@@ -37,6 +37,7 @@ impl StepCode for MeanCode {
         let lanes = e.stack(4 * 4 * 16);
         e.nest(&self.nest, units, &mut |e, pointers, count| {
             let values = match self.nest.cursors[1].lanes.format {
+                StorageFormat::Float if self.is_contiguous() => self.contiguous_floats(e, pointers[1], count),
                 StorageFormat::Float => self.floats(e, pointers[1], count, lanes),
                 _ => self.codes(e, pointers[1], count),
             };
@@ -92,6 +93,58 @@ impl MeanCode {
             .collect()
     }
 
+    /// Whether the reduced elements of an output are floats one after the other.
+    fn is_contiguous(&self) -> bool {
+        let mut next = 4;
+        self.reduced.iter().rev().all(|&(extent, bytes)| {
+            let follows = extent == 1 || bytes == next;
+            next *= extent as i64;
+            follows
+        })
+    }
+
+    /// The means of contiguous floats: lane `i` of a vector is partial sum `i`. Several outputs are computed at once, so that an addition does not
+    /// wait for the one before it.
+    fn contiguous_floats(&self, e: &mut Emitter<'_>, pointer: Value, count: usize) -> Vec<Value> {
+        let row = self.nest.cursors[1].lanes;
+        let mut means = Vec::new();
+        for first in (0..count).step_by(4) {
+            let rows = (count - first).min(4);
+            let starts = (first..first + rows).map(|r| e.offset(pointer, row.advance(r))).collect::<Vec<_>>();
+            let advances: Vec<_> = starts.iter().map(|&start| (start, 16)).collect();
+            let zero = e.floats(0.0);
+            let mut sums = e.repeat(self.count() / 4, &advances, vec![zero; rows], |e, pointers, sums| {
+                let add = |(&from, sum): (&Value, Value)| {
+                    let values = e.load(F32X4, from, 0);
+                    e.b.ins().fadd(sum, values)
+                };
+                pointers.iter().zip(sums).map(add).collect()
+            });
+            let (whole, rest) = (4 * (self.count() / 4), self.count() % 4);
+            if rest > 0 {
+                for (sum, &start) in sums.iter_mut().zip(&starts) {
+                    // A partial sum is never -0.0, so adding 0.0 does not change it.
+                    let mut values = e.floats(0.0);
+                    for lane in 0..rest {
+                        let value = e.load(F32, start, 4 * (whole + lane) as i64);
+                        values = e.b.ins().insertlane(values, value, lane as u8);
+                    }
+                    *sum = e.b.ins().fadd(*sum, values);
+                }
+            }
+            let mut totals = e.floats(0.0);
+            for (lane, sum) in sums.into_iter().enumerate() {
+                let l = [0, 1, 2, 3].map(|i| e.b.ins().extractlane(sum, i));
+                let (low, high) = (e.b.ins().fadd(l[0], l[1]), e.b.ins().fadd(l[2], l[3]));
+                let total = e.b.ins().fadd(low, high);
+                totals = e.b.ins().insertlane(totals, total, lane as u8);
+            }
+            let number = e.floats(self.count() as f32);
+            means.push(e.b.ins().fdiv(totals, number));
+        }
+        means
+    }
+
     /// Element `i` goes to partial sum `i mod 4`; the partial sums are in memory, one after the other.
     fn floats(&self, e: &mut Emitter<'_>, pointer: Value, count: usize, lanes: Value) -> Vec<Value> {
         let from = self.nest.cursors[1].lanes;
@@ -140,7 +193,7 @@ pub(crate) fn mean(p: &mut Builder<'_>, step: &Step, axes: &[usize], scale: f32)
     if kept.len() != output.buffer.dims.len() || axes.iter().any(|&a| a >= rank) {
         return Err(JitError::invalid(&step.name, "the axes contradict the dimensions"));
     }
-    let walk = Walk::of(&output.buffer);
+    let walk = lanes_of(&output.buffer);
     let along = |strides: &[i64]| -> Vec<i64> { kept.iter().map(|k| k.map_or(0, |i| strides[i])).collect() };
     if input.buffer.format == StorageFormat::RowOffset {
         let lanes = along(&input.buffer.strides);
@@ -176,4 +229,19 @@ pub(crate) fn mean(p: &mut Builder<'_>, step: &Step, axes: &[usize], scale: f32)
     };
     p.push(&step.name, slots, units, code);
     Ok(())
+}
+
+/// Lanes run along the innermost dimension that has more than one element: a reduced axis may remain with size 1.
+fn lanes_of(output: &Buffer) -> Walk {
+    let walk = Walk::of(output);
+    match output.order.iter().rev().find(|&&dim| output.dims[dim] > 1) {
+        // At least one dimension is left for the work units.
+        Some(&dim)
+            if output.format == StorageFormat::Float
+                && output.order.iter().any(|&d| d != dim && output.dims[d] > 1) =>
+        {
+            walk.with_lane(dim)
+        }
+        _ => walk,
+    }
 }
