@@ -58,6 +58,8 @@ const FLOAT_SHORTCUT: u8 = 5;
 const FLOATS: u8 = 6;
 /// Scale, bias, a clip, codes.
 const CLIP: u8 = 7;
+/// Scale, bias, any other unary function, codes.
+const UNARY: u8 = 8;
 
 /// The epilogue of a row of sums.
 ///
@@ -75,6 +77,7 @@ pub(crate) unsafe fn row<V: EpilogueVector>(v: V, row: &Row<'_>) {
             (0, _, store::FLOATS) if scaled => shaped::<V, FLOATS>(v, row),
             (0, _, store::SMALL_CODES) if scaled => shaped::<V, PLAIN>(v, row),
             (1, function::CLIP, store::SMALL_CODES) if scaled => shaped::<V, CLIP>(v, row),
+            (1, f, store::SMALL_CODES) if scaled && function::is_unary(f) => shaped::<V, UNARY>(v, row),
             (1, function::ADD_FLOAT, store::SMALL_CODES) if scaled => shaped::<V, FLOAT_SHORTCUT>(v, row),
             (1, function::ADD_SMALL_CODE, store::SMALL_CODES) if scaled => shaped::<V, SHORTCUT>(v, row),
             _ => shaped::<V, ANY>(v, row),
@@ -184,6 +187,12 @@ pub(super) unsafe fn cells<V: EpilogueVector, const N: usize, const P: usize, co
                     for value in &mut t[..P * N] {
                         *value = clip.value(&mut v, *value);
                     }
+                }
+                UNARY => {
+                    // Passes a copy, so that the running values stay in registers.
+                    let mut values = t;
+                    v.unary(&program.steps[0], &mut values);
+                    t = values;
                 }
                 FLOAT_SHORTCUT => {
                     for p in 0..P {

@@ -27,6 +27,12 @@ const ONE_FLOAT: u32 = 0x600;
 /// The first number of unary functions, which have the parameters `x` and `y`. The number of the function is added.
 const UNARY: u32 = 0x500;
 
+/// Whether a number encodes a unary function.
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(super) fn is_unary(function: u32) -> bool {
+    function & !0xff == UNARY
+}
+
 /// The elements of a step's operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperandKind {
