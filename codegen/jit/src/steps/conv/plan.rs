@@ -182,12 +182,14 @@ impl ConvPlan {
     }
 
     /// Pixels and vectors of the tile of a kernel that has several: the requested one, or the cheapest. Tiles are cut from all pixels as one
-    /// sequence where that is possible and cheaper. `rows` is the query of [`ConvPlan::tiles`]. Cursors are made after the choice.
+    /// sequence where that is possible, and cheaper than from several rows and columns. `rows` is the query of [`ConvPlan::tiles`]. Cursors are made after the choice.
     pub fn choose_tile(&mut self, kernel: KernelRef, rows: TileQuery, asked: TileOverride) -> (usize, usize) {
         let pixels = self.height * self.width;
         let all = TileQuery { width: pixels, ..rows };
+        // One row or column has nothing to lose.
+        let line = self.height == 1 || self.width == 1;
         let cheaper = || all.pixel_cycles(kernel) < SEQUENCE_GAIN * rows.pixel_cycles(kernel);
-        if !(self.is_sequence() && cheaper()) {
+        if !(self.is_sequence() && (line || cheaper())) {
             return rows.choose(kernel, asked);
         }
         let tile = all.choose(kernel, asked);
