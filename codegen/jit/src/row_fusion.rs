@@ -1,5 +1,6 @@
 //! Joins two layers into one function, which computes some rows of both at a time. If the floats of a layer are only added to the sums of
-//! the next layer, they stay in the cache instead of going through memory.
+//! the next layer, they stay in the cache instead of going through memory. Where tiles go through all pixels as one sequence, its parts take
+//! the place of rows.
 
 use crate::builder::UnplacedStep;
 use crate::emit::emitter::Emitter;

@@ -2,15 +2,14 @@
 
 mod support;
 
-use catc_jit::{Options, OutputMut, ParallelFor, compile};
+use catc_jit::{Options, compile};
 use catc_kernels::epilogue::MAX_STEPS;
 use catc_kernels::{Implementation, KERNELS, KernelSet, Tier};
 use catc_program::{Binary, ConstantData, EpilogueStep, Format, Geometry, Op, Operand, PackedCodes, Program, Unary};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use support::build::{Builder, codes, window};
-use support::{check, reference, tiers};
+use support::{check, check_in_pieces, tiers};
 
 /// What follows a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -234,41 +233,6 @@ fn look_ups_up_to_their_limit() {
             assert_eq!(kernels(&b.program, Tier::X86V3).contains("pairs-256"), looked_up, "{c} channels");
         }
         check(&b.program, &[vec![1.0; 3 * c]], 0.0);
-    }
-}
-
-/// Hands out a step's units in ranges of at most `length`, the last range first, to workers in turn.
-struct Pieces(usize);
-
-// SAFETY: one call after the other.
-unsafe impl ParallelFor for Pieces {
-    fn workers(&self) -> usize {
-        2
-    }
-
-    fn parallel_for(&self, units: usize, _cycles: f64, part: &(dyn Fn(usize, Range<usize>) + Sync)) {
-        let starts: Vec<usize> = (0..units).step_by(self.0).collect();
-        for (turn, &start) in starts.iter().enumerate().rev() {
-            part(turn % 2, start..units.min(start + self.0));
-        }
-    }
-}
-
-/// On every tier, in ranges of rows in any order.
-fn check_in_pieces(program: &Program, inputs: &[Vec<f32>]) {
-    let expected = reference::run(program, inputs);
-    for tier in tiers() {
-        let compiled = compile(program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
-        let given: Vec<_> = inputs.iter().map(|v| catc_jit::Input::F32(v)).collect();
-        for length in [1, 2, 3, 5] {
-            let mut found = vec![f32::NAN; expected[0].len()];
-            let mut workspace = compiled.workspace(2).unwrap();
-            let mut targets = [OutputMut::F32(&mut found)];
-            compiled
-                .run_observed(&given, &mut targets, &mut workspace, Some(&Pieces(length)), |_, call| call())
-                .unwrap();
-            assert_eq!(found, expected[0], "{tier}, ranges of {length}");
-        }
     }
 }
 

@@ -18,7 +18,7 @@ pub enum TileOverride {
 /// The numbers on which the cost of a layer's tiles depends.
 #[derive(Clone, Copy, Debug)]
 pub struct TileQuery {
-    /// Pixels of an output row.
+    /// Output pixels from which tiles are cut: those of a row, or those of the whole image where it has no gaps between rows.
     pub width: usize,
     /// Vectors of output channels of a group.
     pub vectors: usize,
@@ -43,7 +43,7 @@ impl TileQuery {
         if sides { kernel.tile_cycles(self, pixels, vectors) } else { None }
     }
 
-    /// Cycles of a row of pixels with all vectors, including the smaller tiles at the edges.
+    /// Cycles of all pixels with all vectors, including the smaller tiles at the edges.
     fn total(&self, kernel: KernelRef, pixels: usize, vectors: usize) -> f64 {
         let cost = |p, v| self.cost(kernel, p, v).unwrap_or(f64::INFINITY);
         let row = |v: usize| {
@@ -52,6 +52,12 @@ impl TileQuery {
         };
         let rest = self.vectors % vectors;
         (self.vectors / vectors) as f64 * row(vectors) + if rest == 0 { 0.0 } else { row(rest) }
+    }
+
+    /// Estimated cycles of a pixel with all vectors, by the cheapest tile.
+    pub fn pixel_cycles(&self, kernel: KernelRef) -> f64 {
+        let (pixels, vectors) = self.cheapest(kernel);
+        self.total(kernel, pixels, vectors) / self.width.max(1) as f64
     }
 
     fn sizes(&self, kernel: KernelRef) -> impl Iterator<Item = (usize, usize)> {

@@ -14,8 +14,8 @@ pub(crate) trait StepCode: CodeKey + Debug {
     /// Emits the body.
     fn emit(&self, e: &mut Emitter<'_>);
 
-    /// How the step accesses its tensors, if it can be joined with other steps to run a few rows at a time. Its work units are the rows of its
-    /// output then.
+    /// How the step accesses its tensors, if it can be joined with other steps to run a few work units at a time. These are the rows of its
+    /// output then, or parts of the sequence of its pixels.
     fn rows(&self) -> Option<RowAccess> {
         None
     }

@@ -24,23 +24,23 @@ pub(crate) struct Placed {
     pub buffer: Buffer,
 }
 
-/// Rows of a tensor in a slot.
+/// Rows of a tensor in a slot, or parts of the sequence of its pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowPlace {
     pub slot: usize,
-    /// Bytes from the slot to the first row.
+    /// Bytes from the slot to the first row or part.
     pub origin: i64,
-    /// Bytes from row to row.
+    /// Bytes from each to the next.
     pub row: i64,
 }
 
-/// The memory that a step accesses, if its work units are the rows of its output.
+/// The memory that a step accesses, if its work units are the rows of its output, or parts of the sequence of its pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowAccess {
     /// Slot of the input, any part of which the step may read.
     pub input: usize,
-    /// The rows that it writes.
+    /// The rows or parts that it writes.
     pub output: RowPlace,
-    /// The tensors of which it reads only the rows that it writes.
+    /// The tensors of which it reads only the rows or parts that it writes.
     pub operands: Vec<RowPlace>,
 }

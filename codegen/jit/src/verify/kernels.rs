@@ -344,7 +344,7 @@ fn winograd_output(call: &mut Call<'_, '_>, lanes: i128, forms: &[Form]) -> Resu
 }
 
 fn pack(call: &mut Call<'_, '_>, kind: LookupReach) -> Result<()> {
-    let pixels = Affine::number(call.within(offset_of!(PackTile, pixels), 1, 1 << 40)?);
+    let pixels = call.bounded(offset_of!(PackTile, pixels), 1, &Affine::number(1 << 40))?;
     let units = call.within(offset_of!(PackTile, units), 1, 1 << 40)?;
     let channels = call.within(offset_of!(PackTile, channels), 1, 1 << 40)?;
     let whole = whole(units, kind.packed_together as i128);

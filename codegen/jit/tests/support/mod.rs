@@ -128,3 +128,33 @@ pub fn check(program: &Program, inputs: &[Vec<f32>], tolerance: f32) {
         }
     }
 }
+
+/// Hands out a step's units in ranges of at most that many, the last range first, to two workers in turn.
+struct Pieces(usize);
+
+// SAFETY: one call after the other.
+unsafe impl ParallelFor for Pieces {
+    fn workers(&self) -> usize {
+        2
+    }
+
+    fn parallel_for(&self, units: usize, _: f64, part: &(dyn Fn(usize, std::ops::Range<usize>) + Sync)) {
+        let starts: Vec<usize> = (0..units).step_by(self.0).collect();
+        for (turn, &start) in starts.iter().enumerate().rev() {
+            part(turn % 2, start..units.min(start + self.0));
+        }
+    }
+}
+
+/// Checks a program on every tier against the executor, with ranges of units in any order: equal bit for bit.
+pub fn check_in_pieces(program: &Program, inputs: &[Vec<f32>]) {
+    let expected = reference::run(program, inputs);
+    for tier in tiers() {
+        let compiled = compile(program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
+        for length in [1, 2, 3, 5] {
+            let mut workspace = compiled.workspace(2).unwrap();
+            let found = run_parallel(&compiled, program, inputs, &mut workspace, Some(&Pieces(length)));
+            assert_eq!(found, expected, "{tier}, ranges of {length}");
+        }
+    }
+}

@@ -201,15 +201,15 @@ fn push(
     let block_bytes = (vectors * info.vector_bytes) as i64;
     let mut cursors = vec![
         ConvCursor { block: block as i64 * unit, ..plan.input_cursor },
-        ConvCursor { slot: weight_slot, origin: 0, group: 0, block: block_bytes, row: 0, pixel: 0 },
+        ConvCursor { slot: weight_slot, origin: 0, group: 0, block: block_bytes, unit: 0, pixel: 0 },
     ];
     cursors.extend(params.iter().map(|&slot| plan.channel_cursor(slot, 4, block)));
     let loops = ConvLoops {
         groups: 1,
         outputs: plan.shape.outputs,
         channels_per_vector: block,
-        width: plan.width,
-        pixels: PIXELS.min(plan.width.max(1)),
+        pixels: plan.pixels,
+        tile_pixels: PIXELS.min(plan.width.max(1)),
         vectors: 1,
     };
     let (height, macs) = (plan.height, plan.macs);

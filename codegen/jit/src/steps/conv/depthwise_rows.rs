@@ -127,15 +127,15 @@ fn push(
     let unit = plan.input.format.half_bytes() as i64 / 2;
     let mut cursors = vec![
         ConvCursor { block: BLOCK as i64 * unit, ..plan.input_cursor },
-        ConvCursor { slot, origin: 0, group: 0, block: block_bytes as i64, row: 0, pixel: 0 },
+        ConvCursor { slot, origin: 0, group: 0, block: block_bytes as i64, unit: 0, pixel: 0 },
     ];
     cursors.extend(channels.iter().map(|&slot| plan.channel_cursor(slot, 4, BLOCK)));
     let loops = ConvLoops {
         groups: 1,
         outputs: plan.shape.outputs,
         channels_per_vector: BLOCK,
-        width: plan.width,
-        pixels: plan.width.max(1),
+        pixels: plan.pixels,
+        tile_pixels: plan.width.max(1),
         vectors: 1,
     };
     let (height, macs) = (plan.height, plan.macs);

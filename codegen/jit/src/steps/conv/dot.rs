@@ -13,7 +13,7 @@ use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::storage::Slot;
 use catc_kernels::dot::{DotProduct, packing};
-use catc_kernels::{Architecture, FloatWeights, Tier};
+use catc_kernels::{Architecture, FloatWeights, Tier, TileOverride};
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32X4};
 use cranelift_codegen::ir::{InstBuilder, Value};
 
@@ -278,7 +278,7 @@ fn lower_codes(p: &mut Builder<'_>, layer: Layer<'_>, product: DotProduct) -> Re
     let signed = product == DotProduct::SignedFours;
     // Activations are -128 to 127, so only the sum of two products of -128 and -128 does not fit 16 bits.
     let operands = Operands { small, pairs_fit: signed && view.largest_absolute() < 128 };
-    let (pixels, vectors) = tile(p, &layer, &plan, operands);
+    let (pixels, vectors) = tile(p, &layer, &mut plan, operands);
     let layout = plan.layout(info.channels_per_vector, info.units_per_step, vectors);
     // The kernel of signed bytes takes codes less 128, so the zero-point is less by 128 too.
     let shift = if signed && !small { 128 } else { 0 };
@@ -318,7 +318,7 @@ fn lower_floats(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitError> {
     let view = FloatWeights::new(layer.shape, &values).map_err(|source| layer.failed(source))?;
     let mut plan = layer.plan(p, None)?;
     let operands = Operands::default();
-    let (pixels, vectors) = tile(p, &layer, &plan, operands);
+    let (pixels, vectors) = tile(p, &layer, &mut plan, operands);
     let layout = plan.layout(packing::CHANNELS, 1, vectors);
     let packed = packing::pack_float(&view, &layout).map_err(|source| layer.failed(source))?;
     let weight_slot = plan.slots.add(Slot::Constant(p.constants.push(&packed)));
@@ -339,7 +339,7 @@ fn push(
     layer: &Layer<'_>,
     plan: ConvPlan,
     (product, operands): (DotProduct, Operands),
-    (pixels, vectors): (usize, usize),
+    (tile_pixels, vectors): (usize, usize),
     mut cursors: Vec<ConvCursor>,
     chunk: usize,
 ) {
@@ -349,15 +349,15 @@ fn push(
         groups: plan.shape.groups,
         outputs: plan.shape.outputs,
         channels_per_vector,
-        width: plan.width,
-        pixels,
+        pixels: plan.pixels,
+        tile_pixels,
         vectors,
     };
-    let (height, macs, reduction) = (plan.height, plan.macs, plan.reduction);
+    let (units, macs, reduction) = (plan.units(), plan.macs, plan.reduction);
     let (slots, store) = plan.store(&mut cursors, vectors * channels_per_vector);
     let vector_bytes = info.vector_bytes;
     let code = DotCode { product, vector_bytes, loops, cursors, reduction, operands, chunk, store };
-    p.push(&layer.step.name, slots, height, code).with_kernel(layer.choice, macs, None);
+    p.push(&layer.step.name, slots, units, code).with_kernel(layer.choice, macs, None);
 }
 
 /// Steps of one turn of a loop, whole fours where these are loaded together.
@@ -366,6 +366,7 @@ fn turn(tier: Tier) -> usize {
 }
 
 /// Pixels and vectors of a tile: the cheapest within the vector registers.
-fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &ConvPlan, operands: Operands) -> (usize, usize) {
-    plan.tiles(layer.kernel(), p.kernels.tier, [operands.small, operands.pairs_fit]).cheapest(layer.kernel())
+fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &mut ConvPlan, operands: Operands) -> (usize, usize) {
+    let rows = plan.tiles(layer.kernel(), p.kernels.tier, [operands.small, operands.pairs_fit]);
+    plan.choose_tile(layer.kernel(), rows, TileOverride::Cheapest)
 }

@@ -53,10 +53,10 @@ impl EpilogueCall<'_> {
         let program = e.slot(program_slot);
         e.set(self.call, self.at + offset_of!(EpilogueArguments, program), program);
         e.set_int(self.call, self.at + offset_of!(EpilogueArguments, output_pixel), cursors[0].pixel);
-        e.set_int(self.call, self.at + offset_of!(EpilogueArguments, output_row), cursors[0].row);
+        e.set_int(self.call, self.at + offset_of!(EpilogueArguments, output_row), cursors[0].unit);
         for (number, cursor) in cursors[1..].iter().enumerate() {
             e.set_int(self.call, self.at + offset_of!(EpilogueArguments, operand_pixel) + 8 * number, cursor.pixel);
-            e.set_int(self.call, self.at + offset_of!(EpilogueArguments, operand_row) + 8 * number, cursor.row);
+            e.set_int(self.call, self.at + offset_of!(EpilogueArguments, operand_row) + 8 * number, cursor.unit);
         }
     }
 

@@ -2,12 +2,13 @@
 //! into offsets of table rows, the look-ups of some pixels and a few vectors of output channels, and the epilogue.
 //!
 //! A call takes its output rows in chunks: it packs the input rows that a chunk meets into scratch memory, then goes through the
-//! blocks of output channels outside and the pixels inside.
+//! blocks of output channels outside and the pixels inside. Where tiles go through all pixels as one sequence, its parts are the rows.
 
 use super::affine::{self, Affine};
 use super::epilogue::{self, EpilogueCall};
 use super::layer::{Layer, Scaling};
 use super::loops::ConvCursor;
+use super::pixels::{PixelPointer, Pixels};
 use super::plan::ConvPlan;
 use super::store::ConvStore;
 use crate::builder::Builder;
@@ -16,10 +17,10 @@ use crate::emit::call::Call;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::storage::{RowAccess, Slot};
-use catc_kernels::TileQuery;
 use catc_kernels::byte_sums::{self, Order};
 use catc_kernels::epilogue::{EpilogueProgram, EpilogueTile, function, store};
 use catc_kernels::lookup_tile::{LookupResultsTile, LookupTile, LookupTiles, LookupWeights, PackTile};
+use catc_kernels::{TileOverride, TileQuery};
 use catc_program::Geometry;
 use cranelift_codegen::ir::{InstBuilder, Value};
 use std::mem::{offset_of, size_of};
@@ -55,7 +56,7 @@ struct Packed {
     /// Bytes of the input from one packed row, or pixel, to the next.
     input_row: i64,
     input_pixel: i64,
-    /// Output rows of a chunk.
+    /// Output rows of a chunk: work units.
     chunk: usize,
 }
 
@@ -71,10 +72,15 @@ impl Packed {
         };
         let (skip_y, row_step, row_rest) = axis(0);
         let (skip_x, pixel_step, pixel_rest) = axis(1);
-        let pixels = (low.width * pixel_step).saturating_add_signed(pixel_rest);
+        let pixels = (low.pixels.unit() * pixel_step).saturating_add_signed(pixel_rest);
         let row_bytes = (kind.offset_bytes * pixels * units).max(1);
+        let (input_row, input_pixel) = match low.pixels {
+            Pixels::Rows { .. } => (skip_y as i64 * low.input.stride(1), skip_x as i64 * low.input.stride(2)),
+            // A window of one tap, so that its cursor moves from each packed row, and pixel, to the next.
+            Pixels::Sequence { .. } => (low.input_cursor.unit, low.input_cursor.pixel),
+        };
         let most = (LARGEST_CHUNK / row_bytes).saturating_add_signed(-row_rest) / row_step;
-        let chunk = most.clamp(1, low.height.max(1));
+        let chunk = most.clamp(1, low.units().max(1));
         Packed {
             channels: low.shape.inputs,
             units,
@@ -85,8 +91,8 @@ impl Packed {
             row_step,
             row_rest,
             pixel_step,
-            input_row: skip_y as i64 * low.input.stride(1),
-            input_pixel: skip_x as i64 * low.input.stride(2),
+            input_row,
+            input_pixel,
             chunk,
         }
     }
@@ -119,7 +125,7 @@ struct LookupCode {
     kernel: [usize; 2],
     dilations: [usize; 2],
     outputs: usize,
-    width: usize,
+    pixels: Pixels,
     /// Pixels and vectors of a tile.
     tile: (usize, usize),
     cursors: Vec<ConvCursor>,
@@ -174,7 +180,9 @@ impl StepCode for LookupCode {
         let shares = e.slot(self.share_slot);
         e.set(&pack, offset_of!(PackTile, shares), shares);
         e.set_int(&pack, offset_of!(PackTile, pixel_bytes), packed.input_pixel);
-        e.set_int(&pack, offset_of!(PackTile, pixels), packed.pixels as i64);
+        if let Pixels::Rows { .. } = self.pixels {
+            e.set_int(&pack, offset_of!(PackTile, pixels), packed.pixels as i64);
+        }
         e.set_int(&pack, offset_of!(PackTile, channels), packed.channels as i64);
         e.set_int(&pack, offset_of!(PackTile, units), packed.units as i64);
         let calls = self.calls(e);
@@ -200,7 +208,14 @@ impl StepCode for LookupCode {
                 (sums, (packed.pixels * packed.sum_bytes) as i64),
             ];
             let zero = e.int(0);
-            e.range(zero, met, &moves, vec![], |e, _, pointers, _| {
+            e.range(zero, met, &moves, vec![], |e, row, pointers, _| {
+                if let Pixels::Sequence { pixels, unit } = self.pixels {
+                    let row = e.b.ins().iadd(start, row);
+                    let (from, after) = (e.times(row, unit as i64), e.offset(row, 1));
+                    let until = e.first_pixel(pixels, unit, after);
+                    let count = e.b.ins().isub(until, from);
+                    e.set(&pack, offset_of!(PackTile, pixels), count);
+                }
                 e.set(&pack, offset_of!(PackTile, input), pointers[0]);
                 e.set(&pack, offset_of!(PackTile, offsets), pointers[1]);
                 e.set(&pack, offset_of!(PackTile, sums), pointers[2]);
@@ -293,28 +308,26 @@ impl LookupCode {
             EpilogueCall { call: &calls.lookup, at: FUSED }.block(e, pointers[3], pointers[2], channels);
         }
         let ends = &self.cursors[self.store.first_cursor..];
-        let row_step = packed.row_step as i64;
+        let (row_step, pixel_step) = (packed.row_step as i64, packed.pixel_step as i64);
         let sums_pixel = packed.sum_bytes as i64;
-        let mut moves =
-            vec![(offsets, row_step * packed.row_bytes() as i64), (sums, row_step * packed.pixels as i64 * sums_pixel)];
+        let mut moving = vec![
+            PixelPointer {
+                start: offsets,
+                unit: row_step * packed.row_bytes() as i64,
+                pixel: pixel_step * packed.pixel_bytes() as i64,
+            },
+            PixelPointer {
+                start: sums,
+                unit: row_step * packed.pixels as i64 * sums_pixel,
+                pixel: pixel_step * sums_pixel,
+            },
+        ];
         for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
-            moves.push((e.index(pointer, rows.0, cursor.row), cursor.row));
+            let start = e.index(pointer, rows.0, cursor.unit);
+            moving.push(PixelPointer { start, unit: cursor.unit, pixel: cursor.pixel });
         }
-        let step = packed.pixel_step as i64;
-        let mut pixel_bytes = vec![step * packed.pixel_bytes() as i64, step * sums_pixel];
-        pixel_bytes.extend(ends.iter().map(|c| c.pixel));
-        e.range(rows.0, rows.1, &moves, vec![], |e, _, row, _| {
-            let (full, rest) = (self.width / self.tile.0, self.width % self.tile.0);
-            let advances: Vec<_> = row.iter().zip(&pixel_bytes).map(|(&p, &b)| (p, b * self.tile.0 as i64)).collect();
-            e.repeat(full, &advances, vec![], |e, moved, _| {
-                self.tile(e, calls, pointers, moved, self.tile.0, channels);
-                vec![]
-            });
-            if rest > 0 {
-                let moved: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
-                self.tile(e, calls, pointers, &moved, rest, channels);
-            }
-            vec![]
+        e.pixel_tiles(self.pixels, self.tile.0, rows, &moving, &mut |e, pixels, moved| {
+            self.tile(e, calls, pointers, moved, pixels, channels);
         });
     }
 
@@ -361,7 +374,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: &'static Looku
     let scaling = Scaling::of(p, &layer)?;
     let mut plan = layer.plan(p, scaling.bound)?;
     let lanes = tiles.lanes;
-    let tile = tile(p, &layer, &plan, tiles);
+    let tile = tile(p, &layer, &mut plan, tiles);
     let block = tile.1 * lanes;
     let program = epilogue::program_of(&plan, block, &step.name)?;
     let (_, store) = plan.clone().store(&mut Vec::new(), block);
@@ -390,7 +403,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: &'static Looku
         plan.channel_cursor(start_slot, code_bytes, block),
         plan.channel_cursor(zero_slot, code_bytes, block),
     ];
-    let (macs, height, width, outputs) = (plan.macs, plan.height, plan.width, plan.shape.outputs);
+    let (macs, pixels, units, outputs) = (plan.macs, plan.pixels, plan.units(), plan.shape.outputs);
     let (slots, store) = plan.store(&mut cursors, block);
     let code = LookupCode {
         tiles,
@@ -398,7 +411,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: &'static Looku
         kernel: geometry.kernel,
         dilations: geometry.dilations,
         outputs,
-        width,
+        pixels,
         tile,
         cursors,
         store,
@@ -410,18 +423,18 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: &'static Looku
         zero_point,
         parts: weights.parts,
     };
-    p.push(&step.name, slots, height, code).with_kernel(layer.choice, macs, Some(tile)).scratch = packed.scratch();
+    p.push(&step.name, slots, units, code).with_kernel(layer.choice, macs, Some(tile)).scratch = packed.scratch();
     Ok(())
 }
 
 /// Pixels and vectors of a tile: the cheapest.
-fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &ConvPlan, tiles: &LookupTiles) -> (usize, usize) {
+fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &mut ConvPlan, tiles: &LookupTiles) -> (usize, usize) {
     let taps = plan.shape.kernel_height * plan.shape.kernel_width;
-    let query = TileQuery {
+    let rows = TileQuery {
         steps: plan.shape.inputs.div_ceil(tiles.together) * taps,
         ..plan.tiles(layer.kernel(), p.kernels.tier, [false; 2])
     };
-    query.cheapest(layer.kernel())
+    plan.choose_tile(layer.kernel(), rows, TileOverride::Cheapest)
 }
 
 /// Appends the constants of a layer and gives their slots: weights, biases, multipliers, where totals start or what is added, zero-points or

@@ -1,8 +1,9 @@
-//! The loops of a convolution over groups, blocks of output channels, rows and tiles of pixels, and the walk over the reduction.
+//! The loops of a convolution over groups, blocks of output channels, work units and tiles of pixels, and the walk over the reduction.
 //!
-//! There is no im2col: a tile reads its input through one pointer, pixels of a row being a fixed distance apart. Output
+//! There is no im2col: a tile reads its input through one pointer, its pixels being a fixed distance apart. Output
 //! channels are the outer loop, so that the weights of one block stay in the cache while all pixels go by.
 
+use super::pixels::{PixelPointer, Pixels};
 use crate::emit::emitter::Emitter;
 use cranelift_codegen::ir::Value;
 
@@ -16,8 +17,8 @@ pub(crate) struct ConvCursor {
     pub group: i64,
     /// Bytes from one block of output channels to the next.
     pub block: i64,
-    /// Bytes from one output row to the next.
-    pub row: i64,
+    /// Bytes from one work unit to the next: a row of output pixels, or a part of their sequence ([`Pixels`]).
+    pub unit: i64,
     /// Bytes from one output pixel to the next.
     pub pixel: i64,
 }
@@ -29,10 +30,10 @@ pub(crate) struct ConvLoops {
     /// Output channels of a group.
     pub outputs: usize,
     pub channels_per_vector: usize,
-    /// Output pixels in a row.
-    pub width: usize,
+    /// The output pixels.
+    pub pixels: Pixels,
     /// Pixels of a tile.
-    pub pixels: usize,
+    pub tile_pixels: usize,
     /// Vectors of output channels of a tile.
     pub vectors: usize,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Tile {
 }
 
 impl Emitter<'_> {
-    /// Emits the loops for the rows `first..last`. `per_group` runs once a group with the pointers at its start.
+    /// Emits the loops for the work units `first..last`. `per_group` runs once a group with the pointers at its start.
     pub fn conv_loops(
         &mut self,
         loops: &ConvLoops,
@@ -68,23 +69,23 @@ impl Emitter<'_> {
             per_group(e, pointers);
             let advances: Vec<_> = pointers.iter().zip(cursors).map(|(&p, c)| (p, c.block)).collect();
             if full > 0 {
-                let shape = Tile { pixels: loops.pixels, vectors: loops.vectors, channels: per_block };
+                let shape = Tile { pixels: loops.tile_pixels, vectors: loops.vectors, channels: per_block };
                 e.repeat(full, &advances, vec![], |e, pointers, _| {
-                    e.conv_rows(loops, cursors, pointers, shape, tile);
+                    e.conv_units(loops, cursors, pointers, shape, tile);
                     vec![]
                 });
             }
             if rest > 0 {
                 let vectors = rest.div_ceil(loops.channels_per_vector);
-                let shape = Tile { pixels: loops.pixels, vectors, channels: rest };
+                let shape = Tile { pixels: loops.tile_pixels, vectors, channels: rest };
                 let pointers: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
-                e.conv_rows(loops, cursors, &pointers, shape, tile);
+                e.conv_units(loops, cursors, &pointers, shape, tile);
             }
             vec![]
         });
     }
 
-    fn conv_rows(
+    fn conv_units(
         &mut self,
         loops: &ConvLoops,
         cursors: &[ConvCursor],
@@ -93,20 +94,13 @@ impl Emitter<'_> {
         tile: &mut dyn FnMut(&mut Self, Tile, &[Value]),
     ) {
         let (first, last) = (self.first, self.last);
-        let rows: Vec<_> = pointers.iter().zip(cursors).map(|(&p, c)| (self.index(p, first, c.row), c.row)).collect();
-        let (full, rest) = (loops.width / shape.pixels, loops.width % shape.pixels);
-        self.range(first, last, &rows, vec![], |e, _, pointers, _| {
-            let step = shape.pixels as i64;
-            let advances: Vec<_> = pointers.iter().zip(cursors).map(|(&p, c)| (p, c.pixel * step)).collect();
-            e.repeat(full, &advances, vec![], |e, pointers, _| {
-                tile(e, shape, pointers);
-                vec![]
-            });
-            if rest > 0 {
-                let pointers: Vec<_> = advances.iter().map(|&(p, b)| e.offset(p, b * full as i64)).collect();
-                tile(e, Tile { pixels: rest, ..shape }, &pointers);
-            }
-            vec![]
+        let moving: Vec<_> = pointers
+            .iter()
+            .zip(cursors)
+            .map(|(&p, c)| PixelPointer { start: self.index(p, first, c.unit), unit: c.unit, pixel: c.pixel })
+            .collect();
+        self.pixel_tiles(loops.pixels, shape.pixels, (first, last), &moving, &mut |e, pixels, pointers| {
+            tile(e, Tile { pixels, ..shape }, pointers);
         });
     }
 }

@@ -9,6 +9,7 @@ mod layer;
 mod lookup_tiles;
 mod loops;
 mod pairs;
+mod pixels;
 mod plan;
 mod store;
 mod sum_tiles;

@@ -6,6 +6,7 @@
 
 use super::layer::{Layer, Scaling};
 use super::loops::{ConvCursor, ConvLoops, Reduction, Tile};
+use super::pixels::Pixels;
 use super::store::{ConvStore, scale_sums};
 use super::thresholds;
 use crate::builder::Builder;
@@ -13,6 +14,7 @@ use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
 use crate::error::JitError;
 use crate::storage::Slot;
+use catc_kernels::TileOverride;
 use catc_kernels::pairs::rows;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I16X8, I32, I32X4, I64};
@@ -35,7 +37,8 @@ struct WindowSums {
     strides: [usize; 2],
     dilations: [usize; 2],
     kernel: [usize; 2],
-    width: usize,
+    /// The output pixels. Each pixel of a sequence counts as a row of its own here.
+    pixels: Pixels,
     /// Where the sums of the input pixels start in scratch.
     pixels_at: i64,
     /// Whether sums are stored as two equal 16-bit halves.
@@ -64,7 +67,7 @@ impl StepCode for PairsCode {
             halo.emit(e, first, last);
         }
         let table = e.slot(self.table_slot);
-        let halves = e.stack(self.loops.pixels * self.loops.vectors * 32);
+        let halves = e.stack(self.loops.tile_pixels * self.loops.vectors * 32);
         e.conv_loops(
             &self.loops,
             &self.cursors,
@@ -281,9 +284,14 @@ impl WindowSums {
         self.pixels_at as usize + rows * self.columns * 8
     }
 
-    /// First the sums over each input pixel that the rows `first..last` touch, then over windows.
+    /// First the sums over each input pixel that the work units `first..last` touch, then over windows.
     fn emit(&self, e: &mut Emitter<'_>, input: Value) {
-        let (first, last) = (e.first, e.last);
+        let (first, last, width) = match self.pixels {
+            Pixels::Rows { width } => (e.first, e.last, width),
+            Pixels::Sequence { pixels, unit } => {
+                (e.first_pixel(pixels, unit, e.first), e.first_pixel(pixels, unit, e.last), 1)
+            }
+        };
         let scratch = e.slot(self.scratch_slot);
         let shares = e.slot(self.share_slot);
         let pixel_sums = e.offset(scratch, self.pixels_at);
@@ -307,11 +315,11 @@ impl WindowSums {
         let stride_row = row_bytes * self.strides[0] as i64;
         let start = [
             (e.index(pixel_sums, first, stride_row), stride_row),
-            (e.index(scratch, first, 8 * self.width as i64), 8 * self.width as i64),
+            (e.index(scratch, first, 8 * width as i64), 8 * width as i64),
         ];
         e.range(first, last, &start, vec![], |e, _, p, _| {
             let pixels = [(p[0], 8 * self.strides[1] as i64), (p[1], 8)];
-            e.repeat(self.width, &pixels, vec![], |e, p, _| {
+            e.repeat(width, &pixels, vec![], |e, p, _| {
                 let sum = self.window(e, p[0], row_bytes);
                 let share = e.b.ins().ireduce(I32, sum);
                 let codes = e.b.ins().ushr_imm_u(sum, 32);
@@ -401,7 +409,10 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
     let scaling = Scaling::of(p, &layer)?;
     let narrow = choice.fits_i16();
     let mut low = layer.plan(p, scaling.bound)?;
-    let (pixels, vectors) = low.tiles(layer.kernel(), p.kernels.tier, [false; 2]).cheapest(layer.kernel());
+    let (tile_pixels, vectors) = {
+        let rows = low.tiles(layer.kernel(), p.kernels.tier, [false; 2]);
+        low.choose_tile(layer.kernel(), rows, TileOverride::Cheapest)
+    };
     let layout = low.layout(rows::CHANNELS, 1, vectors);
     let packed = rows::pack(&view, &layout, i32::from(low.input.zero())).map_err(|source| layer.failed(source))?;
     let thresholds =
@@ -425,7 +436,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
     let shares: Vec<u8> = pair_sums(rows::activation_share).chain(pair_sums(|sum| sum)).collect();
     let share_slot = add(constants.push(&shares));
     let scratch_slot = low.slots.add(Slot::Scratch);
-    let (height, width, macs) = (low.height, low.width, low.macs);
+    let (units, macs) = (low.units(), low.macs);
     let block = vectors * rows::CHANNELS;
     let wide = if narrow { 2 } else { 4 };
     let mut cursors = vec![
@@ -435,23 +446,28 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
         low.channel_cursor(zero_slot, wide, block),
         low.channel_cursor(multiplier_slot, per_channel, block),
         low.channel_cursor(bias_slot, 4, block),
-        ConvCursor { slot: scratch_slot, origin: 0, group: 0, block: 0, row: 8 * width as i64, pixel: 8 },
+        ConvCursor { slot: scratch_slot, origin: 0, group: 0, block: 0, unit: 8 * low.pixels.unit() as i64, pixel: 8 },
     ];
     // A window of one tap skips pixels of the input, and only the pixels that it reads are summed.
     let skips = geometry.kernel == [1, 1];
     let strides = if skips { [1, 1] } else { geometry.strides };
     let [skip_y, skip_x] = if skips { geometry.strides.map(|s| s as i64) } else { [1, 1] };
+    // Rows and pixels in a row. A sequence, whose windows have one tap, is taken as rows of one pixel.
+    let (height, width, input_row) = match low.pixels {
+        Pixels::Rows { width } => (low.height, width, skip_y * low.input.stride(1)),
+        Pixels::Sequence { pixels, .. } => (pixels, 1, low.input_cursor.pixel),
+    };
     let sums = WindowSums {
         scratch_slot,
         share_slot,
         bytes: layout.shape.inputs,
         input_pixel: skip_x * low.input.stride(2),
-        input_row: skip_y * low.input.stride(1),
+        input_row,
         columns: (width.max(1) - 1) * strides[1] + (geometry.kernel[1] - 1) * geometry.dilations[1] + 1,
         strides,
         dilations: geometry.dilations,
         kernel: geometry.kernel,
-        width,
+        pixels: low.pixels,
         pixels_at: (8 * width * height).next_multiple_of(64) as i64,
         halves: narrow,
     };
@@ -459,8 +475,8 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
         groups: low.shape.groups,
         outputs: low.shape.outputs,
         channels_per_vector: rows::CHANNELS,
-        width,
-        pixels,
+        pixels: low.pixels,
+        tile_pixels,
         vectors,
     };
     let reduction = low.reduction;
@@ -471,7 +487,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>) -> Result<(), JitErro
     let (slots, store) = low.store(&mut cursors, block);
     let code = PairsCode { loops, cursors, reduction, table_slot, sums, narrow, store, thresholds };
     let scratch = sums.scratch(height.max(1));
-    let pushed = p.push(&step.name, slots, height, code).with_kernel(choice, macs, None);
+    let pushed = p.push(&step.name, slots, units, code).with_kernel(choice, macs, None);
     pushed.scratch = scratch;
     Ok(())
 }

@@ -1,22 +1,33 @@
-//! What all convolutions do before they pack weights: tensors read and written, the walk over the input, the cursors of the loops.
+//! What all convolutions do before they pack weights: tensors read and written, the walk over the input, the cursors of the loops, and
+//! whether tiles go through rows or through all pixels as one sequence.
 
 use super::loops::{ConvCursor, Reduction};
+use super::pixels::{Pixels, distance};
 use super::store::{ConvOperand, ConvStore};
 use crate::builder::{Builder, Need, PlannedEpilogue, Slots};
 use crate::emit::epilogue::Output;
 use crate::emit::halo::HaloFill;
 use crate::error::JitError;
-use crate::storage::{Buffer, Codes, StorageFormat, image, lane_access, needed_halo};
-use catc_kernels::{ActivationFormat, KernelInfo, KernelRef, Runs, Tier, TileQuery, WeightLayout, WeightShape};
+use crate::storage::{Buffer, Codes, Halo, StorageFormat, image, lane_access, needed_halo};
+use catc_kernels::{
+    ActivationFormat, KernelInfo, KernelRef, Runs, Tier, TileOverride, TileQuery, WeightLayout, WeightShape,
+};
 use catc_program::{ConstantId, Geometry, Step};
+
+/// What a sequence must gain by the estimated cycles: rows can be joined with those of the layer before ([`crate::row_fusion`]), of which the
+/// estimate knows nothing.
+const SEQUENCE_GAIN: f64 = 0.97;
 
 /// A convolution on the way to its code.
 #[derive(Clone)]
 pub(crate) struct ConvPlan {
     pub slots: Slots,
     pub shape: WeightShape,
+    /// Pixels of the output.
     pub height: usize,
     pub width: usize,
+    /// How tiles go through them: by rows until [`ConvPlan::choose_tile`] says otherwise.
+    pub pixels: Pixels,
     pub input: Buffer,
     pub input_cursor: ConvCursor,
     pub reduction: Reduction,
@@ -71,7 +82,7 @@ pub(crate) fn plan(
         origin: input.origin - above,
         group: group_units as i64 * unit_bytes,
         block: 0,
-        row: stride_y * row,
+        unit: stride_y * row,
         pixel: stride_x * pixel,
     };
     let whole_rows = shape.groups == 1 && dilation_x == 1 && shape.kernel_width > 1;
@@ -94,6 +105,7 @@ pub(crate) fn plan(
         shape,
         height,
         width,
+        pixels: Pixels::Rows { width },
         input,
         input_cursor,
         reduction,
@@ -144,7 +156,55 @@ impl ConvPlan {
         }
     }
 
-    /// What the cost of the tiles of a kernel depends on. `operands` say whether activations are below 128, and whether sums of two products
+    /// Whether all pixels lie at one distance, in the input, the output and every operand of the epilogue.
+    fn is_sequence(&self) -> bool {
+        let size = [self.height, self.width];
+        let along = |strides: &[i64]| distance(size, strides[1] / 2, strides[2] / 2).is_some();
+        size.iter().product::<usize>() > 1
+            && [self.shape.kernel_height, self.shape.kernel_width] == [1, 1]
+            && self.output.halo == Halo::NONE
+            && distance(size, self.input_cursor.unit, self.input_cursor.pixel).is_some()
+            && along(&self.output.strides)
+            && self.planned.operands.iter().all(|(_, strides)| along(strides))
+    }
+
+    /// Bytes from one work unit, and from one pixel, to the next, of what moves by so many bytes along rows and pixels.
+    fn moves(&self, row: i64, pixel: i64) -> (i64, i64) {
+        let sequence = |unit: usize| {
+            let distance = distance([self.height, self.width], row, pixel)?;
+            Some((unit as i64 * distance, distance))
+        };
+        match self.pixels {
+            Pixels::Rows { .. } => (row, pixel),
+            // Not chosen unless there is a distance.
+            Pixels::Sequence { unit, .. } => sequence(unit).unwrap_or((row, pixel)),
+        }
+    }
+
+    /// Pixels and vectors of the tile of a kernel that has several: the requested one, or the cheapest. Tiles are cut from all pixels as one
+    /// sequence where that is possible, and cheaper than from several rows and columns. `rows` is the query of [`ConvPlan::tiles`]. Cursors are made after the choice.
+    pub fn choose_tile(&mut self, kernel: KernelRef, rows: TileQuery, asked: TileOverride) -> (usize, usize) {
+        let pixels = self.height * self.width;
+        let all = TileQuery { width: pixels, ..rows };
+        // One row or column has nothing to lose.
+        let line = self.height == 1 || self.width == 1;
+        let cheaper = || all.pixel_cycles(kernel) < SEQUENCE_GAIN * rows.pixel_cycles(kernel);
+        if !(self.is_sequence() && (line || cheaper())) {
+            return rows.choose(kernel, asked);
+        }
+        let tile = all.choose(kernel, asked);
+        self.pixels = Pixels::sequence(pixels, tile.0);
+        let (unit, pixel) = self.moves(self.input_cursor.unit, self.input_cursor.pixel);
+        self.input_cursor = ConvCursor { unit, pixel, ..self.input_cursor };
+        tile
+    }
+
+    /// The number of work units.
+    pub fn units(&self) -> usize {
+        self.pixels.units(self.height)
+    }
+
+    /// What the cost of the tiles of a kernel depends on, where these are cut from rows. `operands` say whether activations are below 128, and whether sums of two products
     /// fit 16 bits.
     pub fn tiles(&self, kernel: KernelRef, tier: Tier, [small_activations, pairs_fit]: [bool; 2]) -> TileQuery {
         TileQuery {
@@ -160,14 +220,14 @@ impl ConvPlan {
     /// The cursor of an array with `bytes` bytes for each output channel.
     pub fn channel_cursor(&self, slot: usize, bytes: i64, block_channels: usize) -> ConvCursor {
         let group = self.shape.outputs as i64 * bytes;
-        ConvCursor { slot, origin: 0, group, block: block_channels as i64 * bytes, row: 0, pixel: 0 }
+        ConvCursor { slot, origin: 0, group, block: block_channels as i64 * bytes, unit: 0, pixel: 0 }
     }
 
     /// The cursor of packed weights.
     pub fn weight_cursor(&self, slot: usize, layout: &WeightLayout, vector_bytes: usize) -> ConvCursor {
         let vector = (layout.steps() * vector_bytes) as i64;
         let block = vector * layout.vectors_per_block as i64;
-        ConvCursor { slot, origin: 0, group: vector * layout.vectors() as i64, block, row: 0, pixel: 0 }
+        ConvCursor { slot, origin: 0, group: vector * layout.vectors() as i64, block, unit: 0, pixel: 0 }
     }
 
     /// Appends the cursors of output and operands, and describes the way to the store.
@@ -175,24 +235,26 @@ impl ConvPlan {
         let outputs = self.shape.outputs as i64;
         let mut cursor = |slot, origin, strides: &[i64]| {
             let channel = strides[0];
+            let (unit, pixel) = self.moves(strides[1] / 2, strides[2] / 2);
             cursors.push(ConvCursor {
                 slot,
                 origin,
                 group: outputs * channel / 2,
                 block: block_channels as i64 * channel / 2,
-                row: strides[1] / 2,
-                pixel: strides[2] / 2,
+                unit,
+                pixel,
             });
+            pixel
         };
         let to = &self.output;
-        cursor(self.output_slot, to.origin, &to.strides);
+        let pixel = cursor(self.output_slot, to.origin, &to.strides);
         let mut operands = Vec::new();
         for (walk, strides) in &self.planned.operands {
-            cursor(walk.slot, walk.origin, strides);
+            let pixel = cursor(walk.slot, walk.origin, strides);
             operands.push(ConvOperand {
                 access: lane_access(walk.format, strides[0]),
                 channel: strides[0],
-                pixel: strides[2] / 2,
+                pixel,
                 zero: walk.zero,
                 levels: walk.levels,
             });
@@ -201,7 +263,7 @@ impl ConvPlan {
             first_cursor: cursors.len() - 1 - operands.len(),
             output: Output { access: to.lanes(0), codes: to.codes },
             channel: to.strides[0],
-            pixel: to.stride(2),
+            pixel,
             operands,
             epilogue: self.planned.code(),
             halo: self.halo,

@@ -32,9 +32,9 @@ pub(crate) struct ConvStore {
 }
 
 impl ConvStore {
-    /// How a function of rows with these cursors reaches its tensors, cursor 0 being its input.
+    /// How a function of work units with these cursors reaches its tensors, cursor 0 being its input.
     pub fn rows(&self, cursors: &[ConvCursor]) -> Option<RowAccess> {
-        let rows = |cursor: &ConvCursor| RowPlace { slot: cursor.slot, origin: cursor.origin, row: cursor.row };
+        let rows = |cursor: &ConvCursor| RowPlace { slot: cursor.slot, origin: cursor.origin, row: cursor.unit };
         let mut ends = cursors[self.first_cursor..].iter().map(rows);
         Some(RowAccess { input: cursors[0].slot, output: ends.next()?, operands: ends.collect() })
     }

@@ -5,6 +5,7 @@ use super::affine;
 use super::epilogue::{self, EpilogueCall};
 use super::layer::{Layer, Scaling};
 use super::loops::{ConvCursor, ConvLoops, Reduction, Tile};
+use super::pixels::UNIT_PIXELS;
 use super::plan::ConvPlan;
 use super::store::{ConvStore, scale_sums};
 use crate::builder::Builder;
@@ -20,11 +21,11 @@ use cranelift_codegen::ir::Value;
 use cranelift_codegen::ir::types::{F32X4, I32X4};
 use std::mem::{offset_of, size_of};
 
-/// The most bytes of weights that are read again for each row, from the second-level cache.
+/// The most bytes of weights that are read again for each work unit, from the second-level cache.
 const MAX_WEIGHTS: usize = 256 << 10;
 
-/// The fewest pixels of a row for which reading all weights is worth it.
-const MIN_WIDTH: usize = 14;
+/// The fewest pixels of a work unit for which reading all weights is worth it.
+const MIN_UNIT: usize = UNIT_PIXELS;
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -39,9 +40,9 @@ struct SumTileCode {
     store: ConvStore,
     /// Whether there are biases and multipliers.
     scaled: bool,
-    /// Whether a row is finished, with all blocks of output channels, before the next one. Blocks share cache lines of the output, which
+    /// Whether a work unit is finished, with all blocks of output channels, before the next one. Blocks share cache lines of the output, which
     /// stay in the cache that way; the weights must fit the second-level cache.
-    row_by_row: bool,
+    unit_by_unit: bool,
     /// Slot of the epilogue as a program, if the kernel knows its steps.
     program: Option<usize>,
 }
@@ -58,7 +59,7 @@ impl StepCode for SumTileCode {
         }
         // Tiles of codes and of floats have one block of arguments.
         let call = e.prepare(self.tile, size_of::<DotTile>());
-        let sums = e.aligned_stack(self.loops.pixels * self.loops.vectors * 4 * self.loops.channels_per_vector);
+        let sums = e.aligned_stack(self.loops.tile_pixels * self.loops.vectors * 4 * self.loops.channels_per_vector);
         e.set(&call, offset_of!(DotTile, sums), sums);
         e.set_int(&call, offset_of!(DotTile, input_pixel), self.cursors[0].pixel);
         e.set_int(&call, offset_of!(DotTile, rows), self.reduction.rows as i64);
@@ -74,12 +75,12 @@ impl StepCode for SumTileCode {
             e.set(&call, offset_of!(EpilogueTile, sums), sums);
             call
         });
-        if !self.row_by_row {
-            return self.rows(e, &call, epilogue.as_ref(), sums);
+        if !self.unit_by_unit {
+            return self.units(e, &call, epilogue.as_ref(), sums);
         }
-        e.range(first, last, &[], vec![], |e, row, _, _| {
-            (e.first, e.last) = (row, e.offset(row, 1));
-            self.rows(e, &call, epilogue.as_ref(), sums);
+        e.range(first, last, &[], vec![], |e, unit, _, _| {
+            (e.first, e.last) = (unit, e.offset(unit, 1));
+            self.units(e, &call, epilogue.as_ref(), sums);
             vec![]
         });
     }
@@ -91,8 +92,8 @@ impl SumTileCode {
         self.scaled.then(|| (pointers[3], pointers[4]))
     }
 
-    /// The rows `first..last` of the emitter.
-    fn rows(&self, e: &mut Emitter<'_>, call: &Call, epilogue: Option<&Call>, sums: Value) {
+    /// The work units `first..last` of the emitter.
+    fn units(&self, e: &mut Emitter<'_>, call: &Call, epilogue: Option<&Call>, sums: Value) {
         e.conv_loops(&self.loops, &self.cursors, &mut |_, _| {}, &mut |e, tile, pointers| {
             let pixel_sums = (tile.vectors * 4 * self.loops.channels_per_vector) as i64;
             e.set(call, offset_of!(DotTile, input), pointers[0]);
@@ -166,8 +167,8 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> R
 
 fn lower_floats(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> Result<(), JitError> {
     let (values, bias) = layer.floats(p)?;
-    let plan = layer.plan(p, None)?;
-    let (tile, layout) = tile(p, &layer, &plan);
+    let mut plan = layer.plan(p, None)?;
+    let (tile, layout) = tile(p, &layer, &mut plan);
     let view = FloatWeights::new(layer.shape, &values).map_err(|source| layer.failed(source))?;
     let packed = packing::pack_float(&view, &layout).map_err(|source| layer.failed(source))?;
     let weights = p.constants.push(&packed);
@@ -179,8 +180,8 @@ fn lower_floats(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> Resul
 fn lower_codes(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> Result<(), JitError> {
     let view = layer.view()?;
     let scaling = Scaling::of(p, &layer)?;
-    let plan = layer.plan(p, scaling.bound)?;
-    let (tile, layout) = tile(p, &layer, &plan);
+    let mut plan = layer.plan(p, scaling.bound)?;
+    let (tile, layout) = tile(p, &layer, &mut plan);
     let zero = i32::from(plan.input.zero());
     let [weights, start] = p.packed(layer.packing(&plan, Some(layout)), |constants| {
         let packed = packing::pack(&view, &layout, zero).map_err(|source| layer.failed(source))?;
@@ -207,9 +208,10 @@ fn lower_codes(p: &mut Builder<'_>, layer: Layer<'_>, tiles: SumTiles) -> Result
 }
 
 /// Pixels and vectors of a layer's tile, and the order of its weights.
-fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &ConvPlan) -> ((usize, usize), WeightLayout) {
+fn tile(p: &Builder<'_>, layer: &Layer<'_>, plan: &mut ConvPlan) -> ((usize, usize), WeightLayout) {
     let info = layer.kernel().kernel().info();
-    let tile = plan.tiles(layer.kernel(), p.kernels.tier, [false; 2]).choose(layer.kernel(), p.tile);
+    let rows = plan.tiles(layer.kernel(), p.kernels.tier, [false; 2]);
+    let tile = plan.choose_tile(layer.kernel(), rows, p.tile);
     (tile, plan.layout(info.channels_per_vector, info.units_per_step, tile.1))
 }
 
@@ -223,7 +225,7 @@ fn push(
     constants: &TileConstants,
 ) {
     let info = layer.kernel().kernel().info();
-    let (pixels, vectors) = tile;
+    let (tile_pixels, vectors) = tile;
     let block = vectors * info.channels_per_vector;
     let mut slot = |at: usize| plan.slots.add(Slot::Constant(at));
     let (weights, start) = (slot(constants.weights), slot(constants.start));
@@ -238,11 +240,11 @@ fn push(
         groups: plan.shape.groups,
         outputs: plan.shape.outputs,
         channels_per_vector: info.channels_per_vector,
-        width: plan.width,
-        pixels,
+        pixels: plan.pixels,
+        tile_pixels,
         vectors,
     };
-    let (height, width, macs, reduction) = (plan.height, plan.width, plan.macs, plan.reduction);
+    let (units, macs, reduction) = (plan.units(), plan.macs, plan.reduction);
     let planned = plan.epilogue().clone();
     let (mut slots, store) = plan.store(&mut cursors, block);
     let program = constants.program.or_else(|| epilogue::program(&planned, &store, &cursors, slots.as_slice()).ok());
@@ -251,7 +253,7 @@ fn push(
     let code = SumTileCode {
         tile: tiles.tile,
         epilogue: tiles.epilogue,
-        row_by_row: loops.outputs > block && width >= MIN_WIDTH && weight_bytes <= MAX_WEIGHTS,
+        unit_by_unit: loops.outputs > block && loops.pixels.unit() >= MIN_UNIT && weight_bytes <= MAX_WEIGHTS,
         loops,
         cursors,
         reduction,
@@ -260,5 +262,5 @@ fn push(
         scaled: scaling.is_some(),
         program,
     };
-    p.push(&layer.step.name, slots, height, code).with_kernel(layer.choice, macs, Some(tile));
+    p.push(&layer.step.name, slots, units, code).with_kernel(layer.choice, macs, Some(tile));
 }

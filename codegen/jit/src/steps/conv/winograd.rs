@@ -292,7 +292,7 @@ impl WinogradCode {
                 e.set_int(&output, offset_of!(OutputTile, pixels), pixels as i64);
                 let mut moves = vec![(sums, (tiles * 4 * BLOCK) as i64)];
                 for (&pointer, cursor) in pointers[self.store.first_cursor..].iter().zip(ends) {
-                    let down = t.tile_height as i64 * cursor.row;
+                    let down = t.tile_height as i64 * cursor.unit;
                     let place = e.index(pointer, row, down);
                     moves.push((e.offset(place, (t.tile_width * at) as i64 * cursor.pixel), down));
                 }
@@ -349,7 +349,7 @@ pub(crate) fn lower(p: &mut Builder<'_>, layer: Layer<'_>, tiles: WinogradTiles)
     let program_slot = add(constants.push(&affine.program.words()));
     let scratch_slot = plan.slots.add(Slot::Scratch);
     let positions = (form.positions() * BLOCK) as i64;
-    let block = |slot, block| ConvCursor { slot, origin: 0, group: 0, block, row: 0, pixel: 0 };
+    let block = |slot, block| ConvCursor { slot, origin: 0, group: 0, block, unit: 0, pixel: 0 };
     let mut cursors = vec![
         plan.input_cursor,
         block(weight_slot, positions * tiling.channels as i64),
