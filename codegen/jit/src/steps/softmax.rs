@@ -1,6 +1,5 @@
 //! Softmax over one axis: the maximum, exponentials and their sum in four lanes, the quotients.
 
-use super::wide_map;
 use crate::builder::{Builder, Need, Slots};
 use crate::emit::StepCode;
 use crate::emit::emitter::Emitter;
@@ -8,12 +7,11 @@ use crate::emit::halo::HaloFill;
 use crate::emit::nest::Nest;
 use crate::emit::walk::Walk;
 use crate::error::JitError;
-use crate::storage::{LaneAccess, Slot, StorageFormat};
-use catc_kernels::Function;
-use catc_kernels::epilogue::{EpilogueProgram, OperandAccess, OperandElement, OperandLayout, epilogue_steps, widest};
+use crate::storage::LaneAccess;
+use crate::storage::StorageFormat;
 use catc_program::Step;
 use catc_scalar::functions::Exp;
-use catc_scalar::{Arithmetic, Binary, EpilogueStep, Unary, UnaryFunction};
+use catc_scalar::{Arithmetic, UnaryFunction};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::F32X4;
 use cranelift_codegen::ir::{InstBuilder, Value};
@@ -25,42 +23,6 @@ struct SoftmaxCode {
     halo: Option<HaloFill>,
     /// The number of rows of an image output whose work units are not its rows: there the first unit fills the whole halo.
     rows: Option<usize>,
-    /// The precompiled functions, if the axis is contiguous.
-    wide: Option<WideSoftmax>,
-}
-
-/// Exponentials and quotients by the precompiled epilogue. Maximum and sum keep their order in four lanes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct WideSoftmax {
-    function: &'static Function,
-    /// Slot of the program `exp(x - r)`.
-    exponentials: usize,
-    /// Slot of the program `x / r`.
-    quotients: usize,
-}
-
-impl WideSoftmax {
-    /// Whole vectors are read, which the memory of the caller does not allow.
-    fn of(p: &mut Builder<'_>, nest: &Nest, slots: &mut Slots) -> Option<WideSoftmax> {
-        let (function, lanes) = widest(p.kernels)?;
-        let plain = nest.cursors.iter().all(|cursor| cursor.lanes.is_plain());
-        let caller = nest.cursors.iter().any(|cursor| matches!(slots.as_slice()[cursor.slot], Slot::Input(_)));
-        if !plain || caller || nest.lanes < lanes {
-            return None;
-        }
-        let one = OperandAccess { element: OperandElement::Float, layout: OperandLayout::Same, readable: true };
-        let by = |op| EpilogueStep::Binary { op, operand: 0, scale: 1.0 };
-        let mut program = |steps: &[EpilogueStep<usize>]| {
-            let mut program = EpilogueProgram { requantize: 1.0, ..EpilogueProgram::default() };
-            for (to, step) in program.steps.iter_mut().zip(epilogue_steps(steps, &[one]).ok()?) {
-                *to = step;
-                program.count += 1;
-            }
-            Some(slots.add(Slot::Constant(p.constants.push(&program.words()))))
-        };
-        let exponentials = program(&[by(Binary::Sub), EpilogueStep::Unary(Unary::Exp)])?;
-        Some(WideSoftmax { function, exponentials, quotients: program(&[by(Binary::Div)])? })
-    }
 }
 
 impl StepCode for SoftmaxCode {
@@ -77,11 +39,6 @@ impl StepCode for SoftmaxCode {
             }
         }
         let (to, from) = (self.nest.cursors[0].lanes, self.nest.cursors[1].lanes);
-        let calls = self.wide.map(|wide| {
-            let [exponentials, quotients] =
-                [wide.exponentials, wide.quotients].map(|program| wide_map::prepare(e, wide.function, program, 1));
-            (exponentials, quotients, e.stack(4))
-        });
         e.nest_outer(&self.nest, units, &mut |e, pointers, _| {
             let lowest = e.floats(f32::NEG_INFINITY);
             let maximum = self.fold(e, pointers, lowest, &mut |e, p, count, best| {
@@ -91,20 +48,6 @@ impl StepCode for SoftmaxCode {
             });
             let maximum = all_lanes(e, maximum, |e, a, b| e.max(a, b));
             let zero = e.floats(0.0);
-            if let Some((exponentials, quotients, one)) = &calls {
-                let lane = e.b.ins().extractlane(maximum, 0);
-                e.store(lane, *one, 0);
-                let strides = [0; 3];
-                wide_map::run(e, exponentials, &[pointers[0], pointers[1], *one], &strides, 1, self.nest.lanes);
-                let sums = self.fold(e, pointers, zero, &mut |e, p, count, sum| {
-                    let power = e.load_words(F32X4, to.step, p[0], 0, count)[0];
-                    let power = keep(e, power, zero, count);
-                    e.b.ins().fadd(sum, power)
-                });
-                let sum = e.sum_of_lanes(sums);
-                e.store(sum, *one, 0);
-                return wide_map::run(e, quotients, &[pointers[0], pointers[0], *one], &strides, 1, self.nest.lanes);
-            }
             let sums = self.fold(e, pointers, zero, &mut |e, p, count, sum| {
                 let x = e.load_words(F32X4, from.step, p[1], 0, count)[0];
                 let x = e.b.ins().fsub(x, maximum);
@@ -186,7 +129,6 @@ pub(crate) fn softmax(p: &mut Builder<'_>, step: &Step, axis: usize) -> Result<(
     let halo = output.halo_fill(out);
     // With lanes along the rows of an image the units are its columns.
     let rows = (axis == 1).then(|| to.dims[1]);
-    let wide = WideSoftmax::of(p, &nest, &mut slots);
-    p.push(&step.name, slots, units, SoftmaxCode { nest, halo, rows, wide });
+    p.push(&step.name, slots, units, SoftmaxCode { nest, halo, rows });
     Ok(())
 }

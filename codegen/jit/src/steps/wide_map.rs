@@ -83,7 +83,17 @@ impl StepCode for WideMapCode {
         if let Some(halo) = &self.halo {
             halo.emit(e, units.0, units.1);
         }
-        let call = prepare(e, self.function, self.program, self.nest.cursors.len() - 2);
+        let call = e.prepare(self.function, size_of::<EpilogueTile>());
+        let arguments = offset_of!(EpilogueTile, epilogue);
+        let program = e.slot(self.program);
+        e.set(&call, arguments + offset_of!(EpilogueArguments, program), program);
+        e.set_int(&call, arguments + offset_of!(EpilogueArguments, multiplier), 0);
+        e.set_int(&call, arguments + offset_of!(EpilogueArguments, bias), 0);
+        // A call has one row.
+        e.set_int(&call, arguments + offset_of!(EpilogueArguments, output_row), 0);
+        for number in 0..self.nest.cursors.len() - 2 {
+            e.set_int(&call, arguments + offset_of!(EpilogueArguments, operand_row) + 8 * number, 0);
+        }
         let lanes = self.nest.lanes;
         if self.nest.outer.len() > 1 {
             let mut rows = self.nest.clone();
@@ -106,31 +116,8 @@ impl StepCode for WideMapCode {
     }
 }
 
-/// A call of the function whose program is in a slot, with that many operands. A call has one row.
-pub(super) fn prepare(e: &mut Emitter<'_>, function: &'static Function, program: usize, operands: usize) -> Call {
-    let call = e.prepare(function, size_of::<EpilogueTile>());
-    let arguments = offset_of!(EpilogueTile, epilogue);
-    let program = e.slot(program);
-    e.set(&call, arguments + offset_of!(EpilogueArguments, program), program);
-    e.set_int(&call, arguments + offset_of!(EpilogueArguments, multiplier), 0);
-    e.set_int(&call, arguments + offset_of!(EpilogueArguments, bias), 0);
-    e.set_int(&call, arguments + offset_of!(EpilogueArguments, output_row), 0);
-    for number in 0..operands {
-        e.set_int(&call, arguments + offset_of!(EpilogueArguments, operand_row) + 8 * number, 0);
-    }
-    call
-}
-
-/// Calls the function for `pixels` pixels of `channels` channels. Pointer 0 is the output, pointer 1 the input, the others are the operands;
-/// `strides` are their bytes from pixel to pixel.
-pub(super) fn run(
-    e: &mut Emitter<'_>,
-    call: &Call,
-    pointers: &[Value],
-    strides: &[i64],
-    pixels: usize,
-    channels: usize,
-) {
+/// Calls the function for `pixels` pixels of `channels` channels. `strides` are the bytes from pixel to pixel of each pointer.
+fn run(e: &mut Emitter<'_>, call: &Call, pointers: &[Value], strides: &[i64], pixels: usize, channels: usize) {
     let arguments = offset_of!(EpilogueTile, epilogue);
     e.set(call, offset_of!(EpilogueTile, sums), pointers[1]);
     e.set_int(call, offset_of!(EpilogueTile, sums_pixel), strides[1]);
