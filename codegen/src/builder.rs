@@ -137,7 +137,10 @@ fn renumber_op(op: &mut Op, constants: &mut Numbering) {
         Op::FloatConv { weights, bias, .. } | Op::FloatLinear { weights, bias } => {
             [weights, bias].into_iter().for_each(set);
         }
-        Op::SquaredDistance { centroids: c } | Op::GatherRow { table: c } | Op::Constant { constant: c } => set(c),
+        Op::SquaredDistance { centroids: c }
+        | Op::GatherRow { table: c }
+        | Op::Interpolate { weights: c, .. }
+        | Op::Constant { constant: c } => set(c),
         Op::MatMul { .. }
         | Op::MaxPool { .. }
         | Op::AvgPool { .. }

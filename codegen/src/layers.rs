@@ -3,7 +3,7 @@
 use crate::epilogue::{PendingEpilogue, Placement, Source, column};
 use crate::lowering::{Lowered, Lowering};
 use crate::materialization::Order;
-use catc_ir::ops::{AvgPool, Body, Conv2d, Fused, ReduceMean, Window};
+use catc_ir::ops::{AvgPool, Body, Conv2d, Fused, Interpolate, ReduceMean, Window};
 use catc_ir::{ConstId, Node, Operand, TensorData, ValueId};
 use catc_program::{Constant, ConstantData, ConstantId, Format, Geometry, Layout, Op, PackedCodes};
 
@@ -14,6 +14,20 @@ fn geometry(w: &Window) -> Geometry {
 /// A window that covers a whole image of this size.
 fn whole(image: [usize; 2]) -> Geometry {
     Geometry { kernel: image, strides: [1; 2], pads: [0; 4], dilations: [1; 2] }
+}
+
+/// Channels from which on lanes along channels pay.
+const LANES: usize = 4;
+
+/// Whether a node interpolates along the rows or columns of an image with enough channels for lanes. It then takes the image
+/// channels-last. `dims` are those of its input without the batch.
+pub(crate) fn interpolates_pixels(op: &catc_ir::Op, dims: &[usize]) -> bool {
+    let interpolate = match op {
+        catc_ir::Op::Interpolate(i) => *i,
+        catc_ir::Op::Fused(Fused { body: Body::Interpolate { interpolate, .. }, .. }) => *interpolate,
+        _ => return false,
+    };
+    dims.len() == 3 && interpolate.axis > 1 && dims[0] >= LANES
 }
 
 const IMAGE: Placement = Placement::Own(Layout::ChannelsLast);
@@ -27,6 +41,7 @@ impl Lowering<'_> {
             Body::MatMul { scale } => self.product(node, *scale, epilogue),
             Body::AvgPool { pool, scale } => self.avg_pool(node, pool, *scale, epilogue),
             Body::Mean { mean, scale } => self.mean(node, mean, *scale, epilogue),
+            Body::Interpolate { interpolate, scale } => self.interpolate(node, *interpolate, *scale, epilogue),
             Body::Map { scale } => {
                 let base = self.value(node.inputs[0])?;
                 self.apply(node.output, base, *scale, epilogue)
@@ -223,6 +238,32 @@ impl Lowering<'_> {
         let (geometry, count_include_pad) = (geometry(&pool.window), pool.count_include_pad);
         let op = Op::AvgPool { geometry, count_include_pad, scale };
         self.emit(node.output, op, vec![input], IMAGE, epilogue)
+    }
+
+    /// An interpolation. Images are channels-last where their rows or columns are interpolated, because lanes then run along channels.
+    pub(crate) fn interpolate(
+        &mut self,
+        node: &Node,
+        interpolate: Interpolate,
+        scale: f32,
+        epilogue: PendingEpilogue,
+    ) -> Lowered<()> {
+        let x = self.value(node.inputs[0])?;
+        let dims = self.dims(x)?;
+        let axis = interpolate.axis - 1;
+        let layout = if interpolates_pixels(&node.op, &dims) { Layout::ChannelsLast } else { self.present_layout(x)? };
+        let input = self.in_layout(x, layout)?;
+        let id = self.constant_input(node, 1, "indices")?;
+        let TensorData::I64(indices) = self.graph.constant(id).tensor.data() else {
+            return Err(self.reject("its indices must be i64"));
+        };
+        let inside = |i: &i64| usize::try_from(*i).ok().filter(|i| *i < dims[axis]);
+        let Some(indices) = indices.iter().map(inside).collect::<Option<Vec<usize>>>() else {
+            return Err(self.reject(format!("an index is outside 0..{}", dims[axis])));
+        };
+        let weights = self.reals(node, 2, "weights")?;
+        let op = Op::Interpolate { axis, indices, weights, scale };
+        self.emit(node.output, op, vec![input], Placement::Own(layout), epilogue)
     }
 
     /// A mean. If it averages the pixels of an image and its output is codes, the output is stored as `[C,1,1]`, because the

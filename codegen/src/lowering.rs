@@ -2,6 +2,7 @@
 
 use crate::CodegenError;
 use crate::builder::Builder;
+use crate::layers::interpolates_pixels;
 use crate::materialization::{Materializations, Order};
 use catc_ir::ops::{Body, Op};
 use catc_ir::{
@@ -206,7 +207,8 @@ impl<'g> Lowering<'g> {
     /// The layout that the users of a value prefer. If they have no preference, `otherwise`.
     pub(crate) fn wished_layout(&self, value: ValueId, otherwise: Layout) -> Lowered<Layout> {
         // Only maps can change the layout, and no map produces integers. Only values of rank 3 can be channels-last.
-        if self.dims(value)?.len() != 3 || self.format(value)? == Format::Index {
+        let dims = self.dims(value)?;
+        if dims.len() != 3 || self.format(value)? == Format::Index {
             return Ok(Layout::RowMajor);
         }
         let mut rows = self.output_uses[value] > 0;
@@ -216,6 +218,7 @@ impl<'g> Lowering<'g> {
                 Op::Fused(f) if matches!(f.body, Body::Conv2d(_) | Body::AvgPool { .. }) => {
                     return Ok(Layout::ChannelsLast);
                 }
+                op if interpolates_pixels(op, &dims) => return Ok(Layout::ChannelsLast),
                 Op::Linear(_) | Op::MatMul(_) | Op::Reshape(_) | Op::ArgMin(_) => rows = true,
                 _ => {}
             }
@@ -327,6 +330,7 @@ impl<'g> Lowering<'g> {
             Op::MaxPool(pool) => self.max_pool(node, &pool.0),
             Op::AvgPool(pool) => self.avg_pool(node, pool, 1.0, Default::default()),
             Op::ReduceMean(mean) => self.mean(node, mean, 1.0, Default::default()),
+            Op::Interpolate(i) => self.interpolate(node, *i, 1.0, Default::default()),
             Op::Reshape(_) => self.reshape(node),
             Op::Transpose(t) => self.transpose(node, &t.perm),
             Op::Concat(concat) => self.concat(node, concat.axis),

@@ -198,6 +198,11 @@ impl Verifier<'_> {
                 self.report(place, "its accumulator may overflow i32");
             }
         }
+        if let Body::Interpolate { .. } = body
+            && (1..3).any(|i| node.inputs[i].constant().is_none())
+        {
+            return self.report(place, "indices and weights must be constants");
+        }
         if let Body::MatMul { .. } = body
             && let (Some(a), Some(b)) = (quantizer(0), quantizer(1))
             && !product_fits(a, b, &types[0].shape)

@@ -19,7 +19,7 @@ use crate::context::PassContext;
 use crate::pass::{Changed, Pass, PassError};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::remove_dead_nodes;
-use catc_ir::ops::{Concat, Expand, Gather, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose};
+use catc_ir::ops::{Concat, Expand, Gather, Interpolate, Pad, ReduceMean, Reshape, Slice, Softmax, Transpose};
 use catc_ir::{Constant, Dim, Graph, Node, Op, Operand, Phase, Shape, ValueId};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -310,6 +310,7 @@ impl Mover<'_> {
             Op::Gather(g) if node.inputs[1].constant().is_some() => {
                 from.axis(g.axis).map(|axis| Op::Gather(Gather { axis }))
             }
+            Op::Interpolate(i) => from.axis(i.axis).map(|axis| Op::Interpolate(Interpolate { axis })),
             Op::ReduceMean(m) => {
                 let axes: Option<Vec<usize>> = m.axes.iter().map(|&a| from.axis(a)).collect();
                 axes.map(|axes| Op::ReduceMean(ReduceMean { axes, keep_dims: m.keep_dims }))

@@ -175,8 +175,12 @@ fn sites(graph: &Graph) -> BTreeMap<ValueId, Site> {
         let mut at = defined;
         let producer = loop {
             let node = &graph.nodes()[at];
-            let passes =
-                matches!(node.op, Op::Unary(Unary::Relu | Unary::LeakyRelu { .. }) | Op::MaxPool(_) | Op::AvgPool(_));
+            let passes = match &node.op {
+                Op::Unary(Unary::Relu | Unary::LeakyRelu { .. }) | Op::MaxPool(_) | Op::AvgPool(_) => true,
+                // Sums along rows and columns, with the same weights for every channel.
+                Op::Interpolate(i) => i.axis > 1,
+                _ => false,
+            };
             let input = node.inputs[0].value();
             match (&node.op, input.and_then(|x| index.get(&x))) {
                 (Op::Conv2d(_), _) => break Some(at),

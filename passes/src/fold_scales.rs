@@ -77,6 +77,9 @@ fn fold(graph: &mut Graph, node: &mut Node) -> Option<()> {
         Body::MatMul { scale } => Body::MatMul { scale: finite(scale * r)? },
         Body::AvgPool { pool, scale } => Body::AvgPool { pool: pool.clone(), scale: finite(scale * r)? },
         Body::Mean { mean, scale } => Body::Mean { mean: mean.clone(), scale: finite(scale * r)? },
+        Body::Interpolate { interpolate, scale } => {
+            Body::Interpolate { interpolate: *interpolate, scale: finite(scale * r)? }
+        }
         Body::Map { scale } => Body::Map { scale: finite(scale * r)? },
     };
     if body.inputs() == 4 {

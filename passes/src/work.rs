@@ -35,6 +35,7 @@ fn cost(graph: &Graph, node: &Node, per_element: u64) -> u64 {
         Op::SquaredDistance(_) => sizes(1).get(1).map_or(0, |&p| p as u64),
         Op::MaxPool(p) => elements(&p.0.kernel),
         Op::AvgPool(p) => elements(&p.window.kernel),
+        Op::Interpolate(_) => sizes(2).last().map_or(0, |&taps| taps as u64),
         Op::ReduceMean(_) => return elements(&sizes(0)),
         _ => 0,
     };

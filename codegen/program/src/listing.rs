@@ -175,6 +175,7 @@ impl Op {
             Op::Pad { .. } => "pad",
             Op::Slice { .. } => "slice",
             Op::Pick { .. } => "pick",
+            Op::Interpolate { .. } => "interpolate",
             Op::Softmax { .. } => "softmax",
             Op::SquaredDistance { .. } => "squared_distance",
             Op::ArgMin { .. } => "argmin",
@@ -200,6 +201,9 @@ impl Op {
             Op::Concat { axis } | Op::Softmax { axis } | Op::ArgMin { axis } => a.with("axis", axis),
             Op::Transpose { perm } => a.with("perm", List(perm)),
             Op::Pad { before, value } => a.with("before", List(before)).with("value", real(value)),
+            Op::Interpolate { axis, indices, scale, .. } => {
+                a.with("axis", axis).with("taps", indices.len()).with("scale", real(scale))
+            }
             Op::Pick { axis, indices } => a.with("axis", axis).with("count", indices.len()),
             Op::Slice { axis, start, step } => a.with("axis", axis).with("start", start).with("step", step),
             Op::FloatLinear { .. }

@@ -142,6 +142,19 @@ pub enum Op {
         /// Indices into the input's axis. Their number is the size of the output's axis.
         indices: Vec<usize>,
     },
+    /// Weighted sums of a few slices of an axis: slice `i` of the output is `t = (Σ_j weights[i,j] * x[indices[i,j]]) * scale`, where
+    /// codes are `(x - zp) as f32`. The sum starts with the product `j = 0` and adds the others in order. Every product and every
+    /// sum is rounded to f32. The weights are finite.
+    Interpolate {
+        /// The axis.
+        axis: usize,
+        /// Indices into the input's axis, as many as weights, in the same order.
+        indices: Vec<usize>,
+        /// f32 `[I,T]` with the size `I` of the output's axis and `T` taps, at least 1.
+        weights: ConstantId,
+        /// Factor.
+        scale: f32,
+    },
     /// Softmax of f32 over one axis: `e = exp(x - max)`, `t = e / Σ e`. The sum uses four lanes as in `FloatLinear`. No epilogue.
     Softmax {
         /// The axis.
@@ -195,6 +208,7 @@ impl Op {
             | Op::MatMul { .. }
             | Op::AvgPool { .. }
             | Op::Mean { .. }
+            | Op::Interpolate { .. }
             | Op::Map { .. }
             | Op::Constant { .. } => true,
             Op::MaxPool { .. }
@@ -218,9 +232,10 @@ impl Op {
             Op::FloatConv { weights, bias, .. } | Op::FloatLinear { weights, bias } => {
                 [Some(weights), Some(bias), None]
             }
-            Op::SquaredDistance { centroids: c } | Op::GatherRow { table: c } | Op::Constant { constant: c } => {
-                [Some(c), None, None]
-            }
+            Op::SquaredDistance { centroids: c }
+            | Op::GatherRow { table: c }
+            | Op::Interpolate { weights: c, .. }
+            | Op::Constant { constant: c } => [Some(c), None, None],
             Op::MatMul { .. }
             | Op::MaxPool { .. }
             | Op::AvgPool { .. }

@@ -5,6 +5,7 @@ use super::OpAttributes;
 use super::attrs::{AttrError, AttrReader, Attrs};
 use super::conv::Conv2d;
 use super::epilogue::{Epilogue, EpilogueStep};
+use super::interpolate::Interpolate;
 use super::linear::{Linear, MatMul};
 use super::pool::AvgPool;
 use super::reduce::ReduceMean;
@@ -44,6 +45,14 @@ pub enum Body {
         /// The factor. It is the scale of x until scales are folded.
         scale: f32,
     },
+    /// Interpolation along an axis. The inputs are x (codes), and the constant indices and weights of [`Interpolate`]. It computes
+    /// `t = (Σ_t weights[i,t] * (x[indices[i,t]] - zp) as f32) * scale`. The sum is that of [`Interpolate`].
+    Interpolate {
+        /// The interpolation.
+        interpolate: Interpolate,
+        /// The factor. It is the scale of x until scales are folded.
+        scale: f32,
+    },
     /// Element-wise map of input x: `t = (x - zp) as f32 * scale` for codes, `t = x * scale` for f32.
     Map {
         /// The factor. It is the scale of x until scales are folded, and 1 for f32.
@@ -69,6 +78,7 @@ impl Body {
         match self {
             Body::Conv2d(_) | Body::Linear => 4,
             Body::MatMul { .. } => 2,
+            Body::Interpolate { .. } => 3,
             Body::AvgPool { .. } | Body::Mean { .. } | Body::Map { .. } => 1,
         }
     }
@@ -115,6 +125,10 @@ impl Body {
                 Body::codes(inputs, 0)?;
                 mean.output_shape(inputs.shape(0))
             }
+            Body::Interpolate { interpolate, .. } => {
+                Body::codes(inputs, 0)?;
+                interpolate.output_shape(inputs)
+            }
             Body::Map { .. } => match inputs.ty(0).element {
                 Element::F32 | Element::Code(_) => Ok(inputs.shape(0).clone()),
                 _ => Err(InferError::Element { index: 0, expected: "f32 or codes" }),
@@ -132,6 +146,7 @@ impl Fused {
             "fused_matmul" => Body::MatMul { scale: scale(r)? },
             "fused_avg_pool" => Body::AvgPool { scale: scale(r)?, pool: AvgPool::read(r)? },
             "fused_mean" => Body::Mean { scale: scale(r)?, mean: ReduceMean::read(r)? },
+            "fused_interpolate" => Body::Interpolate { scale: scale(r)?, interpolate: Interpolate::read(r)? },
             "fused_map" => Body::Map { scale: scale(r)? },
             _ => return Ok(None),
         };
@@ -149,6 +164,7 @@ impl OpAttributes for Fused {
             Body::MatMul { .. } => "fused_matmul",
             Body::AvgPool { .. } => "fused_avg_pool",
             Body::Mean { .. } => "fused_mean",
+            Body::Interpolate { .. } => "fused_interpolate",
             Body::Map { .. } => "fused_map",
         }
     }
@@ -159,12 +175,15 @@ impl OpAttributes for Fused {
             Body::Linear | Body::MatMul { .. } => vec![],
             Body::AvgPool { pool, .. } => pool.attrs(),
             Body::Mean { mean, .. } => mean.attrs(),
+            Body::Interpolate { interpolate, .. } => interpolate.attrs(),
             Body::Map { .. } => vec![],
         };
         match self.body {
-            Body::MatMul { scale } | Body::AvgPool { scale, .. } | Body::Mean { scale, .. } | Body::Map { scale } => {
-                a.push(("scale", scale.into()))
-            }
+            Body::MatMul { scale }
+            | Body::AvgPool { scale, .. }
+            | Body::Mean { scale, .. }
+            | Body::Interpolate { scale, .. }
+            | Body::Map { scale } => a.push(("scale", scale.into())),
             Body::Conv2d(_) | Body::Linear => {}
         }
         if !self.epilogue.is_empty() {

@@ -13,6 +13,7 @@ pub mod elementwise;
 pub mod epilogue;
 pub mod fused;
 pub mod index;
+pub mod interpolate;
 pub mod linear;
 pub mod norm;
 pub mod pool;
@@ -28,6 +29,7 @@ pub use elementwise::Binary;
 pub use epilogue::{Epilogue, EpilogueEnd, EpilogueStep};
 pub use fused::{Body, Fused};
 pub use index::{Cumulate, GatherElements, Scatter, ScatterFlat, TopK};
+pub use interpolate::Interpolate;
 pub use linear::{Linear, MatMul};
 pub use norm::{BatchNorm, LayerNorm, Softmax};
 pub use pool::{AvgPool, MaxPool, Window};
@@ -62,6 +64,8 @@ pub enum Op {
     AvgPool(AvgPool),
     /// Mean over axes.
     ReduceMean(ReduceMean),
+    /// Weighted sums of a few slices of one axis.
+    Interpolate(Interpolate),
     /// The same elements with another shape.
     Reshape(Reshape),
     /// A permutation of the axes.
@@ -126,6 +130,7 @@ macro_rules! each_op {
             Op::MaxPool($x) => $body,
             Op::AvgPool($x) => $body,
             Op::ReduceMean($x) => $body,
+            Op::Interpolate($x) => $body,
             Op::Reshape($x) => $body,
             Op::Transpose($x) => $body,
             Op::Concat($x) => $body,
@@ -192,6 +197,7 @@ impl Op {
             "max_pool" => Op::MaxPool(MaxPool::read(r)?),
             "avg_pool" => Op::AvgPool(AvgPool::read(r)?),
             "reduce_mean" => Op::ReduceMean(ReduceMean::read(r)?),
+            "interpolate" => Op::Interpolate(Interpolate::read(r)?),
             "reshape" => Op::Reshape(Reshape::read(r)?),
             "transpose" => Op::Transpose(Transpose::read(r)?),
             "concat" => Op::Concat(Concat::read(r)?),

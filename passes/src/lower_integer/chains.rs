@@ -2,7 +2,7 @@
 
 use super::{Dataflow, NAME, scale_of};
 use crate::pass::PassError;
-use catc_ir::ops::{Binary, Body};
+use catc_ir::ops::{Binary, Body, Interpolate};
 use catc_ir::verify::{accumulator_fits, product_fits};
 use catc_ir::{ConstId, Dim, Element, Graph, Node, Op, Operand, QuantizerId, ValueId};
 use catc_scalar::EpilogueStep;
@@ -28,6 +28,8 @@ pub(super) enum Start {
     Layer { body: Body, input: ValueId, weights: Weights, bias: Option<ConstId> },
     /// A product of two tensors of codes.
     Product { body: Body, inputs: [ValueId; 2] },
+    /// An interpolation of codes, with its indices and weights.
+    Taps { body: Body, input: ValueId, constants: [ConstId; 2] },
     /// A body with one input.
     Map { body: Body, input: Operand },
 }
@@ -92,6 +94,11 @@ impl Finder<'_> {
             }
             Op::AvgPool(_) | Op::ReduceMean(_) => {
                 if let Some(start) = self.average(&node) {
+                    self.start(index, start, vec![]);
+                }
+            }
+            Op::Interpolate(interpolate) => {
+                if let Some(start) = self.taps(&node, *interpolate) {
                     self.start(index, start, vec![]);
                 }
             }
@@ -253,6 +260,14 @@ impl Finder<'_> {
             return float("computes in f32, since the product of its scales is too small or too large");
         }
         Some(Start::Product { body: Body::MatMul { scale }, inputs: [a, b] })
+    }
+
+    /// The body of an interpolation of codes.
+    fn taps(&self, node: &Node, interpolate: Interpolate) -> Option<Start> {
+        let (input, q) = self.found.flow.activation_codes(self.graph, node.inputs[0])?;
+        let constants = [node.inputs[1].constant()?, node.inputs[2].constant()?];
+        let scale = scale_of(self.graph.quantizer(q));
+        Some(Start::Taps { body: Body::Interpolate { interpolate, scale }, input, constants })
     }
 
     /// The body of an average over codes whose sums stay in i32.

@@ -86,6 +86,9 @@ impl Emitter<'_> {
         let (body, mut inputs): (Body, SmallVec<[Operand; 4]>) = match &chain.start {
             Start::Product { body, inputs: [a, b] } => (body.clone(), smallvec![(*a).into(), (*b).into()]),
             Start::Map { body, input } => (body.clone(), smallvec![self.real(*input)?]),
+            Start::Taps { body, input, constants: [indices, weights] } => {
+                (body.clone(), smallvec![(*input).into(), (*indices).into(), (*weights).into()])
+            }
             Start::Layer { body, input, weights, bias } => {
                 let multiplier = self.multiplier(*input, *weights, &chain.name)?;
                 let bias = match bias {

@@ -109,6 +109,8 @@ fn writes_row_offsets(program: &Program, step: &Step) -> bool {
             *groups <= 1 || (outputs / groups).is_multiple_of(2)
         }
         Op::MaxPool { .. } | Op::AvgPool { .. } | Op::Map { .. } | Op::Mean { .. } => true,
+        // Lanes run along the innermost dimension, the channels of an image.
+        Op::Interpolate { axis, .. } => *axis > 0 && is_image(program.tensor(step.output)),
         Op::View => true,
         Op::FloatLinear { .. }
         | Op::MatMul { .. }

@@ -34,12 +34,18 @@ pub(crate) struct Nest {
 
 impl Nest {
     /// Joins neighbouring dimensions that every cursor can walk as one dimension. The first outer dimension stays as it is.
-    pub fn simplified(mut self) -> Nest {
+    pub fn simplified(self) -> Nest {
+        self.simplified_beside(0).0
+    }
+
+    /// Does the same, but leaves the outer dimension `kept` as it is, whose index the code uses. Gives the new number of that dimension.
+    pub fn simplified_beside(mut self, mut kept: usize) -> (Nest, usize) {
         let mut at = self.outer.len();
         while at > 2 {
             at -= 1;
             let joined = |c: &Cursor| c.strides[at - 1] == c.strides[at] * self.outer[at] as i64;
-            if self.cursors.iter().all(joined) {
+            if at != kept && at - 1 != kept && self.cursors.iter().all(joined) {
+                kept -= usize::from(at < kept);
                 let inner = self.outer.remove(at);
                 self.outer[at - 1] *= inner;
                 for cursor in &mut self.cursors {
@@ -53,7 +59,7 @@ impl Nest {
                 let whole = c.lanes.format != StorageFormat::RowOffset || self.lanes.is_multiple_of(2);
                 whole && c.strides[last] == c.lanes.advance(self.lanes)
             };
-            if !self.cursors.iter().all(joined) {
+            if last == kept || !self.cursors.iter().all(joined) {
                 break;
             }
             self.lanes *= self.outer[last];
@@ -62,7 +68,7 @@ impl Nest {
                 cursor.strides.pop();
             }
         }
-        self
+        (self, kept)
     }
 }
 

@@ -3,6 +3,7 @@
 mod conv;
 mod copy;
 mod epilogue_program;
+mod interpolate;
 mod linear;
 mod map;
 mod matmul;
@@ -42,6 +43,9 @@ pub(crate) fn lower(p: &mut Builder<'_>, step: &Step, conv: Option<ConvAssignmen
             pool::average(p, step, geometry, *count_include_pad, *scale)
         }
         Op::Mean { axes, scale } => mean::mean(p, step, axes, *scale),
+        Op::Interpolate { axis, indices, weights, scale } => {
+            interpolate::interpolate(p, step, *axis, indices, *weights, *scale)
+        }
         Op::Softmax { axis } => softmax::softmax(p, step, *axis),
         Op::ArgMin { axis } => select::argmin(p, step, *axis),
         Op::GatherRow { table } => select::gather_row(p, step, *table),

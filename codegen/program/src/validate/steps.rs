@@ -174,6 +174,7 @@ impl<'p> Context<'p> {
             Op::Pad { before, value } => self.pad(before, *value),
             Op::Slice { axis, start, step } => self.slice(*axis, *start, *step),
             Op::Pick { axis, indices } => self.pick(*axis, indices),
+            Op::Interpolate { axis, indices, weights, scale } => self.interpolate(*axis, indices, *weights, *scale),
             Op::Softmax { axis } => self.softmax(*axis),
             Op::SquaredDistance { centroids } => self.squared_distance(*centroids),
             Op::ArgMin { axis } => self.arg_min(*axis),
@@ -355,6 +356,28 @@ impl<'p> Context<'p> {
         ensure(beyond.is_none(), || format!("an index is beyond the {} slices of axis {axis}", x.dims[axis]))?;
         let mut dims = x.dims.clone();
         dims[axis] = indices.len();
+        self.output_dims(&dims)
+    }
+
+    fn interpolate(&self, axis: usize, indices: &[usize], weights: ConstantId, scale: f32) -> Rules {
+        let [x] = self.inputs()?;
+        self.values(x, "input")?;
+        self.finite(scale, "scale")?;
+        self.axis(x, axis)?;
+        let c = self.f32_constant(weights, "weights")?;
+        let &[size, _] = c.dims.as_slice() else {
+            return Err(format!("the dimensions of its weights are {:?}, not [I,T]", c.dims));
+        };
+        ensure(matches!(&c.data, ConstantData::F32(v) if v.len() == indices.len()), || {
+            format!("it has {} indices for weights of {:?}", indices.len(), c.dims)
+        })?;
+        ensure(matches!(&c.data, ConstantData::F32(v) if v.iter().all(|w| w.is_finite())), || {
+            "a value of its weights is not finite".into()
+        })?;
+        let beyond = indices.iter().find(|&&i| i >= x.dims[axis]);
+        ensure(beyond.is_none(), || format!("an index is beyond the {} slices of axis {axis}", x.dims[axis]))?;
+        let mut dims = x.dims.clone();
+        dims[axis] = size;
         self.output_dims(&dims)
     }
 

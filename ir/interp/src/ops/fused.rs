@@ -3,6 +3,7 @@
 
 use super::Plane;
 use super::elementwise::{binary_in_place, unary_in_place};
+use super::interpolate::Taps;
 use super::pool::{average_windows, geometry};
 use super::quant::round_all;
 use super::reduce::Reduction;
@@ -215,6 +216,14 @@ fn body_values(body: &Body, call: &Call, inputs: &[Input], buffers: &mut Buffers
                 let sum: i64 = r.offsets.iter().map(|o| i64::from(x[base + o]) - zero_point).sum();
                 *t = sum as f32 * factor;
             }
+        }
+        Body::Interpolate { interpolate, scale } => {
+            let q = call.quantizer(0).ok_or_else(needs_codes)?;
+            let x = centered(call.codes(&inputs[0])?, q, buffers);
+            let taps = Taps::of(call, interpolate, [&inputs[0], &inputs[1], &inputs[2]])?;
+            taps.sums(&x, &mut t);
+            buffers.give_f32(x);
+            Arch::new().dispatch(|| t.iter_mut().for_each(|t| *t *= scale));
         }
         Body::Map { scale } => operand_reals(call, inputs, 0, *scale, &mut t)?,
     }

@@ -8,6 +8,7 @@ mod conv;
 mod elementwise;
 mod fused;
 mod index;
+mod interpolate;
 mod linear;
 mod norm;
 mod pool;
@@ -108,6 +109,7 @@ pub(crate) fn rule(op: &Op) -> &dyn Rule {
         Op::MaxPool(x) => x,
         Op::AvgPool(x) => x,
         Op::ReduceMean(x) => x,
+        Op::Interpolate(x) => x,
         Op::Reshape(x) => x,
         Op::Transpose(x) => x,
         Op::Concat(x) => x,

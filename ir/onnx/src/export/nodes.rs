@@ -31,6 +31,7 @@ pub(super) fn write(w: &mut Writer, node: &Node) -> Written {
         Op::SquaredDistance(_) => squared_distance(w, node),
         Op::Blend(b) => blend(w, node, b.alpha),
         Op::Unary(Unary::Silu) => silu(w, node),
+        Op::Interpolate(i) => interpolate(w, node, i.axis),
         Op::ScatterFlat(s) if s.join == Scatter::Replace => scatter(w, node),
         // `operator` handles all other operations.
         _ => {
@@ -150,6 +151,7 @@ fn operator(w: &mut Writer, node: &Node) -> Result<Operator, String> {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::SquaredDistance(_)
+        | Op::Interpolate(_)
         | Op::Blend(_) => {
             return Err("it is written above".into());
         }
@@ -189,6 +191,45 @@ fn squared_distance(w: &mut Writer, node: &Node) -> Written {
     let squares = w.step("Mul", &[&apart, &apart], vec![]);
     let last = w.whole("axis", &[2]);
     w.node("ReduceSum", &node.name, &[&squares, &last], &output, vec![int("keepdims", 0)]);
+    Ok(())
+}
+
+/// Writes the sums of an interpolation as gathered slices times their weights, tap by tap, in the order in which they are added.
+fn interpolate(w: &mut Writer, node: &Node, axis: usize) -> Written {
+    let (operands, output) = ends(w, node, 1)?;
+    let constant = |i: usize| node.inputs[i].constant().map(|c| w.graph.constant(c).tensor.clone());
+    let (Some(indices), Some(weights)) = (constant(1), constant(2)) else {
+        return Err("its indices or weights are computed".into());
+    };
+    let (Some(indices), Some(weights), &[size, count]) = (indices.as_i64(), weights.as_f32(), weights.shape()) else {
+        return Err("it has no indices or no weights".into());
+    };
+    let mut shape = vec![1; w.graph.type_of(node.inputs[0]).shape.rank()];
+    shape[axis] = size;
+    let mut sum: Option<String> = None;
+    for tap in 0..count {
+        let column = |row: usize| row * count + tap;
+        let picks: Vec<i64> = (0..size).map(|row| indices[column(row)]).collect();
+        let factors: Vec<f32> = (0..size).map(|row| weights[column(row)]).collect();
+        let (picks, factors) = (w.whole("taps", &picks), w.reals("weights", &shape, &factors));
+        let slices = w.step("Gather", &[&operands[0], &picks], vec![int("axis", axis as i64)]);
+        let last = tap + 1 == count;
+        sum = Some(match sum {
+            None if last => {
+                w.node("Mul", &node.name, &[&slices, &factors], &output, vec![]);
+                break;
+            }
+            None => w.step("Mul", &[&slices, &factors], vec![]),
+            Some(sum) => {
+                let product = w.step("Mul", &[&slices, &factors], vec![]);
+                if last {
+                    w.node("Add", &node.name, &[&sum, &product], &output, vec![]);
+                    break;
+                }
+                w.step("Add", &[&sum, &product], vec![])
+            }
+        });
+    }
     Ok(())
 }
 

@@ -1,15 +1,18 @@
 //! Resize (10, 11, 13, 18, 19) and Upsample (7, 9) with known sizes. Nearest interpolation selects positions of each axis. Linear
-//! and cubic interpolation, with or without antialiasing, multiplies by a constant matrix along each axis.
+//! and cubic interpolation, with or without antialiasing, sums a few positions with constant weights along one axis after the other.
 
-use super::build::{Built, combine, matmul, pick, real, reals, swap_last};
+use super::build::{Built, combine, indices, pick, real, reals};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, axis};
 use crate::value::Value;
-use catc_ir::ops::Binary;
-use catc_ir::{Dim, Element, ops};
+use catc_ir::ops::{Binary, Interpolate};
+use catc_ir::{Dim, Element, Op};
 
-/// The largest size of an axis. An interpolation stores a weight for each pair of positions.
+/// The largest size of an axis.
 const LARGEST: usize = 1 << 15;
+
+/// The most taps that an interpolation stores for all positions of an axis.
+const MOST_TAPS: usize = 1 << 24;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -252,7 +255,9 @@ fn resized(
             }
             (None, None) => (from, 1.0),
         };
-        if from == 0 || to == 0 || to.max(from) > LARGEST || scale.is_nan() || scale <= 0.0 {
+        // The smallest scale bounds the reach of a kernel that is stretched against aliasing.
+        let fits = scale.is_finite() && scale >= 1.0 / (2 * LARGEST) as f64;
+        if from == 0 || to == 0 || to.max(from) > LARGEST || !fits {
             return Err(NodeProblem::unsupported(format!("axis {a} goes from {from} to {to}")));
         }
         let plan = Axis { from, to, scale, roi: roi_of(i) };
@@ -265,6 +270,10 @@ fn resized(
     if settings.mode != Mode::Nearest && cx.element(&y) != Element::F32 {
         return Err(NodeProblem::input(0, "must hold reals"));
     }
+    // The axis that grows least comes first, and the later one of equal axes, so that the tensor between them is small and the last
+    // sums run along whole rows.
+    let growth = |plan: &Axis| plan.to as f64 / plan.from as f64;
+    plans.sort_by(|(a, p), (b, q)| growth(p).total_cmp(&growth(q)).then(b.cmp(a)));
     for (a, plan) in plans {
         let sources: Vec<f64> = (0..plan.to).map(|i| plan.source(settings, i)).collect();
         let outside: Vec<bool> = sources.iter().map(|&s| plan.outside(settings, s)).collect();
@@ -297,8 +306,50 @@ fn extrapolated(cx: &mut NodeContext, y: &Value, a: usize, rank: usize, value: f
     combine(cx, Binary::Add, &y, &rest)
 }
 
-/// Builds the matrix product along one axis. The matrix is the left operand, so that passes do not treat the product as a layer
-/// and quantize it.
+/// The taps of every output position of an axis: positions of the input and weights, as many for each.
+struct Taps {
+    /// Taps for each output position, at least one.
+    count: usize,
+    places: Vec<i64>,
+    weights: Vec<f32>,
+}
+
+impl Taps {
+    /// Rows of different lengths are filled up with weights of 0. Rows outside the input have such weights only.
+    fn of(plan: &Axis, settings: &Settings, sources: &[f64], outside: &[bool]) -> Result<Self, NodeProblem> {
+        let mut rows: Vec<Vec<(i64, f64)>> = Vec::with_capacity(sources.len());
+        for (&source, &outside) in sources.iter().zip(outside) {
+            let mut row: Vec<(i64, f64)> = vec![];
+            for (p, w) in if outside { vec![] } else { plan.weights(settings, source) } {
+                // Positions beyond an end of the axis are all that end.
+                match row.last_mut() {
+                    Some(last) if last.0 == p => last.1 += w,
+                    _ => row.push((p, w)),
+                }
+            }
+            rows.push(row);
+        }
+        let count = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        if rows.len().saturating_mul(count) > MOST_TAPS {
+            return Err(NodeProblem::unsupported(format!("{} positions with {count} taps each", rows.len())));
+        }
+        let mut taps = Taps { count, places: vec![], weights: vec![] };
+        for row in rows {
+            let last = row.last().map_or(0, |(p, _)| *p);
+            let all = row.into_iter().chain(std::iter::repeat((last, 0.0))).take(count);
+            all.for_each(|(p, w)| {
+                taps.places.push(p);
+                taps.weights.push(w as f32);
+            });
+        }
+        match taps.weights.iter().all(|w| w.is_finite()) {
+            true => Ok(taps),
+            false => Err(NodeProblem::invalid("its region or scale gives weights that are not finite")),
+        }
+    }
+}
+
+/// Builds the weighted sums along one axis. Where each position has one tap of weight 1, they are a choice of positions.
 fn interpolated(
     cx: &mut NodeContext,
     x: &Value,
@@ -308,32 +359,13 @@ fn interpolated(
     sources: &[f64],
     outside: &[bool],
 ) -> Built {
-    let mut matrix = vec![0f32; plan.from * plan.to];
-    for (i, &source) in sources.iter().enumerate().filter(|(i, _)| !outside[*i]) {
-        for (p, w) in plan.weights(settings, source) {
-            matrix[i * plan.from + p as usize] += w as f32;
-        }
+    let taps = Taps::of(plan, settings, sources, outside)?;
+    if taps.count == 1 && taps.weights.iter().all(|w| *w == 1.0) {
+        let places: Vec<usize> = taps.places.iter().map(|&p| p as usize).collect();
+        return pick(cx, x, a, &places);
     }
-    let rank = cx.shape(x).rank();
-    let matrix = reals(&[plan.to, plan.from], matrix);
-    if rank == 1 {
-        let column =
-            cx.emit_on(catc_ir::Op::Reshape(ops::Reshape { shape: catc_ir::Shape::fixed(&[plan.from, 1]) }), x)?;
-        let y = matmul(cx, &matrix, &column)?;
-        return super::build::reshape(cx, &y, catc_ir::Shape::fixed(&[plan.to]));
-    }
-    if a + 2 == rank {
-        return matmul(cx, &matrix, x);
-    }
-    if a + 1 == rank {
-        let turned = swap_last(cx, x)?;
-        let y = matmul(cx, &matrix, &turned)?;
-        return swap_last(cx, &y);
-    }
-    // Any other axis is swapped with the second-to-last axis.
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(a, rank - 2);
-    let turned = super::build::permute(cx, x, perm.clone())?;
-    let y = matmul(cx, &matrix, &turned)?;
-    super::build::permute(cx, &y, perm)
+    let shape = [plan.to, taps.count];
+    let (places, weights) = (indices(&shape, taps.places), reals(&shape, taps.weights));
+    let operands = [cx.operand(0, x)?, cx.operand(0, &places)?, cx.operand(0, &weights)?];
+    cx.emit(Op::Interpolate(Interpolate { axis: a }), &operands)
 }

@@ -143,6 +143,12 @@ fn op(m: s::step::Op) -> Decoded<Op> {
         M::Transpose(m) => Op::Transpose { perm: sizes(m.perm)? },
         M::Pad(m) => Op::Pad { before: sizes(m.before)?, value: need(m.value, "the value")? },
         M::Pick(m) => Op::Pick { axis: size(m.axis)?, indices: sizes(m.indices)? },
+        M::Interpolate(m) => Op::Interpolate {
+            axis: size(m.axis)?,
+            indices: sizes(m.indices)?,
+            weights: ConstantId(m.weights),
+            scale: need(m.scale, "the scale")?,
+        },
         M::Slice(m) => Op::Slice { axis: size(m.axis)?, start: size(m.start)?, step: size(m.step)? },
         M::Softmax(m) => Op::Softmax { axis: size(m.axis)? },
         M::SquaredDistance(m) => Op::SquaredDistance { centroids: ConstantId(m.constant) },

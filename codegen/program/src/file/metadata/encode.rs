@@ -117,6 +117,12 @@ fn op(op: &Op) -> s::step::Op {
         Op::Transpose { perm } => M::Transpose(s::Transpose { perm: sizes(perm) }),
         Op::Pad { before, value } => M::Pad(s::Pad { before: sizes(before), value: Some(*value) }),
         Op::Pick { axis, indices } => M::Pick(s::Pick { axis: *axis as u64, indices: sizes(indices) }),
+        Op::Interpolate { axis, indices, weights, scale } => M::Interpolate(s::Interpolate {
+            axis: *axis as u64,
+            indices: sizes(indices),
+            weights: weights.0,
+            scale: Some(*scale),
+        }),
         Op::Slice { axis, start, step } => {
             M::Slice(s::Slice { axis: *axis as u64, start: *start as u64, step: *step as u64 })
         }
