@@ -51,6 +51,11 @@ const PARTS: &[(&str, &str, [usize; 2])] = &[
         [6, 7],
     ),
     (
+        "between",
+        "v5: f32[N,4,7,9] = interpolate v4, c6, c7 {axis=3} \"n\"\n  v20: f32[N,4,9,9] = interpolate v5, c6, c7 {axis=2} \"n\"",
+        [9, 9],
+    ),
+    (
         "functions",
         "v5: f32[N,4,7,6] = hard_swish v4 \"n\"\n  v6: f32[N,4,7,6] = sigmoid v4 \"n\"\n  v7: f32[N,4,7,6] = mul v5, v6 \"n\"\n  \
          v8: f32[N,4,7,6] = gelu v4 \"n\"\n  v9: f32[N,4,7,6] = clip v8 {min=-1.0, max=2.0} \"n\"\n  \
@@ -75,13 +80,15 @@ fn network(part: &str) -> String {
     };
     format!(
         "graph @net float {{\n  c0 = const f32[4,3,1,1] [{}]\n  c1 = const f32[4] [0.5, -0.25, 0.0, 1.0]\n  \
-         c2 = const f32[5,4,1,1] [{}]\n  c3 = const f32[5] [{}]\n  c5 = const i64[3] [4, 0, 2]\n\
+         c2 = const f32[5,4,1,1] [{}]\n  c3 = const f32[5] [{}]\n  c5 = const i64[3] [4, 0, 2]\n  \
+         c6 = const i64[9,2] [0, 1, 0, 0, 1, 2, 1, 1, 2, 3, 3, 2, 4, 3, 4, 5, 5, 5]\n  c7 = const f32[9,2] [{}]\n\
          input(v0: f32[N,3,7,6] \"x\"):\n  v3: f32[N,4,7,6] = conv2d v0, c0, c1 {{strides=[1,1], pads=[0,0,0,0]}} \"n\"\n  \
          v4: f32[N,4,7,6] = relu v3 \"n\"\n  {part}\n  SIDES conv2d v20, c2, c3 {{strides=[1,1], pads=[0,0,0,0]}} \"n\"\n  \
          output v21 \"y\"\n}}\n",
         weights(12, 7),
         weights(20, 11),
         weights(5, 3),
+        weights(18, 5),
     )
 }
 

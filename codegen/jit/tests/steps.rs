@@ -327,6 +327,25 @@ proptest! {
     }
 
     #[test]
+    fn interpolation(seed: u64) {
+        let mut b = Builder::new(seed);
+        let rank = b.rng.size(1, 4);
+        let d = if rank == 3 { vec![b.rng.size(1, 40), b.rng.size(1, 6), b.rng.size(1, 6)] } else { dims(&mut b, rank) };
+        let float = b.rng.range(0, 1) == 0;
+        let x = source(&mut b, &d, float);
+        let axis = b.rng.size(0, rank - 1);
+        // Up to four taps are written out, and more are a loop.
+        let (size, taps) = (b.rng.size(1, 12), b.rng.size(1, 7));
+        let indices = (0..size * taps).map(|_| b.rng.size(0, d[axis] - 1)).collect();
+        let weights = b.floats(&[size, taps], |r| r.float());
+        let mut out = d.clone();
+        out[axis] = size;
+        let layout = layout_for(&mut b, rank);
+        let scale = b.rng.pick(&[1.0, 0.3]);
+        with_epilogue(b, Op::Interpolate { axis, indices, weights, scale }, &[x], &out, layout, 0.0);
+    }
+
+    #[test]
     fn views(seed: u64) {
         let mut b = Builder::new(seed);
         let d = [b.rng.size(1, 9), b.rng.size(1, 4), b.rng.size(1, 4)];

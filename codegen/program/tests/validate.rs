@@ -243,6 +243,36 @@ const CASES: &[(&str, Break)] = &[
     ("its output has dimensions [3], not [2]", |p| {
         step(p, "slice").op = Op::Pick { axis: 0, indices: vec![9, 9] };
     }),
+    ("it has 3 indices for weights of [2, 2]", |p| {
+        if let Op::Interpolate { indices, .. } = &mut step(p, "interpolate").op {
+            indices.pop();
+        }
+    }),
+    ("an index is beyond the 3 slices of axis 2", |p| {
+        if let Op::Interpolate { indices, .. } = &mut step(p, "interpolate").op {
+            indices[1] = 3;
+        }
+    }),
+    ("its output has dimensions [4, 2, 2], not [4, 2, 3]", |p| {
+        if let Op::Interpolate { axis, indices, .. } = &mut step(p, "interpolate").op {
+            (*axis, indices[1]) = (1, 1);
+        }
+    }),
+    ("a value of its weights is not finite", |p| {
+        if let Op::Interpolate { weights, .. } = step(p, "interpolate").op {
+            p.constants[weights.0 as usize].data = ConstantData::F32(vec![0.5, f32::NAN, 0.5, 1.0]);
+        }
+    }),
+    ("the dimensions of its weights are [4], not [I,T]", |p| {
+        if let Op::Interpolate { weights, .. } = step(p, "interpolate").op {
+            p.constants[weights.0 as usize].dims = vec![4];
+        }
+    }),
+    ("scale NaN is not finite", |p| {
+        if let Op::Interpolate { scale, .. } = &mut step(p, "interpolate").op {
+            *scale = f32::NAN;
+        }
+    }),
     ("[0, 0] is no permutation", |p| {
         step(p, "transpose").op = Op::Transpose { perm: vec![0, 0] };
     }),

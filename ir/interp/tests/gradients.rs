@@ -223,6 +223,13 @@ fn pools_and_reductions() {
     check(Op::LayerNorm(LayerNorm { eps: 1e-3 }), &[reals(15, &[4, 9]), reals(16, &[9]), reals(17, &[9])]);
     check(Op::LayerNorm(LayerNorm { eps: 1e-3 }), &[reals(18, &[2, 3, 6])]);
     check(Op::Expand(Expand { shape: Shape::fixed(&[3, 4, 5]) }), &[reals(19, &[4, 1])]);
+    // With several taps at one place, and a place that no tap has.
+    let indices = Tensor::i64(&[3, 2], vec![0, 2, 2, 2, 3, 0]);
+    for axis in [0, 1, 2] {
+        let mut shape = [4; 3];
+        shape[(axis + 1) % 3] = 2;
+        check(Op::Interpolate(Interpolate { axis }), &[reals(20, &shape), indices.clone(), reals(21, &[3, 2])]);
+    }
 }
 
 #[test]

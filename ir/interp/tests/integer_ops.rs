@@ -213,6 +213,39 @@ proptest! {
     }
 
     #[test]
+    fn fused_interpolation((a, size, taps) in (1usize..6, 1usize..6, 1usize..4), (f, z) in (format(), any::<u8>()), axis in 1usize..3) {
+        let q = quantizer(f, 0.3, z as usize);
+        let mut shape = [2, 3, 4];
+        shape[axis] = a;
+        let x = codes(9, &shape, f);
+        let weights = reals(10, &[size, taps]);
+        let indices: Vec<i64> = (0..size * taps).map(|i| (i * 7 % a) as i64).collect();
+        let [outer, inner] = [shape[..axis].iter().product::<usize>(), shape[axis + 1..].iter().product()];
+        let mut expected = vec![];
+        for (o, row, i) in (0..outer).flat_map(|o| (0..size).flat_map(move |r| (0..inner).map(move |i| (o, r, i)))) {
+            let product = |tap: usize| {
+                let at = (o * a + indices[row * taps + tap] as usize) * inner + i;
+                let centered = i32::from(x.as_codes().unwrap()[at]) - q.zero_point[0];
+                weights.as_f32().unwrap()[row * taps + tap] * centered as f32
+            };
+            let first = product(0);
+            expected.push((1..taps).fold(first, |sum, tap| sum + product(tap)) * 0.3f32);
+        }
+        let mut case = Case::new();
+        case.codes(&x, &q);
+        case.operands.push(case.graph.add_constant(Tensor::i64(&[size, taps], indices.clone())).into());
+        case.operands.push(case.graph.add_constant(weights.clone()).into());
+        let found = case.run(Body::Interpolate { interpolate: Interpolate { axis }, scale: 0.3 });
+        prop_assert_eq!(found.as_f32().unwrap(), &expected[..]);
+
+        // The same sums of reals.
+        let reals: Vec<f32> = x.as_codes().unwrap().iter().map(|&c| (i32::from(c) - q.zero_point[0]) as f32).collect();
+        let operands = [(Tensor::f32(&shape, reals), false), (Tensor::i64(&[size, taps], indices), true), (weights, true)];
+        let found = run_op(Phase::Integer, Op::Interpolate(Interpolate { axis }), &operands);
+        prop_assert_eq!(found.as_f32().unwrap().iter().map(|x| x * 0.3f32).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
     fn epilogues((f, g, out) in (format(), format(), format()), z: u8, round: bool, skip_codes: bool) {
         let (q, r) = (quantizer(f, 0.3, z as usize), quantizer(g, 0.7, 5 * z as usize));
         let x = codes(10, &[2, 3, 4, 4], f);

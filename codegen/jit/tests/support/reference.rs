@@ -198,6 +198,9 @@ impl Run<'_> {
             Op::Pad { before, value } => self.pad(step, before, *value),
             Op::Slice { axis, start, step: distance } => self.slice(step, *axis, *start, *distance),
             Op::Pick { axis, indices } => self.picked(step, *axis, indices),
+            Op::Interpolate { axis, indices, weights, scale } => {
+                self.interpolated(step, *axis, indices, *weights, *scale)
+            }
             Op::Softmax { axis } => self.softmax(step, *axis),
             Op::SquaredDistance { centroids } => self.squared_distance(step, *centroids),
             Op::ArgMin { axis } => self.argmin(step, *axis),
@@ -467,6 +470,29 @@ impl Run<'_> {
             x[ravel(&i, d)]
         });
         self.same(step, t.collect())
+    }
+
+    fn interpolated(&self, step: &Step, axis: usize, indices: &[usize], weights: ConstantId, scale: f32) -> Data {
+        let (out, count) = self.out(step);
+        let d = self.dims(step.inputs[0]);
+        let x: Vec<f32> = match self.data(step.inputs[0]) {
+            Data::F32(v) => v.clone(),
+            Data::Codes(v) => v.iter().map(|c| (c - self.zero(step.inputs[0])) as f32).collect(),
+            Data::Index(_) => panic!("indices"),
+        };
+        let c = self.p.constant(weights);
+        let (w, taps) = (floats(c), c.dims[1]);
+        let t = (0..count).map(|at| {
+            let mut i = unravel(at, &out);
+            let row = i[axis] * taps;
+            let mut product = |tap: usize| {
+                i[axis] = indices[row + tap];
+                w[row + tap] * x[ravel(&i, d)]
+            };
+            let first = product(0);
+            (1..taps).fold(first, |sum, tap| sum + product(tap)) * scale
+        });
+        self.finish(step, t.collect())
     }
 
     fn softmax(&self, step: &Step, axis: usize) -> Data {

@@ -172,6 +172,9 @@ pub fn every_operation() -> Program {
     let reals = b.plain(Op::Map { scale: 0.5 }, &[sliced], Format::F32, &[3], Rows);
     let turned = b.plain(Op::Transpose { perm: vec![1, 0] }, &[product], Format::F32, &[1, 2], Rows);
     [softmax, nearest, reals, turned].into_iter().for_each(|t| b.output(t));
+    let weights = b.reals(&[2, 2], vec![0.25, 0.75, 1.5, -0.5]);
+    let op = Op::Interpolate { axis: 2, indices: vec![0, 2, 1, 1], weights, scale: 0.5 };
+    b.plain(op, &[pooled], Format::F32, &[4, 2, 2], Hwc);
     for (cpu, tier) in [("a CPU", "v1"), ("a CPU", "v2")] {
         let layer = |step, pixels| TunedLayer { step, kernel: "a kernel".into(), pixels, vectors: pixels / 2 };
         b.0.tunings.push(Tuning { cpu: cpu.into(), tier: tier.into(), layers: vec![layer(0, 4), layer(2, 0)] });
