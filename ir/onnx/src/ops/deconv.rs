@@ -1,14 +1,12 @@
-//! ConvTranspose (1, 11, 22) in one and two dimensions. Zeros are inserted between the elements, and a convolution with the
-//! flipped kernels follows.
+//! ConvTranspose (1, 11, 22) in one and two dimensions. With a stride `s`, the outputs at positions `r`, `r + s`, `r + 2 s`, ..
+//! form phase `r`, and each phase is a convolution of the input with some of the taps ([`super::phases`]).
 
-use super::build::{permute, pick, reshape, slice};
+use super::phases::{Axis, Transposed};
 use super::window::{lift, lower, spatial_rank};
 use crate::error::NodeProblem;
 use crate::node::{NodeContext, RuleResult, one};
 use crate::tensor::MAX_ELEMENTS;
-use crate::value::Value;
-use catc_ir::ops::{Conv2d, Pad};
-use catc_ir::{Dim, Op, Shape};
+use catc_ir::Dim;
 
 /// Values for height and width from a list of one or two numbers.
 fn pair(name: &str, list: Option<&[i64]>, spatial: usize, default: usize) -> Result<[usize; 2], NodeProblem> {
@@ -94,64 +92,17 @@ pub(super) fn conv_transpose(cx: &mut NodeContext) -> RuleResult {
         },
         (None, None) => {}
     }
-    let mut y = x;
-    for (i, (&stride, &size)) in strides.iter().zip(&input).enumerate().filter(|(_, (s, _))| **s > 1) {
-        y = spaced(cx, &y, 2 + i, stride, size)?;
-    }
-    // The padding that the window needs around the input, minus the amounts to crop.
-    let mut pads = [0usize; 4];
-    let mut cuts = [[0usize; 2]; 2];
+    let mut axes = vec![];
     for i in 0..2 {
-        for (side, more) in [(0, 0), (1, extra[i] as i64)] {
-            let need = span(i) as i64 - 1 + more - crop[i][side];
-            if need >= 0 {
-                pads[i + 2 * side] = need as usize;
-            } else {
-                cuts[i][side] = need.unsigned_abs() as usize;
-            }
-        }
-    }
-    for (i, cut) in cuts.iter().enumerate().filter(|(_, c)| **c != [0, 0]) {
-        let size = (input[i] - 1) * strides[i] + 1;
-        if cut[0] + cut[1] >= size {
+        let outputs = full(i) - crop[i][0] - crop[i][1];
+        if outputs < 1 {
             return Err(NodeProblem::invalid("its padding leaves nothing"));
         }
-        y = slice(cx, &y, 2 + i, cut[0], size - cut[1], 1)?;
+        axes.push(Axis::new(input[i], kernel[i], (strides[i], dilations[i]), crop[i][0], outputs as usize)?);
     }
-    let weights = turned(cx, &w, groups, [c / groups, og, kh, kw])?;
-    let mut operands = vec![cx.operand(0, &y)?, cx.operand(1, &weights)?];
-    if cx.has_input(2) {
-        operands.push(cx.input_operand(2)?);
-    }
-    let y = cx.emit(Op::Conv2d(Conv2d { strides: [1, 1], pads, dilations, groups }), &operands)?;
+    let Ok(axes) = <[Axis; 2]>::try_from(axes) else { return Err(NodeProblem::invalid("it has no two axes")) };
+    let bias = if cx.has_input(2) { Some(cx.input(2)?) } else { None };
+    let layer = Transposed { groups, depth: c / groups, outputs: og, axes, bias };
+    let y = layer.build(cx, &x, &w)?;
     one(lower(cx, y, spatial)?)
-}
-
-/// Inserts zeros between the elements of an axis.
-fn spaced(cx: &mut NodeContext, x: &Value, axis: usize, stride: usize, size: usize) -> Result<Value, NodeProblem> {
-    let dims = cx.shape(x).dims().to_vec();
-    let with = |d: usize, more: Option<usize>| {
-        let mut now = dims.clone();
-        now[axis] = Dim::Fixed(d);
-        if let Some(m) = more {
-            now.insert(axis + 1, Dim::Fixed(m));
-        }
-        Shape::new(now)
-    };
-    let y = reshape(cx, x, with(size, Some(1)))?;
-    let mut after = vec![0; dims.len() + 1];
-    after[axis + 1] = stride - 1;
-    let y = cx.emit_on(Op::Pad(Pad { before: vec![0; after.len()], after, value: 0.0 }), &y)?;
-    let y = reshape(cx, &y, with(size.saturating_mul(stride), None))?;
-    slice(cx, &y, axis, 0, (size - 1) * stride + 1, 1)
-}
-
-/// Rearranges weights `[C,O/g,KH,KW]` to `[O,C/g,KH,KW]` and flips the kernels.
-fn turned(cx: &mut NodeContext, w: &Value, groups: usize, sizes: [usize; 4]) -> Result<Value, NodeProblem> {
-    let [cg, og, kh, kw] = sizes;
-    let w = pick(cx, w, 2, &(0..kh).rev().collect::<Vec<_>>())?;
-    let w = pick(cx, &w, 3, &(0..kw).rev().collect::<Vec<_>>())?;
-    let w = reshape(cx, &w, Shape::fixed(&[groups, cg, og, kh * kw]))?;
-    let w = permute(cx, &w, vec![0, 2, 1, 3])?;
-    reshape(cx, &w, Shape::fixed(&[groups * og, cg, kh, kw]))
 }

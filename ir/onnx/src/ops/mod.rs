@@ -19,6 +19,7 @@ mod index;
 mod layout;
 mod linear;
 mod norm;
+mod phases;
 mod pool;
 mod qlinear;
 mod quant;
