@@ -126,6 +126,18 @@ impl Lowering<'_> {
         self.materialize(value, dims, layout, order)
     }
 
+    /// Whether a tensor with the value's elements in row-major order exists.
+    pub(crate) fn has_rows(&self, value: ValueId) -> bool {
+        let mut at = Some(value);
+        while let Some(v) = at {
+            if self.materializations[v].own.iter().any(|f| f.order == Order::Rows) {
+                return true;
+            }
+            at = self.materializations[v].reshape_of;
+        }
+        false
+    }
+
     /// Creates a view: the same memory with other dimensions or another layout.
     pub(crate) fn view(&mut self, source: TensorId, dims: &[usize], layout: Layout) -> TensorId {
         let t = self.builder.tensor(source);

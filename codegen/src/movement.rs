@@ -21,8 +21,13 @@ impl Lowering<'_> {
         let (dims, own) = (self.dims(x)?, self.dims(node.output)?);
         // The batch axis stays first; otherwise the shape of the output would have been rejected above.
         let perm: Vec<usize> = perm[1..].iter().map(|p| p - 1).collect();
-        let held = |order| self.materializations[x].own.iter().find(|f| f.order == order).map(|f| f.tensor);
-        match (perm.as_slice(), held(Order::Channels), held(Order::Rows)) {
+        // A reshape shares the rows of the value that it reshapes.
+        let rows = match (perm.as_slice(), self.has_rows(x)) {
+            ([2, 0, 1], true) => Some(self.in_layout(x, Layout::RowMajor)?),
+            _ => None,
+        };
+        let own_channels = self.materializations[x].own.iter().find(|f| f.order == Order::Channels).map(|f| f.tensor);
+        match (perm.as_slice(), own_channels, rows) {
             // A transposition to channels-last or back is a view if the memory already has that order.
             ([1, 2, 0], Some(source), _) => {
                 let view = self.view(source, &own, Layout::RowMajor);

@@ -6,7 +6,8 @@
 //!   spelled out are one node each; the scale of attention follows the product of queries and keys, so that lowering can fuse it into that
 //!   product. Exact, except that gelu, hard sigmoid, hard swish and that scale round differently (1e-6 relative). Operations that move or
 //!   scale dequantized constants are applied to their codes, so that a layer takes the output of a `dequantize`; other operations on
-//!   them are evaluated to constants. A `matmul` by a dequantized matrix becomes a `linear` too, and a constant added to each channel of a
+//!   them are evaluated to constants. Element-wise functions, batch normalization and constants of channels come right after a convolution
+//!   whose rearranged output they would take. A `matmul` by a dequantized matrix becomes a `linear` too, and a constant added to each channel of a
 //!   convolution with dequantized weights becomes its bias.
 //! - Other passes: `fold-batch-norm` looks for `linear` and `conv2d`, lowering for `linear` and constants on the right.
 //! - Example:
@@ -24,6 +25,7 @@ use crate::pass::{Changed, Pass, PassError};
 use crate::patterns::{gelu, layer_norm, scaled_product, self_gated};
 use crate::registry::{PassEntry, PassOptions, RegistryError};
 use crate::rewrite::{Rewrite, Sweep, remove_dead_nodes};
+use crate::rise::rise;
 use crate::weight_codes::{bias_of_codes, bias_of_reals, product_of_codes};
 use catc_ir::ops::{Binary, Conv2d, Linear, Pad, Reshape, Transpose, Unary};
 use catc_ir::{Dim, Graph, Node, Op, Operand, Phase, Shape, Tensor};
@@ -60,7 +62,7 @@ impl Pass for Canonicalize {
 }
 
 fn rule(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {
-    local(sweep, node).or_else(|| fold_codes(sweep, node))
+    local(sweep, node).or_else(|| rise(sweep, node)).or_else(|| fold_codes(sweep, node))
 }
 
 fn local(sweep: &mut Sweep, node: &Node) -> Option<Rewrite> {

@@ -36,6 +36,7 @@ pub mod refine_scales;
 pub mod registry;
 pub mod renamed;
 mod rewrite;
+mod rise;
 pub mod search_scales;
 mod weight_codes;
 pub mod whole_as_real;

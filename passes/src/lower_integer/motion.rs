@@ -134,8 +134,8 @@ fn can_rise_through(graph: &Graph, flow: &Dataflow, v: ValueId) -> bool {
         Operand::Value(u) => flow.single_use(*u) || flow.activation_codes(graph, *o).is_some(),
         Operand::Const(_) => false,
     };
-    // Where a slice or gather gives fewer elements than it takes, quantizing before it would be wasted work.
+    // Where a slice or gather gives less than half of the elements that it takes, quantizing before it would be wasted work.
     let elements = |o: Operand| graph.type_of(o).shape.at_batch(1).iter().product::<usize>();
-    let fewer = matches!(node.op, Op::Slice(_) | Op::Gather(_)) && elements(v.into()) < elements(node.inputs[0]);
+    let fewer = matches!(node.op, Op::Slice(_) | Op::Gather(_)) && 2 * elements(v.into()) < elements(node.inputs[0]);
     works_on_codes(&node.op) && !fewer && flow.single_use(v) && moved_inputs(node).iter().all(movable)
 }

@@ -250,3 +250,78 @@ impl Transposed {
         Ok(y)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What one axis gives by definition, cropped.
+    fn scattered(x: &[i64], w: &[i64], (s, d): (usize, usize), crop: i64, outputs: usize) -> Vec<i64> {
+        let mut y = vec![0; outputs];
+        for (j, x) in x.iter().enumerate() {
+            for (t, w) in w.iter().enumerate() {
+                let place = (j * s + t * d) as i64 - crop;
+                if let Some(y) = usize::try_from(place).ok().and_then(|at| y.get_mut(at)) {
+                    *y += x * w;
+                }
+            }
+        }
+        y
+    }
+
+    /// A convolution of the padded or cut input with some taps.
+    fn convolved(axis: &Axis, phase: &Phase, taps: &[Option<usize>], x: &[i64], w: &[i64]) -> Vec<i64> {
+        let [before, after] = axis.padding(phase, taps.len());
+        let size = |n: i64| usize::try_from(n).unwrap_or(0);
+        let cut = &x[size(-before)..x.len() - size(-after)];
+        assert!(!cut.is_empty());
+        let padded = [vec![0; size(before)], cut.to_vec(), vec![0; size(after)]].concat();
+        assert_eq!(padded.len(), (taps.len() - 1) * phase.dilation + axis.count);
+        let weight = |t: &Option<usize>| t.map_or(0, |t| w[t]);
+        let sum = |m: usize| taps.iter().enumerate().map(|(i, t)| weight(t) * padded[m + i * phase.dilation]).sum();
+        (0..axis.count).map(sum).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn phases_and_their_common_window_are_the_transposed_convolution(
+            (input, kernel, stride, dilation) in (1usize..7, 1usize..7, 1usize..6, 1usize..4),
+            (crop, rest) in (-4i64..8, 0usize..12),
+        ) {
+            let full = (input - 1) * stride + (kernel - 1) * dilation + 1;
+            // Some of the outputs remain.
+            prop_assume!(crop < full as i64);
+            let outputs = (full as i64 - crop + 3 - rest as i64).max(1) as usize;
+            prop_assume!(crop + outputs as i64 > 0);
+            let x: Vec<i64> = (0..input as i64).map(|i| 1 + i * i).collect();
+            let w: Vec<i64> = (0..kernel as i64).map(|i| 100 + 7 * i).collect();
+            let expected = scattered(&x, &w, (stride, dilation), crop, outputs);
+            let axis = Axis::new(input, kernel, (stride, dilation), crop, outputs).unwrap();
+            let kept = |all: &dyn Fn(usize) -> i64| (axis.dropped..axis.dropped + outputs).map(all).collect::<Vec<_>>();
+            let separate: Vec<Vec<i64>> = (0..stride)
+                .map(|r| {
+                    let phase = axis.phase(r);
+                    convolved(&axis, &phase, &phase.taps, &x, &w)
+                })
+                .collect();
+            prop_assert_eq!(&kept(&|p| separate[p % stride][p / stride]), &expected);
+            let common = axis.common();
+            let joined: Vec<Vec<i64>> = (0..stride)
+                .map(|r| {
+                    let taps: Vec<_> = common.taps.iter().skip(r).step_by(stride).copied().collect();
+                    convolved(&axis, &common, &taps, &x, &w)
+                })
+                .collect();
+            prop_assert_eq!(&kept(&|p| joined[p % stride][p / stride]), &expected);
+        }
+    }
+
+    #[test]
+    fn a_window_of_whole_strides_has_no_tap_of_weight_zero() {
+        let axis = Axis::new(5, 4, (2, 1), 1, 10).unwrap();
+        assert_eq!(axis.common(), Phase { taps: vec![Some(2), Some(3), Some(0), Some(1)], dilation: 1, start: -1 });
+        assert_eq!((axis.count, axis.dropped), (6, 1));
+        assert!(Axis::new(5, 4, (2, 1), i64::MAX, 1).is_err());
+    }
+}

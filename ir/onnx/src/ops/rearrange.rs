@@ -133,6 +133,9 @@ pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
         return Err(NodeProblem::input(0, format!("has {c} channels, which blocks of {b} do not divide")));
     }
     let d = c / (b * b);
+    if let [n] = blocks.lead[..] {
+        return one(pixels_of_depth(cx, &blocks, n, (d, columns_first))?);
+    }
     let (split, perm) = match columns_first {
         false => ([b, b, d, h, w], [2, 3, 0, 4, 1]),
         true => ([d, b, b, h, w], [0, 3, 1, 4, 2]),
@@ -140,6 +143,22 @@ pub(super) fn depth_to_space(cx: &mut NodeContext) -> RuleResult {
     let y = reshape(cx, &blocks.x, blocks.shape(&split))?;
     let y = permute(cx, &y, blocks.perm(&perm))?;
     one(reshape(cx, &y, blocks.result([d, h * b, w * b]))?)
+}
+
+/// Builds the rearrangement of `[N,C,H,W]` to `d` channels with the channels last, because images are stored so between layers. Without
+/// `columns_first` the channels of each pixel then move as a whole.
+fn pixels_of_depth(cx: &mut NodeContext, blocks: &Blocks, n: Dim, (d, columns_first): (usize, bool)) -> Built {
+    let ([_, h, w], b) = (blocks.sizes, blocks.block);
+    let (split, perm): (&[usize], &[usize]) = match columns_first {
+        false => (&[h, w, b, b * d], &[0, 1, 3, 2, 4]),
+        true => (&[h, w, d, b, b], &[0, 1, 4, 2, 5, 3]),
+    };
+    let with = |sizes: &[usize]| Shape::new([n].into_iter().chain(sizes.iter().map(|&s| Dim::Fixed(s))));
+    let y = permute(cx, &blocks.x, vec![0, 2, 3, 1])?;
+    let y = reshape(cx, &y, with(split))?;
+    let y = permute(cx, &y, perm.to_vec())?;
+    let y = reshape(cx, &y, with(&[h * b, w * b, d]))?;
+    permute(cx, &y, vec![0, 3, 1, 2])
 }
 
 pub(super) fn space_to_depth(cx: &mut NodeContext) -> RuleResult {

@@ -12,7 +12,7 @@ use catc_ir::{Dim, Element, Op};
 const LARGEST: usize = 1 << 15;
 
 /// The most taps that an interpolation stores for all positions of an axis.
-const MOST_TAPS: usize = 1 << 24;
+const MOST_TAPS: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {

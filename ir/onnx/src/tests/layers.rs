@@ -55,6 +55,46 @@ fn convolution() {
 }
 
 #[test]
+fn transposed_convolution() {
+    let deconv = |weights: &[i64], attributes: &[AttributeProto]| {
+        nodes(&one_node(13, "ConvTranspose", "w", attributes).f32("w", weights, &[1.0]))
+    };
+    let two = ints("strides", &[2, 2]);
+    let text = [
+        "// one window for all phases",
+        &deconv(&[3, 2, 2, 2], std::slice::from_ref(&two)),
+        "// its outputs are cropped",
+        &deconv(&[3, 2, 4, 4], &[two.clone(), ints("pads", &[1, 1, 1, 1])]),
+        "// phases of a row alone",
+        &deconv(&[3, 2, 1, 2], &[ints("strides", &[1, 2])]),
+        "// single channels in groups: a convolution for each phase",
+        &deconv(&[3, 1, 1, 2], &[ints("strides", &[1, 2]), int("group", 3)]),
+        "// no stride: a convolution",
+        &deconv(&[3, 2, 3, 3], &[ints("pads", &[1, 0, 3, 2]), ints("dilations", &[1, 2])]),
+    ];
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn interpolation() {
+    let linear = |scales: &[f32], attributes: &[AttributeProto]| {
+        let all = [&[word("mode", "linear")], attributes].concat();
+        let m = model(18).input("x", &["N", "2", "4", "4"]).output("y").f32("s", &[4], scales);
+        nodes(&m.node("Resize", "x _ s", "y", &all))
+    };
+    let asymmetric = word("coordinate_transformation_mode", "asymmetric");
+    let text = [
+        "// the axis that grows less comes first",
+        &linear(&[1.0, 1.0, 1.5, 2.0], &[]),
+        "// positions of the input alone: a choice",
+        &linear(&[1.0, 1.0, 1.0, 0.5], &[asymmetric]),
+        "// more taps against aliasing",
+        &linear(&[1.0, 1.0, 1.0, 0.5], &[int("antialias", 1)]),
+    ];
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
 fn convolution_of_a_line() {
     let m = model(13)
         .input("x", &["N", "3", "8"])
