@@ -17,8 +17,12 @@ use catc_ir::{Dim, Op, Shape};
 /// The most convolutions for one node. More phases than that are computed by one convolution in any case.
 const MOST: usize = 16;
 
-/// How many times the products of separate phases one convolution for all of them may take.
-const SURPLUS: usize = 2;
+/// How many quarters of the products of separate phases one convolution for all of them may take: with few output channels more, because
+/// kernels compute several channels at once.
+const QUARTERS: [usize; 2] = [5, 8];
+
+/// Output channels below which there are few.
+const FEW: usize = 16;
 
 /// The taps of one phase of an axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +145,8 @@ impl Transposed {
         let separate = self.axes.iter().map(|a| (0..a.stride).map(|r| a.phase(r).taps.len()).sum::<usize>());
         let joined = self.axes.iter().map(|a| a.stride.saturating_mul(a.common_taps()));
         let product = |sizes: &mut dyn Iterator<Item = usize>| sizes.fold(1usize, |n, x| n.saturating_mul(x));
-        let few = product(&mut { joined }) <= product(&mut { separate }).saturating_mul(SURPLUS);
+        let quarters = QUARTERS[usize::from(self.outputs < FEW)];
+        let few = product(&mut { joined }).saturating_mul(4) <= product(&mut { separate }).saturating_mul(quarters);
         // The channels of each group are apart in the joined output, so that single ones would be moved.
         few && (self.groups == 1 || self.outputs >= 8)
     }
