@@ -212,9 +212,8 @@ impl Transposed {
             let after = vec![0, 0, missing[0], missing[1]];
             w = cx.emit_on(Op::Pad(Pad { before: vec![0; 4], after, value: 0.0 }), &w)?;
         }
-        for i in 0..2 {
-            let kernel = self.axes[i].kernel;
-            let places: Vec<usize> = windows[i].taps.iter().map(|t| t.unwrap_or(kernel)).collect();
+        for (i, (axis, window)) in self.axes.iter().zip(windows).enumerate() {
+            let places: Vec<usize> = window.taps.iter().map(|t| t.unwrap_or(axis.kernel)).collect();
             w = pick(cx, &w, 2 + i, &places)?;
         }
         let (g, c, o) = (self.groups, self.depth, self.outputs);
