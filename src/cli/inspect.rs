@@ -213,6 +213,7 @@ fn constants(op: &Op) -> Vec<ConstantId> {
         Op::FloatConv { weights, bias, .. } | Op::FloatLinear { weights, bias } => vec![*weights, *bias],
         Op::SquaredDistance { centroids } => vec![*centroids],
         Op::GatherRow { table } => vec![*table],
+        Op::Interpolate { weights, .. } => vec![*weights],
         Op::Constant { constant } => vec![*constant],
         _ => vec![],
     }
