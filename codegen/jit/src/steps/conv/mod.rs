@@ -11,6 +11,7 @@ mod loops;
 mod pairs;
 mod pixels;
 mod plan;
+pub(crate) mod product;
 mod store;
 mod sum_tiles;
 mod thresholds;
