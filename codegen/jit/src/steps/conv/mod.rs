@@ -12,6 +12,7 @@ mod pairs;
 mod pixels;
 mod plan;
 pub(crate) mod product;
+mod right_matrix;
 mod store;
 mod sum_tiles;
 mod thresholds;

@@ -7,7 +7,7 @@ use super::layer::{Layer, Scaling};
 use super::loops::{ConvCursor, ConvLoops, Reduction, Tile};
 use super::pixels::UNIT_PIXELS;
 use super::plan::ConvPlan;
-use super::product::RightMatrix;
+use super::right_matrix::RightMatrix;
 use super::store::{ConvStore, scale_sums};
 use crate::builder::Builder;
 use crate::emit::StepCode;
