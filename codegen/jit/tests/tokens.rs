@@ -1,11 +1,11 @@
 //! Layers whose pixels are one sequence, against the executor: fully connected layers over tokens, and windows of one tap on small maps. Tiles
-//! of pixels go across the ends of rows, and the last one may be smaller.
+//! of pixels go across the ends of rows, and the last one may be smaller. Also products of the codes of tokens.
 
 mod support;
 
 use catc_jit::{Options, compile};
 use catc_kernels::{Execution, KERNELS, Tier};
-use catc_program::{Binary, Epilogue, EpilogueStep, Format, Op, Operand, Program, TensorId, Unary};
+use catc_program::{Binary, Epilogue, EpilogueStep, Format, Layout, Op, Operand, Program, TensorId, Unary};
 use std::collections::BTreeSet;
 use support::build::{Builder, codes, window};
 use support::{check, check_in_pieces, tiers};
@@ -194,6 +194,51 @@ fn tiles_have_several_pixels() {
                 }
                 // Emitted kernels do not report their tiles.
                 assert!(tiles > 0 || !tier.has_precompiled_kernels() || tier < Tier::X86V3, "{tier}");
+            }
+        }
+    }
+}
+
+/// Products of codes, with rows and columns that fill no tile, odd numbers of terms, and leading dimensions of several kinds.
+#[test]
+fn products_of_codes_equal_the_executor() {
+    let shapes: [(&[usize], [usize; 3]); 7] = [
+        (&[3], [49, 16, 49]),
+        (&[3], [50, 49, 16]),
+        (&[2, 3], [7, 5, 33]),
+        (&[1], [4, 1, 8]),
+        (&[2], [3, 9, 40]),
+        (&[2], [9, 9, 7]),
+        (&[], [20, 30, 40]),
+    ];
+    for (seed, (leading, [rows, terms, columns])) in shapes.into_iter().enumerate() {
+        for bits in [2, 5, 8] {
+            let mut b = Builder::new(seed as u64);
+            let dims = |last: [usize; 2]| [leading, last.as_slice()].concat();
+            let (left, right) = (b.input(&dims([rows, terms])), b.input(&dims([terms, columns])));
+            let (left_codes, right_codes) = (codes(&mut b.rng, bits), codes(&mut b.rng, bits));
+            let (x, y) = (b.quantize_rows(left, left_codes), b.quantize_rows(right, right_codes));
+            let product = |b: &mut Builder, format: Format, steps: Vec<_>| {
+                let to = b.tensor(format, &dims([rows, columns]), Layout::RowMajor);
+                let requantize = (format != Format::F32).then_some(1.7);
+                b.step(Op::MatMul { scale: -0.01 }, &[x, y], Epilogue { steps, requantize }, to);
+                to
+            };
+            let codes = product(&mut b, left_codes, vec![]);
+            let mask = Operand::Constant(b.floats(&[1, columns], |r| r.float()));
+            let of_rows = Operand::Constant(b.floats(&[rows, 1], |r| r.float()));
+            let masked = product(&mut b, Format::F32, vec![add(Operand::Tensor(codes), 0.3), add(mask, 1.0)]);
+            let both = product(&mut b, right_codes, vec![add(Operand::Tensor(masked), 1.0), add(of_rows, 1.0)]);
+            b.output(masked);
+            b.output(both);
+            let inputs = b.inputs();
+            check(&b.program, &inputs, 0.0);
+            check_in_pieces(&b.program, &inputs);
+            let tiled = !leading.is_empty() && rows >= 4 && columns >= 8;
+            for tier in tiers().filter(|&tier| tier >= Tier::X86V3 && tier.has_precompiled_kernels()) {
+                let compiled = compile(&b.program, &Options { tier: Some(tier), ..Default::default() }).unwrap();
+                let mut products = compiled.steps().filter(|step| step.op == "matmul");
+                assert!(products.all(|step| step.kernel().is_some() == tiled), "{tier}: {leading:?} {rows} {columns}");
             }
         }
     }

@@ -192,5 +192,5 @@ fn a_layer_that_the_only_kernel_refuses_is_an_error_with_its_reason() {
     b.output(y);
     let Some(options) = options() else { return };
     let Err(error) = compile(&b.program, &options) else { panic!("a depthwise layer by a kernel of dense ones") };
-    assert!(error.to_string().contains("toy: depthwise layers have kernels of their own"), "{error}");
+    assert!(error.to_string().contains("toy: depthwise layers have their own kernels"), "{error}");
 }

@@ -49,7 +49,15 @@ impl UnplacedStep {
         self
     }
 
-    /// Records the multiply-accumulates of a step without a kernel.
+    /// Records a kernel that was not chosen among several, its tile, and its estimated cycles.
+    pub fn with_tile(&mut self, kernel: KernelRef, tile: (usize, usize), cycles: f64) -> &mut Self {
+        for work in &mut self.work {
+            (work.kernel, work.tile, work.cycles) = (Some(kernel), Some(tile), Some(cycles));
+        }
+        self
+    }
+
+    /// Records the multiply-accumulates of a step.
     pub fn with_macs(&mut self, macs: u64) -> &mut Self {
         for work in &mut self.work {
             work.macs = macs;

@@ -1,6 +1,7 @@
 //! Products of two activation tensors, f32 or codes. Vectors run along the columns. A sum of f32 has four partial sums, each a vector of its
-//! own.
+//! own. Large products of codes go by precompiled tiles where there are any ([`super::conv::product`]).
 
+use super::conv::product::{self, Product};
 use crate::builder::{Builder, Need, Slots};
 use crate::emit::emitter::Emitter;
 use crate::emit::epilogue::{Epilogue, Output};
@@ -179,6 +180,13 @@ pub(crate) fn matmul(p: &mut Builder<'_>, step: &Step, scale: f32) -> Result<(),
     let mut slots = Slots::default();
     let (out, from_a, from_b) = (slots.add(output.slot), slots.add(left.slot), slots.add(right.slot));
     let planned = p.epilogue(step, &mut slots, lane, true, None)?;
+    let product =
+        Product { left: a, right: b, output: to, slots, numbers: [out, from_a, from_b], epilogue: planned, scale };
+    if let Some(kernel) = product.kernel(p) {
+        product::lower(p, step, product, kernel);
+        return Ok(());
+    }
+    let Product { slots, epilogue: planned, .. } = product;
     let (mut a_strides, mut b_strides) = (a.strides.clone(), b.strides.clone());
     a_strides[rank - 1] = 0;
     b_strides[rank - 2] = 0;

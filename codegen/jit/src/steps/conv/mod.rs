@@ -11,6 +11,8 @@ mod loops;
 mod pairs;
 mod pixels;
 mod plan;
+pub(crate) mod product;
+mod right_matrix;
 mod store;
 mod sum_tiles;
 mod thresholds;

@@ -182,7 +182,8 @@ impl ConvPlan {
     }
 
     /// Pixels and vectors of the tile of a kernel that has several: the requested one, or the cheapest. Tiles are cut from all pixels as one
-    /// sequence where that is possible, and cheaper than from several rows and columns. `rows` is the query of [`ConvPlan::tiles`]. Cursors are made after the choice.
+    /// sequence where that is possible, and cheaper than from several rows and columns. `rows` is the query of [`ConvPlan::tiles`]. Cursors
+    /// are made after the choice.
     pub fn choose_tile(&mut self, kernel: KernelRef, rows: TileQuery, asked: TileOverride) -> (usize, usize) {
         let pixels = self.height * self.width;
         let all = TileQuery { width: pixels, ..rows };
@@ -204,8 +205,8 @@ impl ConvPlan {
         self.pixels.units(self.height)
     }
 
-    /// What the cost of the tiles of a kernel depends on, where these are cut from rows. `operands` say whether activations are below 128, and whether sums of two products
-    /// fit 16 bits.
+    /// What the cost of the tiles of a kernel depends on, where these are cut from rows. `operands` say whether activations are below 128, and
+    /// whether sums of two products fit 16 bits.
     pub fn tiles(&self, kernel: KernelRef, tier: Tier, [small_activations, pairs_fit]: [bool; 2]) -> TileQuery {
         TileQuery {
             width: self.width,

@@ -7,6 +7,7 @@ use super::layer::{Layer, Scaling};
 use super::loops::{ConvCursor, ConvLoops, Reduction, Tile};
 use super::pixels::UNIT_PIXELS;
 use super::plan::ConvPlan;
+use super::right_matrix::RightMatrix;
 use super::store::{ConvStore, scale_sums};
 use crate::builder::Builder;
 use crate::emit::StepCode;
@@ -29,22 +30,24 @@ const MIN_UNIT: usize = UNIT_PIXELS;
 
 /// Cursors: 0 input, 1 weights, 2 initial sums, of codes 3 biases and 4 multipliers, then output and operands.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct SumTileCode {
-    tile: &'static Function,
-    epilogue: &'static Function,
-    loops: ConvLoops,
-    cursors: Vec<ConvCursor>,
-    reduction: Reduction,
+pub(super) struct SumTileCode {
+    pub(super) tile: &'static Function,
+    pub(super) epilogue: &'static Function,
+    pub(super) loops: ConvLoops,
+    pub(super) cursors: Vec<ConvCursor>,
+    pub(super) reduction: Reduction,
     /// Steps after which 16-bit sums must be widened.
-    drain: usize,
-    store: ConvStore,
+    pub(super) drain: usize,
+    pub(super) store: ConvStore,
     /// Whether there are biases and multipliers.
-    scaled: bool,
+    pub(super) scaled: bool,
     /// Whether a work unit is finished, with all blocks of output channels, before the next one. Blocks share cache lines of the output, which
     /// stay in the cache that way; the weights must fit the second-level cache.
-    unit_by_unit: bool,
+    pub(super) unit_by_unit: bool,
+    /// Weights that are packed at the start of each work unit, if they are no constants. Only where units are finished one by one.
+    pub(super) packed: Option<RightMatrix>,
     /// Slot of the epilogue as a program, if the kernel knows its steps.
-    program: Option<usize>,
+    pub(super) program: Option<usize>,
 }
 
 impl StepCode for SumTileCode {
@@ -79,6 +82,9 @@ impl StepCode for SumTileCode {
             return self.units(e, &call, epilogue.as_ref(), sums);
         }
         e.range(first, last, &[], vec![], |e, unit, _, _| {
+            if let Some(matrix) = &self.packed {
+                matrix.emit(e, unit);
+            }
             (e.first, e.last) = (unit, e.offset(unit, 1));
             self.units(e, &call, epilogue.as_ref(), sums);
             vec![]
@@ -260,6 +266,7 @@ fn push(
         drain: layer.choice.steps_per_drain,
         store,
         scaled: scaling.is_some(),
+        packed: None,
         program,
     };
     p.push(&layer.step.name, slots, units, code).with_kernel(layer.choice, macs, Some(tile));
