@@ -11,7 +11,7 @@ use smallvec::{SmallVec, smallvec};
 type Operands = SmallVec<[Operand; 4]>;
 
 /// The most elements of an image through which channels are traced.
-const MOST_ELEMENTS: usize = 1 << 24;
+const MAX_ELEMENTS: usize = 1 << 24;
 
 /// What lies between convolutions and a node.
 struct Moves {
@@ -76,7 +76,7 @@ fn channels(sweep: &Sweep, moves: &Moves) -> Option<Vec<usize>> {
     let shape = sweep.graph.type_of(moves.joined).shape;
     let [Dim::Batch(1), Dim::Fixed(count), Dim::Fixed(h), Dim::Fixed(w)] = *shape.dims() else { return None };
     let pixels = h * w;
-    if count * pixels > MOST_ELEMENTS {
+    if count * pixels > MAX_ELEMENTS {
         return None;
     }
     let mut graph = Graph::new("moves");

@@ -12,7 +12,7 @@ use catc_ir::{Dim, Element, Op};
 const LARGEST: usize = 1 << 15;
 
 /// The most taps that an interpolation stores for all positions of an axis.
-const MOST_TAPS: usize = 1 << 20;
+const MAX_TAPS: usize = 1 << 20;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -330,7 +330,7 @@ impl Taps {
             rows.push(row);
         }
         let count = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        if rows.len().saturating_mul(count) > MOST_TAPS {
+        if rows.len().saturating_mul(count) > MAX_TAPS {
             return Err(NodeProblem::unsupported(format!("{} positions with {count} taps each", rows.len())));
         }
         let mut taps = Taps { count, places: vec![], weights: vec![] };
