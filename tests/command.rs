@@ -130,7 +130,7 @@ fn inspect_says_why_a_layer_has_its_kernel() {
     let (text, _) = output(catc().arg("inspect").arg(&bin).args(why));
     let chosen = format!("* {}", layer["kernel"].as_str().unwrap());
     assert!(
-        text.contains(&chosen) && text.contains("kilocycles") && text.contains("no: it takes depthwise layers"),
+        text.contains(&chosen) && text.contains("kilocycles") && text.contains("no: needs a depthwise layer"),
         "{text}"
     );
 }
